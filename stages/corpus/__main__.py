@@ -1,0 +1,44 @@
+"""Make the corpus (`python -m stages.corpus`): a synthetic world, or the user's own passages."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stages.contract import params
+from stages.contract.errors import command
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and params.yaml, and write the corpus folder."""
+    options = _parser().parse_args(argv)
+    settings = params.load(options.params)
+    from stages.corpus.run import run
+
+    report = run(settings.corpus, settings.seed, options.corpus)
+    skipped = "".join(f", {number:,} skipped ({reason})" for reason, number in sorted(report["skipped"].items()))
+    print(f"corpus: {report['kept']:,} passages{skipped}, {report['facts']:,} facts -> {options.corpus}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.corpus",
+        description="Write passages.parquet, facts.parquet and report.json as `corpus` in the parameters says: from "
+        "a synthetic world, or from files with title and text (.jsonl, .json, .tsv, .parquet).",
+    )
+    parser.add_argument(
+        "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=Path("data/corpus"),
+        metavar="FOLDER",
+        help="folder that is written (default: %(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""Build the index (`python -m stages.index`), or search it (`python -m stages.index search "..."`)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stages.contract import artefacts, params, schemas
+from stages.contract.errors import PipelineError, command
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and do what it says."""
+    options = _parser().parse_args(argv)
+    if options.command == "search":
+        _search(options.index, options.query, options.k)
+    else:
+        _build(options.params, options.corpus, options.index)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.index",
+        description="Build the BM25 index over the corpus' passages; with `search`, ask it.",
+        epilog='example: python -m stages.index search "who directed Silent River" -k 3',
+    )
+    parser.add_argument(
+        "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=Path("data/corpus"),
+        metavar="FOLDER",
+        help="folder with passages.parquet (default: %(default)s)",
+    )
+    folder = Path("data/index")
+    parser.add_argument(
+        "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="search", title="ask instead of build")
+    search = commands.add_parser("search", help="print the best passages for a query")
+    search.add_argument("query", help="words to search for")
+    search.add_argument("-k", type=int, default=5, help="number of passages (default: %(default)s)")
+    # Suppressed, or this default would overwrite an --index that stood before the word "search".
+    search.add_argument(
+        "--index",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help=f"folder of the index (default: {folder})",
+    )
+    return parser
+
+
+def _build(params_file: Path, corpus: Path, folder: Path) -> None:
+    from stages.index.bm25 import build_index
+
+    settings = params.load(params_file).index
+    path = corpus / "passages.parquet"
+    passages = artefacts.read_table(path, schemas.PASSAGES)
+    if passages.num_rows == 0:
+        raise PipelineError("the corpus is empty", where=str(path), fix="see `corpus` in params.yaml")
+    meta = build_index(passages, settings, folder, artefacts.sha256_file(path))
+    print(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
+
+
+def _search(folder: Path, query: str, k: int) -> None:
+    from stages.index.bm25 import open_index
+
+    if k < 1:
+        raise PipelineError(f"must be at least 1, got {k}", where="-k")
+    [found] = open_index(folder).search([query], k)
+    if not found:
+        print("nothing found: no word of the query occurs in the corpus")
+    for rank, passage in enumerate(found, 1):
+        print(f"{rank}. {passage.score:.3f}  [{passage.passage_id}] {passage.title}: {passage.text}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""Make the questions folder: one Parquet file a split, and report.json."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.contract import artefacts, params, schemas
+from stages.contract.errors import PipelineError
+from stages.questions.overlap import overlap
+
+NEEDED_SPLITS = ("train", "validation", "held_out")
+REPORT_FILE = "report.json"
+
+
+def run(questions: params.Questions, seed: int, corpus: Path, folder: Path) -> dict[str, Any]:
+    """Write the questions that ``questions.source`` names into ``folder``, which is replaced whole; returns the report.
+
+    ``corpus`` is the corpus folder, whose facts a world's questions are composed from.
+    """
+    if questions.source == "world":
+        splits = _from_world(questions, seed, corpus)
+        metadata: dict[str, Any] = {"source": "world", "counts": questions.world.model_dump(), "seed": seed}
+    else:
+        splits = _from_files(questions)
+        metadata = {"source": "files"}
+    for name, table in splits.items():
+        if table.num_rows == 0:
+            raise PipelineError("no question in this split", where=f"questions, {name}")
+    report = {"source": questions.source, "splits": {name: _counts(splits[name]) for name in sorted(splits)}}
+    report["overlap_with_train"] = overlap(splits)
+    with artefacts.atomic(folder, folder=True) as draft:
+        for name, table in splits.items():
+            artefacts.write_table(draft / f"{name}.parquet", table, metadata | {"split": name})
+        artefacts.write_json(draft / REPORT_FILE, report)
+    return report
+
+
+def _from_world(questions: params.Questions, seed: int, corpus: Path) -> dict[str, pa.Table]:
+    from stages.questions.compose import compose
+
+    path = corpus / "facts.parquet"
+    facts = artefacts.read_table(path, schemas.FACTS)
+    if facts.num_rows == 0:
+        raise PipelineError(
+            "questions.source is world, but this corpus is no world and knows no facts",
+            where=str(path),
+            fix="set questions.source to files and name yours in questions.files",
+        )
+    return compose(facts, questions.world, seed)
+
+
+def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
+    from stages.questions.files import read_questions
+
+    missing = [split for split in NEEDED_SPLITS if split not in questions.files]
+    if missing:
+        raise PipelineError(
+            f"no file for {', '.join(missing)}",
+            where="params.yaml, questions.files",
+            fix=f"needed: {', '.join(NEEDED_SPLITS)}; any other name is one more benchmark",
+        )
+    for split in questions.files:
+        if not re.fullmatch(r"\w[\w-]*", split):
+            raise PipelineError(
+                f"{split!r} cannot be a split's name",
+                where="params.yaml, questions.files",
+                fix="letters, digits, _ and - only",
+            )
+    return {split: read_questions(Path(name)) for split, name in questions.files.items()}
+
+
+def _counts(table: pa.Table) -> dict[str, Any]:
+    return {
+        "num_questions": table.num_rows,
+        "datasets": _tally(table, "dataset"),
+        "kinds": _tally(table, "kind"),
+        "with_supporting_titles": sum(bool(row) for row in table["supporting_titles"].to_pylist()),
+    }
+
+
+def _tally(table: pa.Table, column: str) -> dict[str, int]:
+    return dict(Counter(value or "unknown" for value in table[column].to_pylist()))
