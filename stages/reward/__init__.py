@@ -1,0 +1,1 @@
+"""The reward room: metrics of an answer, named reward sets, and rewards.parquet. No torch here."""

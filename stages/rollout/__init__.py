@@ -1,0 +1,1 @@
+"""Trajectories: the policy thinks, searches and answers."""

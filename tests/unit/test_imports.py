@@ -1,0 +1,71 @@
+"""Heavy libraries are loaded by the room that needs them, when it needs them, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "transformers", "deepspeed", "vllm", "ray", "prefect")
+LIGHT_MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for room in ("contract", "reward")
+    for path in (ROOT / "stages" / room).rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+)
+COMMANDS = sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py"))
+
+RUN_IMPORTS = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+RUN_HELP = """
+import runpy, sys
+room = sys.argv.pop(1)
+sys.argv.append("--help")
+try:
+    runpy.run_module(room, run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, f"--help ended with status {end.code}"
+"""
+REPORT_LOADED = f"""
+import json, sys
+print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))
+"""
+
+
+def loaded_by(code: str, *arguments: str) -> list[str]:
+    """The heavy libraries that a fresh Python has loaded after ``code``."""
+    run = subprocess.run(
+        [sys.executable, "-c", code + REPORT_LOADED, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_the_check_itself_sees_a_heavy_import() -> None:
+    assert loaded_by(RUN_IMPORTS, "torch") == ["torch"]
+
+
+def test_contract_and_reward_load_no_framework() -> None:
+    assert "stages.contract.schemas" in LIGHT_MODULES
+    assert loaded_by(RUN_IMPORTS, *LIGHT_MODULES) == []
+
+
+@pytest.mark.parametrize("room", COMMANDS)
+def test_help_loads_no_framework(room: str) -> None:
+    assert loaded_by(RUN_HELP, f"stages.{room}") == []
+
+
+def test_every_command_of_dvc_yaml_is_checked_above() -> None:
+    pipeline = ROOT / "dvc.yaml"
+    named = set(re.findall(r"python -m stages\.(\w+)", pipeline.read_text())) if pipeline.exists() else set()
+    assert named <= set(COMMANDS)
