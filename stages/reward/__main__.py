@@ -1,0 +1,66 @@
+"""`python -m stages.reward`: rewards.parquet from rollouts.parquet, or the rewards of transcript files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.contract.errors import command
+from stages.reward.files import score_files, summary
+from stages.reward.sets import REWARD_SETS
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m stages.reward", description=__doc__)
+    top.add_argument("--rollouts", type=Path, help="a file with the columns of ROLLOUTS")
+    top.add_argument("--stage", type=int, choices=(1, 2), help="the recipe's stage")
+    top.add_argument("--out", type=Path, help="the file to write")
+    top.add_argument("--params", type=Path, default=Path("params.yaml"), help="the set and the answer metric")
+    verbs = top.add_subparsers(dest="verb", metavar="score")
+    scoring = verbs.add_parser("score", help="score transcript files of the release (JSON lines)")
+    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    scoring.add_argument("--set", required=True, choices=REWARD_SETS, dest="reward_set")
+    scoring.add_argument("--stage", required=True, type=int, choices=(1, 2))
+    scoring.add_argument("--answer-metric", choices=("f1", "em", "cover_em"), default="f1", help="of stage 2")
+    scoring.add_argument("--json", action="store_true", help="every row, as JSON")
+    return top
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and run it."""
+    top = parser()
+    given = top.parse_args(arguments)
+    if given.verb == "score":
+        scored = score_files(given.files, given.reward_set, given.stage, given.answer_metric)
+        print(json.dumps(scored, ensure_ascii=False) if given.json else summary(scored))
+        return
+    missing = [f"--{name}" for name in ("rollouts", "stage", "out") if getattr(given, name) is None]
+    if missing:
+        top.error(f"the following arguments are required: {', '.join(missing)}")
+    _reward_rollouts(given.rollouts, given.stage, given.out, given.params)
+
+
+def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -> None:
+    from stages.contract import artefacts, params  # scoring transcript files needs neither Parquet nor pydantic
+    from stages.contract.schemas import ROLLOUTS
+    from stages.reward.run import reward_table
+
+    reward = params.load(params_file).reward
+    table = reward_table(artefacts.read_table(rollouts, ROLLOUTS), reward, stage)
+    metadata = {
+        "room": "reward",
+        "rollouts": artefacts.sha256_file(rollouts),
+        "reward": reward.model_dump(),
+        "stage": stage,
+        "code": artefacts.code_fingerprint("reward", "contract/grammar.py"),
+    }
+    artefacts.write_table(out, table, metadata)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The metrics of an answer: EM, F1, Cover-EM and its contiguous variant (arXiv 2503.05592).
+
+Reward and evaluation both use this module, so that what is trained is what is measured. Everywhere
+``prediction`` is None where no answer was given, which scores 0, and ``golds`` is one gold answer or
+several (aliases), of which the best match counts.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+METRIC_VERSION = "1"  # goes up with every change that can change a figure; part of the protocol card
+
+AnswerMetric = Literal["f1", "em", "cover_em"]
+
+_BOOLEANS = {"True": "yes", "False": "no"}
+_CLOSED_ANSWERS = ("yes", "no", "noanswer")
+_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+
+
+class Overlap(NamedTuple):
+    """How far the tokens of a prediction and of a gold answer agree, each in [0, 1]."""
+
+    f1: float
+    precision: float
+    recall: float
+
+
+NO_OVERLAP = Overlap(0.0, 0.0, 0.0)
+
+
+def normalise(text: str) -> str:
+    """The form in which answers are compared, possibly empty; its tokens stand between single spaces.
+
+    The order of the steps matters: punctuation becomes a space before the articles go, so that the
+    "A" of "vitamin-A" is an article too. Only a whole answer "True" or "False" is a yes or a no, and
+    only without white space around it: the published figures score " False " as it stands.
+    """
+    text = _BOOLEANS.get(text, text).replace("_", " ").lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", text).split())
+
+
+def em(prediction: str | None, golds: str | Sequence[str]) -> float:
+    """Exact match: 1 where prediction and gold are equal after normalisation, else 0."""
+    return _best(_equal, prediction, golds)
+
+
+def f1(prediction: str | None, golds: str | Sequence[str]) -> float:
+    """F1 over the multisets of normalised tokens, in [0, 1]."""
+    return overlap(prediction, golds).f1
+
+
+def overlap(prediction: str | None, golds: str | Sequence[str]) -> Overlap:
+    """F1 with its precision and recall, of the gold answer that matches best by F1."""
+    listed = _listed(golds)
+    if prediction is None:
+        return NO_OVERLAP
+    found = normalise(prediction)
+    return max((_overlap(found, normalise(gold)) for gold in listed), key=lambda pair: pair.f1)
+
+
+def cover_em(prediction: str | None, golds: str | Sequence[str]) -> float:
+    """Cover-EM, the paper's ACC_R: 1 where every gold token occurs in the prediction, in any order
+    and number, else 0. A gold answer that normalises to nothing is covered by an empty prediction only.
+    """
+    return _best(_covers, prediction, golds)
+
+
+def cover_em_contiguous(prediction: str | None, golds: str | Sequence[str]) -> float:
+    """1 where the normalised gold is a substring of the normalised prediction, else 0.
+
+    A gold whose tokens are a run of the prediction's tokens is such a substring, and so is one that
+    begins or ends inside a word. It is the released evaluation's second cover; not the paper's ACC_R.
+    """
+    return _best(_contains, prediction, golds)
+
+
+def answer_metric(name: AnswerMetric) -> Callable[[str | None, str | Sequence[str]], float]:
+    """The metric that stage 2 rewards (the paper's reward ablation compares the three)."""
+    return {"f1": f1, "em": em, "cover_em": cover_em}[name]
+
+
+def _equal(prediction: str, gold: str) -> bool:
+    return prediction == gold
+
+
+def _covers(prediction: str, gold: str) -> bool:
+    return set(gold.split(" ")) <= set(prediction.split(" "))  # of an empty text: the empty token
+
+
+def _contains(prediction: str, gold: str) -> bool:
+    return gold in prediction
+
+
+def _overlap(prediction: str, gold: str) -> Overlap:
+    """Of two normalised texts. A yes, no or noanswer shares nothing with anything but itself."""
+    if prediction != gold and (prediction in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS):
+        return NO_OVERLAP
+    predicted, golden = prediction.split(), gold.split()
+    common = (Counter(predicted) & Counter(golden)).total()
+    if common == 0:
+        return NO_OVERLAP
+    precision, recall = common / len(predicted), common / len(golden)
+    return Overlap(2 * precision * recall / (precision + recall), precision, recall)
+
+
+def _best(match: Callable[[str, str], bool], prediction: str | None, golds: str | Sequence[str]) -> float:
+    listed = _listed(golds)
+    if prediction is None:
+        return 0.0
+    found = normalise(prediction)
+    return float(any(match(found, normalise(gold)) for gold in listed))
+
+
+def _listed(golds: str | Sequence[str]) -> Sequence[str]:
+    listed = [golds] if isinstance(golds, str) else golds
+    if not listed:
+        raise ValueError("no gold answer to compare with")
+    return listed

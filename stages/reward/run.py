@@ -1,0 +1,66 @@
+"""From rollouts to rewards: one row a trajectory, scalars only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from stages.contract import grammar
+from stages.contract.errors import PipelineError
+from stages.contract.grammar import Segment, Transcript
+from stages.contract.params import Reward
+from stages.contract.schemas import REWARDS
+from stages.reward import metrics
+from stages.reward.sets import rules_of, score
+
+# What of the rollouts a reward depends on.
+COLUMNS = (
+    "trajectory_id",
+    "question_id",
+    "answers",
+    "token_source",
+    "turns",
+    "segments",
+    "finish_reason",
+)
+
+
+def reward_table(rollouts: pa.Table, reward: Reward, stage: int) -> pa.Table:
+    """Rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row for row in the same order.
+
+    ``stage`` is the recipe's stage, 1 or 2. A trajectory that the retriever failed has
+    ``counted`` false: training leaves it out. Raises ``PipelineError`` for a reward set without
+    this stage and for a trajectory without a gold answer.
+    """
+    rules_of(reward.set, stage)  # a missing stage shows even where there are no rollouts
+    rows = [reward_row(row, reward, stage) for row in rollouts.select(COLUMNS).to_pylist()]
+    return pa.Table.from_pylist(rows, schema=REWARDS)
+
+
+def reward_row(row: dict[str, Any], reward: Reward, stage: int) -> dict[str, Any]:
+    """One row of the rewards from one row of the rollouts."""
+    if not row["answers"]:
+        raise PipelineError("the trajectory has no gold answer", where=f"rollouts, {row['trajectory_id']}")
+    transcript = Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
+    errors = [turn["error"] for turn in row["turns"]]
+    num_searches = errors.count(None)  # a search that failed was not carried out
+    scored = score(transcript, row["answers"], reward.set, stage, reward.answer_metric, num_searches=num_searches)
+    prediction = grammar.extract_answer(transcript.policy_text)
+    return {
+        "trajectory_id": row["trajectory_id"],
+        "question_id": row["question_id"],
+        "total": scored.total,
+        "retrieval": scored.components.retrieval,
+        "format": scored.components.format,
+        "answer": scored.components.answer,
+        "violations": list(scored.violations),
+        "format_right": not grammar.format_violations(transcript),
+        "em": metrics.em(prediction, row["answers"]),
+        "f1": metrics.f1(prediction, row["answers"]),
+        "cover_em": metrics.cover_em(prediction, row["answers"]),
+        "num_searches": num_searches,
+        "num_policy_tokens": row["token_source"].count(grammar.POLICY),
+        "num_tokens": len(row["token_source"]),
+        "counted": row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR and num_searches == len(errors),
+    }
