@@ -1,0 +1,73 @@
+"""Scores of transcript files as the release has them: what `python -m stages.evaluate score` prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.contract import grammar
+from stages.reward import metrics
+from stages.reward.released import ReleasedRow, names_of, read_transcripts
+
+FileScore = dict[str, float | int | None]
+
+
+def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
+    """``{file name: {n, em, f1, cover_em, cover_em_contiguous, judge_true, searches_per_question}}``.
+
+    Rates are fractions. ``judge_true`` is a count, None where no row has a verdict.
+    """
+    return {name: score_rows(read_transcripts(path)) for name, path in zip(names_of(paths), paths, strict=True)}
+
+
+def score_rows(rows: Sequence[ReleasedRow]) -> FileScore:
+    """The means over the rows of one file (at least one)."""
+    verdicts = [row.judge for row in rows if row.judge is not None]
+    return {
+        "n": len(rows),
+        "em": _mean([metrics.em(row.prediction, row.golds) for row in rows]),
+        "f1": _mean([metrics.f1(row.prediction, row.golds) for row in rows]),
+        "cover_em": _mean([metrics.cover_em(row.prediction, row.golds) for row in rows]),
+        "cover_em_contiguous": _mean([metrics.cover_em_contiguous(row.prediction, row.golds) for row in rows]),
+        "judge_true": sum(verdicts) if verdicts else None,
+        "searches_per_question": _mean([grammar.written_searches(row.transcript.text) for row in rows]),
+    }
+
+
+def table(scores: Mapping[str, FileScore]) -> str:
+    """The scores for a reader: percent to one decimal, the judge's count."""
+    head = ("file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches")
+    lines = [head]
+    for name, score in scores.items():
+        rates = [f"{100 * float(score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
+        judge = "-" if score["judge_true"] is None else f"{score['judge_true']} of {score['n']}"
+        lines.append((name, str(score["n"]), *rates, judge, f"{float(score['searches_per_question'] or 0):.2f}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def add_score_command(subparsers: Any) -> None:
+    """Add the subcommand ``score`` to an argparse subparsers object; its ``run`` takes the parsed arguments."""
+    scoring = subparsers.add_parser("score", help="score transcript files of the release (JSON lines)")
+    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    scoring.add_argument("--json", action="store_true", help="as JSON, rates as fractions")
+    scoring.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Score ``given.files`` and print."""
+    scores = score_files(given.files)
+    print(json.dumps(scores, indent=2, ensure_ascii=False) if given.json else table(scores))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
