@@ -1,0 +1,118 @@
+"""One policy on every benchmark: greedy rollouts, their metrics, a row a question, a protocol card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+
+from stages.contract.artefacts import read_json, read_table, write_table
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params
+from stages.contract.protocols import Engine, Retriever
+from stages.contract.schemas import QUESTIONS
+from stages.evaluate.protocol import make_card, policy_identity, text_sha256
+from stages.evaluate.table import evaluation_table
+
+NOT_BENCHMARKS = ("train", "validation")
+_METRICS_STAGE = 2  # the reward stage changes the reward alone, never the metrics that are read here
+
+
+def benchmarks(folder: Path) -> dict[str, Path]:
+    """Question files of ``folder`` by benchmark: all but train and validation."""
+    found = {file.stem: file for file in sorted(folder.glob("*.parquet")) if file.stem not in NOT_BENCHMARKS}
+    if not found:
+        raise PipelineError("no benchmark here", where=str(folder), fix="run `dvc repro questions`, which makes them")
+    return found
+
+
+def evaluate(
+    engine: Engine, retriever: Retriever, questions: pa.Table, params: Params, *, mode: str, batch: int
+) -> tuple[pa.Table, str]:
+    """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; a row a question, in their order.
+
+    Returns the table and the sha256 of the prompt with the question taken out.
+    """
+    from stages.reward.metrics import cover_em_contiguous
+    from stages.reward.run import reward_table
+    from stages.rollout import roll_out
+
+    rollout = params.rollout.model_copy(update={"k": params.evaluate.k})
+    parts, prompt = [], ""
+    for start in range(0, questions.num_rows, batch):
+        rollouts, _ = roll_out(
+            engine,
+            retriever,
+            questions.slice(start, batch),
+            rollout,
+            samples=1,
+            seed=params.seed,
+            greedy=True,
+            mode=cast(Literal["search", "no_search", "plain_rag"], mode),
+        )
+        rewards = reward_table(rollouts, params.reward, _METRICS_STAGE)
+        parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
+        if start == 0:
+            first = rollouts.slice(0, 1).to_pylist()[0]
+            prompt = text_sha256(first["prompt"].replace(first["question"], "{question}"))
+    return pa.concat_tables(parts), prompt
+
+
+def _mean_hops(questions: pa.Table) -> float | None:
+    """Searches that these questions need in the mean, over those where it is known."""
+    known = [hops for hops in questions["num_hops"].to_pylist() if hops is not None]
+    return sum(known) / len(known) if known else None
+
+
+def run(
+    *, name: str, mode: str, policy: Path, questions: Path, index: Path, corpus: Path | None, out: Path, params: Params
+) -> Iterator[dict[str, Any]]:
+    """Evaluate ``policy`` under ``name`` on every benchmark of ``questions``, a Parquet file each in ``out``.
+
+    Yields ``{benchmark, n, cover_em, em, seconds}`` as each is done, for the terminal.
+    """
+    from stages.index import open_index
+    from stages.reward.metrics import METRIC_VERSION
+    from stages.rollout import load_engine
+
+    identity = policy_identity(policy)  # first: it is the cheapest to find missing
+    files = benchmarks(questions)
+    retriever = open_index(index, corpus=corpus)
+    index_facts = read_json(index / "meta.json")
+    settings = ", ".join(f"{key} {value}" for key, value in sorted(index_facts["settings"].items()))
+    engine = load_engine(policy, params)
+    rollout = params.rollout.model_copy(update={"k": params.evaluate.k})
+    for benchmark, file in files.items():
+        began = time.monotonic()
+        asked = read_table(file, QUESTIONS).slice(0, params.evaluate.questions)
+        if asked.num_rows == 0:
+            raise PipelineError("holds no questions", where=str(file))
+        table, prompt = evaluate(engine, retriever, asked, params, mode=mode, batch=params.evaluate.batch_questions)
+        card = make_card(
+            rollout=rollout,
+            benchmark=benchmark,
+            questions=asked,
+            mode=mode,
+            prompt_sha256=prompt,
+            corpus=index_facts["corpus"],
+            index=retriever.fingerprint,
+            retriever=f"bm25s, {settings}",
+            engine=engine.name,
+            metric_version=METRIC_VERSION,
+        )
+        metadata = {
+            "card": {"policy": name, **identity, **card},
+            "kinds": sorted(set(asked["kind"].to_pylist())),
+            "needed_searches": _mean_hops(asked),
+        }
+        write_table(out / f"{benchmark}.parquet", table, metadata)
+        yield {
+            "benchmark": benchmark,
+            "n": table.num_rows,
+            "em": sum(table["em"].to_pylist()) / table.num_rows,
+            "cover_em": sum(table["cover_em"].to_pylist()) / table.num_rows,
+            "seconds": time.monotonic() - began,
+        }

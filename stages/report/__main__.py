@@ -1,0 +1,47 @@
+"""Write the HTML page of a run.
+
+python -m stages.report
+python -m stages.report --out report/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.contract import params as contract
+from stages.contract.artefacts import write_text
+from stages.contract.errors import command
+from stages.report.inputs import read_inputs
+from stages.report.page import render
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry of ``python -m stages.report``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("report/report.html"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics"))
+    parser.add_argument("--plots", type=Path, default=Path("plots/train"))
+    parser.add_argument("--evaluation", type=Path, default=Path("data/evaluation"))
+    parser.add_argument("--train", type=Path, default=Path("data/train"))
+    parser.add_argument("--params", type=Path, default=contract.PARAMS_FILE)
+    options = parser.parse_args(arguments)
+    inputs = read_inputs(
+        params=contract.load(options.params),
+        params_file=options.params,
+        metrics=options.metrics,
+        plots=options.plots,
+        evaluation=options.evaluation,
+        train=options.train,
+    )
+    write_text(options.out, render(inputs))
+    print(f"{options.out}: open it in a browser")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
