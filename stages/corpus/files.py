@@ -12,7 +12,6 @@ Other columns are ignored.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +89,7 @@ def passage_id(title: str, text: str) -> str:
 
     So it does not change when passages are added, removed or put in another order.
     """
-    return hashlib.sha256(f"{title}\t{text}".encode()).hexdigest()[:16]
+    return artefacts.fingerprint([title, text])[:16]
 
 
 def _passage(record: Record, source: str) -> dict[str, str]:

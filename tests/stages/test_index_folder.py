@@ -1,0 +1,212 @@
+"""The index as files: what it belongs to, how it is opened, and the commands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from stages.contract import artefacts, params, schemas
+from stages.contract.errors import PipelineError
+from stages.index import build_index, open_index
+from stages.index.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=3, stemmer="none", stopwords="none")
+
+
+def write_corpus(folder: Path, *titles: str) -> Path:
+    rows = [
+        {"passage_id": f"p{number}", "title": title, "text": f"{title} is passage {number}.", "source": "test"}
+        for number, title in enumerate(titles)
+    ]
+    artefacts.write_table(folder / "passages.parquet", pa.Table.from_pylist(rows, schema=schemas.PASSAGES))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and a corpus, as the working directory."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_corpus(tmp_path / "data/corpus", "Silent Crown", "Golden River", "Ann Lee")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def set_index(**changes: object) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["index"] |= changes
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and line.count("\n") == 1 and "Traceback" not in line
+    return line
+
+
+def test_build_and_search_from_the_command_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("index: 3 passages, ")
+    assert main(["search", "who made the golden river", "-k", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1. ") and "[p1] Golden River: Golden River is passage 1." in out and out.count("\n") == 1
+    assert main(["search", "xyzzy"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+def test_the_index_folder_may_stand_before_or_after_search(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--index", "elsewhere"]) == 0
+    for arguments in (["--index", "elsewhere", "search", "crown"], ["search", "--index", "elsewhere", "crown"]):
+        capsys.readouterr()
+        assert main(arguments) == 0
+        assert "[p0] Silent Crown" in capsys.readouterr().out
+
+
+def test_meta_says_what_the_index_was_made_from(project: Path) -> None:
+    main([])
+    meta = artefacts.read_json("data/index/meta.json")
+    assert meta["corpus"] == artefacts.sha256_file("data/corpus/passages.parquet")
+    assert meta["num_passages"] == 3
+    assert meta["settings"] == params.load().index.model_dump() | {"method": "lucene"}
+    assert meta["bm25s"] and len(meta["code"]) == 64
+    assert open_index("data/index", corpus="data/corpus").fingerprint == meta["fingerprint"]
+
+
+def test_an_index_of_another_corpus_is_refused(project: Path) -> None:
+    main([])
+    open_index("data/index", corpus=Path("data/corpus/passages.parquet"))
+    write_corpus(project / "data/corpus", "Silent Crown", "Golden River", "Ann Leo")
+    with pytest.raises(PipelineError) as caught:
+        open_index("data/index", corpus="data/corpus")
+    line = str(caught.value)
+    assert "\n" not in line
+    now = artefacts.sha256_file("data/corpus/passages.parquet")[:12]
+    assert f"is corpus {now}" in line and "the index belongs to corpus" in line and "dvc repro index" in line
+
+
+def test_the_fingerprint_follows_corpus_and_settings(tmp_path: Path) -> None:
+    passages = artefacts.read_table(write_corpus(tmp_path, "Ann", "Bob") / "passages.parquet")
+
+    def fingerprint(corpus: str, **changes: object) -> str:
+        meta = build_index(passages, SETTINGS.model_copy(update=changes), tmp_path / "index", corpus)
+        return str(meta["fingerprint"])
+
+    assert fingerprint("a") == fingerprint("a")
+    assert len({fingerprint("a"), fingerprint("b"), fingerprint("a", k1=1.2), fingerprint("a", title_weight=1)}) == 4
+
+
+def test_the_files_do_not_depend_on_the_order_of_sets(project: Path) -> None:
+    sums = []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "stages.index", "--index", f"index{seed}"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        sums.append(artefacts.sha256_tree(f"index{seed}"))
+    assert sums[0] == sums[1]
+
+
+def test_opening_reads_neither_passages_nor_scores(tmp_path: Path) -> None:
+    text = "word " * 2000
+    rows = [
+        {"passage_id": f"p{number}", "title": f"Title {number}", "text": f"{text}{number}", "source": "test"}
+        for number in range(400)
+    ]
+    build_index(pa.Table.from_pylist(rows, schema=schemas.PASSAGES), SETTINGS, tmp_path / "index", "corpus")
+    size = (tmp_path / "index/passages.arrow").stat().st_size
+    assert size > 3_000_000
+    open_index(tmp_path / "index")  # imports
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    engine = open_index(tmp_path / "index")
+    [[passage]] = engine.search(["399"], 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert passage.passage_id == "p399"
+    assert peak < size / 10
+    assert pa.total_allocated_bytes() - before < size / 10
+
+
+@pytest.mark.parametrize("name", ["passages.arrow", "data.csc.index.npy", "vocab.index.json", "params.index.json"])
+@pytest.mark.parametrize("fault", ["missing", "cut"])
+def test_a_broken_index_is_one_line(project: Path, name: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    path = Path("data/index", name)
+    whole = path.read_bytes()
+    path.unlink()
+    if fault == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert main(["search", "crown"]) == 2
+    line = one_error_line(capsys)
+    assert "data/index: a broken index" in line and "dvc repro index" in line
+
+
+def test_no_index_and_no_meta(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "crown"]) == 2
+    assert "data/index: no index here (run `dvc repro index`" in one_error_line(capsys)
+    artefacts.write_json("data/index/meta.json", {"corpus": "x"})
+    assert main(["search", "crown"]) == 2
+    assert "not the meta file of an index" in one_error_line(capsys)
+
+
+def test_an_index_of_another_tokenizer_is_refused(project: Path) -> None:
+    main([])
+    meta = artefacts.read_json("data/index/meta.json")
+    artefacts.write_json("data/index/meta.json", meta | {"tokenizer": "0" * 64})
+    with pytest.raises(PipelineError, match="made with another tokenizer"):
+        open_index("data/index")
+
+
+def test_bad_input_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artefacts.write_table("data/corpus/passages.parquet", schemas.PASSAGES.empty_table())
+    assert main([]) == 2
+    assert "data/corpus/passages.parquet: the corpus is empty" in one_error_line(capsys)
+    artefacts.write_table("data/corpus/passages.parquet", pa.table({"passage_id": ["a"], "title": ["b"]}))
+    assert main([]) == 2
+    assert "column 'text' is missing" in one_error_line(capsys)
+    shutil.rmtree("data/corpus")
+    assert main([]) == 2
+    assert "data/corpus/passages.parquet: no such file" in one_error_line(capsys)
+    set_index(k2=1)
+    assert main([]) == 2
+    assert "params.yaml, index.k2: unknown parameter" in one_error_line(capsys)
+    assert not Path("data/index").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("9 requested and 4 written")]
+)
+def test_a_full_disk_keeps_the_old_index(
+    project: Path, error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bm25s
+
+    main([])
+    before = artefacts.sha256_tree("data/index")
+    set_index(k1=0.9)
+
+    def full(self: object, folder: Path, **options: object) -> None:
+        (folder / "data.csc.index.npy").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(bm25s.BM25, "save", full)
+    capsys.readouterr()
+    assert main([]) == 2
+    assert "the disk is full" in one_error_line(capsys)
+    assert artefacts.sha256_tree("data/index") == before
+    assert sorted(entry.name for entry in Path("data").iterdir()) == ["corpus", "index"]
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    code = "import sys, stages.index.__main__ as m; print('bm25s' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
