@@ -12,6 +12,7 @@ itself ``IDLE_SECONDS`` after the last of them. Its database is the project's ``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -85,6 +87,24 @@ class Server:
         if self._in_use is not None:
             self._in_use.close()
             self._in_use = None
+
+
+@contextlib.contextmanager
+def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]:
+    """Flows inside the block talk to a server; ``meanwhile`` is done while it starts.
+
+    Prefect's log lines go to the server and not to the terminal: an error is raised anyway, and shown once.
+    """
+    server = Server()
+    try:
+        if meanwhile is not None:
+            meanwhile()
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: server.url()}):
+            yield server.url()
+    finally:
+        server.close()
 
 
 def _healthy_url(home: Path) -> str | None:

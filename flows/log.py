@@ -1,0 +1,80 @@
+"""What a training flow says: a line an iteration on the terminal, and in Prefect a progress and a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+
+from stages.train import figures
+from stages.train.workbench import Made, Workbench
+
+
+class Log:
+    """The voice of one segment. ``first`` is the iteration at which it begins or goes on."""
+
+    def __init__(self, bench: Workbench, first: int) -> None:
+        self.bench, self.first = bench, first
+        self.began = self.last = time.monotonic()
+        self.rows: list[dict[str, Any]] = []
+        self.progress = create_progress_artifact(
+            progress=100 * first / bench.length, key=_key("progress", bench), description=_title(bench)
+        )
+        start = "starts" if first == 0 else f"goes on after iteration {first}, whose checkpoint is stored"
+        self.say(f"{_title(bench)} {start}")
+
+    def say(self, line: str) -> None:
+        """A line for the terminal, and for the run's page."""
+        print(line, flush=True)
+        get_run_logger().info(line)
+
+    def iteration(self, iteration: int, rollouts: Made, rewards: Made, updated: Made) -> None:
+        """One iteration is done."""
+        now = time.monotonic()
+        left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
+        speed = None if rollouts.stored else rollouts.tokens / rollouts.seconds
+        self.say(
+            figures.line(self._place(iteration + 1), rewards.figures, tokens_per_second=speed, seconds_left=left)
+        )
+        self.bench.note_timings(iteration, rollouts, rewards, updated, whole=now - self.last)
+        self.last = now
+        self.rows.append({"iteration": iteration + 1, **_rounded(rewards.figures), **_rounded(updated.figures)})
+        if isinstance(self.progress, UUID):
+            update_progress_artifact(self.progress, progress=100 * (iteration + 1) / self.bench.length)
+
+    def watched(self, done: int, seen: Made) -> None:
+        """A greedy watch is done."""
+        self.say(figures.watch_line(self._place(done), seen.figures, self.bench.stage.evaluate_questions))
+
+    def finished(self, summary: Mapping[str, Any]) -> None:
+        """The outputs are written: where to look next."""
+        if self.rows:
+            create_table_artifact(table=self.rows, key=_key("curves", self.bench), description=_title(self.bench))
+        name = self.bench.name
+        minutes = figures.clock(time.monotonic() - self.began)
+        self.say(
+            f"{_title(self.bench)} done in {minutes}: policy in data/train/{name}/policy, "
+            f"curves in plots/train/{name}.csv (dvc plots show), figures in metrics/train/{name}.json (dvc metrics show)"
+        )
+
+    def _place(self, done: int) -> str:
+        width = len(str(self.bench.length))
+        return f"{self.bench.name} {done:>{width}}/{self.bench.length}"
+
+
+def _title(bench: Workbench) -> str:
+    return f"{bench.params.profile} {bench.name} ({bench.segment.stage}, {bench.length} iterations)"
+
+
+def _key(what: str, bench: Workbench) -> str:
+    """An artifact's key: lower case, digits and dashes."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in f"{bench.params.profile}-{bench.name}-{what}")
+    return plain.lower()
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}

@@ -1,0 +1,95 @@
+"""Figures of an iteration from its rewards: means, the terminal's line, the collapse guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.contract.errors import PipelineError
+from stages.contract.params import Collapse
+
+# name in the curves → column of REWARDS whose mean it is
+MEANS = {
+    "reward": "total",
+    "response_length": "num_policy_tokens",
+    "searches": "num_searches",
+    "format_rate": "format_right",
+    "f1": "f1",
+    "em": "em",
+    "cover_em": "cover_em",
+}
+
+
+def means(rewards: pa.Table) -> dict[str, float]:
+    """Means over the counted trajectories of ``rewards`` (schema REWARDS), the share that searched
+    (``search_rate``), and the share lost to the retriever (``error_share``). Rates are in 0..1,
+    ``response_length`` is in policy tokens."""
+    counted = rewards.filter(rewards["counted"])
+    lost = (rewards.num_rows - counted.num_rows) / rewards.num_rows
+    if counted.num_rows == 0:
+        return {**dict.fromkeys(MEANS, 0.0), "search_rate": 0.0, "error_share": lost}
+    found = {name: _mean(counted[column]) for name, column in MEANS.items()}
+    return {**found, "search_rate": _mean(pc.greater(counted["num_searches"], 0)), "error_share": lost}
+
+
+def _mean(column: pa.ChunkedArray) -> float:
+    """Mean of a column, summed in the order of its rows, so that equal files have equal figures."""
+    values = [float(value) for value in column.to_pylist()]
+    return sum(values) / len(values)
+
+
+def check_errors(figures: Mapping[str, float], allowed: float) -> None:
+    """Stop where the retriever lost more trajectories than ``rollout.max_error_share``."""
+    if figures["error_share"] > allowed:
+        raise PipelineError(
+            f"the retriever failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
+            where="rollout.max_error_share",
+            fix="see that the index and the search service answer, then run the same command again",
+        )
+
+
+def collapse(history: Sequence[Mapping[str, float]], guard: Collapse) -> str | None:
+    """Why training has collapsed, or None: the last ``patience`` iterations are all on the wrong side.
+
+    ``history`` holds an iteration's means each, from the segment's first: the length guard compares
+    with that one.
+    """
+    recent = history[-guard.patience :]
+    if len(recent) < guard.patience:
+        return None
+    if all(figures["format_rate"] < guard.min_format_rate for figures in recent):
+        return f"the format rate stayed below {guard.min_format_rate} for {guard.patience} iterations"
+    longest = guard.max_tokens_growth * history[0]["response_length"]
+    if all(figures["response_length"] > longest for figures in recent):
+        return f"responses stayed above {longest:.0f} tokens ({guard.max_tokens_growth} × the first iteration's)"
+    return None
+
+
+def line(
+    place: str, figures: Mapping[str, float], *, tokens_per_second: float | None, seconds_left: float | None
+) -> str:
+    """The terminal's line for one iteration; ``place`` says which."""
+    speed = "stored" if tokens_per_second is None else f"{tokens_per_second:,.0f} tok/s"
+    left = "" if seconds_left is None else f"  left {clock(seconds_left)}"
+    return (
+        f"{place}  reward {figures['reward']:+.3f}  searched {figures['search_rate']:.2f}"
+        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
+        f"  Cover-EM {figures['cover_em']:.3f}  {speed:>11}{left}"
+    )
+
+
+def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
+    """The terminal's line for a greedy watch on validation questions."""
+    return (
+        f"{place}  greedy on {questions} validation questions:  searched {figures['search_rate']:.2f}"
+        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
+        f"  Cover-EM {figures['cover_em']:.3f}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """95 -> '1:35'."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,184 @@
+"""Stand-ins for rollout and update that are quick, bitwise repeatable, and need their state.
+
+The policy is four numbers. A trajectory's tokens depend on (policy, question, seed); the trainer
+has momentum, so that a resume without its trainer state ends elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import struct
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.contract import grammar
+from stages.contract.artefacts import sha256_file, write_json
+from stages.contract.schemas import ADVANTAGES, PASSAGES, QUESTIONS, ROLLOUTS
+
+PASSAGE_ROWS = [{"passage_id": "p0", "title": "Ada", "text": "Ada was born in Rome.", "source": "test"}]
+Weights = list[float]
+calls: list[str] = []  # what was asked of the fakes, in order
+
+
+def write_policy(folder: Path, weights: Weights, step: int, parent: str | None) -> None:
+    """A policy folder as everywhere: a weights file and a manifest."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(struct.pack("4d", *weights))
+    sha256 = sha256_file(folder / "model.safetensors")
+    write_json(folder / "manifest.json", {"sha256": sha256, "parent": parent, "step": step})
+
+
+def read_policy(folder: Path) -> Weights:
+    return list(struct.unpack("4d", (folder / "model.safetensors").read_bytes()))
+
+
+class FakeEngine:
+    name = "fake"
+
+    def __init__(self, policy: Path) -> None:
+        self.weights = read_policy(policy)
+
+    def load_state(self, weights: Weights) -> None:
+        self.weights = list(weights)
+
+    def load_weights(self, policy: Path) -> None:
+        self.weights = read_policy(policy)
+
+
+class FakeTrainer:
+    def __init__(self, policy: Path, learning_rate: float) -> None:
+        self.weights, self.momentum, self.learning_rate = read_policy(policy), [0.0] * 4, learning_rate
+
+    def export_weights(self) -> Weights:
+        return list(self.weights)
+
+    def save(self, policy: Path, *, step: int, parent: str) -> None:
+        write_policy(policy, self.weights, step, parent)
+        state = policy.parent / "trainer_state"
+        state.mkdir()
+        (state / "momentum.json").write_text(json.dumps(self.momentum))
+
+    def load(self, policy: Path) -> None:
+        self.weights = read_policy(policy)
+        self.momentum = json.loads((policy.parent / "trainer_state" / "momentum.json").read_text())
+
+
+def _noise(*parts: object) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def roll_out(
+    engine: FakeEngine,
+    retriever: object,
+    questions: pa.Table,
+    rollout: object,
+    *,
+    samples: int,
+    seed: int,
+    greedy: bool = False,
+    mode: str = "search",
+) -> tuple[pa.Table, dict[str, float]]:
+    calls.append("watch" if greedy else "rollout")
+    if str(len(calls)) == os.environ.get("FAKE_KILL_AT"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rows = []
+    for question in questions.to_pylist():
+        for sample in range(samples):
+            noise = _noise(engine.weights, question["question"], sample, 0 if greedy else seed)
+            answer = question["answers"][0] if noise[0] % 2 else "nobody"
+            text = f"thought {noise[1]}</think>\n\n<answer> {answer} </answer>"
+            if os.environ.get("FAKE_BROKEN"):
+                text = "gibberish"
+            tokens = list(noise[: 4 + noise[2] % 8])
+            failed = bool(os.environ.get("FAKE_ERRORS")) and noise[3] % 2 == 0
+            turn = {"query": "who", "passage_ids": [], "scores": [], "error": "gone" if failed else None}
+            rows.append(
+                {
+                    "trajectory_id": f"{question['question_id']}#{sample}",
+                    "question_id": question["question_id"],
+                    "sample": sample,
+                    "question": question["question"],
+                    "answers": question["answers"],
+                    "prompt": "prompt",
+                    "token_ids": [1, *tokens],
+                    "token_source": [grammar.PROMPT, *[grammar.POLICY] * len(tokens)],
+                    "policy_logprobs": [-0.5] * len(tokens),
+                    "turns": [turn] if noise[3] % 2 == 0 else [],
+                    "segments": [{"source": "policy", "text": text}],
+                    "text": text,
+                    "answer": answer,
+                    "finish_reason": grammar.FINISH_RETRIEVER_ERROR if failed else grammar.FINISH_ANSWER,
+                    "seed": seed,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0}
+
+
+def update_policy(
+    trainer: FakeTrainer, rollouts: pa.Table, rewards: pa.Table, *settings: object, **more: object
+) -> tuple[pa.Table, dict[str, float]]:
+    calls.append("update")
+    mean = sum(rewards["total"].to_pylist()) / rewards.num_rows
+    push = [mean * byte / 255 for byte in _noise(rollouts["text"].to_pylist())[:4]]
+    trainer.momentum = [0.9 * old + new for old, new in zip(trainer.momentum, push, strict=True)]
+    trainer.weights = [
+        w + trainer.learning_rate * m for w, m in zip(trainer.weights, trainer.momentum, strict=True)
+    ]
+    rows = [
+        {"trajectory_id": row["trajectory_id"], "advantages": [mean] * len(row["policy_logprobs"])}
+        | {"returns": [mean] * len(row["policy_logprobs"]), "ref_logprobs": []}
+        for row in rollouts.to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, schema=ADVANTAGES), {"loss": -mean}
+
+
+def module(name: str, **names: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    made.__dict__.update(names)
+    return made
+
+
+def fakes() -> dict[str, types.ModuleType]:
+    """Modules to stand in sys.modules for the rooms with models in them."""
+    return {
+        "stages.rollout": module(
+            "stages.rollout", roll_out=roll_out, load_engine=lambda policy, params: FakeEngine(Path(policy))
+        ),
+        "stages.update": module(
+            "stages.update",
+            update_policy=update_policy,
+            load_trainer=lambda policy, params, stage, **_: FakeTrainer(Path(policy), 0.1),
+        ),
+        "stages.index": module("stages.index", open_index=lambda folder, corpus=None: object()),
+    }
+
+
+def write_project(root: Path, params_text: str) -> None:
+    """A project folder with all that training reads."""
+    from stages.contract.artefacts import write_table, write_text
+
+    write_text(root / "params.yaml", params_text)
+    for split, count in (("train", 12), ("validation", 4)):
+        rows = [
+            {"question_id": f"{split}{n}", "question": f"who is {split} {n}?", "answers": [f"name {n}"]}
+            | {"dataset": "test", "kind": "composition", "supporting_titles": []}
+            for n in range(count)
+        ]
+        write_table(root / "data/questions" / f"{split}.parquet", pa.Table.from_pylist(rows, schema=QUESTIONS))
+    write_table(root / "data/corpus/passages.parquet", pa.Table.from_pylist(PASSAGE_ROWS, schema=PASSAGES))
+    write_json(root / "data/index/meta.json", {})
+    write_policy(root / "data/base_model", [0.1, 0.2, 0.3, 0.4], 0, None)
+
+
+if __name__ == "__main__":  # a whole run in a process of its own: python fake_rooms.py SEGMENT
+    sys.modules.update(fakes())
+    from flows.train import main
+
+    raise SystemExit(main(["--segment", sys.argv[1]]))
