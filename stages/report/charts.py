@@ -165,8 +165,8 @@ class Interval:
 
 def interval_chart(title: str, rows: Sequence[Interval], *, guess: float | None = None) -> Markup:
     """Shares from 0 to 1 as bars with interval whiskers, a row each; ``guess`` as a dashed line."""
-    left, right, row_height, top = 118, 50, 26, 6
-    width, height = 460, top + row_height * len(rows) + 22
+    left, right, row_height, top = 106, 46, 26, 6
+    width, height = 380, top + row_height * len(rows) + 22
 
     def x(value: float) -> float:
         return left + min(max(value, 0.0), 1.0) * (width - left - right)

@@ -73,12 +73,14 @@ def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
         return []
     last = inputs.summary[steps[-1]][HEADLINE_BENCHMARK]
     tiles = []
-    for key, heading, meaning in COLUMNS:
-        if key in _TILES and key in last:
+    meanings = {key: (heading, meaning) for key, heading, meaning in COLUMNS}
+    for key in _TILES:
+        if key in last:
+            heading, meaning = meanings[key]
             way = [(policy_name(name), inputs.summary[name][HEADLINE_BENCHMARK].get(key)) for name in steps]
             needed = last.get("needed_searches") if key == "searches_per_question" else None
             tiles.append({"heading": heading, "meaning": meaning, "way": way, "needed": needed})
-    return sorted(tiles, key=lambda tile: [h for k in _TILES for c, h, _ in COLUMNS if c == k].index(tile["heading"]))
+    return tiles
 
 
 def _curve_charts(inputs: Inputs) -> list[dict[str, Any]]:
@@ -98,9 +100,8 @@ def _diagnostic_charts(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
     """A table and a chart a benchmark."""
-    names = sorted({name for row in inputs.summary.values() for name in row}, key=_benchmark_order)
     out = []
-    for benchmark in names:
+    for benchmark in sorted({name for row in inputs.summary.values() for name in row}, key=_benchmark_order):
         policies = [name for name in _ordered(inputs.summary) if benchmark in inputs.summary[name]]
         rows = [(policy_name(name), inputs.summary[name][benchmark]) for name in policies]
         columns = [column for column in COLUMNS if any(column[0] in figures for _, figures in rows)]
@@ -123,11 +124,11 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
                 "svg": charts.interval_chart(f"{heading} on {benchmark}", bars, guess=guess),
             }
         )
-    return out
+    return sorted(out, key=lambda benchmark: benchmark["guess"] is not None)  # what can be guessed comes last
 
 
-def _benchmark_order(name: str) -> tuple[int, str]:
-    return (0 if name == HEADLINE_BENCHMARK else 1, name)
+def _benchmark_order(name: str) -> tuple[bool, str]:
+    return (name != HEADLINE_BENCHMARK, name)
 
 
 def _before_and_after(inputs: Inputs) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, POLICY, QUERY, TAGS
+from stages.contract.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, POLICY, QUERY, TAGS
 from stages.report.inputs import Moment, Row
 
 _TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
@@ -59,6 +59,14 @@ def spans(text: str) -> list[Span]:
     return out
 
 
+def _framed(text: str) -> list[Span]:
+    """A document block between its own two tags; anything tag-like inside it is a passage's text."""
+    if not (text.startswith(DOCUMENTS) and text.endswith(END_DOCUMENTS)):
+        return [Span("text", text)]
+    inside = text.removeprefix(DOCUMENTS).removesuffix(END_DOCUMENTS)
+    return [Span("tag", DOCUMENTS), Span("text", inside), Span("tag", END_DOCUMENTS)]
+
+
 def segment_advantages(token_source: Sequence[int], advantages: Sequence[float]) -> list[float]:
     """Mean advantage of each run of policy tokens. ``token_source`` (T,), ``advantages`` (P,)."""
     means, position = [], 0
@@ -79,7 +87,7 @@ def parts(segments: Sequence[Row], advantages: Sequence[float] | None = None) ->
         if segment["source"] == "policy":
             out.append(Part("policy", spans(segment["text"]), next(each) if each else None))
         else:
-            out.append(Part("document", [Span("text", segment["text"].strip("\n"))]))
+            out.append(Part("document", _framed(segment["text"].strip("\n"))))
     return out
 
 
