@@ -12,6 +12,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.contract.schemas import ADVANTAGES, EVALUATION, REWARDS, ROLLOUTS
 
+NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
 CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
 
 Row = dict[str, Any]
@@ -76,9 +77,7 @@ def read_curves(path: Path) -> list[Iteration]:
         for line, cells in enumerate(reader, 2):
             try:
                 number = int(cells["iteration"])
-                figures = {
-                    name: float(cell) for name, cell in cells.items() if cell and name not in ("iteration", "stage")
-                }
+                figures = {name: float(cell) for name, cell in cells.items() if cell and name not in NAMES}
             except (TypeError, ValueError) as error:
                 raise PipelineError(f"not a figure: {error}", where=f"{path}, line {line}") from None
             rows.append(Iteration(number, cells["stage"], figures))

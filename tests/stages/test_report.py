@@ -143,7 +143,7 @@ def curve(path: Path, stage: str, start: int, iterations: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["iteration", "stage", *names, *update, *watch])
+        writer.writerow(["iteration", "stage", "segment", *names, *update, *watch])
         for number in range(start, start + iterations):
             progress = number / 78
             wobble = ((number * 7919) % 13 - 6) / 100
@@ -151,7 +151,9 @@ def curve(path: Path, stage: str, start: int, iterations: int) -> None:
             low = -0.5 if stage == "stage2" else 0.3
             figures = [low + rate, 60 + 40 * rate, 2 * rate, rate, 0.5 + rate / 2, rate, rate * 0.95, rate * 0.9]
             watched = [0.5 + progress / 2, progress, progress, 2 * progress] if number % 10 == 9 else [""] * 4
-            writer.writerow([number, stage, *figures, -0.01, 0, 0.002, 0.5, 1.2 - progress, 1.3, 1e-6, *watched])
+            writer.writerow(
+                [number, stage, path.stem, *figures, -0.01, 0, 0.002, 0.5, 1.2 - progress, 1.3, 1e-6, *watched]
+            )
 
 
 def make_run(root: Path, *, passage: str = HOSTILE, questions: int = 20) -> None:
@@ -334,7 +336,7 @@ def test_a_curve_file_without_its_columns(run: Path, text: str, said: str, capsy
 def test_a_cell_that_is_no_figure_is_named_by_its_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "plots/train/s1-00.csv"
     lines = path.read_text().splitlines()
-    lines[3] = lines[3].replace("stage1,", "stage1,oops", 1)
+    lines[3] = lines[3].replace("s1-00,", "s1-00,oops", 1)
     path.write_text("\n".join(lines))
     assert main([]) == 2
     assert "plots/train/s1-00.csv, line 4" in capsys.readouterr().err
