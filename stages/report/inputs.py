@@ -33,7 +33,7 @@ class Moment:
 
     segment: str
     stage: str
-    iteration: str  # the file's stem, counted inside the segment
+    iteration: str  # the file's stem: counted inside the segment, from 0
     rows: list[Row]
 
 

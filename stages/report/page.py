@@ -157,9 +157,13 @@ def _asked(row: dict[str, Any]) -> dict[str, Any]:
 
 def _training(inputs: Inputs) -> list[dict[str, Any]]:
     each = max(1, round(inputs.params.report.example_trajectories / (2 * len(inputs.moments))))
+    segments = inputs.params.train.segments
     return [
         {
-            "title": f"{charts.stage_name(moment.stage)}, segment {moment.segment}, iteration {int(moment.iteration)}",
+            "title": (
+                f"{charts.stage_name(moment.stage)}, segment {moment.segment}, "
+                f"iteration {int(moment.iteration) + 1} of {segments[moment.segment].iterations}"
+            ),
             "cards": trajectories.best_and_worst(moment, each),
         }
         for moment in inputs.moments

@@ -281,6 +281,7 @@ def test_trajectories_carry_provenance_rewards_rules_and_advantages(run: Path) -
     assert "begin_answer_count, end_answer_count" in page.text
     assert "policy, advantage 0.900" in page.text and "policy, advantage -0.400" in page.text
     assert "18 turned from wrong" in page.text
+    assert "stage 2, segment s2-01, iteration 30 of 30" in page.text
     assert len(re.findall(r'<article class="question">', html)) == 6
 
 
