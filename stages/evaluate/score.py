@@ -38,21 +38,14 @@ def score_rows(rows: Sequence[ReleasedRow]) -> FileScore:
 
 
 def table(scores: Mapping[str, FileScore]) -> str:
-    """The scores for a reader: percent to one decimal, the judge's count."""
-    head = ("file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches")
-    lines = [head]
+    """The scores for a reader: percent to one decimal, the judge's count, searches a question."""
+    lines = [["file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches"]]
     for name, score in scores.items():
-        rates = [f"{100 * float(score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
+        rates = [f"{100 * (score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
         judge = "-" if score["judge_true"] is None else f"{score['judge_true']} of {score['n']}"
-        lines.append((name, str(score["n"]), *rates, judge, f"{float(score['searches_per_question'] or 0):.2f}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+        lines.append([name, str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
 
 def add_score_command(subparsers: Any) -> None:

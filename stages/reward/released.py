@@ -1,8 +1,8 @@
 """Transcript files as the R1-Searcher release has them: JSON lines, read as they are.
 
-A row has ``question``, ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript
-after the prompt's ``<think>``), and where they were made ``pred_ans`` (the prediction) and
-``gpt4o_output`` (the judge's verdict). Other keys are left alone.
+A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the
+prompt's ``<think>``), and where they were made ``pred_ans`` (the prediction) and ``gpt4o_output``
+(the judge's verdict). Other keys are left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stages.contract import grammar
 from stages.contract.errors import PipelineError
@@ -24,7 +23,6 @@ class ReleasedRow:
     """One transcript without provenance. ``prediction`` is None where no answer was given;
     ``judge`` is the judge's verdict, None where there is none or it says neither true nor false."""
 
-    question: str
     golds: tuple[str, ...]
     transcript: Transcript
     prediction: str | None
@@ -62,14 +60,18 @@ def _row(line: str, *, where: str) -> ReleasedRow:
         raise PipelineError(f"not JSON: {error}", where=where) from None
     if not isinstance(raw, dict):
         raise PipelineError(f"a JSON object was expected, not {type(raw).__name__}", where=where)
-    text = _text(raw, "gen_text_store", where=where)
+    for key in ("answer", "gen_text_store"):
+        if key not in raw:
+            raise PipelineError(f"{key!r} is missing", where=where, fix=f"the line has {', '.join(raw) or 'no keys'}")
+    text = raw["gen_text_store"]
+    if not isinstance(text, str):
+        raise PipelineError(f"'gen_text_store' must be a string, not {type(text).__name__}", where=where)
     prediction = raw.get("pred_ans")
     if prediction is not None and not isinstance(prediction, str):
-        raise PipelineError(f"pred_ans must be a string, not {type(prediction).__name__}", where=where)
+        raise PipelineError(f"'pred_ans' must be a string, not {type(prediction).__name__}", where=where)
     transcript = Transcript(text)
     return ReleasedRow(
-        question=_text(raw, "question", where=where),
-        golds=_golds(raw, where=where),
+        golds=_golds(raw["answer"], where=where),
         transcript=transcript,
         # As the file has it, white space included: the published figures are of this string.
         prediction=grammar.extract_answer(transcript.policy_text) if prediction is None else prediction,
@@ -77,16 +79,7 @@ def _row(line: str, *, where: str) -> ReleasedRow:
     )
 
 
-def _text(raw: dict[str, Any], key: str, *, where: str) -> str:
-    if key not in raw:
-        raise PipelineError(f"{key!r} is missing", where=where, fix=f"the line has {', '.join(raw) or 'no keys'}")
-    if not isinstance(raw[key], str):
-        raise PipelineError(f"{key} must be a string, not {type(raw[key]).__name__}", where=where)
-    return str(raw[key])
-
-
-def _golds(raw: dict[str, Any], *, where: str) -> tuple[str, ...]:
-    answer = raw.get("answer")
+def _golds(answer: object, *, where: str) -> tuple[str, ...]:
     golds = (answer,) if isinstance(answer, str) else tuple(answer) if isinstance(answer, list) else ()
     if not golds or not all(isinstance(gold, str) and gold.strip() for gold in golds):
         raise PipelineError("'answer' must be a gold answer, or a list of them, not empty", where=where)

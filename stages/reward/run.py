@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.contract import grammar
 from stages.contract.errors import PipelineError
@@ -13,17 +15,6 @@ from stages.contract.params import Reward
 from stages.contract.schemas import REWARDS
 from stages.reward import metrics
 from stages.reward.sets import rules_of, score
-
-# What of the rollouts a reward depends on.
-COLUMNS = (
-    "trajectory_id",
-    "question_id",
-    "answers",
-    "token_source",
-    "turns",
-    "segments",
-    "finish_reason",
-)
 
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int) -> pa.Table:
@@ -34,12 +25,16 @@ def reward_table(rollouts: pa.Table, reward: Reward, stage: int) -> pa.Table:
     this stage and for a trajectory without a gold answer.
     """
     rules_of(reward.set, stage)  # a missing stage shows even where there are no rollouts
-    rows = [reward_row(row, reward, stage) for row in rollouts.select(COLUMNS).to_pylist()]
+    small = rollouts.select(["trajectory_id", "question_id", "answers", "turns", "segments", "finish_reason"])
+    rows = [
+        reward_row(row, reward, stage) | _token_counts(sources.values)
+        for row, sources in zip(small.to_pylist(), rollouts["token_source"], strict=True)
+    ]
     return pa.Table.from_pylist(rows, schema=REWARDS)
 
 
-def reward_row(row: dict[str, Any], reward: Reward, stage: int) -> dict[str, Any]:
-    """One row of the rewards from one row of the rollouts."""
+def reward_row(row: Mapping[str, Any], reward: Reward, stage: int) -> dict[str, Any]:
+    """The row of the rewards, but for the token counts, of one row of the rollouts."""
     if not row["answers"]:
         raise PipelineError("the trajectory has no gold answer", where=f"rollouts, {row['trajectory_id']}")
     transcript = Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
@@ -60,7 +55,11 @@ def reward_row(row: dict[str, Any], reward: Reward, stage: int) -> dict[str, Any
         "f1": metrics.f1(prediction, row["answers"]),
         "cover_em": metrics.cover_em(prediction, row["answers"]),
         "num_searches": num_searches,
-        "num_policy_tokens": row["token_source"].count(grammar.POLICY),
-        "num_tokens": len(row["token_source"]),
         "counted": row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR and num_searches == len(errors),
     }
+
+
+def _token_counts(sources: pa.Array) -> dict[str, int]:
+    """Counted in Arrow: the lists are long, and nothing else of them is needed."""
+    num_policy_tokens = pc.sum(pc.equal(sources, grammar.POLICY), min_count=0).as_py()
+    return {"num_policy_tokens": num_policy_tokens, "num_tokens": len(sources)}

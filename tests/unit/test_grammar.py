@@ -1,0 +1,218 @@
+"""The transcript's grammar: extraction, neutralised passages, and the rules of the right format."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.contract import grammar
+from stages.contract.grammar import Segment, Transcript
+
+# What a hostile passage is made of: whole tags, pieces of tags, look-alikes, invisible characters.
+PIECES = [
+    *grammar.TAGS,
+    *grammar.END_OF_TEXT,
+    *("<", ">", "|", "/", "</", "<|", "|>", "think", "answer", "begin_of_query", "end_of_documents", "<thi", "nk>"),
+    *("＜", "＞", "﹤", "﹥", "｜", "／", "‹", "›", "ｔhink", "<｜User｜>", "<THINK>", "< answer >", "&lt;think&gt;"),
+    *("\u200b", "\u200d", "\u00ad", "\u0338", "\x00", "\x1b[2J", "\u2028", "\x85", "\r\n", "\t", " ", "\n(2) "),
+    *("5 < 6", "x<y", "->", "<-", "<3", "Paris", "中"),
+]
+HOSTILE = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=20).map("".join)
+GOOD_END = f" so it is.{grammar.END_THINK}\n\n{grammar.ANSWER} Paris {grammar.END_ANSWER}"
+QUERY = f"{grammar.QUERY} city of light {grammar.END_QUERY}"
+BLOCK = grammar.render_documents(["Paris is a city.", "Light is fast."])
+
+
+def by_policy(text: str) -> Transcript:
+    return Transcript.of([Segment("policy", text)])
+
+
+def searched(documents: str, first: str = f"I look. {QUERY}", last: str = GOOD_END) -> Transcript:
+    return Transcript.of([Segment("policy", first), Segment("document", documents), Segment("policy", last)])
+
+
+# --- passages
+
+
+@given(HOSTILE)
+def test_a_neutralised_passage_holds_no_tag(text: str) -> None:
+    made = grammar.neutralise(text)
+    for form in (made, made.lower(), unicodedata.normalize("NFKC", made).lower()):
+        for tag in (*grammar.TAGS, *grammar.END_OF_TEXT):
+            assert tag not in form
+    assert "<|" not in made
+    assert made == " ".join(made.split())
+    assert not any(unicodedata.category(char) == "Cc" for char in made)
+    assert grammar.neutralise(made) == made
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=4), st.data())
+def test_hostile_passages_leave_one_block_with_its_own_lines(passages: list[str], data: st.DataObject) -> None:
+    clean = [grammar.neutralise(passage) for passage in passages]
+    cut = [passage[: data.draw(st.integers(0, len(passage)))] for passage in clean]  # the rollout cuts long ones
+    block = grammar.render_documents(cut)
+    assert block.count("\n") == len(passages) + 5
+    assert block.splitlines()[3 : 3 + len(passages)] == [f"({place}) {text}" for place, text in enumerate(cut, 1)]
+    counts = grammar.seven_counts(f"{grammar.QUERY}q{grammar.END_QUERY}{block}")
+    assert counts == (1,) * 7
+    assert not any(tag in block for tag in (grammar.THINK, grammar.END_THINK, grammar.ANSWER, grammar.END_ANSWER))
+    assert grammar.written_searches(f"{grammar.END_QUERY}{block}") == 1
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="<>＜＞﹤﹥")))
+def test_a_passage_without_brackets_keeps_its_words(text: str) -> None:
+    assert grammar.neutralise(text).split() == text.split()
+
+
+@pytest.mark.parametrize("text", ["5 < 6 and 7 > 6", "I <3 you", "a <- b -> c", "x <= y => z", "<", "a > b"])
+def test_comparisons_and_arrows_stay(text: str) -> None:
+    assert grammar.neutralise(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("<think>", "‹think>"),
+        ("<<answer>>", "‹‹answer>>"),
+        ("<|endoftext|>", "‹|endoftext|›"),
+        ("<\n /think >", "‹ /think >"),
+        ("＜answer＞", "‹answer›"),
+        ("a\n\n(2)\tb", "a (2) b"),
+    ],
+)
+def test_neutralise_by_hand(text: str, clean: str) -> None:
+    assert grammar.neutralise(text) == clean
+
+
+# --- extraction
+
+
+@pytest.mark.parametrize(
+    ("turn", "query"),
+    [
+        (f"I wonder. {QUERY}", "city of light"),
+        (f"{grammar.QUERY} first {grammar.QUERY} second {grammar.END_QUERY}", "second"),
+        (f"{grammar.QUERY} \"city\"  of\n 'light' {grammar.END_QUERY}", "city of 'light"),
+        (f"{grammar.QUERY} \"'` {grammar.END_QUERY}", ""),
+        (f"no begin {grammar.END_QUERY}", ""),
+    ],
+)
+def test_extract_query(turn: str, query: str) -> None:
+    assert grammar.extract_query(turn) == query
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (GOOD_END, "Paris"),
+        ("<answer> Rome </answer> no, <answer>\nParis\n</answer> </answer>", "Paris"),
+        ("<answer></answer>", ""),
+        ("<answer> Paris", None),
+        ("Paris </answer>", None),
+        ("<answer> Rome </answer> or <answer> Paris", None),
+        ("", None),
+    ],
+)
+def test_extract_answer(text: str, answer: str | None) -> None:
+    assert grammar.extract_answer(text) == answer
+
+
+def test_strip_end_of_text() -> None:
+    assert grammar.strip_end_of_text("<|im_end|><|endoftext|> a <|eot_id|> b\n\n</s><|endoftext|>") == (
+        " a <|eot_id|> b\n\n"
+    )
+
+
+def test_written_searches_need_a_query_and_a_closed_block() -> None:
+    assert grammar.written_searches(f"{QUERY}{BLOCK} and {QUERY}{BLOCK}") == 2
+    assert grammar.written_searches(f"{QUERY}{BLOCK.partition(grammar.END_DOCUMENTS)[0]}") == 0
+    assert grammar.written_searches(BLOCK) == 0
+    assert grammar.written_searches(QUERY) == 0
+    assert grammar.written_searches(f"{QUERY} I make it up. {BLOCK}") == 0
+    inside = BLOCK.replace("Light is fast.", f"a page about {QUERY}")
+    assert grammar.written_searches(f"{QUERY}{inside}") == 1
+
+
+# --- the right format
+
+BROKEN_ENDS = {
+    "think_tag_written": f" Again: {grammar.THINK}{GOOD_END}",
+    "end_think_count": f" {grammar.END_THINK}{GOOD_END}",
+    "begin_answer_count": f" {grammar.ANSWER}{GOOD_END}",
+    "end_answer_count": GOOD_END + grammar.END_ANSWER,
+    "tag_order": f" <answer> Paris </answer>{grammar.END_THINK}",
+    "text_after_answer": f"{GOOD_END} I am sure.",
+    "query_not_closed": f" {grammar.QUERY} more{GOOD_END}",
+    "tag_in_answer": GOOD_END.replace("Paris", QUERY),
+    "cjk": f" 巴黎{GOOD_END}",
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN_ENDS)
+def test_each_rule_by_provenance_and_by_tags(rule: str) -> None:
+    transcript = searched(BLOCK, last=BROKEN_ENDS[rule])
+    assert rule in grammar.format_violations(transcript)
+    bare = grammar.format_violations(Transcript(transcript.text))
+    assert rule in bare
+    # Breaking one rule breaks at most what follows from it.
+    also = {"tag_order": {"text_after_answer"}, "end_answer_count": {"text_after_answer"}}.get(rule, set())
+    assert set(grammar.format_violations(transcript)) <= {rule} | also
+    assert set(bare) <= {rule, "tag_counts_differ"} | also
+
+
+@pytest.mark.parametrize(
+    "transcript",
+    [
+        by_policy(f"Easy.{GOOD_END}"),
+        searched(BLOCK),
+        searched(grammar.render_documents([])),
+        searched(BLOCK, last=f"{GOOD_END} \n"),
+        searched(BLOCK, last=f"{GOOD_END}<|endoftext|>"),
+    ],
+)
+def test_the_right_format(transcript: Transcript) -> None:
+    assert grammar.format_violations(transcript) == ()
+
+
+def test_a_bare_transcript_of_the_right_format() -> None:
+    assert grammar.format_violations(Transcript(GOOD_END)) == ()
+    assert grammar.format_violations(Transcript(searched(BLOCK).text)) == ()
+
+
+@pytest.mark.parametrize("written", [BLOCK, grammar.DOCUMENTS, f"x {grammar.END_DOCUMENTS}"])
+def test_documents_written_by_the_policy(written: str) -> None:
+    """The very same text is right where the system wrote the block, and wrong where the policy did."""
+    forged = by_policy(f"I look. {QUERY}{written}{GOOD_END}")
+    assert grammar.format_violations(forged) == ("document_tag_written",)
+    if written == BLOCK:
+        assert grammar.format_violations(Transcript(forged.text)) == ()  # a file cannot tell
+        assert grammar.format_violations(searched(BLOCK)) == ()
+
+
+def test_a_bare_transcript_with_uneven_counts() -> None:
+    assert grammar.format_violations(Transcript(f"{QUERY}{GOOD_END}")) == ("tag_counts_differ",)
+    unclosed = BLOCK.replace(f"{grammar.END_DOCUMENTS}\n\n", "")
+    assert "tag_counts_differ" in grammar.format_violations(Transcript(f"{QUERY}{unclosed}{GOOD_END}"))
+
+
+def test_queries_must_alternate() -> None:
+    for wrong in (f"{grammar.END_QUERY} {grammar.QUERY}", f"{grammar.QUERY} {QUERY} {grammar.END_QUERY}"):
+        assert grammar.format_violations(by_policy(f"{wrong}{GOOD_END}")) == ("query_not_closed",)
+
+
+@given(HOSTILE, HOSTILE, st.sampled_from(["", *BROKEN_ENDS.values()]))
+def test_documents_never_change_the_verdict(documents: str, others: str, last: str) -> None:
+    """By provenance not even raw tags in a document matter, whatever else is right or wrong."""
+    last = last or GOOD_END
+    assert grammar.format_violations(searched(documents, last=last)) == grammar.format_violations(
+        searched(others, last=last)
+    )
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=3))
+def test_neutralised_documents_never_change_a_bare_verdict(passages: list[str]) -> None:
+    block = grammar.render_documents([grammar.neutralise(passage) for passage in passages])
+    assert grammar.format_violations(Transcript(searched(block).text)) == ()

@@ -1,0 +1,118 @@
+"""Metrics against cases worked by hand, and what must hold for any answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.reward import metrics
+from stages.reward.metrics import Overlap
+
+WORDS = st.lists(st.sampled_from(["the", "a", "an", "Paris", "new", "York", "yes", "no", "-", "_", "1,5"])).map(
+    " ".join
+)
+ANSWERS = st.one_of(st.text(max_size=30), WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The_Beatles", "beatles"),
+        ("  Rock\t'n'\n Roll ", "rock n roll"),
+        ("U.S.A.", "u s"),  # punctuation is a space before articles go, so this A is one
+        ("theatre and another anthem", "theatre and another anthem"),
+        ("An apple a day, THE doctor", "apple day doctor"),
+        ("‘Hej’ ´dag` – «nu»", "hej dag – «nu»"),  # the four quotes go, other marks stay
+        ("1,234.5", "1 234 5"),
+        ("The", ""),
+        ("", ""),
+        ("True", "yes"),
+        ("False", "no"),
+        (" False ", "false"),  # only the bare word is a no
+        ("TRUE", "true"),
+        ("True story", "true story"),
+    ],
+)
+def test_normalise(text: str, normal: str) -> None:
+    assert metrics.normalise(text) == normal
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "expected"),
+    [  # EM, (F1, precision, recall), Cover-EM, contiguous cover
+        ("the Eiffel Tower!", "Eiffel tower", (1, (1, 1, 1), 1, 1)),
+        ("Barack Hussein Obama", "Barack Obama", (0, (0.8, 2 / 3, 1), 1, 0)),  # 2 of 3 tokens, 2 of 2
+        ("new york new york", "New York City", (0, (4 / 7, 1 / 2, 2 / 3), 0, 0)),  # a token counts once a match
+        ("York, New", "New York", (0, (1, 1, 1), 1, 0)),  # order does not matter to F1 and Cover-EM
+        ("new york", "new new york", (0, (0.8, 1, 2 / 3), 1, 0)),  # nor does number to Cover-EM
+        ("in New York City", "York", (0, (0.4, 1 / 4, 1), 1, 1)),
+        ("New Yorkshire", "New York", (0, (0.5, 0.5, 0.5), 0, 1)),  # a substring that ends inside a word
+        ("yes", "Yes", (1, (1, 1, 1), 1, 1)),
+        ("True", "yes", (1, (1, 1, 1), 1, 1)),
+        ("yes it is", "yes", (0, (0, 0, 0), 1, 1)),  # closed answers overlap with themselves only
+        ("no", "no one knows", (0, (0, 0, 0), 0, 0)),
+        ("noanswer", "some answer", (0, (0, 0, 0), 0, 0)),
+        ("", "Paris", (0, (0, 0, 0), 0, 0)),
+        ("Paris", "The", (0, (0, 0, 0), 0, 1)),  # a gold of nothing: as the release scores it
+        ("a", "The", (1, (0, 0, 0), 1, 1)),
+        (None, "Paris", (0, (0, 0, 0), 0, 0)),
+        (None, "The", (0, (0, 0, 0), 0, 0)),  # no answer is never right, not even here
+    ],
+)
+def test_hand_worked_cases(
+    prediction: str | None, gold: str, expected: tuple[float, tuple[float, float, float], float, float]
+) -> None:
+    em, overlap, cover, contiguous = expected
+    assert metrics.em(prediction, gold) == em
+    assert metrics.overlap(prediction, gold) == pytest.approx(Overlap(*overlap))
+    assert metrics.f1(prediction, gold) == pytest.approx(overlap[0])
+    assert metrics.cover_em(prediction, gold) == cover
+    assert metrics.cover_em_contiguous(prediction, gold) == contiguous
+
+
+def test_the_best_of_several_golds_counts() -> None:
+    golds = ["New York City", "NYC", "York"]
+    assert metrics.em("nyc", golds) == 1
+    assert metrics.f1("New York", golds) == pytest.approx(0.8)  # of 0.8, 0 and 2/3
+    assert metrics.cover_em("York in England", golds) == 1
+    assert metrics.cover_em_contiguous("old york", golds) == 1
+    # Precision and recall are of the gold with the best F1, not the best of each.
+    assert metrics.overlap("New York", ["York", "New York City"]) == pytest.approx(Overlap(0.8, 1, 2 / 3))
+
+
+def test_a_gold_is_needed() -> None:
+    with pytest.raises(ValueError, match="no gold answer"):
+        metrics.em(None, [])
+
+
+def test_answer_metric_by_name() -> None:
+    assert metrics.answer_metric("f1")("Paris France", "Paris") == pytest.approx(2 / 3)
+    assert metrics.answer_metric("em")("Paris France", "Paris") == 0
+    assert metrics.answer_metric("cover_em")("Paris France", "Paris") == 1
+
+
+@given(ANSWERS)
+def test_normalising_twice_changes_nothing_but_booleans(text: str) -> None:
+    once = metrics.normalise(text)
+    assert metrics.normalise(once) == once
+    assert once == " ".join(once.split())
+    assert not set(once.split()) & {"a", "an", "the"}
+
+
+@given(ANSWERS, ANSWERS)
+def test_metrics_are_ordered_and_bounded(prediction: str, gold: str) -> None:
+    em, f1, cover = (score(prediction, gold) for score in (metrics.em, metrics.f1, metrics.cover_em))
+    assert {em, cover} <= {0.0, 1.0}
+    assert 0 <= f1 <= 1
+    assert em <= cover <= 1
+    assert em <= metrics.cover_em_contiguous(prediction, gold)
+    if em and metrics.normalise(gold):
+        assert f1 == 1
+    assert f1 == pytest.approx(metrics.f1(gold, prediction))  # symmetric
+
+
+@given(ANSWERS, st.lists(ANSWERS, min_size=1, max_size=4))
+def test_more_golds_never_lower_a_metric(prediction: str, golds: list[str]) -> None:
+    for score in (metrics.em, metrics.f1, metrics.cover_em, metrics.cover_em_contiguous):
+        assert score(prediction, golds) == max(score(prediction, gold) for gold in golds)
