@@ -18,7 +18,8 @@ ANSWER, END_ANSWER = "<answer>", "</answer>"
 TAGS = (THINK, END_THINK, QUERY, END_QUERY, DOCUMENTS, END_DOCUMENTS, ANSWER, END_ANSWER)
 
 # token_source: provenance of a token. Only POLICY tokens have gradient, KL and advantage.
-PROMPT, POLICY, DOCUMENT = 0, 1, 2
+# FORCED is text that a baseline (no search, plain RAG) makes the transcript begin with.
+PROMPT, POLICY, DOCUMENT, FORCED = 0, 1, 2, 3
 
 STOPS = (END_QUERY, END_ANSWER)  # where the policy's turn ends
 
@@ -52,7 +53,7 @@ _SEARCH = re.compile(rf"{re.escape(END_QUERY)}\s*{_DOCUMENT_BLOCK.pattern}", re.
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of the transcript by one author: ``source`` is "policy" or "document"."""
+    """A run of the transcript by one author: ``source`` is "policy", "document", or "forced" (a baseline's)."""
 
     source: str
     text: str
@@ -76,9 +77,9 @@ class Transcript:
 
     @property
     def policy_text(self) -> str:
-        """What the policy wrote, document blocks left out (by provenance, else by their tags)."""
+        """The transcript without its document blocks (by provenance, else by their tags)."""
         if self.segments is not None:
-            return "".join(part.text for part in self.segments if part.source == "policy")
+            return "".join(part.text for part in self.segments if part.source != "document")
         return _DOCUMENT_BLOCK.sub("", self.text)
 
 

@@ -1,1 +1,24 @@
-"""Trajectories: the policy thinks, searches and answers."""
+"""Rollout: questions in, trajectories out. The engines and the loop that is the policy's environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.contract import params
+    from stages.contract.protocols import Engine
+
+
+def load_engine(policy: Path | str, rollout: params.Rollout) -> Engine:
+    """The engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
+    from stages.rollout.load import load_engine
+
+    return load_engine(policy, rollout)
+
+
+def roll_out(*args: Any, **kwargs: Any) -> Any:
+    """See ``stages.rollout.loop.roll_out``."""
+    from stages.rollout.loop import roll_out
+
+    return roll_out(*args, **kwargs)

@@ -1,0 +1,279 @@
+"""Parameters: ``params.yaml``, one top-level key a stage, checked once. Unknown keys fail.
+
+No torch here: reading parameters must stay quick. Defaults live in ``params.yaml`` alone, where they
+can be seen; a field has a default here only where its absence is a plain "no".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.contract.errors import PipelineError
+
+PARAMS_FILE = Path("params.yaml")
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml; unknown keys fail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class World(Section):
+    """Size of a synthetic world."""
+
+    people: Count
+    films: Count
+    books: Count
+    cities: Count
+
+
+class Corpus(Section):
+    """``source: world`` writes a synthetic corpus; ``files`` reads the user's passages."""
+
+    source: Literal["world", "files"]
+    world: World
+    files: list[str] = []
+
+    @model_validator(mode="after")
+    def _files_given(self) -> Corpus:
+        if self.source == "files" and not self.files:
+            raise ValueError("source is files, but corpus.files names none")
+        return self
+
+
+class QuestionCounts(Section):
+    """How many questions a synthetic world is asked, by split."""
+
+    train: Count
+    validation: Count
+    held_out: Count
+    held_out_kind: Count
+    comparison: Count
+
+
+class Questions(Section):
+    """``files`` maps a split (train, validation, or a benchmark's name) to a file of the user's."""
+
+    source: Literal["world", "files"]
+    world: QuestionCounts
+    files: dict[str, str] = {}
+
+
+class Index(Section):
+    """BM25 (bm25s) over title and text."""
+
+    k1: float
+    b: float
+    title_weight: Count  # how many times the title stands in the indexed text
+    stemmer: str  # a Snowball language, e.g. english, or none
+    stopwords: str  # a bm25s list, e.g. english, or none
+
+
+class TinyModel(Section):
+    """A tiny Qwen2 model trained from scratch, and what it is shown (docs/design.md says it in full)."""
+
+    layers: Count
+    hidden: Count
+    heads: Count
+    kv_heads: Count
+    feed_forward: Count
+    vocabulary: Count
+    worlds: Count  # worlds that contradict each other, none of them the one that RL asks about
+    tokens: Count  # training tokens
+    tokens_a_step: Count
+    learning_rate: float  # Muon, matrices
+    learning_rate_other: float  # AdamW, embeddings and norms
+    passage_weight: Share  # loss weight of inserted passages' tokens
+    share_reading: Share  # of the documents: passages and plain question answering, the rest transcripts
+    share_malformed: Share  # of the transcripts
+    share_without_search: Share  # of the transcripts, main phase
+    anneal_tokens: int
+    anneal_share_without_search: Share
+    dtype: Literal["float32", "bfloat16"]
+
+
+class BaseModelParams(Section):
+    """``source``: ``tiny``, or a local folder or hub name of a causal language model."""
+
+    source: str
+    tiny: TinyModel
+    measure_questions: Count  # validation questions on which the base policy is measured
+    measure_samples: Count  # sampled trajectories a question in that measurement
+
+
+class Rollout(Section):
+    """How a trajectory is made, in training and, greedy, in evaluation."""
+
+    engine: Literal["transformers"]
+    prompt: str  # a name in stages/rollout/prompts, or a path to a file with {question}
+    passages: Literal["text", "title_and_text"]  # what of a passage is shown
+    k: Count
+    max_searches: Count
+    max_turn_tokens: Count
+    max_total_tokens: Count
+    max_passage_tokens: Count  # a longer passage is cut
+    max_batch: Count  # trajectories generated together
+    max_error_share: Share  # of trajectories lost to the retriever before an iteration stops
+    dtype: Literal["float32", "bfloat16"]
+    temperature: float
+    top_p: float
+
+
+class Reward(Section):
+    """A named set of reward rules (RECIPE in docs/design.md) and its answer metric (stage 2)."""
+
+    set: Literal["paper", "released-base", "released-instruct"]
+    answer_metric: Literal["f1", "em", "cover_em"]
+
+
+class Update(Section):
+    """One policy update. The learning rate stands with the stage in ``train``."""
+
+    estimator: Literal["reinforce++", "grpo", "rloo"]
+    clip: float
+    kl_coefficient: Annotated[float, Field(ge=0)]
+    loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant
+    importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: not corrected
+    minibatches: Count  # optimiser steps an iteration, one epoch over the rollouts
+    max_tokens_a_pass: Count  # tokens of one forward and backward pass
+    max_gradient_norm: float
+    weight_decay: float
+    betas: tuple[float, float]
+    dtype: Literal["float32", "bfloat16"]
+    zero_stage: Literal[0, 1, 2, 3]
+    gradient_checkpointing: bool
+
+
+class TrainStage(Section):
+    """What differs between the recipe's two stages."""
+
+    reward_stage: Literal[1, 2]
+    learning_rate: float
+    warmup_iterations: int
+    questions_an_iteration: Count
+    samples_a_question: Count
+    evaluate_every: Count  # iterations between two watches on validation questions
+    evaluate_questions: Count
+    checkpoint_every: Count  # iterations between two resumable checkpoints in the store
+    collapse: Collapse
+
+
+class Collapse(Section):
+    """When a run stops itself: its means stay on the wrong side for ``patience`` iterations."""
+
+    min_format_rate: Share
+    max_tokens_growth: float  # mean policy tokens against the segment's first iteration
+    patience: Count
+
+
+class Segment(Section):
+    """What DVC versions of training: ``iterations`` iterations of a stage, from the policy ``prev``."""
+
+    stage: Literal["stage1", "stage2"]
+    prev: str  # a policy folder
+    iterations: Count
+    iteration_offset: int  # iterations of this stage that earlier segments did
+
+
+class Train(Section):
+    """The two stages and the chain of segments."""
+
+    stage1: TrainStage
+    stage2: TrainStage
+    segments: dict[str, Segment]
+
+
+class Evaluate(Section):
+    """Greedy evaluation, and the two baselines that a user asks for first."""
+
+    questions: Count  # at most so many a benchmark
+    k: Count
+    batch_questions: Count
+    policies: dict[str, str]  # name → policy folder; no_search and plain_rag are modes as well as names
+
+
+class Report(Section):
+    """The HTML page."""
+
+    title: str
+    example_trajectories: Count
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    profile: str
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count
+    corpus: Corpus
+    questions: Questions
+    index: Index
+    base_model: BaseModelParams
+    rollout: Rollout
+    reward: Reward
+    update: Update
+    train: Train
+    evaluate: Evaluate
+    report: Report
+
+
+def parse(text: str, *, where: str = "params.yaml") -> Params:
+    """Check the text of a params file. The first fault stops, with its key and what was allowed."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=where) from None
+    return check(raw, where=where)
+
+
+def check(raw: Any, *, where: str = "params.yaml") -> Params:
+    """Check parameters that are already a dictionary."""
+    if not isinstance(raw, dict):
+        raise PipelineError("holds no parameters", where=where, fix="restore it with git")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None
+        given = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
+        raise PipelineError(f"{fault['msg']}{given}", where=f"{where}, {key}") from None
+
+
+def load(path: Path | str = PARAMS_FILE) -> Params:
+    """Read and check a params file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError("no such file", where=str(path), fix="run from the project's root folder") from None
+    return parse(text, where=str(path))
+
+
+def _near(raw: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    """Which keys are known where an unknown one stands."""
+    import difflib
+
+    known: list[str] = []
+    model: Any = Params
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:  # inside a dict of sections: its values' model
+            continue
+        args = getattr(field.annotation, "__args__", ())
+        model = args[-1] if args and isinstance(args[-1], type) else field.annotation
+    if hasattr(model, "model_fields"):
+        known = list(model.model_fields)
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+
+
+TrainStage.model_rebuild()

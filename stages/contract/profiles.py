@@ -1,0 +1,238 @@
+"""Profiles: overlays of ``params.yaml`` in ``profiles/``, composed into one file by one command.
+
+    python -m stages.contract.profiles smoke                        write the composed params.yaml
+    python -m stages.contract.profiles smoke --workspace DIR        run it elsewhere: this checkout stays as it is
+    python -m stages.contract.profiles laptop --seed 1 --set train.stage2.learning_rate=2e-4 --workspace DIR
+
+A workspace is a git worktree of this checkout with the composed parameters. It shares the checkout's DVC
+cache and its store of iteration artefacts, so that a profile which was run before comes back from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.contract import params as contract
+from stages.contract.artefacts import write_text
+from stages.contract.errors import PipelineError, command
+from stages.contract.store import ROOT_VARIABLE, STORE
+
+FOLDER = Path("profiles")
+REPLACED = ("train.segments", "evaluate.policies")  # maps that an overlay names anew as a whole
+FREE = ("questions.files",)  # a map whose keys are the user's own
+
+
+def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:
+    """``base`` with the values of ``overlay``: a deep merge in which lists and ``REPLACED`` maps are replaced.
+
+    A key that ``base`` lacks, or a section where a value stood, is a ``PipelineError``.
+    """
+    return _merge(base, overlay, where, ())
+
+
+def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any], where: str, above: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overlay.items():
+        path = (*above, str(key))
+        name = ".".join(path)
+        if key not in base and ".".join(above) not in FREE:
+            raise PipelineError(
+                "unknown parameter", where=f"{where}, {name}", fix=f"known here: {', '.join(map(str, base))}"
+            )
+        old = base.get(key)
+        if isinstance(old, Mapping) and not isinstance(value, Mapping):
+            raise PipelineError(f"is a section, not a value: {value!r}", where=f"{where}, {name}")
+        if isinstance(value, Mapping) and key in base and not isinstance(old, Mapping):
+            raise PipelineError("is a value, not a section", where=f"{where}, {name}")
+        whole = name in REPLACED or not isinstance(old, Mapping)
+        merged[key] = value if whole else _merge(old, value, where, path)  # type: ignore[arg-type]
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """``a.b=1`` as an overlay: ``{"a": {"b": 1}}``; the value is YAML."""
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise PipelineError(f"not an assignment: {text!r}", where="--set", fix="write key.of.params=value")
+    try:
+        found: Any = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=f"--set {path}") from None
+    for key in reversed(keys):
+        found = {key: found}
+    return dict(found)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 2e-4 as text; a person means a number."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def overlays(
+    name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
+    path = root / FOLDER / f"{name}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in (root / FOLDER).glob("*.yaml")))
+        raise PipelineError(f"no profile {name!r}", where=str(root / FOLDER), fix=f"known: {known}") from None
+    try:
+        overlay = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    if not isinstance(overlay, dict):
+        raise PipelineError("holds no parameters", where=str(path))
+    yield str(path), overlay
+    if seed is not None:
+        yield "--seed", {"seed": seed}
+    for change in changes:
+        yield f"--set {change}", assignment(change)
+
+
+def composed(base_text: str, parts: Sequence[tuple[str, Mapping[str, Any]]], *, where: str = "params.yaml") -> str:
+    """Text of the base parameters with overlays laid over it: checked, its comments kept."""
+    from ruamel.yaml import YAML  # DVC brings it
+
+    plain = contract.parse(base_text, where=where).model_dump(mode="json")  # every key, defaults too
+    for place, overlay in parts:
+        plain = compose(plain, overlay, where=place)
+    contract.check(plain, where=" + ".join([where, *(place for place, _ in parts)]))
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    editor.indent(mapping=2, sequence=4, offset=2)
+    document = editor.load(base_text)
+    for _, overlay in parts:
+        _lay(document, overlay, ())
+    out = io.StringIO()
+    editor.dump(document, out)
+    contract.parse(out.getvalue(), where=where)
+    return out.getvalue()
+
+
+def _lay(document: Any, overlay: Mapping[str, Any], above: tuple[str, ...]) -> None:
+    """``compose`` on a document with comments, in place."""
+    for key, value in overlay.items():
+        path = (*above, str(key))
+        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and ".".join(path) not in REPLACED:
+            _lay(document[key], value, path)
+        else:
+            document[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def base_text(root: Path = Path()) -> str:
+    """The base parameters: ``params.yaml`` as it stands, own changes too, or as it is committed where it
+    now holds another profile: so that composing twice is composing once."""
+    try:
+        here = (root / contract.PARAMS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError("no such file", where="params.yaml", fix="run from the project's root folder") from None
+    git = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True, text=True, check=False)
+    if git.returncode == 0 and contract.parse(git.stdout).profile != contract.parse(here).profile:
+        return git.stdout
+    return here
+
+
+def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
+    """Make or refresh a workspace of the checkout ``root``: its files as they are now, uncommitted changes too.
+
+    What was made in the workspace stays, so that a run that was stopped goes on.
+    """
+    lock = folder / "dvc.lock"
+    made = lock.read_bytes() if lock.exists() else None
+    if not (folder / ".git").exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise PipelineError("is not empty and no workspace of this project", where=str(folder), fix="remove it")
+        _git(root, "worktree", "prune")
+        _git(root, "worktree", "add", "--detach", "--force", str(folder.resolve()))
+    else:
+        _git(folder, "checkout", "--detach", "--force", "--quiet", _git(root, "rev-parse", "HEAD"))
+    _bring_changes(root, folder)
+    if made is not None:
+        lock.write_bytes(made)  # says what the workspace made; the checkout's says what the checkout made
+    write_text(folder / "params.yaml", params_text)
+    write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n")
+
+
+def _bring_changes(root: Path, folder: Path) -> None:
+    """Copy what is changed or new in ``root`` against its commit, and remove what is removed."""
+    changed = _git(root, "diff", "--name-only", "-z", "HEAD", "--no-renames").split("\0")
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    for name in filter(None, [*changed, *new]):
+        source, target = root / name, folder / name
+        if name == "dvc.lock":
+            continue
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _git(place: Path, *arguments: str) -> str:
+    run = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        raise PipelineError(f"git {arguments[0]} failed: {last}", where=str(place))
+    return run.stdout.strip()
+
+
+def workspace_environment(root: Path) -> dict[str, str]:
+    """Environment of commands in a workspace: the checkout's store, Prefect home and Python."""
+    home = os.environ.get("PREFECT_HOME") or str((root / ".prefect").resolve())
+    store = os.environ.get(ROOT_VARIABLE) or str((root / STORE).resolve())
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PREFECT_HOME": home, ROOT_VARIABLE: store, "PATH": path, "PYTHONPATH": ""}
+
+
+def run_workspace(folder: Path, root: Path) -> None:
+    """`dvc repro` in a workspace; ``PipelineError`` where it fails (its own lines are on the terminal)."""
+    run = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=workspace_environment(root), check=False
+    )
+    if run.returncode != 0:
+        raise PipelineError("the pipeline failed", where=str(folder), fix="see the lines above")
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.contract.profiles",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", help="a profile of profiles/, e.g. laptop or smoke")
+    parser.add_argument("--seed", type=int, help="another seed")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a parameter")
+    parser.add_argument("--workspace", type=Path, metavar="DIR", help="run it there, and leave this checkout alone")
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    parts = list(overlays(options.name, seed=options.seed, changes=options.set, root=root))
+    text = composed(base_text(root), parts)
+    if options.workspace is None:
+        write_text(root / "params.yaml", text)
+        print(f"params.yaml: profile {options.name}; now: dvc repro (back to the base: git restore params.yaml)")
+    else:
+        prepare_workspace(options.workspace, text, root)
+        run_workspace(options.workspace, root)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

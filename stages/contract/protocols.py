@@ -1,0 +1,141 @@
+"""The three protocols: all that rollout and update know of the world.
+
+Engines generate, retrievers find, trainers learn. Each has more than one implementation; whoever
+uses them imports only this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the policy's tokens are drawn. ``temperature`` 0 is greedy."""
+
+    temperature: float
+    top_p: float
+    max_turn_tokens: int  # new tokens a turn
+    max_total_tokens: int  # prompt, policy and document tokens of a trajectory
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of one trajectory, as the engine sampled it: tokens (N,) and their log-probabilities (N,).
+
+    ``logprobs`` are under the temperature-scaled policy before top-p. ``stop`` is the stop string
+    that ended the turn, or one of the grammar's finish reasons: end_of_text, turn_limit, length_limit.
+    """
+
+    trajectory: int
+    token_ids: list[int]
+    logprobs: list[float]
+    stop: str
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Tokens in, tokens and log-probabilities out. A trajectory is added once, extended with
+    documents, and leaves the batch when it is released; none waits for another's search."""
+
+    name: str
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens added."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens kept, no clean-up of spaces."""
+        ...
+
+    def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
+        """Begin an empty batch."""
+        ...
+
+    def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
+        """Put a trajectory into the batch. Its samples depend on ``seed`` and its own tokens only."""
+        ...
+
+    def step(self) -> list[Turn]:
+        """Generate until at least one turn ends; return the ended turns. Empty: nothing is left to run."""
+        ...
+
+    def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
+        """Append document tokens to a trajectory whose turn ended, and let it go on."""
+        ...
+
+    def release(self, trajectory: int) -> None:
+        """Take a trajectory whose turn ended out of the batch."""
+        ...
+
+    def load_weights(self, policy: Path) -> None:
+        """Take the weights of a policy folder of the same architecture, without a restart."""
+        ...
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A found passage; ``score`` is the retriever's, higher is better."""
+
+    passage_id: str
+    title: str
+    text: str
+    score: float
+
+
+class RetrieverError(Exception):
+    """A search failed after its retries. The trajectory is marked and left out of training."""
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Queries in, passages out."""
+
+    fingerprint: str  # of corpus, index settings and code: what a search result depends on
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The best ``k`` passages a query, best first; fewer where fewer match. Raises ``RetrieverError``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Trajectories of one update, aligned lists over B trajectories.
+
+    ``token_ids[b]`` (T_b,), ``policy_mask[b]`` (T_b,) true on policy tokens, and per policy token
+    (P_b,): ``advantages``, ``old_logprobs`` (the engine's, when it sampled).
+    """
+
+    token_ids: list[list[int]]
+    policy_mask: list[list[bool]]
+    advantages: list[list[float]]
+    old_logprobs: list[list[float]]
+    trajectory_ids: list[str] = field(default_factory=list)
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Batches in, metrics out; save, load."""
+
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
+        ...
+
+    def reference_logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """The same under the frozen reference policy (the segment's KL anchor)."""
+        ...
+
+    def update(self, batch: TrainingBatch) -> Mapping[str, float]:
+        """One epoch over the batch in minibatches; returns the means of the step's metrics."""
+        ...
+
+    def save(self, policy: Path, *, step: int, parent: str) -> None:
+        """Write a policy folder (safetensors, tokenizer, manifest) and trainer state beside it."""
+        ...
+
+    def load(self, policy: Path) -> None:
+        """Take up weights and trainer state where a ``save`` left them."""
+        ...

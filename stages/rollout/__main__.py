@@ -1,0 +1,49 @@
+"""``python -m stages.rollout``: trajectories of a policy on questions, from files to a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.contract import params, schemas
+from stages.contract.artefacts import read_table, write_table
+from stages.contract.errors import command
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, roll out, write rollouts.parquet."""
+    parser = argparse.ArgumentParser(prog="python -m stages.rollout", description=__doc__)
+    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="model folder or hub name")
+    parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
+    parser.add_argument("--index", type=Path, default=Path("data/index"))
+    parser.add_argument("--out", type=Path, required=True, help="the rollouts.parquet to write")
+    parser.add_argument("--samples", type=int, default=1, help="trajectories a question")
+    parser.add_argument("--limit", type=int, help="use the first so many questions")
+    parser.add_argument("--greedy", action="store_true", help="temperature 0")
+    parser.add_argument("--mode", choices=("search", "no_search", "plain_rag"), default="search")
+    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    options = parser.parse_args(arguments)
+    settings = params.load(options.params)
+    questions = read_table(options.questions, schemas.QUESTIONS).slice(0, options.limit)
+
+    import torch
+
+    from stages.index import open_index
+    from stages.rollout import load_engine, roll_out
+    from stages.rollout.run import metadata
+
+    torch.set_num_threads(settings.threads)
+    retriever = open_index(options.index)
+    engine = load_engine(options.policy, settings.rollout)
+    chosen = {"samples": options.samples, "seed": settings.seed, "greedy": options.greedy}
+    rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, mode=options.mode, **chosen)
+    about = metadata(engine, retriever, options.policy, questions, settings.rollout, **chosen)
+    write_table(options.out, rollouts, about | {"mode": options.mode})
+    rate = timings["policy_tokens"] / timings["seconds"]
+    print(f"{len(rollouts)} trajectories in {timings['seconds']:.1f} s, {rate:.0f} policy tokens/s → {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Drawing tokens by inverse transform: one uniform number a row and column, fixed by the row's seed.
+
+So a trajectory's draws do not depend on which other trajectories share its batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def uniforms(seed: int, columns: int) -> torch.Tensor:
+    """The (columns,) numbers in [0, 1) of one trajectory."""
+    return torch.from_numpy(np.random.default_rng(seed).random(columns, dtype=np.float32))
+
+
+def draw(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (B,) and their log-probabilities (B,) from logits (B, V) and uniform numbers (B,).
+
+    Log-probabilities are under the temperature-scaled policy before top-p. Temperature 0 is greedy,
+    with log-probabilities at temperature 1.
+    """
+    if temperature == 0:
+        logprobs = logits.log_softmax(-1)
+        tokens = logits.argmax(-1)
+        return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+    logprobs = (logits / temperature).log_softmax(-1)  # (B, V)
+    probabilities = logprobs.exp()
+    if top_p < 1:
+        probabilities = _nucleus(probabilities, top_p)
+    cumulative = probabilities.cumsum(-1)
+    # Scaled by the sum, which rounding and top-p leave below 1; the clamp guards the last place of it.
+    wanted = uniform[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, wanted, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero all but the smallest set of tokens that holds ``top_p``; the likeliest token always stays."""
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return probabilities.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
