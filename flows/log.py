@@ -37,9 +37,7 @@ class Log:
         now = time.monotonic()
         left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
         speed = None if rollouts.stored else rollouts.tokens / rollouts.seconds
-        self.say(
-            figures.line(self._place(iteration + 1), rewards.figures, tokens_per_second=speed, seconds_left=left)
-        )
+        self.say(figures.line(self._place(iteration + 1), rewards.figures, tokens_per_second=speed, seconds_left=left))
         self.bench.note_timings(iteration, rollouts, rewards, updated, whole=now - self.last)
         self.last = now
         self.rows.append({"iteration": iteration + 1, **_rounded(rewards.figures), **_rounded(updated.figures)})
@@ -58,7 +56,8 @@ class Log:
         minutes = figures.clock(time.monotonic() - self.began)
         self.say(
             f"{_title(self.bench)} done in {minutes}: policy in data/train/{name}/policy, "
-            f"curves in plots/train/{name}.csv (dvc plots show), figures in metrics/train/{name}.json (dvc metrics show)"
+            f"curves in plots/train/{name}.csv (dvc plots show), "
+            f"figures in metrics/train/{name}.json (dvc metrics show)"
         )
 
     def _place(self, done: int) -> str:

@@ -24,28 +24,27 @@ from stages.train.outputs import export
 from stages.train.workbench import Made, Workbench
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
-step = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 
 
-@task(name="rollout", task_run_name="rollout {iteration}", **step)
+@task(name="rollout", task_run_name="rollout {iteration}", cache_policy=NO_CACHE, persist_result=False)
 def rollout(bench: Workbench, iteration: int) -> Made:
     """Sample trajectories with the present policy."""
     return bench.rollout(iteration)
 
 
-@task(name="reward", task_run_name="reward {iteration}", **step)
+@task(name="reward", task_run_name="reward {iteration}", cache_policy=NO_CACHE, persist_result=False)
 def reward(bench: Workbench, iteration: int, rollouts: Made) -> Made:
     """Reward them."""
     return bench.reward(iteration, rollouts.path)
 
 
-@task(name="update", task_run_name="update {iteration}", **step)
+@task(name="update", task_run_name="update {iteration}", cache_policy=NO_CACHE, persist_result=False)
 def update(bench: Workbench, iteration: int, rollouts: Made, rewards: Made) -> Made:
     """Improve the policy on them."""
     return bench.update(iteration, rollouts.path, rewards.path)
 
 
-@task(name="watch", task_run_name="watch after {done}", **step)
+@task(name="watch", task_run_name="watch after {done}", cache_policy=NO_CACHE, persist_result=False)
 def watch(bench: Workbench, done: int) -> Made:
     """Look at the policy, greedy, on validation questions."""
     return bench.watch(done)

@@ -46,7 +46,7 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
 
 
 def curves_csv(curves: Sequence[Mapping[str, Any]], watches: Mapping[int, Mapping[str, float]]) -> str:
-    """A row an iteration: its own figures, and as ``watch_*`` the greedy watch after its update, where there was one."""
+    """A row an iteration: its own figures, and as ``watch_*`` those of the greedy watch after its update, if any."""
     rows = []
     for done, row in enumerate(curves, 1):
         watched = {f"watch_{name}": value for name, value in watches.get(done, {}).items()}

@@ -225,13 +225,13 @@ class Workbench:
         why = figures.collapse([self.curve(place) for place in range(iteration + 1)], self.stage.collapse)
         if why is not None:
             raise PipelineError(
-                f"training collapsed at iteration {iteration + 1}: {why}; everything up to here is kept in {self.store.root}",
+                f"training collapsed at iteration {iteration + 1}: {why}; all that was made is kept in {self.store.root}",
                 where=f"segment {self.name}",
                 fix=f"a lower learning rate, or a wider train.{self.segment.stage}.collapse",
             )
 
     def note_timings(self, iteration: int, rollouts: Made, rewards: Made, updated: Made, *, whole: float) -> None:
-        """Append an iteration's seconds to the store's timings: they differ between equal runs, and so are in no output."""
+        """Append an iteration's seconds to the store's timings; they differ between equal runs and are in no output."""
         path = self.store.root / TIMINGS / f"{self.params.profile}-{self.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         row = {
@@ -287,7 +287,12 @@ class Workbench:
             from stages.update import load_trainer
 
             self._set_threads()
-            self._trainer = load_trainer(self.start, self.params, self.stage.learning_rate)
+            self._trainer = load_trainer(
+                self.start,
+                self.params,
+                learning_rate=self.stage.learning_rate,
+                warmup_iterations=self.stage.warmup_iterations,
+            )
             folder = self._policy_folder(done)
             assert folder is not None, "training begins at a checkpoint"
             if done > 0 or self.continues:

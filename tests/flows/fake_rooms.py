@@ -128,9 +128,7 @@ def update_policy(
     mean = sum(rewards["total"].to_pylist()) / rewards.num_rows
     push = [mean * byte / 255 for byte in _noise(rollouts["text"].to_pylist())[:4]]
     trainer.momentum = [0.9 * old + new for old, new in zip(trainer.momentum, push, strict=True)]
-    trainer.weights = [
-        w + trainer.learning_rate * m for w, m in zip(trainer.weights, trainer.momentum, strict=True)
-    ]
+    trainer.weights = [w + trainer.learning_rate * m for w, m in zip(trainer.weights, trainer.momentum, strict=True)]
     rows = [
         {"trajectory_id": row["trajectory_id"], "advantages": [mean] * len(row["policy_logprobs"])}
         | {"returns": [mean] * len(row["policy_logprobs"]), "ref_logprobs": []}
@@ -154,7 +152,9 @@ def fakes() -> dict[str, types.ModuleType]:
         "stages.update": module(
             "stages.update",
             update_policy=update_policy,
-            load_trainer=lambda policy, params, stage, **_: FakeTrainer(Path(policy), 0.1),
+            load_trainer=lambda policy, params, learning_rate, warmup_iterations: FakeTrainer(
+                Path(policy), learning_rate
+            ),
         ),
         "stages.index": module("stages.index", open_index=lambda folder, corpus=None: object()),
     }
