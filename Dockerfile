@@ -1,0 +1,63 @@
+# The pipeline in an image, for CPUs or for NVIDIA GPUs:
+#
+#   docker build --target cpu -t r1-searcher:cpu .
+#   docker build --target gpu -t r1-searcher:gpu .
+#   docker run -v r1-searcher:/home/searcher/pipeline r1-searcher:cpu                     # dvc repro
+#   docker run --gpus all --ipc host r1-searcher:gpu make train PROFILE=...
+#
+# The volume keeps what was made (and the code that made it); without one all ends with the container.
+# The context needs .git: DVC and the workspaces of profiles are built on it.
+
+# --- Bases: Python, git, and a C++ compiler, which Triton and some of DeepSpeed's kernels call at run time.
+# (Versions of apt packages are not pinned: distributions drop old ones.)
+
+FROM python:3.11-slim-bookworm AS cpu-base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ git make \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 10001 searcher \
+    && install --directory --owner searcher --group searcher /home/searcher/pipeline
+ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04 AS gpu-base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ git make python3 python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 10001 searcher \
+    && install --directory --owner searcher --group searcher /home/searcher/pipeline
+
+# --- Packages: .venv as `make setup` makes it. Made anew only where the lock changes.
+
+FROM cpu-base AS cpu-packages
+USER 10001
+WORKDIR /home/searcher/pipeline
+COPY --chown=10001:10001 requirements.lock ./
+RUN python3 -m venv .venv && .venv/bin/pip install --no-cache-dir -r requirements.lock
+
+FROM gpu-base AS gpu-packages
+USER 10001
+WORKDIR /home/searcher/pipeline
+COPY --chown=10001:10001 requirements.lock ./
+RUN python3 -m venv .venv \
+    && .venv/bin/pip install --no-cache-dir -r requirements.lock \
+    && .venv/bin/pip install --no-cache-dir -c requirements.lock vllm==0.32.0
+
+# --- The pipeline. The stamp tells `make` that .venv is up to date; the switches are the Makefile's.
+
+FROM cpu-packages AS cpu
+COPY --chown=10001:10001 . .
+RUN touch .venv/.stamp
+ENV PATH=/home/searcher/pipeline/.venv/bin:$PATH \
+    DO_NOT_TRACK=1 DVC_NO_ANALYTICS=true PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
+CMD ["dvc", "repro"]
+
+FROM gpu-packages AS gpu
+COPY --chown=10001:10001 . .
+RUN touch .venv/.stamp
+ENV PATH=/home/searcher/pipeline/.venv/bin:$PATH \
+    DO_NOT_TRACK=1 DVC_NO_ANALYTICS=true PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=0
+CMD ["dvc", "repro"]
