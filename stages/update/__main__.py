@@ -1,0 +1,67 @@
+"""``python -m stages.update``: one policy update from files to files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.contract import artefacts, errors, schemas
+from stages.contract import params as parameters
+from stages.update import load_trainer, update_policy
+
+
+@errors.command
+def main(arguments: list[str] | None = None) -> None:
+    """Read rollouts and rewards, update the policy once, write the new policy and the advantages."""
+    options = _parser().parse_args(arguments)
+    params = parameters.load(options.params)
+    stage = params.train.stage1 if options.stage == "stage1" else params.train.stage2
+    rollouts = artefacts.read_table(options.rollouts, schemas.ROLLOUTS)
+    rewards = artefacts.read_table(options.rewards, schemas.REWARDS)
+    trainer = load_trainer(
+        options.policy,
+        params,
+        learning_rate=stage.learning_rate,
+        warmup_iterations=stage.warmup_iterations,
+        reference=options.reference,
+    )
+    if options.state is not None:
+        trainer.load(options.policy, options.state)
+    advantages, metrics = update_policy(trainer, rollouts, rewards, params.update)
+    fingerprint = {
+        "policy": artefacts.sha256_tree(options.policy),
+        "rollouts": artefacts.sha256_file(options.rollouts),
+        "rewards": artefacts.sha256_file(options.rewards),
+        "update": params.update.model_dump(),
+        "learning_rate": metrics["learning_rate"],
+        "code": artefacts.code_fingerprint("update", "contract"),
+    }
+    parent = artefacts.sha256_file(options.policy / "model.safetensors")
+    trainer.save(options.out, step=trainer.iteration, parent=parent)
+    artefacts.write_table(
+        options.advantages, advantages, {"fingerprint": artefacts.fingerprint(fingerprint), **fingerprint}
+    )
+    if options.metrics is not None:
+        artefacts.write_json(options.metrics, metrics)
+    print(" ".join(f"{name}={value:.6g}" for name, value in metrics.items()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stages.update", description=__doc__)
+    add = parser.add_argument
+    add("--policy", type=Path, required=True, help="policy folder to update")
+    add("--rollouts", type=Path, required=True, help="rollouts.parquet")
+    add("--rewards", type=Path, required=True, help="rewards.parquet of the same trajectories")
+    add("--out", type=Path, required=True, help="folder of the new policy; trainer_state/ is written beside it")
+    add("--advantages", type=Path, required=True, help="advantages.parquet to write")
+    add("--stage", choices=("stage1", "stage2"), required=True, help="whose learning rate is used")
+    add("--state", type=Path, help="trainer_state folder of --policy, to go on from; without it AdamW starts anew")
+    add("--reference", type=Path, help="policy of the KL term (default: --policy)")
+    add("--metrics", type=Path, help="JSON file for the metrics")
+    add("--params", type=Path, default=parameters.PARAMS_FILE, help="parameters (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

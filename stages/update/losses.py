@@ -1,0 +1,98 @@
+"""The update's loss and its metrics, as pure functions over policy tokens.
+
+Every tensor is flat, (N,) over policy tokens; which trajectory a token belongs to matters only to
+``loss_weights``. The loss of a pass is the weighted sum over its tokens, and the weights are constants
+of the whole minibatch: how trajectories are cut into passes never changes the gradient.
+
+The ratio (PPO, arXiv 1707.06347, equation 7) stands between the present policy and an anchor:
+- importance correction off (cap 0): the anchor is the engine's log-probability, at which the token was
+  sampled. No pass beside the training pass is needed.
+- importance correction on: the anchor is the trainer's own log-probability before the first optimiser
+  step, and the token's loss is multiplied by min(exp(trainer - engine), cap), without gradient
+  (truncated importance sampling, Yao et al. 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def loss_weights(
+    num_tokens: Sequence[int],
+    loss_mean: Literal["trajectory", "token"],
+    *,
+    batch_tokens: int,
+    minibatches: int,
+) -> list[float]:
+    """Weight of each policy token of a minibatch's trajectories: (B,) numbers of tokens -> (B,).
+
+    ``trajectory``: the mean over a trajectory's tokens, then over the minibatch's trajectories.
+    ``token``: the sum over tokens by a constant, the whole batch's number of policy tokens
+    (``batch_tokens``) by the number of minibatches, so that long trajectories weigh what they are long
+    wherever they fall.
+    """
+    if loss_mean == "trajectory":
+        return [1.0 / (tokens * len(num_tokens)) for tokens in num_tokens]
+    return [minibatches / batch_tokens] * len(num_tokens)
+
+
+def token_losses(logprobs: Tensor, anchor: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """PPO's clipped policy loss of each token: (N,), (N,), (N,) -> (N,)."""
+    ratio = (logprobs - anchor).exp()  # (N,)
+    clipped = ratio.clamp(1.0 - clip, 1.0 + clip)  # (N,)
+    return -(ratio * advantages).minimum(clipped * advantages)
+
+
+def importance_weights(trainer_logprobs: Tensor, engine_logprobs: Tensor, cap: float) -> Tensor:
+    """Truncated importance weights min(exp(trainer - engine), cap), without gradient: (N,), (N,) -> (N,)."""
+    return (trainer_logprobs - engine_logprobs).detach().exp().clamp(max=cap)
+
+
+def kl_k1(logprobs: Tensor, other: Tensor) -> Tensor:
+    """Per-token estimate of KL(policy || other) on the policy's own samples: log pi - log other. (N,) -> (N,)."""
+    return logprobs - other
+
+
+def kl_k3(logprobs: Tensor, other: Tensor) -> Tensor:
+    """The same, never negative and of lower variance: r - 1 - log r, r = other / pi. (N,) -> (N,)."""
+    log_ratio = other - logprobs
+    return log_ratio.expm1() - log_ratio
+
+
+def ratio_metrics(logprobs: Tensor, anchor: Tensor, advantages: Tensor, clip: float) -> dict[str, float]:
+    """Clip fraction, the ratio's tails, and the KL to the policy that sampled; all inputs (N,).
+
+    ``clip_fraction`` counts the tokens whose gradient the clip cuts off: the ratio is past the edge on
+    the side to which the advantage pushes.
+    """
+    import torch
+
+    ratio = (logprobs - anchor).exp()
+    cut = ((ratio > 1 + clip) & (advantages > 0)) | ((ratio < 1 - clip) & (advantages < 0))
+    return {
+        "clip_fraction": cut.double().mean().item(),
+        "ratio_max": ratio.max().item(),
+        "ratio_min": ratio.min().item(),
+        "ratio_p99": torch.quantile(ratio.double(), 0.99).item() if len(ratio) < 2**24 else float(ratio.max()),
+        "kl_old_k1": kl_k1(anchor, logprobs).double().mean().item(),
+        "kl_old_k3": kl_k3(anchor, logprobs).double().mean().item(),
+    }
+
+
+def gap_metrics(trainer_logprobs: Tensor, engine_logprobs: Tensor) -> dict[str, float]:
+    """How far trainer and engine disagree about the same tokens under the same weights; inputs (N,)."""
+    gap = (trainer_logprobs - engine_logprobs).abs().double()
+    return {"logprob_gap_mean": gap.mean().item(), "logprob_gap_max": gap.max().item()}
+
+
+def importance_metrics(trainer_logprobs: Tensor, engine_logprobs: Tensor, cap: float) -> dict[str, float]:
+    """The importance weights' largest value before truncation, and the share that is cut; inputs (N,)."""
+    ratios = (trainer_logprobs - engine_logprobs).exp()
+    return {
+        "importance_ratio_max": ratios.max().item(),
+        "importance_truncated": (ratios > cap).double().mean().item(),
+    }
