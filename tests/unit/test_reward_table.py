@@ -110,6 +110,11 @@ def test_one_failed_search_among_good_ones_is_not_counted() -> None:
     ]
 
 
+def test_the_finish_reason_alone_takes_a_trajectory_out() -> None:
+    row = {**GOOD, "finish_reason": grammar.FINISH_RETRIEVER_ERROR}
+    assert reward_table(rollouts(row), PAPER, 1)["counted"].to_pylist() == [False]
+
+
 def test_a_slice_of_a_table_counts_its_own_tokens() -> None:
     whole = rollouts(SILENT, GOOD, FORGED)
     assert reward_table(whole.slice(1, 1), PAPER, 2).equals(reward_table(whole, PAPER, 2).slice(1, 1))
