@@ -1,0 +1,1 @@
+"""WHAT is done: one room a stage, each runnable as ``python -m stages.<room>``."""
