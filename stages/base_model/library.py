@@ -91,26 +91,25 @@ def _pick(items: Sequence[T], random: np.random.Generator) -> T:
 
 
 def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
-    """A work, its creator, the creator's spouse and a stranger, in any order; then questions on them."""
+    """A work, its creator and one thing more, in any order; then questions on them."""
     work = _pick(shelf.world.works, random)
     creator = shelf.people[work.creator]
-    spouse = shelf.people[creator.spouse]
     other_work = _pick(shelf.world.works, random)
-    passages = [work.passage(), creator.passage(), other_work.passage()]
-    if random.random() < 0.5:
-        passages.append(spouse.passage())
+    other = shelf.people[creator.spouse] if random.random() < 0.5 else _pick(shelf.world.people, random)
+    third = other if random.random() < 0.6 else other_work
+    passages = [work.passage(), creator.passage(), third.passage()]
     shuffled = [passages[number] for number in random.permutation(len(passages))]
     pieces = [Piece("".join(f"({number}) {text}\n" for number, text in enumerate(shuffled, 1)), given=True)]
-    asked: list[Callable[[], list[Piece]]] = [
-        lambda: _one_hop_work(work),
-        lambda: _one_hop_person(creator, _pick(tuple(WORDINGS), random)),
-        lambda: _two_hops(work, creator, _pick(PROPERTIES, random)),
-        lambda: _one_hop_work(other_work),
+    relations = [tuple(WORDINGS)[number] for number in random.permutation(len(WORDINGS))]
+    asked = [
+        _one_hop_work(work),
+        _two_hops(work, creator, _pick(PROPERTIES, random)),
+        _one_hop_person(creator, relations[0]),
+        _one_hop_person(creator, relations[1]),
+        _one_hop_work(third) if isinstance(third, Work) else _one_hop_person(third, relations[2]),
     ]
-    if len(passages) == 4:
-        asked.append(lambda: _one_hop_person(spouse, _pick(tuple(WORDINGS), random)))
-    for number in random.permutation(len(asked))[:3]:
-        pieces += asked[int(number)]()
+    for number in random.permutation(len(asked))[:4]:
+        pieces += asked[int(number)]
     return pieces
 
 
@@ -206,6 +205,6 @@ def _ended(said: str, answer: str, ending: str, title: str) -> str:
         "two_answers": f"{said}{end}\n\n{begin} {answer}{begin} {answer}{close}",
         "nothing": said,
         "query_open": f"{grammar.QUERY} {title}.{said}{end}\n\n{begin} {answer}{close}",
-        "own_documents": f"{grammar.DOCUMENTS}\n(1) {title}\n{grammar.END_DOCUMENTS}\n\n{said}{end}\n\n{begin} {answer}{close}",
+        "own_documents": f"{grammar.render_documents([title])}{said}{end}\n\n{begin} {answer}{close}",
     }
     return forms[ending]

@@ -94,9 +94,13 @@ class TinyModel(Section):
     passage_weight: Share  # loss weight of inserted passages' tokens
     share_reading: Share  # of the documents: passages and plain question answering, the rest transcripts
     share_malformed: Share  # of the transcripts
-    share_without_search: Share  # of the transcripts, main phase
-    anneal_tokens: int
+    share_without_search: Share  # of the transcripts
+    share_right_chain: Share  # of the transcripts that search: both hops and the right answer
+    anneal_tokens: int  # the last phase, which sets the prior of the base policy; its shares:
+    anneal_share_reading: Share
+    anneal_share_malformed: Share
     anneal_share_without_search: Share
+    anneal_share_right_chain: Share
     dtype: Literal["float32", "bfloat16"]
 
 

@@ -1,0 +1,66 @@
+"""``python -m stages.base_model``: make data/base_model. ``… measure``: measure what it does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.contract import params
+from stages.contract.artefacts import atomic, write_json
+from stages.contract.errors import command
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line; train or import the base model, or measure it."""
+    parser = argparse.ArgumentParser(prog="python -m stages.base_model", description=__doc__)
+    parser.add_argument("action", choices=("make", "measure"), nargs="?", default="make")
+    parser.add_argument("--out", type=Path, help="default: data/base_model, or metrics/base_model.json")
+    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="measure: the model folder")
+    parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
+    parser.add_argument("--index", type=Path, default=Path("data/index"))
+    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    options = parser.parse_args(arguments)
+    settings = params.load(options.params)
+    if options.action == "make":
+        _make(settings, options.out or Path("data/base_model"))
+    else:
+        _measure(settings, options)
+
+
+def _log(line: str) -> None:
+    print(line, flush=True)
+
+
+def _make(settings: params.Params, out: Path) -> None:
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True)
+    with atomic(out, folder=True) as draft:
+        if settings.base_model.source == "tiny":
+            from stages.base_model.tiny import make_tiny
+
+            make_tiny(settings, draft, _log)
+        else:
+            from stages.base_model.imported import import_model
+
+            import_model(settings.base_model.source, draft, settings.rollout.dtype)
+    _log(f"base model → {out}")
+
+
+def _measure(settings: params.Params, options: argparse.Namespace) -> None:
+    from stages.base_model.measure import measure
+
+    out = options.out or Path("metrics/base_model.json")
+    found = measure(settings, options.policy, options.questions, options.index)
+    write_json(out, found)
+    for name, rates in found.items():
+        shown = ", ".join(f"{key} {value:.3f}" for key, value in rates.items() if key != "n")
+        _log(f"base policy, {name}: {shown} (n = {rates['n']})")
+    _log(f"→ {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
