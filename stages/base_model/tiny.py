@@ -77,7 +77,7 @@ def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
         texts = library.write_library(shelves, shares, template, np.random.default_rng([seed, 5, number]))
         encoded = (pretrain.encode(text, tokenizer, tiny.passage_weight) for text in texts)
         batches = pretrain.batches(encoded, tiny.tokens_a_step, limit, np.random.default_rng([seed, 6, number]))
-        log_phase = functools.partial(_log_progress, log, name, tokens)
+        log_phase = functools.partial(_log_progress, log, (name, tokens))
         _run_phase(training, batches, tokens, rate, log_phase)
 
     model.eval().save_pretrained(folder)
@@ -105,7 +105,8 @@ def _run_phase(
             log_phase(seen, float(np.mean(losses[-LOG_EVERY:])), time.perf_counter() - began)
 
 
-def _log_progress(log: Log, name: str, tokens: int, seen: int, loss: float, seconds: float) -> None:
+def _log_progress(log: Log, phase: tuple[str, int], seen: int, loss: float, seconds: float) -> None:
+    name, tokens = phase
     left = max(0.0, seconds * (tokens - seen) / seen)
     log(
         f"{name}: {seen / 1e6:.2f}M of {tokens / 1e6:.2f}M tokens, loss {loss:.3f}, "
