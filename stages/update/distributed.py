@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -58,10 +61,13 @@ def initialize(module: torch.nn.Module, update: Update, learning_rate: float) ->
     """The DeepSpeed engine around ``module`` with a torch AdamW."""
     import deepspeed
 
+    # ZeRO 3 calls collectives under names that torch is about to drop, and every call says so.
+    warnings.filterwarnings("ignore", message="`torch.distributed.*is deprecated", category=FutureWarning)
     optimizer = make_optimizer(module, update, learning_rate)
-    engine, *_ = deepspeed.initialize(
-        model=module, optimizer=optimizer, config=config(update), dist_init_required=False
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # the bfloat16 optimiser prints what memory it takes
+        engine, *_ = deepspeed.initialize(
+            model=module, optimizer=optimizer, config=config(update), dist_init_required=False
+        )
     return engine
 
 

@@ -57,6 +57,7 @@ def set_weights(engine: Any, tensors: Mapping[str, Tensor]) -> None:
 def optimizer_state(engine: Any) -> dict[str, Tensor]:
     """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``. All ranks must call."""
     tensors: dict[str, Tensor] = {}
+    _link(engine)
     for name, parameter in named_parameters(engine):
         for moment in MOMENTS:
             whole = engine.optimizer.state[parameter][moment] if is_plain(engine) else _get(parameter, moment)
@@ -72,6 +73,7 @@ def set_optimizer_state(engine: Any, tensors: Mapping[str, Tensor], num_steps: i
     DeepSpeed's optimisers hold a state only once they have stepped: the caller takes a step at learning
     rate 0 first. Their weights are then set from the master weights.
     """
+    _link(engine)
     for name, parameter in named_parameters(engine):
         if is_plain(engine):
             engine.optimizer.state[parameter] = {
@@ -86,6 +88,17 @@ def set_optimizer_state(engine: Any, tensors: Mapping[str, Tensor], num_steps: i
         for state in engine.basic_optimizer.state.values():
             if "step" in state:
                 state["step"] = torch.full_like(torch.as_tensor(state["step"]), float(num_steps))
+
+
+def _link(engine: Any) -> None:
+    """Let DeepSpeed find the moments of all parameter groups.
+
+    ZeRO 1 and 2 (0.19.8) link parameters to their moments after the first group's first step, when the
+    other groups have none yet, and never again.
+    """
+    if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _get(parameter: torch.nn.Parameter, moment: str | None) -> Tensor:
