@@ -56,8 +56,8 @@ def train(segment: str) -> dict[str, Any]:
     bench = Workbench(segment)
     first = bench.resume_point()
     log = Log(bench, first)
-    if first == 0:
-        log.watched(0, watch(bench, 0))
+    if bench.is_watched(first):
+        log.watched(first, watch(bench, first))
 
     for iteration in range(first, bench.length):
         rollouts = rollout(bench, iteration)

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from stages.contract import params as contract
 from stages.contract.errors import command
+from stages.train.curves import CURVES, WATCHES, gather
 
 
 @command
 def main() -> None:
     """The command line."""
-    from stages.train.outputs import CURVES, WATCHES, gather
-
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("action", choices=["gather"], help=f"write {CURVES} and {WATCHES}")
     parser.add_argument("--params", type=Path, default=contract.PARAMS_FILE, metavar="FILE")

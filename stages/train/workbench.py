@@ -148,7 +148,7 @@ class Workbench:
         began = time.monotonic()
         stored = self.store.get("rewards", key)
         if stored is None:
-            from stages.reward import reward_table
+            from stages.reward.run import reward_table
 
             table = reward_table(read_table(rollouts, ROLLOUTS), self.params.reward, self.stage.reward_stage)
             with self.store.put("rewards", key) as draft:
@@ -185,7 +185,7 @@ class Workbench:
 
     def watch(self, done: int) -> Made:
         """Greedy rollouts of the policy after ``done`` updates on validation questions; figures are their means."""
-        from stages.reward import reward_table
+        from stages.reward.run import reward_table
 
         key = self._watch_key(done)
         began = time.monotonic()
@@ -225,7 +225,7 @@ class Workbench:
         why = figures.collapse([self.curve(place) for place in range(iteration + 1)], self.stage.collapse)
         if why is not None:
             raise PipelineError(
-                f"training collapsed at iteration {iteration + 1}: {why}; all that was made is kept in {self.store.root}",
+                f"training collapsed at iteration {iteration + 1}: {why}; what was made is kept in {self.store.root}",
                 where=f"segment {self.name}",
                 fix=f"a lower learning rate, or a wider train.{self.segment.stage}.collapse",
             )
@@ -308,7 +308,7 @@ class Workbench:
 
             self._set_threads()
             folder = self._policy_folder(done)
-            self._engine = load_engine(folder or self.start, self.params)
+            self._engine = load_engine(folder or self.start, self.params.rollout)
             self._engine_at = done if folder else 0
         if self._engine_at != done:
             trainer = self._trainer_after(done)

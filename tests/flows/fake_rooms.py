@@ -74,6 +74,15 @@ def _noise(*parts: object) -> bytes:
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
+def _called(what: str) -> None:
+    """Note a call; the one whose number FAKE_KILL_AT says is the process's last."""
+    calls.append(what)
+    if str(len(calls)) == os.environ.get("FAKE_KILL_AT"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if str(len(calls)) == os.environ.get("FAKE_RAISE_AT"):
+        raise MemoryError("as in a test")
+
+
 def roll_out(
     engine: FakeEngine,
     retriever: object,
@@ -85,9 +94,7 @@ def roll_out(
     greedy: bool = False,
     mode: str = "search",
 ) -> tuple[pa.Table, dict[str, float]]:
-    calls.append("watch" if greedy else "rollout")
-    if str(len(calls)) == os.environ.get("FAKE_KILL_AT"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    _called("watch" if greedy else "rollout")
     rows = []
     for question in questions.to_pylist():
         for sample in range(samples):
@@ -124,7 +131,7 @@ def roll_out(
 def update_policy(
     trainer: FakeTrainer, rollouts: pa.Table, rewards: pa.Table, *settings: object, **more: object
 ) -> tuple[pa.Table, dict[str, float]]:
-    calls.append("update")
+    _called("update")
     mean = sum(rewards["total"].to_pylist()) / rewards.num_rows
     push = [mean * byte / 255 for byte in _noise(rollouts["text"].to_pylist())[:4]]
     trainer.momentum = [0.9 * old + new for old, new in zip(trainer.momentum, push, strict=True)]

@@ -1,0 +1,52 @@
+"""One Prefect server for all tests of flows, and projects with stand-ins for the rooms with models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_rooms
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[str]:
+    """A temporary server and database; the API's address."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    import flows  # noqa: F401  sets what Prefect reads when it is imported
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a project folder, whose training stages and segments are as given, and goes there."""
+    for name, module in fake_rooms.fakes().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    fake_rooms.calls.clear()
+
+    def make(folder: str, segments: dict[str, Any], **changes: Any) -> Path:
+        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        params["train"]["segments"] = segments
+        for stage in ("stage1", "stage2"):
+            params["train"][stage] |= {
+                "questions_an_iteration": 4,
+                "samples_a_question": 2,
+                "evaluate_every": 2,
+                "evaluate_questions": 4,
+                "checkpoint_every": 2,
+            } | changes
+        place = tmp_path / folder
+        fake_rooms.write_project(place, yaml.safe_dump(params))
+        monkeypatch.chdir(place)
+        return place
+
+    return make

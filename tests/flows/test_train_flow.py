@@ -1,0 +1,237 @@
+"""The training flow under a Prefect server, with quick stand-ins for rollout and update."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_rooms
+import pytest
+
+from stages.contract.artefacts import read_json, read_metadata, read_table, sha256_tree
+from stages.contract.errors import PipelineError
+from stages.contract.schemas import ADVANTAGES, REWARDS, ROLLOUTS
+
+ONE: dict[str, Any] = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 5, "iteration_offset": 0}}
+STAGE2 = {"stage": "stage2", "iterations": 3, "iteration_offset": 0}
+FAKES = Path(fake_rooms.__file__)
+
+
+def made(place: Path, segment: str = "s1") -> dict[str, str]:
+    """Fingerprints of all that a segment's run leaves outside of the store."""
+    return {
+        part: sha256_tree(place / part)
+        for part in (f"data/train/{segment}", f"plots/train/{segment}.csv", f"metrics/train/{segment}.json")
+    }
+
+
+def train(segment: str) -> dict[str, Any]:
+    from flows.train import train as flow
+
+    return flow(segment)
+
+
+def in_a_process(place: Path, prefect: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}"
+    return subprocess.run(
+        [sys.executable, str(FAKES), "s1"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": paths, "PREFECT_API_URL": prefect, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_segment_leaves_all_its_outputs(
+    prefect: str, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = project("whole", ONE)
+    train("s1")
+    folder = place / "data/train/s1"
+    for kind, schema in (("rollouts", ROLLOUTS), ("rewards", REWARDS), ("advantages", ADVANTAGES)):
+        files = sorted(file.name for file in (folder / kind).iterdir())
+        assert files == [f"{iteration:04d}.parquet" for iteration in range(5)]
+        assert read_table(folder / kind / files[-1], schema).num_rows == 4 * 2
+    assert read_metadata(folder / "rollouts/0003.parquet")["iteration"] == 3
+    assert read_json(folder / "policy/manifest.json")["step"] == 5
+    assert (folder / "trainer_state/momentum.json").exists()
+    rows = list(csv.DictReader((place / "plots/train/s1.csv").open(encoding="utf-8")))
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [bool(row["watch_cover_em"]) for row in rows] == [False, True, False, True, True]
+    summary = read_json(place / "metrics/train/s1.json")
+    assert summary["last_iteration"]["reward"] == float(rows[-1]["reward"])
+    assert fake_rooms.calls.count("rollout") == 5 and fake_rooms.calls.count("watch") == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("reward" in line and "tok/s" in line for line in lines) == 5
+    assert "data/train/s1/policy" in lines[-1]
+
+
+def test_prefect_knows_each_step_by_name(prefect: str, project: Callable[..., Path]) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+
+    from flows.train import train as flow
+
+    project("named", ONE)
+    flow.with_options(flow_run_name="named s1")("s1")
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=["named s1"])))
+        artifacts = client.read_artifacts()
+    assert [run.state_name for run in runs] == ["Completed"]
+    assert {f"laptop-s1-{what}" for what in ("progress", "curves")} <= {artifact.key for artifact in artifacts}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, dict[str, str]]:
+    """What an uninterrupted run leaves; filled by the first test that needs it."""
+    return {}
+
+
+def expected_of(uninterrupted: dict[str, dict[str, str]], project: Callable[..., Path]) -> dict[str, str]:
+    if not uninterrupted:
+        whole = project("whole", ONE)
+        train("s1")
+        uninterrupted["s1"] = made(whole)
+    return uninterrupted["s1"]
+
+
+def goes_on(place: Path) -> dict[str, str]:
+    """Run the segment again after it was cut off; no rollouts that are stored may be made again."""
+    assert not (place / "data/train").exists()
+    stored = len(list((place / ".store").glob("rollouts/*/*")))
+    assert stored > 0
+    fake_rooms.calls.clear()
+    train("s1")
+    assert fake_rooms.calls.count("rollout") == 5 - stored
+    return made(place)
+
+
+def test_a_killed_segment_goes_on_and_ends_the_same(
+    prefect: str, project: Callable[..., Path], uninterrupted: dict[str, dict[str, str]]
+) -> None:
+    expected = expected_of(uninterrupted, project)
+    place = project("killed", ONE)
+    run = in_a_process(place, prefect, FAKE_KILL_AT="10")  # after the rollouts of iteration 4, before its update
+    assert run.returncode == -9, run.stderr
+    assert goes_on(place) == expected
+    assert fake_rooms.calls[0] == "update"  # of iteration 3, replayed: the last checkpoint is of iteration 2
+
+
+@pytest.mark.parametrize("call", [2, 3, 6, 14])  # rollouts, update, watch at a checkpoint, watch at the end
+def test_where_an_error_cut_it_off_makes_no_difference(
+    prefect: str,
+    project: Callable[..., Path],
+    uninterrupted: dict[str, dict[str, str]],
+    call: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = expected_of(uninterrupted, project)
+    place = project("cut", ONE)
+    fake_rooms.calls.clear()
+    monkeypatch.setenv("FAKE_RAISE_AT", str(call))
+    with pytest.raises(MemoryError):
+        train("s1")
+    monkeypatch.delenv("FAKE_RAISE_AT")
+    if call > 2:
+        assert goes_on(place) == expected
+    else:
+        train("s1")
+        assert made(place) == expected
+
+
+def test_a_finished_segment_comes_back_from_the_store_without_any_model(
+    prefect: str, project: Callable[..., Path]
+) -> None:
+    import shutil
+
+    place = project("again", ONE)
+    train("s1")
+    expected = made(place)
+    for part in ("data/train", "plots", "metrics"):
+        shutil.rmtree(place / part)  # as DVC does before it runs a stage
+    fake_rooms.calls.clear()
+    train("s1")
+    assert made(place) == expected
+    assert fake_rooms.calls == []
+
+
+def test_two_segments_of_a_stage_are_one_long_one(prefect: str, project: Callable[..., Path]) -> None:
+    long = project("long", {"s2": {**STAGE2, "prev": "data/base_model", "iterations": 6}})
+    train("s2")
+    two = project(
+        "two",
+        {
+            "a": {**STAGE2, "prev": "data/base_model"},
+            "b": {**STAGE2, "prev": "data/train/a/policy", "iteration_offset": 3},
+        },
+    )
+    train("a")
+    train("b")
+    final = "policy/model.safetensors"
+    assert (two / "data/train/b" / final).read_bytes() == (long / "data/train/s2" / final).read_bytes()
+    assert read_json(two / "data/train/b/policy/manifest.json")["step"] == 6
+
+
+def test_a_change_of_stage_starts_a_fresh_optimizer(
+    prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    load = fake_rooms.FakeTrainer.load
+    monkeypatch.setattr(
+        fake_rooms.FakeTrainer, "load", lambda trainer, folder: (loaded.append(folder), load(trainer, folder))
+    )
+    project(
+        "stages",
+        {
+            "a": {**STAGE2, "stage": "stage1", "prev": "data/base_model"},
+            "b": {**STAGE2, "prev": "data/train/a/policy"},
+            "c": {**STAGE2, "prev": "data/train/b/policy", "iteration_offset": 3},
+        },
+    )
+    for segment in "abc":
+        train(segment)
+    assert loaded == [Path("data/train/b/policy")]
+
+
+def test_a_watch_that_ended_a_segment_is_not_made_again_by_the_next(prefect: str, project: Callable[..., Path]) -> None:
+    project(
+        "watches",
+        {
+            "a": {**STAGE2, "prev": "data/base_model"},
+            "b": {**STAGE2, "prev": "data/train/a/policy", "iteration_offset": 3},
+        },
+    )
+    train("a")
+    fake_rooms.calls.clear()
+    train("b")
+    assert fake_rooms.calls[0] == "rollout"
+
+
+def test_collapse_stops_with_one_line_and_keeps_everything(prefect: str, project: Callable[..., Path]) -> None:
+    place = project("collapse", ONE, collapse={"min_format_rate": 0.5, "max_tokens_growth": 9.0, "patience": 3})
+    run = in_a_process(place, prefect, FAKE_BROKEN="1")
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith("error: segment s1: training collapsed at iteration 3")
+    assert "Traceback" not in run.stderr
+    assert len(list((place / ".store").glob("updates/*/*"))) == 3
+
+
+def test_a_failing_retriever_stops(prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    project("errors", ONE)
+    monkeypatch.setenv("FAKE_ERRORS", "1")
+    with pytest.raises(PipelineError, match=r"the retriever failed on \d+% of the trajectories"):
+        train("s1")
+
+
+def test_an_unknown_segment_is_one_line(project: Callable[..., Path]) -> None:
+    project("unknown", ONE)
+    from flows.train import main
+
+    assert main(["--segment", "s9"]) == 2

@@ -1,0 +1,182 @@
+"""Profiles: overlays that compose, every shipped one, and the workspaces they run in."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.contract import params, profiles
+from stages.contract.errors import PipelineError
+from stages.train import chain
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+SHIPPED = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_profile_composes_to_a_chain_that_holds(name: str) -> None:
+    found = params.parse(profiles.composed(BASE, list(profiles.overlays(name, root=ROOT))))
+    assert found.profile == name
+    for segment in found.train.segments:
+        chain.check_chain(found, segment)
+    finals = {f"data/train/{segment}/policy" for segment in found.train.segments} | {"data/base_model"}
+    assert set(found.evaluate.policies.values()) <= finals
+
+
+def test_laptop_is_the_base() -> None:
+    assert "smoke" in SHIPPED
+    assert params.parse(profiles.composed(BASE, list(profiles.overlays("laptop", root=ROOT)))) == params.parse(BASE)
+
+
+def test_comments_and_untouched_lines_stay() -> None:
+    text = profiles.composed(BASE, [("--seed", {"seed": 7})])
+    before, after = BASE.splitlines(), text.splitlines()
+    assert len(before) == len(after)
+    assert [new for old, new in zip(before, after, strict=True) if old != new and "seed:" not in old] == []
+    assert params.parse(text).seed == 7
+
+
+def test_segments_are_replaced_as_a_whole_and_other_sections_merged() -> None:
+    segment = {"stage": "stage2", "prev": "data/base_model", "iterations": 2, "iteration_offset": 0}
+    overlay = {"train": {"segments": {"only": segment}, "stage2": {"learning_rate": 1e-4}}}
+    found = params.parse(profiles.composed(BASE, [("test", overlay)]))
+    base = params.parse(BASE)
+    assert list(found.train.segments) == ["only"]
+    assert found.train.stage2 == base.train.stage2.model_copy(update={"learning_rate": 1e-4})
+    assert found.train.stage1 == base.train.stage1
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"rollot": {}}, "rollot: unknown parameter"),
+        ({"train": {"stage2": {"learning_rat": 1}}}, r"train\.stage2\.learning_rat: unknown parameter"),
+        ({"rollout": 3}, "rollout: is a section"),
+        ({"seed": {"a": 1}}, "seed: is a value"),
+    ],
+)
+def test_a_wrong_key_is_named(overlay: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        profiles.compose(yaml.safe_load(BASE), overlay)
+
+
+def test_a_wrong_value_is_named_with_the_overlay() -> None:
+    with pytest.raises(
+        PipelineError, match=r"--set train\.stage2\.samples_a_question=0.*train\.stage2\.samples_a_question"
+    ):
+        changes = ["train.stage2.samples_a_question=0"]
+        profiles.composed(BASE, list(profiles.overlays("laptop", changes=changes, root=ROOT)))
+
+
+def test_users_own_question_files_may_have_any_name() -> None:
+    found = profiles.compose(
+        yaml.safe_load(BASE), {"questions": {"source": "files", "files": {"bamboogle": "b.jsonl"}}}
+    )
+    assert found["questions"]["files"] == {"bamboogle": "b.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("seed=3", {"seed": 3}),
+        ("train.stage2.learning_rate=2e-4", {"train": {"stage2": {"learning_rate": 2e-4}}}),
+        ("index.stemmer=english", {"index": {"stemmer": "english"}}),
+        ("corpus.files=[a.jsonl, b.tsv]", {"corpus": {"files": ["a.jsonl", "b.tsv"]}}),
+    ],
+)
+def test_assignments(text: str, found: dict[str, Any]) -> None:
+    assert profiles.assignment(text) == found
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", "a..b=1"])
+def test_what_is_no_assignment_is_refused(text: str) -> None:
+    with pytest.raises(PipelineError, match="not an assignment"):
+        profiles.assignment(text)
+
+
+trees = st.recursive(
+    st.integers() | st.lists(st.integers(), max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda tree: isinstance(tree, dict))
+
+
+@given(base=trees, data=st.data())
+def test_composing_with_a_part_of_itself_changes_nothing(base: dict[str, Any], data: st.DataObject) -> None:
+    def part(tree: dict[str, Any]) -> dict[str, Any]:
+        chosen = data.draw(st.sets(st.sampled_from(sorted(tree)))) if tree else set()
+        return {key: part(value) if isinstance(value, dict) else value for key, value in tree.items() if key in chosen}
+
+    assert profiles.compose(base, part(base)) == base
+
+
+def test_an_unknown_profile_lists_the_known() -> None:
+    with pytest.raises(PipelineError, match="laptop, smoke"):
+        list(profiles.overlays("lapto", root=ROOT))
+
+
+def git(place: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=place, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A small checkout with a committed base."""
+    place = tmp_path / "checkout"
+    (place / ".dvc").mkdir(parents=True)
+    (place / "params.yaml").write_text(BASE)
+    (place / "code.py").write_text("one")
+    (place / ".gitignore").write_text("/.workspaces/\n")
+    git(place, "init", "-q")
+    git(place, "-c", "user.name=t", "-c", "user.email=t@t", "add", ".")
+    git(place, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "base")
+    return place
+
+
+def test_a_workspace_has_the_checkouts_files_as_they_are_now(checkout: Path) -> None:
+    (checkout / "code.py").write_text("two, not committed")
+    (checkout / "new.py").write_text("new")
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    assert (workspace / "code.py").read_text() == "two, not committed"
+    assert (workspace / "new.py").read_text() == "new"
+    assert (workspace / "params.yaml").read_text() == "composed"
+    assert str(checkout / ".dvc" / "cache") in (workspace / ".dvc" / "config.local").read_text()
+    assert (checkout / "params.yaml").read_text() == BASE
+
+
+def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    (workspace / "dvc.lock").write_text("made here")
+    (workspace / "data").mkdir()
+    (workspace / "data" / "big").write_text("made here")
+    (checkout / "dvc.lock").write_text("made in the checkout")
+    (checkout / "code.py").unlink()
+    profiles.prepare_workspace(workspace, "composed again", checkout)
+    assert (workspace / "dvc.lock").read_text() == "made here"
+    assert (workspace / "data" / "big").read_text() == "made here"
+    assert (workspace / "params.yaml").read_text() == "composed again"
+    assert not (workspace / "code.py").exists()
+
+
+def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    with pytest.raises(PipelineError, match="is not empty"):
+        profiles.prepare_workspace(tmp_path / "mine", "composed", checkout)
+
+
+def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkout: Path) -> None:
+    own = BASE.replace("k1: 1.5", "k1: 1.2")
+    (checkout / "params.yaml").write_text(own)
+    assert profiles.base_text(checkout) == own
+    (checkout / "params.yaml").write_text(own.replace("profile: laptop", "profile: smoke"))
+    assert profiles.base_text(checkout) == BASE

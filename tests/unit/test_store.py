@@ -1,0 +1,131 @@
+"""The store: whole or absent, with several writers, in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.contract import store as room
+from stages.contract.errors import PipelineError
+from stages.contract.store import Store, link_tree, readable_size
+
+KEY = "ab" + "0" * 62
+
+
+def test_what_was_put_is_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.get("rollouts", KEY) is None
+    with store.put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+        assert store.get("rollouts", KEY) is None
+    found = store.get("rollouts", KEY)
+    assert found == tmp_path / "rollouts" / "ab" / KEY
+    assert (found / "file").read_text() == "one"
+    assert store.get("rewards", KEY) is None
+
+
+def test_a_draft_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(OSError, match="disk"), store.put("rollouts", KEY) as draft:
+        (draft / "half").write_text("one")
+        raise OSError("disk")
+    assert store.get("rollouts", KEY) is None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_first_of_two_writers_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.put("rollouts", KEY) as slow:
+        (slow / "file").write_text("slow")
+        with store.put("rollouts", KEY) as quick:
+            (quick / "file").write_text("quick")
+    found = store.get("rollouts", KEY)
+    assert found is not None and (found / "file").read_text() == "quick"
+    assert len(store.entries()) == 1
+
+
+def _write(root: Path, number: int) -> None:
+    with Store(root).put("rollouts", KEY) as draft:
+        for name in "abc":
+            (draft / name).write_text(str(number))
+            time.sleep(0.002)
+
+
+def test_writers_in_many_processes_leave_one_whole_artefact(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.starmap(_write, [(tmp_path, number) for number in range(16)])
+    found = Store(tmp_path).get("rollouts", KEY)
+    assert found is not None
+    assert len({(found / name).read_text() for name in "abc"}) == 1
+
+
+def test_a_place_that_cannot_be_written_is_an_error_not_a_silence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "rollouts").write_text("a file where a folder belongs")
+    with pytest.raises(OSError), store.put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+
+
+def test_prune_takes_the_kind_and_the_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for kind in ("rollouts", "checkpoints"):
+        for key in (KEY, "cd" + KEY[2:]):
+            with store.put(kind, key) as draft:
+                (draft / "file").write_text("12345678")
+    old = store.place("checkpoints", KEY)
+    os.utime(old, (time.time() - 3 * 86400,) * 2)
+    stale = tmp_path / ".drafts" / "killed"
+    stale.mkdir()
+    os.utime(stale, (time.time() - 3 * 86400,) * 2)
+    removed = store.prune("checkpoints", days=2)
+    assert [(entry.kind, entry.key, entry.size) for entry in removed] == [("checkpoints", KEY, 8)]
+    assert not old.exists() and not stale.exists()
+    assert len(store.entries()) == 3
+    assert len(store.prune()) == 3 and store.entries() == []
+
+
+def test_the_command_lists_and_prunes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(tmp_path).put("rollouts", KEY) as draft:
+        (draft / "file").write_bytes(b"0" * 2048)
+    monkeypatch.setattr("sys.argv", ["store", "--root", str(tmp_path)])
+    room.main()
+    assert "rollouts" in (listed := capsys.readouterr().out) and "2.0 KB" in listed
+    monkeypatch.setattr("sys.argv", ["store", "--root", str(tmp_path), "--prune", "rollout"])
+    with pytest.raises(PipelineError, match="kinds: rollouts"):
+        room.main()
+    monkeypatch.setattr("sys.argv", ["store", "--root", str(tmp_path), "--prune", "all"])
+    room.main()
+    assert "removed 1 artefacts, 2.0 KB" in capsys.readouterr().out
+
+
+def test_the_environment_says_where_workspaces_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(room.ROOT_VARIABLE, str(tmp_path))
+    assert Store().root == tmp_path
+    monkeypatch.delenv(room.ROOT_VARIABLE)
+    assert Store().root == Path(".store")
+
+
+def test_links_copy_where_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "from" / "deep").mkdir(parents=True)
+    (tmp_path / "from" / "deep" / "file").write_text("one")
+    link_tree(tmp_path / "from", tmp_path / "linked")
+    assert (tmp_path / "linked/deep/file").samefile(tmp_path / "from/deep/file")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_tree(tmp_path / "from", tmp_path / "copied")
+    assert (tmp_path / "copied/deep/file").read_text() == "one"
+    assert not (tmp_path / "copied/deep/file").samefile(tmp_path / "from/deep/file")
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1536, "1.5 KB"), (5 << 30, "5.0 GB")])
+def test_sizes_read_well(size: int, text: str) -> None:
+    assert readable_size(size) == text
