@@ -23,6 +23,7 @@ from stages.rollout.prompt import Prompt, load_prompt
 
 Mode = Literal["search", "no_search", "plain_rag"]
 FORCED_ANSWER = f"{grammar.END_THINK}\n\n{grammar.ANSWER}"  # a baseline answers at once
+BASELINE_SEARCHES = {"no_search": 0, "plain_rag": 1}  # all made before the policy writes: it may not search
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Searcher:
 
     def search(self, queries: Sequence[str]) -> list[tuple[dict[str, Any], str | None]]:
         """For each query its ``turns`` record and its document block; None where the search failed."""
+        if not queries:
+            return []
         began = time.perf_counter()
         found = self._found(queries)
         self.seconds += time.perf_counter() - began
@@ -130,7 +133,8 @@ def roll_out(
     kept apart because they differ between two equal runs: seconds, search_seconds, policy_tokens.
 
     ``mode`` no_search makes the transcript begin with an answer; plain_rag searches once with the
-    question itself and then answers. The forced tokens are no policy tokens.
+    question itself and then answers. The forced tokens are no policy tokens, and a query that the policy
+    writes all the same ends the trajectory (search_limit).
     """
     began = time.perf_counter()
     sampling = Sampling(
@@ -142,8 +146,9 @@ def roll_out(
     searcher = Searcher(retriever, engine, rollout)
     trajectories = _begin(engine, questions, rollout, samples, seed)
     _force(trajectories, searcher, mode)
+    max_searches = BASELINE_SEARCHES.get(mode, rollout.max_searches)
     for first in range(0, len(trajectories), rollout.max_batch):
-        _run_batch(engine, searcher, trajectories[first : first + rollout.max_batch], rollout, sampling)
+        _run_batch(engine, searcher, trajectories[first : first + rollout.max_batch], max_searches, sampling)
     timings = {
         "seconds": time.perf_counter() - began,
         "search_seconds": searcher.seconds,
@@ -196,17 +201,17 @@ def _force(trajectories: Iterable[Trajectory], searcher: Searcher, mode: Mode) -
             _insert(trajectory, searcher.engine, f"{grammar.QUERY} {query}{grammar.END_QUERY}", "forced")
             _insert(trajectory, searcher.engine, block, "document")
         _insert(trajectory, searcher.engine, FORCED_ANSWER, "forced")
+        if len(trajectory.token_ids) >= searcher.rollout.max_total_tokens:
+            trajectory.finish_reason = grammar.FINISH_LENGTH_LIMIT
 
 
-def _insert(trajectory: Trajectory, engine: Engine, text: str, source: str) -> list[int]:
-    ids = engine.encode(text)
-    trajectory.append(ids, grammar.DOCUMENT if source == "document" else grammar.FORCED)
+def _insert(trajectory: Trajectory, engine: Engine, text: str, source: str) -> None:
+    trajectory.append(engine.encode(text), grammar.DOCUMENT if source == "document" else grammar.FORCED)
     trajectory.segments.append(Segment(source, text))
-    return ids
 
 
 def _run_batch(
-    engine: Engine, searcher: Searcher, batch: Sequence[Trajectory], rollout: params.Rollout, sampling: Sampling
+    engine: Engine, searcher: Searcher, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling
 ) -> None:
     """Run trajectories to their end; searches of turns that end together are batched."""
     engine.start(sampling, grammar.STOPS)
@@ -216,7 +221,7 @@ def _run_batch(
     while turns := engine.step():
         queries: dict[int, str] = {}
         for turn in turns:
-            query = _take(batch[turn.trajectory], turn, engine, rollout)
+            query = _take(batch[turn.trajectory], turn, engine, max_searches)
             if query is None:
                 engine.release(turn.trajectory)
             else:
@@ -226,7 +231,7 @@ def _run_batch(
             trajectory.turns.append(record)
             if block is None:
                 trajectory.finish_reason = grammar.FINISH_RETRIEVER_ERROR
-            elif len(trajectory.token_ids) + len(ids := engine.encode(block)) >= rollout.max_total_tokens:
+            elif len(trajectory.token_ids) + len(ids := engine.encode(block)) >= sampling.max_total_tokens:
                 trajectory.finish_reason = grammar.FINISH_LENGTH_LIMIT
             else:
                 trajectory.append(ids, grammar.DOCUMENT)
@@ -236,7 +241,7 @@ def _run_batch(
             engine.release(number)
 
 
-def _take(trajectory: Trajectory, turn: Turn, engine: Engine, rollout: params.Rollout) -> str | None:
+def _take(trajectory: Trajectory, turn: Turn, engine: Engine, max_searches: int) -> str | None:
     """Book a turn. Returns the query to run, or None where the trajectory has ended."""
     trajectory.append(turn.token_ids, grammar.POLICY)
     trajectory.logprobs += turn.logprobs
@@ -249,7 +254,7 @@ def _take(trajectory: Trajectory, turn: Turn, engine: Engine, rollout: params.Ro
     query = grammar.extract_query(text)
     if not query:
         trajectory.finish_reason = grammar.FINISH_EMPTY_QUERY
-    elif len(trajectory.turns) >= rollout.max_searches:
+    elif len(trajectory.turns) >= max_searches:
         trajectory.finish_reason = grammar.FINISH_SEARCH_LIMIT
     else:
         return query

@@ -62,6 +62,10 @@ def load_prompt(name_or_path: str) -> Prompt:
             where="rollout.prompt",
             fix=f"shipped ones are {', '.join(shipped)}; or give the path of a text file",
         ) from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"not UTF-8 at byte {error.start + 1}", where=str(path)) from None
+    if not template.strip():
+        raise PipelineError("the prompt file is empty", where=str(path))
     if HOLE in template and not template.rstrip().endswith(THINK):
         raise PipelineError(f"a prompt with {HOLE} must end in {THINK}", where=str(path))
     return Prompt(name_or_path, template.rstrip() if HOLE in template else template)
