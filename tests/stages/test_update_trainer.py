@@ -1,0 +1,291 @@
+"""The DeepSpeed trainer: equal to plain torch, deterministic, resumable, and safe with broken numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures_update import make_batch, make_policy, make_rollouts, update_params
+
+from stages.contract import artefacts
+from stages.contract.errors import PipelineError
+from stages.contract.protocols import Trainer, TrainingBatch
+from stages.update.trainer import DeepSpeedTrainer
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_policy(tmp_path_factory.mktemp("update") / "policy")
+
+
+@pytest.fixture(scope="module")
+def batch() -> TrainingBatch:
+    return make_batch(make_rollouts())
+
+
+def trainer_of(policy: Path, learning_rate: float = 1e-2, **settings: Any) -> DeepSpeedTrainer:
+    own = {name: settings.pop(name) for name in ("layout", "seed", "warmup_iterations") if name in settings}
+    return DeepSpeedTrainer(policy, update_params(**settings), learning_rate=learning_rate, **own)
+
+
+def weights_of(trainer: DeepSpeedTrainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.export_weights().items()}
+
+
+def on_policy(trainer: DeepSpeedTrainer, batch: TrainingBatch) -> TrainingBatch:
+    """The batch as if the trainer's own weights had sampled it."""
+    old = trainer.logprobs(batch.token_ids, batch.policy_mask)
+    return TrainingBatch(batch.token_ids, batch.policy_mask, batch.advantages, old, batch.trajectory_ids)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("loss_mean", ["token", "trajectory"])
+def test_one_step_is_adamw_on_the_formula(policy: Path, batch: TrainingBatch, loss_mean: str) -> None:
+    """Against transformers' own logits, one trajectory at a time, autograd and a plain AdamW."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    total = sum(len(row) for row in batch.advantages)
+    losses = []
+    for ids, mask, advantages, old in zip(
+        batch.token_ids, batch.policy_mask, batch.advantages, batch.old_logprobs, strict=True
+    ):
+        where = [t for t in range(len(ids)) if mask[t]]
+        logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        new = logits[[t - 1 for t in where], [ids[t] for t in where]]
+        ratio, weight = (new - torch.tensor(old)).exp(), torch.tensor(advantages)
+        token = -torch.minimum(ratio * weight, ratio.clamp(0.8, 1.2) * weight)
+        losses.append(token.sum() / total if loss_mean == "token" else token.mean() / len(batch.token_ids))
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0).step()
+
+    trainer = trainer_of(policy, minibatches=1, loss_mean=loss_mean)
+    metrics = trainer.update(batch)
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert metrics["gradient_norm"] == pytest.approx(norm.item(), rel=1e-4)
+    for name, tensor in trainer.export_weights().items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_layout_and_size_of_passes_change_nothing(policy: Path, batch: TrainingBatch, cap: float) -> None:
+    results = []
+    for layout, max_tokens in (("padded", 1000), ("padded", 30), ("packed", 40)):
+        trainer = trainer_of(policy, layout=layout, max_tokens_a_pass=max_tokens, importance_cap=cap)
+        results.append((trainer.update(batch), weights_of(trainer)))
+    for metrics, weights in results[1:]:
+        assert metrics == pytest.approx(results[0][0], rel=2e-3, abs=1e-5)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(tensor, results[0][1][name], atol=5e-4, rtol=1e-3)
+
+
+def test_correction_with_agreeing_engine_is_no_correction(policy: Path, batch: TrainingBatch) -> None:
+    plain, corrected = trainer_of(policy), trainer_of(policy, importance_cap=2.0)
+    honest = on_policy(plain, batch)
+    without, with_it = plain.update(honest), corrected.update(honest)
+    assert with_it["importance_truncated"] == 0
+    assert with_it["logprob_gap_max"] < 1e-5
+    for name in without:
+        assert with_it[name] == pytest.approx(without[name], rel=1e-3, abs=1e-5), name
+
+
+def test_correction_weighs_down_what_the_engine_over_sampled(policy: Path, batch: TrainingBatch) -> None:
+    """Engine log-probabilities too high by log 2: every weight is 1/2, so are loss and gradient; too low: the cap."""
+    settings: dict[str, Any] = {"minibatches": 1, "max_gradient_norm": 1e9}
+    base = trainer_of(policy, **settings)
+    honest = on_policy(base, batch)
+    norm = base.update(honest)["gradient_norm"]
+    for shift, factor in ((np.log(2.0), 0.5), (-np.log(4.0), 2.0)):
+        shifted = TrainingBatch(
+            honest.token_ids,
+            honest.policy_mask,
+            honest.advantages,
+            [[value + shift for value in row] for row in honest.old_logprobs],
+        )
+        metrics = trainer_of(policy, importance_cap=2.0, **settings).update(shifted)
+        assert metrics["gradient_norm"] == pytest.approx(factor * norm, rel=1e-3)
+        assert metrics["logprob_gap_mean"] == pytest.approx(abs(shift), rel=1e-3)
+        assert metrics["ratio_max"] == pytest.approx(1.0)  # the ratio is against the trainer, which has not moved
+
+
+def test_update_raises_what_was_rewarded(policy: Path, batch: TrainingBatch) -> None:
+    trainer = trainer_of(policy, learning_rate=1e-3)
+    good = on_policy(trainer, batch)
+    good.advantages[:] = [[1.0 if b == 0 else 0.0] * len(row) for b, row in enumerate(good.advantages)]
+    trainer.update(good)
+    after = trainer.logprobs(good.token_ids, good.policy_mask)
+    assert sum(after[0]) > sum(good.old_logprobs[0])
+
+
+def test_same_seed_is_bitwise_the_same_and_another_is_not(policy: Path, batch: TrainingBatch) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        trainer = trainer_of(policy, seed=seed)
+        metrics = [trainer.update(batch) for _ in range(2)]
+        runs.append((metrics, weights_of(trainer)))
+    assert runs[0][0] == runs[1][0]
+    assert same(runs[0][1], runs[1][1])
+    assert not same(runs[0][1], runs[2][1])
+
+
+def test_warm_up_is_linear_over_iterations(policy: Path, batch: TrainingBatch) -> None:
+    trainer = trainer_of(policy, learning_rate=4e-3, warmup_iterations=4)
+    rates = [trainer.update(batch)["learning_rate"] for _ in range(6)]
+    assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3, 4e-3, 4e-3])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"zero_stage": 2}, {"zero_stage": 3}, {"dtype": "bfloat16"}],
+    ids=["plain", "zero2", "zero3", "bfloat16"],
+)
+def test_a_saved_run_goes_on_bitwise(
+    policy: Path, batch: TrainingBatch, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    first = trainer_of(policy, importance_cap=2.0, **settings)
+    first.update(batch)
+    first.update(batch)
+    first.save(tmp_path / "policy", step=2, parent="p")
+    expected = (first.update(batch), weights_of(first))
+
+    second = trainer_of(tmp_path / "policy", importance_cap=2.0, **settings)
+    second.load(tmp_path / "policy")
+    assert (second.iteration, second.optimizer_steps) == (2, 4)
+    metrics = second.update(batch)
+    assert metrics == expected[0]
+    assert same(weights_of(second), expected[1])
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_zero_stages_agree(policy: Path, batch: TrainingBatch, stage: int) -> None:
+    plain, partitioned = trainer_of(policy), trainer_of(policy, zero_stage=stage)
+    assert partitioned.update(batch) == pytest.approx(plain.update(batch), rel=1e-4, abs=1e-6)
+    for name, tensor in weights_of(partitioned).items():
+        torch.testing.assert_close(tensor, plain.export_weights()[name], atol=1e-4, rtol=1e-4)
+
+
+def test_policy_folder_is_one_that_transformers_opens(policy: Path, batch: TrainingBatch, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    trainer = trainer_of(policy)
+    assert isinstance(trainer, Trainer)
+    trainer.update(batch)
+    folder = tmp_path / "policy"
+    trainer.save(folder, step=7, parent="abc")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest == {"sha256": artefacts.sha256_file(folder / "model.safetensors"), "parent": "abc", "step": 7}
+    opened = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert same({name: opened[name] for name in opened}, weights_of(trainer))
+    assert PreTrainedTokenizerFast.from_pretrained(folder)("w5 w7")["input_ids"] == [5, 7]
+    trainer.save(folder, step=7, parent="abc")  # again, over itself: the same files
+    assert json.loads((folder / "manifest.json").read_text()) == manifest
+    assert {entry.name for entry in tmp_path.iterdir()} == {"policy", "trainer_state"}
+    assert not list(tmp_path.rglob("*.pt")), "nothing is pickled"
+
+
+def test_state_of_other_weights_is_refused(policy: Path, batch: TrainingBatch, tmp_path: Path) -> None:
+    trainer = trainer_of(policy)
+    trainer.save(tmp_path / "a" / "policy", step=0, parent="p")
+    trainer.update(batch)
+    trainer.save(tmp_path / "b" / "policy", step=1, parent="p")
+    with pytest.raises(PipelineError, match="belongs to another policy"):
+        trainer.load(tmp_path / "a" / "policy", tmp_path / "b" / "trainer_state")
+    with pytest.raises(PipelineError, match="seed 0, not 3"):
+        trainer_of(policy, seed=3).load(tmp_path / "a" / "policy")
+    with pytest.raises(PipelineError, match="no such file"):
+        trainer.load(tmp_path / "a" / "policy", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("settings", [{}, {"zero_stage": 1}, {"zero_stage": 3}], ids=["plain", "zero1", "zero3"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_broken_numbers_stop_before_the_weights(
+    policy: Path, batch: TrainingBatch, where: str, settings: dict[str, Any]
+) -> None:
+    trainer = trainer_of(policy, minibatches=1, **settings)
+    before = weights_of(trainer)
+    if where == "loss":
+        batch = on_policy(trainer, batch)
+        batch.advantages[:] = [list(row) for row in batch.advantages]
+        batch.advantages[3][0] = float("nan")
+        handle = None
+    else:  # a finite loss whose gradient is not
+        handle = next(trainer.engine.module.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(PipelineError, match="not finite; the step was not taken"):
+        trainer.update(batch)
+    if handle is not None:
+        handle.remove()
+    assert same(weights_of(trainer), before)
+    assert trainer.iteration == 0
+
+
+def test_reference_is_frozen_and_only_there_with_kl(policy: Path, batch: TrainingBatch) -> None:
+    trainer = trainer_of(policy, kl_coefficient=0.1)
+    before = trainer.reference_logprobs(batch.token_ids, batch.policy_mask)
+    assert before == trainer.logprobs(batch.token_ids, batch.policy_mask)
+    trainer.update(batch)
+    assert trainer.reference_logprobs(batch.token_ids, batch.policy_mask) == before
+    assert trainer.logprobs(batch.token_ids, batch.policy_mask) != before
+    with pytest.raises(PipelineError, match="no reference policy"):
+        trainer_of(policy).reference_logprobs(batch.token_ids, batch.policy_mask)
+
+
+def test_gradient_checkpointing_changes_nothing(policy: Path, batch: TrainingBatch) -> None:
+    plain, saving = trainer_of(policy), trainer_of(policy, gradient_checkpointing=True)
+    assert saving.update(batch) == pytest.approx(plain.update(batch), rel=1e-5)
+    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.engine.module.modules())
+
+
+RANK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+from fixtures_update import make_batch, make_rollouts, update_params
+from stages.update.trainer import DeepSpeedTrainer
+torch.set_num_threads(1)
+settings = update_params(zero_stage=int(sys.argv[4]), importance_cap=2.0, max_tokens_a_pass=1000)
+trainer = DeepSpeedTrainer(Path(sys.argv[2]), settings, learning_rate=1e-2)
+assert trainer.world_size == 2
+metrics = trainer.update(make_batch(make_rollouts()))
+trainer.save(Path(sys.argv[3]) / "policy", step=1, parent="p")
+if trainer.rank == 0:
+    from stages.contract import artefacts
+    artefacts.write_json(Path(sys.argv[3]) / "metrics.json", metrics)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 2])
+def test_two_ranks_learn_what_one_learns(policy: Path, batch: TrainingBatch, tmp_path: Path, stage: int) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    tests = Path(__file__).resolve().parent.parent
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*launcher, str(script), str(tests), str(policy), str(tmp_path), str(stage)],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests.parent)},
+        timeout=300,
+    )
+    one = trainer_of(policy, importance_cap=2.0, max_tokens_a_pass=1000)
+    expected = one.update(batch)
+    assert artefacts.read_json(tmp_path / "metrics.json") == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    one.load(tmp_path / "policy")
+    loaded = weights_of(one)
+    fresh = trainer_of(policy, importance_cap=2.0, max_tokens_a_pass=1000)
+    fresh.update(batch)
+    for name, tensor in fresh.export_weights().items():
+        torch.testing.assert_close(loaded[name], tensor, atol=5e-4, rtol=1e-3)
