@@ -21,16 +21,20 @@ ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__i
 
 
 # One command of several: what it runs, behind the room's __main__.
-ENTRIES = {"evaluation": "stages/evaluate/summary.py"}
+ENTRIES = {
+    "base_model": ["stages/base_model/tiny.py", "stages/base_model/imported.py"],
+    "base_metrics": ["stages/base_model/measure.py"],
+    "evaluation": ["stages/evaluate/summary.py"],
+}
 
 
-def entry(name: str) -> Path:
-    """The file that a stage's ``python -m a.b`` runs."""
+def entries(name: str) -> set[Path]:
+    """The files that a stage's ``python -m a.b`` runs."""
     if name in ENTRIES:
-        return ROOT / ENTRIES[name]
+        return {ROOT / path for path in ENTRIES[name]}
     command = STAGES[name]["cmd"]
     module = command.split()[2].replace(".", "/")
-    return next(path for path in (ROOT / f"{module}.py", ROOT / module / "__main__.py") if path.exists())
+    return {next(path for path in (ROOT / f"{module}.py", ROOT / module / "__main__.py") if path.exists())}
 
 
 def imported(path: Path) -> set[Path]:
@@ -52,10 +56,10 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
-def closure(start: Path) -> set[str]:
-    """All project files that running ``start`` may load."""
+def closure(starts: set[Path]) -> set[str]:
+    """All project files that running ``starts`` may load."""
     seen: set[Path] = set()
-    todo = {start, start.parent / "__init__.py"}
+    todo = starts | {start.parent / "__init__.py" for start in starts}
     while todo:
         path = todo.pop()
         seen.add(path)
@@ -81,7 +85,7 @@ def covers(dep: str, file: str) -> bool:
 @pytest.mark.parametrize("name", STAGES)
 def test_code_dependencies_are_the_imports(name: str) -> None:
     stage = STAGES[name]
-    needed, listed = closure(entry(name)), code_deps(stage)
+    needed, listed = closure(entries(name)), code_deps(stage)
     missing = {file for file in needed - ONLY_TALK if not any(covers(dep, file) for dep in listed)}
     assert missing == set(), "imported, but not among deps"
     unused = {dep for dep in listed if not any(covers(dep, file) for file in needed)}
@@ -89,8 +93,8 @@ def test_code_dependencies_are_the_imports(name: str) -> None:
 
 
 def test_the_closure_sees_imports_inside_functions() -> None:
-    assert "stages/update/__init__.py" in closure(ROOT / "flows/train.py")
-    assert "stages/rollout/__init__.py" in closure(ROOT / "flows/train.py")
+    assert "stages/update/__init__.py" in closure({ROOT / "flows/train.py"})
+    assert "stages/rollout/__init__.py" in closure({ROOT / "flows/train.py"})
 
 
 def test_training_depends_on_nothing_of_evaluation() -> None:
