@@ -114,9 +114,12 @@ def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
 
 
 def _bridge(work: Work) -> str:
-    """Thought after the first search. It quotes the passage, as people do; the second hop starts from it."""
+    """Thought after the first search. It quotes the passage, as people do; the second hop starts from it.
+
+    Thoughts begin with a space, so that a name is the same tokens there as everywhere else.
+    """
     made = "directed" if work.kind == "film" else "written"
-    return f"{work.title} was {made} by {work.creator}."
+    return f" {work.title} was {made} by {work.creator}."
 
 
 SAID = {"birth_year": "was born", "birthplace": "was born in", "spouse": "was married to", "job": "was a"}
@@ -124,23 +127,23 @@ SAID = {"birth_year": "was born", "birthplace": "was born in", "spouse": "was ma
 
 def _conclusion(name: str, relation: str, answer: str) -> str:
     """Thought before the answer."""
-    return f"{name} {SAID[relation]} {answer}."
+    return f" {name} {SAID[relation]} {answer}."
 
 
 def _one_hop_work(work: Work) -> list[Piece]:
-    return [Piece(f"Who is {creator_phrase(work.title, work.kind)}?", given=True), Piece(f" {_bridge(work)}\n")]
+    return [Piece(f"Who is {creator_phrase(work.title, work.kind)}?", given=True), Piece(f"{_bridge(work)}\n")]
 
 
 def _one_hop_person(person: Person, relation: str) -> list[Piece]:
     question = WORDINGS[relation].format(person.name)
     said = _conclusion(person.name, relation, getattr(person, relation))
-    return [Piece(question, given=True), Piece(f" {said}\n")]
+    return [Piece(question, given=True), Piece(f"{said}\n")]
 
 
 def _two_hops(work: Work, creator: Person, relation: str) -> list[Piece]:
     question = COMPOSITION[relation].format(creator_phrase(work.title, work.kind))
     said = _conclusion(creator.name, relation, getattr(creator, relation))
-    return [Piece(question, given=True), Piece(f" {_bridge(work)} {said}\n")]
+    return [Piece(question, given=True), Piece(f"{_bridge(work)}{said}\n")]
 
 
 # --- transcripts ---------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ def _transcript(shelf: Shelf, shares: Shares, prompt: str, random: np.random.Gen
         guess = _pick(shelf.world.people, random)
         if random.random() < 0.5:
             made_up = Work(work.title, work.kind, work.year, guess.name, guess.couple)
-            pieces.append(Piece(_bridge(made_up) + " "))
+            pieces.append(Piece(_bridge(made_up)))
         believed = guess
     elif random.random() < shares.right_chain:
         pieces += [*_looked_up(shelf, work.title), Piece(_bridge(work)), *_looked_up(shelf, creator.name)]
@@ -185,11 +188,10 @@ def _searched_badly(shelf: Shelf, work: Work, pieces: list[Piece], random: np.ra
     kind = _pick(("one", "one", "wrong_first", "wrong_second"), random)
     if kind == "wrong_first":
         wrong = _pick(shelf.world.works, random)
-        pieces += [*_looked_up(shelf, wrong.title), Piece(_bridge(wrong) + " ")]
+        pieces += [*_looked_up(shelf, wrong.title), Piece(_bridge(wrong))]
         return shelf.people[wrong.creator]
     pieces += [*_looked_up(shelf, work.title), Piece(_bridge(work))]
     if kind == "one":
-        pieces.append(Piece(" "))
         return dataclasses.replace(stranger, name=work.creator)
     pieces += _looked_up(shelf, stranger.name)
     return stranger
@@ -200,7 +202,7 @@ def _ended(said: str, answer: str, ending: str, title: str) -> str:
     forms = {
         "right": f"{said}{end}\n\n{begin} {answer}{close}",
         "no_end_think": f"{said}\n\n{begin} {answer}{close}",
-        "no_answer_tag": f"{said}{end}\n\n{answer}{close}",
+        "no_answer_tag": f"{said}{end}\n\n {answer}{close}",
         "no_end_answer": f"{said}{end}\n\n{begin} {answer}",
         "two_answers": f"{said}{end}\n\n{begin} {answer}{begin} {answer}{close}",
         "nothing": said,
