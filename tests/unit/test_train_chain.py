@@ -1,0 +1,130 @@
+"""Keys of iteration artefacts: what changes which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params, check
+from stages.contract.profiles import compose
+from stages.train import chain
+
+BASE = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+ROOTS = chain.Roots(policy="p", trainer_state=None, index="i", questions="q")
+CODE = {"rollout": "r", "reward": "w", "update": "u"}
+
+
+def params(**overlay: Any) -> Params:
+    return check(compose(BASE, overlay))
+
+
+def keys(
+    found: Params, roots: chain.Roots = ROOTS, code: dict[str, str] = CODE, name: str = "s2-00"
+) -> list[chain.IterationKeys]:
+    return chain.chain_keys(found, found.train.segments[name], roots, code)
+
+
+def changed(new: list[chain.IterationKeys]) -> dict[str, int | None]:
+    """The first iteration at which each kind of key differs from the base's; None: nowhere."""
+    old = keys(params())
+    return {
+        kind: next(
+            (n for n, (a, b) in enumerate(zip(old, new, strict=True)) if getattr(a, kind) != getattr(b, kind)), None
+        )
+        for kind in ("rollouts", "rewards", "policy")
+    }
+
+
+NOTHING = {"rollouts": None, "rewards": None, "policy": None}
+ALL = {"rollouts": 0, "rewards": 0, "policy": 0}
+
+
+def test_equal_inputs_have_equal_keys_and_no_two_keys_are_equal() -> None:
+    assert changed(keys(params())) == NOTHING
+    found = [key for item in keys(params()) for key in (item.rollouts, item.rewards, item.policy)]
+    assert len(found) == len(set(found)) == 3 * 30
+
+
+@pytest.mark.parametrize(
+    ("overlay", "first"),
+    [
+        ({"rollout": {"temperature": 0.9}}, ALL),
+        ({"seed": 1}, ALL),
+        ({"threads": 1}, ALL),
+        ({"train": {"stage2": {"samples_a_question": 4}}}, ALL),
+        ({"reward": {"answer_metric": "em"}}, {"rollouts": 1, "rewards": 0, "policy": 0}),
+        ({"update": {"clip": 0.3}}, {"rollouts": 1, "rewards": 1, "policy": 0}),
+        ({"train": {"stage2": {"learning_rate": 1e-4}}}, {"rollouts": 1, "rewards": 1, "policy": 0}),
+        ({"train": {"stage1": {"learning_rate": 1e-4}}}, NOTHING),
+        ({"train": {"stage2": {"evaluate_every": 3, "checkpoint_every": 1}}}, NOTHING),
+        ({"rollout": {"max_error_share": 0.5}}, NOTHING),
+        ({"evaluate": {"k": 5}}, NOTHING),
+        ({"profile": "other"}, NOTHING),
+    ],
+)
+def test_a_parameter_changes_what_depends_on_it_and_nothing_else(
+    overlay: dict[str, Any], first: dict[str, int | None]
+) -> None:
+    assert changed(keys(params(**overlay))) == first
+
+
+@pytest.mark.parametrize(
+    ("roots", "code", "first"),
+    [
+        (chain.Roots("other", None, "i", "q"), CODE, ALL),
+        (chain.Roots("p", "state", "i", "q"), CODE, ALL),
+        (chain.Roots("p", None, "other", "q"), CODE, ALL),
+        (chain.Roots("p", None, "i", "other"), CODE, ALL),
+        (ROOTS, {**CODE, "rollout": "new"}, ALL),
+        (ROOTS, {**CODE, "reward": "new"}, {"rollouts": 1, "rewards": 0, "policy": 0}),
+        (ROOTS, {**CODE, "update": "new"}, {"rollouts": 1, "rewards": 1, "policy": 0}),
+    ],
+)
+def test_inputs_and_code_too(roots: chain.Roots, code: dict[str, str], first: dict[str, int | None]) -> None:
+    assert changed(keys(params(), roots, code)) == first
+
+
+def test_a_longer_segment_continues_a_shorter_one() -> None:
+    segments = {**BASE["train"]["segments"], "s2-00": {**BASE["train"]["segments"]["s2-00"], "iterations": 40}}
+    assert keys(params(train={"segments": segments}))[:30] == keys(params())
+
+
+def segments(**changes: Any) -> Params:
+    found = yaml.safe_load(yaml.safe_dump(BASE["train"]["segments"]))
+    for name, change in changes.items():
+        found[name.replace("_", "-")] |= change
+    return params(train={"segments": found})
+
+
+def test_the_chain_of_segments() -> None:
+    found = params()
+    assert [chain.previous_segment(found, name) for name in found.train.segments] == [None, "s1-00", "s2-00"]
+    assert [chain.continues_optimizer(found, name) for name in found.train.segments] == [False, False, True]
+    assert [chain.iterations_before(found, name) for name in found.train.segments] == [0, 18, 48]
+    for name in found.train.segments:
+        chain.check_chain(found, name)
+
+
+def test_a_wrong_offset_is_named() -> None:
+    with pytest.raises(PipelineError, match="iteration_offset is 29, but after s2-00 it is 30"):
+        chain.check_chain(segments(s2_01={"iteration_offset": 29}), "s2-01")
+
+
+def test_a_circle_is_found() -> None:
+    with pytest.raises(PipelineError, match="comes before itself"):
+        chain.check_chain(segments(s1_00={"prev": "data/train/s2-01/policy"}), "s2-01")
+
+
+def test_an_unknown_segment_lists_the_known() -> None:
+    with pytest.raises(PipelineError, match="known: s1-00, s2-00, s2-01"):
+        chain.check_chain(params(), "s3-00")
+
+
+def test_the_rooms_code_has_fingerprints() -> None:
+    code = chain.room_code()
+    assert len(set(code.values())) == 3
+    assert all(len(value) == 64 for value in code.values())

@@ -1,0 +1,101 @@
+"""Figures of an iteration, the guards, and the curves' files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stages.contract.errors import PipelineError
+from stages.contract.params import Collapse
+from stages.contract.schemas import REWARDS
+from stages.train import curves, figures
+
+GUARD = Collapse(min_format_rate=0.5, max_tokens_growth=2.0, patience=3)
+
+
+def rewards(*rows: dict[str, Any]) -> pa.Table:
+    plain = {"violations": [], "format_right": True, "counted": True, "num_searches": 0, "num_policy_tokens": 10}
+    numbers = dict.fromkeys(("total", "retrieval", "format", "answer", "em", "f1", "cover_em"), 0.0)
+    return pa.Table.from_pylist([{**plain, **numbers, **row} for row in rows], schema=REWARDS)
+
+
+def test_means_by_hand() -> None:
+    found = figures.means(
+        rewards(
+            {"total": 1.0, "f1": 0.5, "num_searches": 2, "num_policy_tokens": 30},
+            {"total": -2.0, "f1": 0.0, "num_searches": 0, "format_right": False},
+            {"total": 9.0, "num_searches": 7, "counted": False},
+        )
+    )
+    assert found["reward"] == -0.5 and found["f1"] == 0.25 and found["format_rate"] == 0.5
+    assert found["searches"] == 1.0 and found["search_rate"] == 0.5 and found["response_length"] == 20.0
+    assert found["error_share"] == pytest.approx(1 / 3)
+
+
+def test_where_all_were_lost_the_error_share_says_so() -> None:
+    found = figures.means(rewards({"counted": False}))
+    assert found["error_share"] == 1.0 and found["reward"] == 0.0
+    with pytest.raises(PipelineError, match="failed on 100% of the trajectories"):
+        figures.check_errors(found, 0.2)
+    figures.check_errors({"error_share": 0.2}, 0.2)
+
+
+def history(*format_rates: float, lengths: list[float] | None = None) -> list[dict[str, float]]:
+    return [
+        {"format_rate": rate, "response_length": length}
+        for rate, length in zip(format_rates, lengths or [10.0] * len(format_rates), strict=True)
+    ]
+
+
+def test_the_collapse_guard_waits_for_its_patience() -> None:
+    assert figures.collapse(history(0.1, 0.1), GUARD) is None
+    assert figures.collapse(history(0.1, 0.1, 0.6, 0.1, 0.1), GUARD) is None
+    assert "format rate stayed below 0.5" in (figures.collapse(history(0.9, 0.1, 0.1, 0.1), GUARD) or "")
+
+
+def test_the_collapse_guard_sees_length() -> None:
+    assert figures.collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 20]), GUARD) is None
+    assert "above 20 tokens" in (figures.collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 21]), GUARD) or "")
+
+
+def test_the_line_says_what_is_asked_for() -> None:
+    means = figures.means(rewards({"total": 0.5, "num_searches": 1}))
+    line = figures.line("s1-00  3/18", means, tokens_per_second=2345.6, seconds_left=95)
+    for part in (
+        "s1-00  3/18",
+        "reward +0.500",
+        "searched 1.00",
+        "format 1.00",
+        "F1 0.000",
+        "2,346 tok/s",
+        "left 1:35",
+    ):
+        assert part in line
+    assert "stored" in figures.line("x", means, tokens_per_second=None, seconds_left=None)
+
+
+def test_curves_keep_their_columns_first_and_absent_figures_empty() -> None:
+    rows = [{"iteration": n, "stage": "stage1", "segment": "a", "reward": 0.5 * n, "loss": 0.1} for n in (1, 2)]
+    text = curves.curves_csv(rows, {0: {"reward": 9.0}, 2: {"reward": 1.5}})
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert list(found[0]) == ["iteration", "stage", "segment", "reward", "loss", "watch_reward"]
+    assert [row["watch_reward"] for row in found] == ["", "1.5"]
+
+
+def test_gathered_curves_are_all_iterations_and_all_watches(tmp_path: Path) -> None:
+    for name, numbers in (("b", (3, 4)), ("a", (1, 2))):
+        rows = [{"iteration": n, "stage": "stage1", "segment": name, "reward": float(n)} for n in numbers]
+        (tmp_path / f"{name}.csv").write_text(curves.curves_csv(rows, {2: {"reward": 10.0 * numbers[1]}}))
+    curves.gather([tmp_path / "b.csv", tmp_path / "a.csv"], tmp_path)
+    joined = list(csv.DictReader((tmp_path / curves.CURVES).open()))
+    assert [row["iteration"] for row in joined] == ["1", "2", "3", "4"]
+    assert "watch_reward" not in joined[0]
+    watched = list(csv.DictReader((tmp_path / curves.WATCHES).open()))
+    assert [(row["iteration"], row["reward"]) for row in watched] == [("2", "20.0"), ("4", "40.0")]
+    with pytest.raises(PipelineError, match=r"c\.csv: no such file"):
+        curves.gather([tmp_path / "c.csv"], tmp_path)
