@@ -83,7 +83,7 @@ def run(
     retriever = open_index(index, corpus=corpus)
     index_facts = read_json(index / "meta.json")
     settings = ", ".join(f"{key} {value}" for key, value in sorted(index_facts["settings"].items()))
-    engine = load_engine(policy, params)
+    engine = load_engine(policy, params.rollout)
     rollout = params.rollout.model_copy(update={"k": params.evaluate.k})
     for benchmark, file in files.items():
         began = time.monotonic()
