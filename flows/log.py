@@ -36,8 +36,8 @@ class Log:
         """One iteration is done."""
         now = time.monotonic()
         left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
-        speed = None if rollouts.stored else rollouts.tokens / rollouts.seconds
-        self.say(figures.line(self._place(iteration + 1), rewards.figures, tokens_per_second=speed, seconds_left=left))
+        speed, place = rollouts.tokens_per_second, self._place(iteration + 1)
+        self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left))
         self.bench.note_timings(iteration, rollouts, rewards, updated, whole=now - self.last)
         self.last = now
         self.rows.append({"iteration": iteration + 1, **_rounded(rewards.figures), **_rounded(updated.figures)})

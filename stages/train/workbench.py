@@ -41,7 +41,7 @@ class Made:
     figures: dict[str, float]
     seconds: float
     stored: bool
-    tokens: int = 0  # policy tokens sampled
+    tokens_per_second: float | None = None  # policy tokens, while they were sampled
 
 
 class Workbench:
@@ -122,25 +122,26 @@ class Workbench:
             from stages.rollout import roll_out
 
             drawn = self._drawn(iteration)
-            engine = self._engine_after(iteration)
+            engine, retriever = self._engine_after(iteration), self.retriever
+            sampling_began = time.monotonic()  # a first engine is loaded by now
             seed = batches.sampling_seed(
                 seed=self.params.seed, stage=self.segment.stage, iteration=self.segment.iteration_offset + iteration
             )
             table, timings = roll_out(
                 engine,
-                self.retriever,
+                retriever,
                 drawn,
                 self.params.rollout,
                 samples=self.stage.samples_a_question,
                 seed=seed,
             )
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - sampling_began
             with self.store.put("rollouts", key) as draft:
                 write_table(draft / "rollouts.parquet", table, self._provenance(iteration, key, engine))
                 write_json(draft / "timings.json", {**timings, "seconds": seconds})
         path = self.store.place("rollouts", key) / "rollouts.parquet"
-        tokens = 0 if stored is not None else _num_policy_tokens(table)
-        return Made(path, {}, time.monotonic() - began, stored is not None, tokens)
+        speed = None if stored is not None else _num_policy_tokens(table) / seconds
+        return Made(path, {}, time.monotonic() - began, stored is not None, speed)
 
     def reward(self, iteration: int, rollouts: Path) -> Made:
         """Reward the trajectories of ``rollouts``; figures are the means over them."""
@@ -240,8 +241,7 @@ class Workbench:
             "reward": rewards.seconds,
             "update": updated.seconds,
             "whole": whole,
-            "tokens": rollouts.tokens,
-            "stored": rollouts.stored,
+            "tokens_per_second": rollouts.tokens_per_second,
         }
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -322,8 +322,8 @@ class Workbench:
 
     def import_libraries(self) -> None:
         """Import what rollout and update need (seconds), while something else is waited for."""
-        import stages.rollout
-        import stages.update  # noqa: F401
+        import stages.rollout.load
+        import stages.update.trainer  # noqa: F401
 
         self._set_threads()
 

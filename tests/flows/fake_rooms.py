@@ -163,6 +163,8 @@ def fakes() -> dict[str, types.ModuleType]:
                 Path(policy), learning_rate
             ),
         ),
+        "stages.rollout.load": module("stages.rollout.load"),
+        "stages.update.trainer": module("stages.update.trainer"),
         "stages.index": module("stages.index", open_index=lambda folder, corpus=None: object()),
     }
 
