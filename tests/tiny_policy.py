@@ -6,18 +6,22 @@ and one that splits them, and a random Qwen2 model that writes tags often enough
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+import stages.rollout.engine
 from stages.base_model.tokenizer import train_tokenizer
 from stages.contract import grammar, params, schemas
-from stages.contract.protocols import Passage, RetrieverError
+from stages.contract.protocols import Engine, Passage, RetrieverError, Sampling, Turn
 from stages.rollout.engine import TransformersEngine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +86,7 @@ def random_model(tags_are_tokens: bool = True, seed: int = 0) -> Qwen2ForCausalL
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        initializer_range=0.25,
+        initializer_range=0.15,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=names.eos_token_id,
@@ -94,7 +98,7 @@ def random_model(tags_are_tokens: bool = True, seed: int = 0) -> Qwen2ForCausalL
         head = torch.nn.Linear(config.hidden_size, config.vocab_size)
         head.weight.data.copy_(model.lm_head.weight.data)
         head.bias.data.zero_()
-        wanted = {grammar.QUERY: 3.5, grammar.END_QUERY: 4.5, grammar.END_ANSWER: 2.0, names.eos_token: 1.0}
+        wanted = {grammar.QUERY: 4.7, grammar.END_QUERY: 3.2, grammar.END_ANSWER: 2.0, names.eos_token: 1.0}
         for tag, bias in wanted.items():
             ids = names.encode(tag, add_special_tokens=False)
             if len(ids) == 1:
@@ -109,14 +113,18 @@ def random_engine(tags_are_tokens: bool = True) -> TransformersEngine:
     return TransformersEngine(random_model(tags_are_tokens), tokenizer(tags_are_tokens))
 
 
+@functools.cache
+def _in_double(engine: TransformersEngine) -> Any:
+    return copy.deepcopy(engine._model).double()
+
+
 @torch.inference_mode()
 def forward_logprobs(engine: TransformersEngine, token_ids: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
-    """(T,) log-probability of every token given those before it by one plain forward; the first is 0."""
-    model: Any = engine._model
+    """(T,) log-probability of every token given those before it, by one plain forward in float64; the first is 0."""
     ids = torch.tensor([token_ids])
-    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float() / temperature
+    logits = _in_double(engine)(input_ids=ids, use_cache=False).logits[0, :-1] / temperature
     found = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-    return torch.cat([torch.zeros(1), found])
+    return torch.cat([torch.zeros(1, dtype=torch.double), found])
 
 
 def questions_table(questions: Sequence[str]) -> pa.Table:
@@ -147,3 +155,133 @@ class ScriptedRetriever:
             ]
             for query in queries
         ]
+
+
+END = "␃"  # in a script: the model's end token
+
+
+class ScriptedEngine:
+    """``Engine`` whose tokens are characters and whose policy writes a script, chosen by the question.
+
+    A script is all that the policy will write, turn after turn; after it come dots without end.
+    """
+
+    name = "scripted"
+
+    def __init__(self, scripts: Mapping[str, str]) -> None:
+        self.scripts = scripts
+        self.started: list[int] = []  # trajectories a batch
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(map(chr, token_ids))
+
+    def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
+        self.sampling, self.stops = sampling, stops
+        self.rows: dict[int, tuple[Iterator[str], int]] = {}  # what is still to be written, tokens so far
+        self.waiting: set[int] = set()
+        self.started.append(0)
+
+    def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
+        assert len(prompt_ids) < self.sampling.max_total_tokens, "no room for a token"
+        question = self.decode(prompt_ids).removeprefix("User: ").partition("\nAssistant: <think>")[0]
+        self.rows[trajectory] = itertools.chain(self.scripts[question], itertools.repeat(".")), len(prompt_ids)
+        self.started[-1] += 1
+
+    def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
+        self.waiting.remove(trajectory)
+        script, length = self.rows[trajectory]
+        self.rows[trajectory] = script, length + len(token_ids)
+
+    def release(self, trajectory: int) -> None:
+        self.waiting.remove(trajectory)
+        del self.rows[trajectory]
+
+    def step(self) -> list[Turn]:
+        assert not self.waiting, "an ended turn was neither extended nor released"
+        turns = [self._turn(trajectory) for trajectory in self.rows]
+        shortest = min((len(turn.token_ids) for turn in turns), default=0)
+        self.waiting = {turn.trajectory for turn in turns}
+        assert shortest > 0 or not turns
+        return turns
+
+    def _turn(self, trajectory: int) -> Turn:
+        script, length = self.rows[trajectory]
+        text, stop = "", ""
+        while not stop:
+            text += next(script)
+            stop = next((stop for stop in self.stops if text.endswith(stop)), "")
+            if text[-1] == END:
+                stop = grammar.FINISH_END_OF_TEXT
+            elif not stop and length + len(text) >= self.sampling.max_total_tokens:
+                stop = grammar.FINISH_LENGTH_LIMIT
+            elif not stop and len(text) >= self.sampling.max_turn_tokens:
+                stop = grammar.FINISH_TURN_LIMIT
+        self.rows[trajectory] = script, length + len(text)
+        return Turn(trajectory, self.encode(text), [-0.5] * len(text), stop)
+
+    def load_weights(self, policy: Path) -> None:
+        raise AssertionError("a script has no weights")
+
+
+def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence[int]], end_of_text: int) -> None:
+    """Make the transformers engine sample given tokens: ``scripts`` maps a trajectory's seed to all its policy tokens.
+
+    What is told for each of them is still its log-probability under the model.
+    """
+
+    class Script:
+        def __init__(self, tokens: Sequence[int]) -> None:
+            self.tokens = itertools.chain(tokens, itertools.repeat(end_of_text))
+
+        def __getitem__(self, column: int) -> torch.Tensor:
+            return torch.tensor(float(next(self.tokens)))
+
+    def draw(
+        logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = uniform.long()
+        return tokens, (logits / temperature).log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+
+    monkeypatch.setattr(stages.rollout.engine, "uniforms", lambda seed, columns: Script(scripts[seed]))
+    monkeypatch.setattr(stages.rollout.engine, "draw", draw)
+
+
+def check_rollouts(table: pa.Table, engine: Engine, rollout: params.Rollout, end_ids: Collection[int] = ()) -> None:
+    """What holds of every rollout: provenance token by token, text by segments, lengths, names."""
+    assert table.schema.equals(schemas.ROLLOUTS)
+    rows = table.to_pylist()
+    assert len({row["trajectory_id"] for row in rows}) == len({row["seed"] for row in rows}) == len(rows)
+    authors = {grammar.POLICY: "policy", grammar.DOCUMENT: "document", grammar.FORCED: "forced"}
+    for row in rows:
+        ids, sources = row["token_ids"], row["token_source"]
+        prompt_ids = engine.encode(row["prompt"])
+        start = len(prompt_ids)
+        assert row["trajectory_id"] == f"{row['question_id']}#{row['sample']}"
+        assert row["finish_reason"] in grammar.FINISH_REASONS
+        assert ids[:start] == prompt_ids and sources[:start] == [grammar.PROMPT] * start
+        assert grammar.PROMPT not in sources[start:]
+        assert len(ids) == len(sources) <= rollout.max_total_tokens
+        assert len(row["policy_logprobs"]) == sources.count(grammar.POLICY)
+        # The segments are the tokens, author by author. The end token is the policy's, but no text.
+        runs = [(source, len(list(run))) for source, run in itertools.groupby(sources[start:])]
+        assert [authors[source] for source, _ in runs] == [part["source"] for part in row["segments"]]
+        place = start
+        for (source, length), part in zip(runs, row["segments"], strict=True):
+            run = ids[place : place + length]
+            place += length
+            if source == grammar.POLICY:
+                assert engine.decode(run[:-1] if run[-1] in end_ids else run) == part["text"]
+                assert not set(run[:-1]) & set(end_ids)
+            else:
+                assert run == engine.encode(part["text"])
+        by_policy = [part["text"] for part in row["segments"] if part["source"] != "document"]
+        assert row["answer"] == grammar.extract_answer("".join(by_policy))
+        inserted_blocks = [part["text"] for part in row["segments"] if part["source"] == "document"]
+        found = [turn for turn in row["turns"] if turn["error"] is None]
+        assert len(inserted_blocks) in (len(found), len(found) - (row["finish_reason"] == grammar.FINISH_LENGTH_LIMIT))
+        for block in inserted_blocks:
+            assert block.startswith(f"\n\n{grammar.DOCUMENTS}\n") and block.endswith(f"{grammar.END_DOCUMENTS}\n\n")
+            assert sum(block.count(tag) for tag in grammar.TAGS) == 2

@@ -184,11 +184,12 @@ def trajectory_seed(seed: int, question_id: str, sample: int) -> int:
 
 
 def _force(trajectories: Iterable[Trajectory], searcher: Searcher, mode: Mode) -> None:
-    """Make transcripts begin as a baseline wants."""
+    """Make transcripts begin as a baseline wants; one for which that leaves no room ends before it begins."""
     if mode == "search":
         return
     blocks: dict[str, tuple[dict[str, Any], str | None]] = {}
     for trajectory in trajectories:
+        parts = [Segment("forced", FORCED_ANSWER)]
         if mode == "plain_rag":
             query = trajectory.question["question"]
             if query not in blocks:
@@ -198,16 +199,15 @@ def _force(trajectories: Iterable[Trajectory], searcher: Searcher, mode: Mode) -
             if block is None:
                 trajectory.finish_reason = grammar.FINISH_RETRIEVER_ERROR
                 continue
-            _insert(trajectory, searcher.engine, f"{grammar.QUERY} {query}{grammar.END_QUERY}", "forced")
-            _insert(trajectory, searcher.engine, block, "document")
-        _insert(trajectory, searcher.engine, FORCED_ANSWER, "forced")
-        if len(trajectory.token_ids) >= searcher.rollout.max_total_tokens:
+            searched = Segment("forced", f"{grammar.QUERY} {query}{grammar.END_QUERY}")
+            parts = [searched, Segment("document", block), *parts]
+        encoded = [searcher.engine.encode(part.text) for part in parts]
+        if len(trajectory.token_ids) + sum(map(len, encoded)) >= searcher.rollout.max_total_tokens:
             trajectory.finish_reason = grammar.FINISH_LENGTH_LIMIT
-
-
-def _insert(trajectory: Trajectory, engine: Engine, text: str, source: str) -> None:
-    trajectory.append(engine.encode(text), grammar.DOCUMENT if source == "document" else grammar.FORCED)
-    trajectory.segments.append(Segment(source, text))
+            continue
+        for part, ids in zip(parts, encoded, strict=True):
+            trajectory.append(ids, grammar.DOCUMENT if part.source == "document" else grammar.FORCED)
+        trajectory.segments += parts
 
 
 def _run_batch(

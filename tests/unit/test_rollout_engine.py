@@ -1,0 +1,211 @@
+"""The transformers engine: its log-probabilities are the model's, whatever happens to the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_policy import forward_logprobs, random_engine, random_model, tokenizer
+
+from stages.contract import grammar
+from stages.contract.protocols import Engine, Sampling
+from stages.rollout import load_engine
+from stages.rollout.engine import TransformersEngine
+
+STOPS = ("e", "ar", "T", " s")  # random text meets these every few tokens
+SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
+GREEDY = Sampling(temperature=0.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
+
+
+@dataclass
+class Run:
+    """One trajectory as the engine made it."""
+
+    ids: list[int]
+    logprobs: list[tuple[int, float]] = field(default_factory=list)  # (place in ids, log-probability)
+    stops: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)  # of the turns
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trajectory to make: its prompt, its seed, and the documents after its first turns."""
+
+    prompt: list[int]
+    seed: int
+    documents: list[list[int]]
+
+
+def jobs(count: int = 12, vocabulary: int = 300) -> list[Job]:
+    """Ragged prompts of 1 to 40 tokens; none to three documents of 1 to 50 tokens."""
+    random = np.random.default_rng(3)
+
+    def some(most: int) -> list[int]:
+        return random.integers(0, vocabulary, random.integers(1, most + 1)).tolist()
+
+    return [Job(some(40), seed, [some(50) for _ in range(seed % 4)]) for seed in range(count)]
+
+
+def run(
+    engine: Engine, chosen: Sequence[Job], sampling: Sampling = SAMPLING, stops: Sequence[str] = STOPS
+) -> list[Run]:
+    """Make the trajectories in one batch."""
+    engine.start(sampling, stops)
+    made = [Run(list(job.prompt)) for job in chosen]
+    documents: list[Iterator[list[int]]] = [iter(job.documents) for job in chosen]
+    for number, job in enumerate(chosen):
+        engine.add(number, job.prompt, job.seed)
+    while turns := engine.step():
+        for turn in turns:
+            one = made[turn.trajectory]
+            assert len(turn.token_ids) == len(turn.logprobs) > 0
+            one.logprobs += [(len(one.ids) + place, value) for place, value in enumerate(turn.logprobs)]
+            one.ids += turn.token_ids
+            one.stops.append(turn.stop)
+            one.lengths.append(len(turn.token_ids))
+            document = next(documents[turn.trajectory], None)
+            if turn.stop in stops and document and len(one.ids) + len(document) < sampling.max_total_tokens:
+                one.ids += document
+                engine.extend(turn.trajectory, document)
+            else:
+                engine.release(turn.trajectory)
+    return made
+
+
+@pytest.mark.parametrize("tags_are_tokens", [True, False])
+@pytest.mark.parametrize(
+    "sampling",
+    [SAMPLING, GREEDY, Sampling(temperature=0.7, top_p=0.9, max_turn_tokens=20, max_total_tokens=200)],
+    ids=["sampled", "greedy", "cooler"],
+)
+def test_logprobs_are_those_of_a_plain_forward(tags_are_tokens: bool, sampling: Sampling) -> None:
+    engine = random_engine(tags_are_tokens)
+    made = run(engine, jobs(), sampling)
+    assert len({len(one.ids) for one in made}) > 6 and max(len(one.lengths) for one in made) > 2  # nothing is uniform
+    for one in made:
+        expected = forward_logprobs(engine, one.ids, sampling.temperature or 1.0)
+        for place, value in one.logprobs:
+            assert abs(value - float(expected[place])) <= 1e-5
+
+
+@pytest.mark.parametrize("sampling", [SAMPLING, GREEDY], ids=["sampled", "greedy"])
+def test_a_trajectory_is_the_same_whichever_others_share_its_batch(sampling: Sampling) -> None:
+    engine, chosen = random_engine(), jobs()
+    together = run(engine, chosen, sampling)
+    for number, one in enumerate(together):
+        alone = run(engine, [chosen[number]], sampling)[0]
+        assert (alone.ids, alone.stops) == (one.ids, one.stops)
+        np.testing.assert_allclose([v for _, v in alone.logprobs], [v for _, v in one.logprobs], atol=1e-5)
+    turned = run(engine, chosen[::-1], sampling)[::-1]
+    assert [one.ids for one in turned] == [one.ids for one in together]
+
+
+def test_the_seed_alone_makes_the_difference() -> None:
+    engine, (job, *_) = random_engine(), jobs()
+    ids = [one.ids for one in run(engine, [job, job, Job(job.prompt, job.seed + 99, job.documents)])]
+    assert ids[0] == ids[1] != ids[2]
+    assert run(engine, [job])[0] == run(engine, [job])[0]  # bitwise, log-probabilities too
+
+
+def test_every_token_is_read_once_and_finished_rows_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No padding, no second reading of a prefix: what the model reads are the tokens, all but each row's last."""
+    engine = random_engine()
+    read: list[tuple[int, int]] = []
+    model: Any = engine._model.base_model
+    forward = model.forward
+
+    def spy(*args: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        read.append(tuple(input_ids.shape))
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(model, "forward", spy)
+    made = run(engine, jobs())
+    assert sum(rows * columns for rows, columns in read) == sum(len(one.ids) - 1 for one in made)
+    rows = [rows for rows, _ in read]
+    assert rows[0] == len(made) and rows == sorted(rows, reverse=True) and rows[-1] == 1
+    assert read[0][1] == min(len(job.prompt) for job in jobs())  # the shortest prompt in one pass
+
+    read.clear()
+    (alone,) = run(engine, [jobs()[3]])
+    assert len(read) == len(alone.logprobs)  # a lone row reads its documents in one pass, with the next token
+    assert max(columns for _, columns in read[1:]) > 1
+
+
+def test_limits_are_exact() -> None:
+    engine = random_engine()
+    chosen = [Job([5] * length, 1, []) for length in (1, 7, 48, 49)]
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=9, max_total_tokens=50)
+    made = run(engine, chosen, sampling, stops=["no such text"])
+    ended = [(one.stops, one.lengths) for one in made]
+    for (stops, lengths), job in zip(ended, chosen, strict=True):
+        room = min(9, 50 - len(job.prompt))
+        if stops == [grammar.FINISH_END_OF_TEXT]:
+            assert lengths[0] <= room
+        else:
+            assert lengths == [room]
+            assert stops == [grammar.FINISH_LENGTH_LIMIT if room < 9 else grammar.FINISH_TURN_LIMIT]
+    assert {stops[0] for stops, _ in ended} >= {grammar.FINISH_LENGTH_LIMIT, grammar.FINISH_TURN_LIMIT}
+
+
+def test_the_end_token_ends_a_turn_and_is_a_policy_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine(random_model(), tokenizer(True))
+    end = tokenizer(True).eos_token_id
+    engine._model.lm_head.bias.data[end] = 50.0
+    (made,) = run(engine, [Job([1, 2], 0, [])])
+    assert (made.stops, made.ids) == ([grammar.FINISH_END_OF_TEXT], [1, 2, end])
+
+
+def test_weights_are_taken_from_memory_and_from_a_folder(tmp_path: Path) -> None:
+    from tiny_policy import rollout_params
+    from transformers import Qwen2ForCausalLM
+
+    config = random_model().config
+    config.tie_word_embeddings = True
+    folders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+        folders.append(tmp_path / f"policy{seed}")
+        model.save_pretrained(folders[-1])
+        tokenizer(True).save_pretrained(folders[-1])
+    first, second = (load_engine(folder, rollout_params()) for folder in folders)
+    expected = run(second, jobs())
+    assert run(first, jobs()) != expected
+    first.load_weights(folders[1])
+    assert run(first, jobs()) == expected
+    third: Any = load_engine(folders[0], rollout_params())
+    third.load_state(dict(model.named_parameters()))
+    assert run(third, jobs()) == expected
+    with pytest.raises(AssertionError, match="weights lack"):
+        third.load_state({"lm_head.weight": torch.zeros(1)})
+
+
+def test_the_order_of_calls_is_held() -> None:
+    engine = random_engine()
+    engine.start(SAMPLING, STOPS)
+    assert engine.step() == []
+    engine.add(0, [1, 2, 3], 0)
+    with pytest.raises(AssertionError, match="no ended turn"):
+        engine.release(0)
+    assert engine.step()
+    with pytest.raises(AssertionError, match="neither extended nor released"):
+        engine.step()
+    with pytest.raises(AssertionError, match="before the first step"):
+        engine.add(1, [1], 0)
+    engine.release(0)
+    assert engine.step() == []
+
+
+@pytest.mark.parametrize("tags_are_tokens", [True, False])
+def test_text_comes_back_with_its_special_tokens(tags_are_tokens: bool) -> None:
+    engine = random_engine(tags_are_tokens)
+    text = f" Zoë ,  said\n\n{grammar.QUERY} x {grammar.END_QUERY}<|endoftext|> ."
+    ids = engine.encode(text)
+    assert engine.decode(ids) == text
+    assert engine.encode("Ada") == tokenizer(tags_are_tokens).encode("Ada", add_special_tokens=False)
+    assert isinstance(engine, Engine)
