@@ -135,6 +135,12 @@ def test_metrics_stand_in_git_and_are_not_cached() -> None:
     assert all(options == {"cache": False} for item in metrics for options in item.values())
 
 
+def test_every_other_output_is_cached() -> None:
+    """DVC keeps no run cache for a stage with an uncached output that is no metric."""
+    outs = [out for stage in STAGES.values() for out in stage.get("outs", [])]
+    assert [out for out in outs if not isinstance(out, str)] == []
+
+
 def test_the_papers_curves_are_drawn() -> None:
     drawn = {column for plot in DVC["plots"] for settings in plot.values() for column in settings["y"].values()}
     assert {"reward", "response_length", "searches", "format_rate", "f1", "cover_em"} <= drawn
