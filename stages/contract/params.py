@@ -101,7 +101,6 @@ class TinyModel(Section):
     anneal_share_malformed: Share
     anneal_share_without_search: Share
     anneal_share_right_chain: Share
-    dtype: Literal["float32", "bfloat16"]
 
 
 class BaseModelParams(Section):

@@ -35,11 +35,11 @@ _CURVES = (  # column, title, fixed range
 )
 _DIAGNOSTICS = (
     ("entropy", "Entropy, nats"),
-    ("kl", "KL to the reference"),
+    ("kl_old_k1", "KL to the policy that sampled (k1)"),
     ("clip_fraction", "Clip fraction"),
-    ("grad_norm", "Gradient norm"),
+    ("gradient_norm", "Gradient norm"),
     ("ratio_max", "Largest importance ratio"),
-    ("logprob_gap", "Engine/trainer log-probability gap"),
+    ("logprob_gap_mean", "Engine/trainer log-probability gap"),
 )
 _NAMES = {
     "base": "base policy",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +21,61 @@ def load_tokenizer(policy: Path | str) -> Any:
         (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
-    try:
+    with _reading("tokenizer", policy):
         return AutoTokenizer.from_pretrained(policy)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"no tokenizer could be opened: {_first_line(error)}", where=str(policy)) from None
 
 
 def load_model(policy: Path | str, *, dtype: str) -> Any:
-    """A causal language model in evaluation mode. Only safetensors are read: nothing is unpickled."""
+    """A causal language model in evaluation mode. Only safetensors are read: nothing is unpickled.
+
+    A weight that the files lack, or hold in another shape, is an error: transformers would draw it at random.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
         raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(policy, dtype=getattr(torch, dtype), use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"no model could be opened: {_first_line(error)}", where=str(policy)) from None
+    with _reading("model", policy):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            policy,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    wrong = [*sorted(report["missing_keys"]), *sorted(key for key, *_ in report["mismatched_keys"])]
+    if wrong:
+        raise PipelineError(
+            f"no model could be opened: {len(wrong)} weights are missing or of another shape, such as {wrong[0]}",
+            where=str(policy),
+            fix="do config.json and the weights belong together?",
+        )
     return model.eval()
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout) -> TransformersEngine:
     """The engine that ``rollout.engine`` names, with the policy's weights."""
-    return TransformersEngine(load_model(policy, dtype=rollout.dtype), load_tokenizer(policy))
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), load_tokenizer(policy))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+@contextlib.contextmanager
+def _reading(what: str, policy: Path | str) -> Iterator[None]:
+    """Make whatever is wrong with files from outside one line, and keep transformers from printing pages about it."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # a broken file may raise anything: KeyError, TypeError, SafetensorError, ...
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        reason = f"{type(error).__name__}: {first_line}"
+        raise PipelineError(f"no {what} could be opened: {reason}", where=str(policy)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -138,7 +138,7 @@ def summary_of(rates: dict[str, float], n: int) -> dict[str, Any]:
 
 def curve(path: Path, stage: str, start: int, iterations: int) -> None:
     names = ["reward", "response_length", "searches", "search_rate", "format_rate", "f1", "cover_em", "em"]
-    update = ["loss", "kl", "clip_fraction", "grad_norm", "entropy", "ratio_max", "logprob_gap"]
+    update = ["loss", "kl_old_k1", "clip_fraction", "gradient_norm", "entropy", "ratio_max", "logprob_gap_mean"]
     watch = ["watch_format_rate", "watch_f1", "watch_cover_em", "watch_searches"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
