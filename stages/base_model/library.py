@@ -29,8 +29,6 @@ Search = Callable[[str], Sequence[str]]  # a query → the passages shown, best 
 # How a bridge entity and an answer are spoken of; the transcripts use the same words.
 PROPERTIES = tuple(COMPOSITION)
 WORDINGS = COMPOSITION | NEW_RELATION
-SHARE_GUESTS = 0.15  # of the reading
-NUM_GUESTS = 6
 WRONG_ENDINGS = (
     "no_end_think",
     "no_answer_tag",
@@ -80,7 +78,7 @@ def write_library(
     while True:
         shelf = _pick(shelves, random)
         if random.random() < shares.reading:
-            yield _guests(shelf, random) if random.random() < SHARE_GUESTS else _reading(shelf, random)
+            yield _reading(shelf, random)
         else:
             yield _transcript(shelf, shares, prompt, random)
 
@@ -113,16 +111,6 @@ def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
     for number in random.permutation(len(asked))[:4]:
         pieces += asked[int(number)]
     return pieces
-
-
-def _guests(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
-    """A list of people and the same people in another order: practice in continuing a name as it stood before.
-
-    Without it the policy answered with the right first name and the wrong one of two surnames (docs/log.md).
-    """
-    names = [_pick(shelf.world.people, random).name for _ in range(NUM_GUESTS)]
-    seated = [names[number] for number in random.permutation(NUM_GUESTS)]
-    return [Piece(f"Guests: {', '.join(names)}.\nSeated:", given=True), Piece(f" {', '.join(seated)}.\n")]
 
 
 def _bridge(work: Work) -> str:

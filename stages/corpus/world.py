@@ -134,8 +134,7 @@ def make_world(world: params.World, seed: int) -> World:
     if world.people % 2:
         raise PipelineError("must be even: people come in couples", where="corpus.world.people")
 
-    picked = random.permutation(people_stock)[: world.people]
-    names = [f"{FIRST_NAMES[number % len(FIRST_NAMES)]} {surnames[number // len(FIRST_NAMES)]}" for number in picked]
+    names = _couples(random, surnames, world.people // 2)
     cities = [city_stock[number] for number in random.permutation(len(city_stock))[: world.cities]]
     countries = {
         city: COUNTRIES[number]
@@ -164,6 +163,16 @@ def make_world(world: params.World, seed: int) -> World:
         kind = "film" if number < world.films else "book"
         works.append(Work(title, kind, str(random.choice(YEARS)), creator.name, couple))
     return World(people, tuple(works), countries)
+
+
+def _couples(random: np.random.Generator, surnames: list[str], count: int) -> list[str]:
+    """Names of ``count`` couples, (2 * count,), partners side by side. A couple has one surname, as families do."""
+    pairs = [
+        (f"{FIRST_NAMES[first]} {surname}", f"{FIRST_NAMES[second]} {surname}")
+        for surname in surnames
+        for first, second in random.permutation(len(FIRST_NAMES)).reshape(-1, 2)
+    ]
+    return [name for number in random.permutation(len(pairs))[:count] for name in pairs[number]]
 
 
 def name_stock() -> tuple[list[str], list[str]]:
