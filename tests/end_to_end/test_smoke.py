@@ -1,0 +1,173 @@
+"""The whole pipeline at its smallest (profile smoke), in a checkout of its own: the same DAG, servers and
+processes as ``make train``. One run serves all tests here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REWARD_RISE = 0.3  # stage 1, mean of the last four iterations over the mean of the first two
+LIMIT_SECONDS = 900  # a machine that hangs, not a timing
+
+pytestmark = pytest.mark.slow
+
+
+def run(checkout: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment in the checkout; its output is captured."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=checkout,
+        env=environment(checkout) | variables,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """Nothing of the surrounding checkout's state: its own store, Prefect home and DVC site cache."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("R1SEARCHER_STORE", "PREFECT_API_URL")}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PREFECT_HOME": str(checkout / ".prefect"),
+        "DVC_SITE_CACHE_DIR": str(checkout / ".dvc" / "tmp" / "site"),
+        "PYTHONPATH": "",
+    }
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of the working tree in which ``dvc repro`` of the smoke profile has run."""
+    place = tmp_path_factory.mktemp("smoke") / "checkout"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, place / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=place, check=True)
+    composed = run(place, "stages.contract.profiles", "smoke")
+    assert composed.returncode == 0, composed.stderr
+    made = run(place, "dvc", "repro")
+    assert made.returncode == 0, (made.stdout + made.stderr)[-4000:]
+    return place
+
+
+def test_the_summary_names_every_policy_and_benchmark(checkout: Path) -> None:
+    summary = json.loads((checkout / "metrics" / "evaluation.json").read_text(encoding="utf-8"))
+    assert {"base", "stage1", "stage2", "no_search", "plain_rag"} <= summary.keys()
+    wanted = {"n", "em", "f1", "cover_em", "format_rate", "searches_per_question", "search_rate"}
+    for policy in ("base", "stage1", "stage2"):
+        for benchmark in ("held_out", "held_out_kind"):
+            assert wanted <= summary[policy][benchmark].keys(), (policy, benchmark)
+    assert (checkout / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_stage_1_learns_to_search(checkout: Path) -> None:
+    with open(checkout / "plots" / "train" / "s1-00.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rewards = [float(row["reward"]) for row in rows]
+    searched = [float(row["search_rate"]) for row in rows]
+    rise = sum(rewards[-4:]) / 4 - sum(rewards[:2]) / 2
+    assert rise >= REWARD_RISE, f"the reward rose by {rise:.2f}: {rewards}"
+    assert searched[-1] > searched[0]
+
+
+def test_nothing_is_run_twice(checkout: Path) -> None:
+    again = run(checkout, "dvc", "repro")
+    assert again.returncode == 0, again.stderr
+    assert "Running stage" not in again.stdout
+    assert "up to date" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("clip: 0.2", "clip: 0.25", {"train@s1-00", "train@s2-00", "train@s2-01"}),
+        ("title: R1-Searcher, smoke test", "title: another", {"report"}),
+    ],
+)
+def test_a_changed_parameter_makes_stale_only_what_depends_on_it(
+    checkout: Path, old: str, new: str, stale: set[str]
+) -> None:
+    assert stale_stages(checkout, old, new) == stale
+
+
+def test_stage_2_and_evaluation_leave_what_is_before_them_alone(checkout: Path) -> None:
+    text = (checkout / "params.yaml").read_text(encoding="utf-8")
+    stage2 = text[text.index("  stage2:") :]
+    assert stale_stages(checkout, stage2, stage2.replace("samples_a_question: 8", "samples_a_question: 4", 1)) == {
+        "train@s2-00",
+        "train@s2-01",
+    }
+    changed = stale_stages(checkout, "  questions: 20\n", "  questions: 19\n")
+    assert changed and all(name.startswith("evaluate@") for name in changed), changed
+
+
+def stale_stages(checkout: Path, old: str, new: str) -> set[str]:
+    """Stages whose own parameters or code a change of params.yaml touches (``dvc status``)."""
+    params = checkout / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    assert before.count(old) == 1, f"{old!r} is there {before.count(old)} times"
+    try:
+        params.write_text(before.replace(old, new), encoding="utf-8")
+        status = run(checkout, "dvc", "status", "--json")
+    finally:
+        params.write_text(before, encoding="utf-8")
+    assert status.returncode == 0, status.stderr
+    return set(json.loads(status.stdout))
+
+
+def test_a_killed_segment_continues_and_ends_in_the_same_bytes(checkout: Path) -> None:
+    """Trained anew in an empty store, killed with SIGKILL on its way, continued: the checkpoint of the first run."""
+    manifest = checkout / "data" / "train" / "s1-00" / "policy" / "manifest.json"
+    first = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    store = {"R1SEARCHER_STORE": str(checkout / ".store-again")}
+    command = [sys.executable, "-m", "flows.train", "--segment", "s1-00"]
+    killed = subprocess.Popen(
+        command, cwd=checkout, env=environment(checkout) | store, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    seen = 0
+    for line in killed.stdout:
+        seen += "reward" in line
+        if seen == 4:
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(60)
+    killed.stdout.close()
+    assert seen == 4, "the run ended before it could be killed"
+    manifest.unlink()
+    continued = run(checkout, "flows.train", "--segment", "s1-00", **store)
+    assert continued.returncode == 0, continued.stderr
+    assert json.loads(manifest.read_text(encoding="utf-8"))["sha256"] == first
+    status = run(checkout, "dvc", "status", "--json")
+    assert json.loads(status.stdout) == {}, "the outputs differ from the first run's"
+
+
+def test_a_wrong_parameter_is_one_line_and_loses_nothing(checkout: Path) -> None:
+    params = checkout / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    try:
+        params.write_text(before.replace("  clip: 0.2\n", "  klip: 0.2\n"), encoding="utf-8")
+        wrong = run(checkout, "flows.train", "--segment", "s1-00")
+    finally:
+        params.write_text(before, encoding="utf-8")
+    assert wrong.returncode == 2
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: params.yaml, update.klip: unknown parameter")
+    assert (checkout / "data" / "train" / "s1-00" / "policy" / "model.safetensors").exists()
