@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+import yaml
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 import stages.rollout.engine
 from stages.base_model.tokenizer import train_tokenizer
@@ -30,11 +31,14 @@ WORDS = "Ada Kolm was born in Trabo and made Silent Harbor , a film of 1931 abou
 GLUED_QUERY, GLUED_ANSWER = f"{grammar.END_QUERY}?!", f"{grammar.END_ANSWER}..."
 
 
+@functools.cache
+def _params_file() -> str:
+    return (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
 def params_with(**changes: Any) -> params.Params:
     """params.yaml with some values changed, by their dotted names with ``__`` for the dot."""
-    import yaml
-
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load(_params_file())
     for name, value in changes.items():
         *sections, key = name.split("__")
         place = raw
@@ -66,10 +70,10 @@ def rollout_params(**changes: Any) -> params.Rollout:
 
 
 @functools.cache
-def tokenizer(tags_are_tokens: bool) -> PreTrainedTokenizerFast:
+def tokenizer(tags_are_tokens: bool) -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer; without tags as tokens, one of its tokens ends a tag and goes on."""
     texts = [" ".join(WORDS), *([f"{GLUED_QUERY} {GLUED_ANSWER}"] * 9), " ".join(grammar.TAGS)] * 4
-    made = train_tokenizer(texts, 420 if tags_are_tokens else 380, tags_are_tokens=tags_are_tokens)
+    made = train_tokenizer(texts, 440, tags_are_tokens=tags_are_tokens)
     assert (len(made.encode(grammar.QUERY)) == 1) == tags_are_tokens
     return made
 
@@ -98,7 +102,7 @@ def random_model(tags_are_tokens: bool = True, seed: int = 0) -> Qwen2ForCausalL
         head = torch.nn.Linear(config.hidden_size, config.vocab_size)
         head.weight.data.copy_(model.lm_head.weight.data)
         head.bias.data.zero_()
-        wanted = {grammar.QUERY: 4.7, grammar.END_QUERY: 3.2, grammar.END_ANSWER: 2.0, names.eos_token: 1.0}
+        wanted = {grammar.QUERY: 5.0, grammar.END_QUERY: 3.6, grammar.END_ANSWER: 2.0, names.eos_token: 1.0}
         for tag, bias in wanted.items():
             ids = names.encode(tag, add_special_tokens=False)
             if len(ids) == 1:

@@ -18,11 +18,13 @@ import torch
 from stages.base_model.library import Piece
 from stages.base_model.muon import Muon
 from stages.contract import params
+from stages.contract.errors import PipelineError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 BUCKET_STEPS = 16  # texts of so many steps are sorted by length together
+MAX_LEFT_OUT = 1000  # too long texts in a row
 ANNEAL_RATE = 0.1  # of the main learning rate
 
 
@@ -71,15 +73,25 @@ def encode(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerFast, given_we
 def batches(
     texts: Iterator[Text], tokens_a_step: int, max_tokens: int, random: np.random.Generator
 ) -> Iterator[list[Text]]:
-    """Batches of about ``tokens_a_step`` tokens of texts of like length, in random order."""
+    """Batches of about ``tokens_a_step`` tokens of texts of like length, in random order.
+
+    Texts of more than ``max_tokens`` are left out; where no other comes, that is a ``PipelineError``.
+    """
     while True:
         pool: list[Text] = []
-        held = 0
+        held = left_out = 0
         while held < tokens_a_step * BUCKET_STEPS:
             text = next(texts)
             if len(text.ids) <= max_tokens:
                 pool.append(text)
                 held += len(text.ids)
+                left_out = 0
+            elif (left_out := left_out + 1) == MAX_LEFT_OUT:
+                raise PipelineError(
+                    f"no text for the base model has {max_tokens} tokens or fewer",
+                    where="rollout.max_total_tokens",
+                    fix="raise it",
+                )
         pool.sort(key=lambda text: len(text.ids))
         cut: list[list[Text]] = [[]]
         for text in pool:

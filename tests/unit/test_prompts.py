@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_policy import ROOT, tokenizer
 
@@ -42,6 +42,7 @@ def test_what_is_shipped() -> None:
 
 @pytest.mark.parametrize("name", ["base", "short"])
 @given(question=st.text(max_size=40))
+@settings(max_examples=60, deadline=None)
 def test_a_base_prompt_holds_the_question_as_it_is_and_ends_in_think(name: str, question: str) -> None:
     prompt = load_prompt(name)
     before, after = prompt.template.split(HOLE)

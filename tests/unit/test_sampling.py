@@ -34,6 +34,7 @@ def assert_distributed(shares: torch.Tensor, expected: torch.Tensor, count: int 
 
 
 @given(LOGITS, UNIFORM)
+@settings(max_examples=60, deadline=None)
 def test_greedy_takes_the_likeliest_and_ignores_the_uniform_number(logits: list[float], uniform: float) -> None:
     tokens, logprobs = draw(torch.tensor([logits]), torch.tensor([uniform]), 0.0, 0.1)
     assert logits[int(tokens[0])] == max(logits)
@@ -65,7 +66,7 @@ def test_top_p_keeps_the_smallest_set_that_holds_it() -> None:
 
 
 @given(LOGITS, UNIFORM, st.floats(0.0078125, 1, width=32), st.floats(0.25, 4, width=32))
-@settings(max_examples=200)
+@settings(max_examples=150, deadline=None)
 def test_a_draw_is_always_a_token_of_the_nucleus(
     logits: list[float], uniform: float, top_p: float, temperature: float
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_draw_is_always_a_token_of_the_nucleus(
 
 
 @given(st.lists(NUMBER, min_size=3, max_size=3), st.lists(UNIFORM, min_size=4, max_size=4))
+@settings(max_examples=60, deadline=None)
 def test_a_row_is_drawn_alone(logits: list[float], numbers: list[float]) -> None:
     """The same row gives the same token, whichever rows stand beside it."""
     rows = torch.tensor([logits, [0.0, 1.0, 2.0], logits, [3.0, -1.0, 0.0]])
@@ -97,6 +99,7 @@ def test_impossible_tokens_are_never_drawn() -> None:
 
 
 @given(st.integers(0, 2**63 - 1))
+@settings(max_examples=60, deadline=None)
 def test_uniforms_follow_from_the_seed_and_a_longer_row_begins_alike(seed: int) -> None:
     numbers = uniforms(seed, 8)
     assert numbers.dtype == torch.float32 and bool(((numbers >= 0) & (numbers < 1)).all())
