@@ -62,7 +62,7 @@ class Person:
     couple: int
 
     def passage(self) -> str:
-        return f"{self.name} (born {self.birth_year} in {self.birthplace}) was a {self.job} married to {self.spouse}."
+        return f"{self.name}, born {self.birth_year} in {self.birthplace}, was a {self.job} married to {self.spouse}."
 
 
 @dataclass(frozen=True)
