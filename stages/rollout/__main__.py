@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from stages.contract import params, schemas
 from stages.contract.artefacts import read_table, write_table
-from stages.contract.errors import command
+from stages.contract.errors import PipelineError, command
 
 
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, roll out, write rollouts.parquet."""
     parser = argparse.ArgumentParser(prog="python -m stages.rollout", description=__doc__)
-    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="model folder or hub name")
+    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="a model folder")
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))
     parser.add_argument("--out", type=Path, required=True, help="the rollouts.parquet to write")
@@ -26,6 +27,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     options = parser.parse_args(arguments)
     settings = params.load(options.params)
+    if not options.policy.is_dir():
+        raise PipelineError(
+            "no such model folder", where=str(options.policy), fix="make it with `dvc repro base_model`"
+        )
     questions = read_table(options.questions, schemas.QUESTIONS).slice(0, options.limit)
 
     import torch
@@ -37,10 +42,15 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(settings.threads)
     retriever = open_index(options.index)
     engine = load_engine(options.policy, settings.rollout)
-    chosen = {"samples": options.samples, "seed": settings.seed, "greedy": options.greedy}
-    rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, mode=options.mode, **chosen)
+    chosen: dict[str, Any] = {
+        "samples": options.samples,
+        "seed": settings.seed,
+        "greedy": options.greedy,
+        "mode": options.mode,
+    }
+    rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, **chosen)
     about = metadata(engine, retriever, options.policy, questions, settings.rollout, **chosen)
-    write_table(options.out, rollouts, about | {"mode": options.mode})
+    write_table(options.out, rollouts, about)
     rate = timings["policy_tokens"] / timings["seconds"]
     print(f"{len(rollouts)} trajectories in {timings['seconds']:.1f} s, {rate:.0f} policy tokens/s → {options.out}")
 

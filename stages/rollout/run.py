@@ -10,6 +10,8 @@ import pyarrow as pa
 from stages.contract import params
 from stages.contract.artefacts import code_fingerprint, fingerprint, sha256_tree
 from stages.contract.protocols import Engine, Retriever
+from stages.rollout.loop import Mode
+from stages.rollout.prompt import load_prompt
 
 CODE = ("rollout", "contract/grammar.py", "contract/protocols.py")
 
@@ -23,6 +25,7 @@ def inputs(
     samples: int,
     seed: int,
     greedy: bool,
+    mode: Mode = "search",
 ) -> dict[str, Any]:
     """All that a rollouts file depends on, as metadata, with one ``fingerprint`` over it."""
     parts: dict[str, Any] = {
@@ -33,6 +36,8 @@ def inputs(
         "samples": samples,
         "seed": seed,
         "greedy": greedy,
+        "mode": mode,
+        "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
         "code": code_fingerprint(*CODE),
     }
     return parts | {"fingerprint": fingerprint(parts)}
@@ -56,6 +61,7 @@ def metadata(
     samples: int,
     seed: int,
     greedy: bool,
+    mode: Mode = "search",
 ) -> dict[str, Any]:
     """Metadata of a rollouts file made by ``roll_out`` with the same arguments."""
     made_from = inputs(
@@ -66,5 +72,6 @@ def metadata(
         samples=samples,
         seed=seed,
         greedy=greedy,
+        mode=mode,
     )
     return made_from | {"versions": versions(engine)}

@@ -17,7 +17,7 @@ from stages.contract.protocols import Engine, Sampling
 from stages.rollout import load_engine
 from stages.rollout.engine import TransformersEngine
 
-STOPS = ("e", "ar", "T", " s")  # random text meets these every few tokens
+STOPS = ("e", "a", "T", "s")  # random text meets these every few tokens
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
 

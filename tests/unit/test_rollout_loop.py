@@ -255,7 +255,7 @@ PASSAGES = st.lists(
 
 
 @given(SCRIPTS, PASSAGES, st.sampled_from(["search", "no_search", "plain_rag"]), st.sampled_from([60, 200, 900]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_provenance_never_changes(scripts: list[str], passages: list[str], mode: Any, limit: int) -> None:
     """``play`` checks it token by token; here, that the policy's words are its script and nothing of a passage."""
     rollout = rollout_params(k=3, max_total_tokens=limit, max_turn_tokens=80, max_passage_tokens=25)
