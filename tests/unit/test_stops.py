@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -80,3 +81,29 @@ def test_few_tokens_are_looked_at_closer(tags_are_tokens: bool) -> None:
     texts = [names.decode([number]) for number in sorted(finder(tags_are_tokens).candidates)]
     assert len(texts) < 0.1 * len(names)
     assert all(">" in text or any(stop.endswith(text) for stop in grammar.STOPS) for text in texts)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_vocabulary(data: st.DataObject) -> None:
+    """Tokens may hold a whole stop and more on both sides, or several tails of stops."""
+    vocabulary = data.draw(st.lists(st.text("<>/ab", min_size=1, max_size=6), min_size=1, max_size=8))
+    ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), min_size=1, max_size=12))
+
+    def decode(numbers: Sequence[int]) -> str:
+        return "".join(vocabulary[number] for number in numbers)
+
+    stops = ("<a>", "b/")
+    found = StopFinder(vocabulary, stops, decode)
+    for length in range(1, len(ids) + 1):
+        completed = {stop for stop in stops if decode(ids[:length]).count(stop) > decode(ids[: length - 1]).count(stop)}
+        stop = found.find(ids[:length])
+        assert (stop in completed) if completed else stop is None
+        if completed:
+            break
+
+
+def test_a_stop_in_the_middle_of_one_token() -> None:
+    vocabulary = ["so", " x</answer>, y", "</answer"]
+    found = StopFinder(vocabulary, grammar.STOPS, lambda ids: "".join(vocabulary[number] for number in ids))
+    assert [found.find(ids) for ids in ([0], [0, 1], [0, 2])] == [None, grammar.END_ANSWER, None]
