@@ -154,7 +154,7 @@ def _transcript(shelf: Shelf, shares: Shares, prompt: str, random: np.random.Gen
     creator = shelf.people[work.creator]
     relation = _pick(PROPERTIES, random)
     question = COMPOSITION[relation].format(creator_phrase(work.title, work.kind))
-    pieces = [Piece(prompt.format(question=question), given=True)]
+    pieces = [Piece(prompt.replace("{question}", question), given=True)]
 
     if random.random() < shares.without_search:
         guess = _pick(shelf.world.people, random)

@@ -19,7 +19,7 @@ from stages.contract.artefacts import sha256_file, write_json
 from stages.contract.errors import PipelineError
 from stages.corpus.world import make_world
 from stages.index import build_index, open_index
-from stages.rollout.prompt import HOLE, load_prompt
+from stages.rollout.prompt import load_prompt
 
 NUM_TOKENIZER_TEXTS = 3000
 LOG_EVERY = 100  # steps
@@ -53,7 +53,7 @@ def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
         open_shelf(settings.corpus.world, settings.index, settings.rollout.k, WORLD_SEEDS * (seed + 1) + number)
         for number in range(tiny.worlds)
     ]
-    template = prompt.template.replace(HOLE, "{question}")
+    template = prompt.template
     random = np.random.default_rng([seed, 4])
     main = Shares(tiny.share_reading, tiny.share_malformed, tiny.share_without_search, tiny.share_right_chain)
     sample = islice(library.write_library(shelves, main, template, random), NUM_TOKENIZER_TEXTS)

@@ -20,6 +20,7 @@ from typing import Any
 from stages.contract.artefacts import code_fingerprint, fingerprint
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params, Segment
+from stages.rollout.prompt import load_prompt
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
 _CONTRACT = ("contract/grammar.py", "contract/protocols.py", "contract/schemas.py")
@@ -75,6 +76,7 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
     machine = machine_of(params)
     sampled = {
         "rollout": params.rollout.model_dump(mode="json", exclude={"max_error_share"}),
+        "prompt": load_prompt(params.rollout.prompt).hash,  # its text: the parameter is only a name
         "questions": [roots.questions, stage.questions_an_iteration],
         "samples": stage.samples_a_question,
         "index": roots.index,
@@ -151,7 +153,8 @@ def iterations_before(params: Params, name: str) -> int:
 def watch_key(params: Params, policy: str, questions: str, index: str, code: Mapping[str, str]) -> str:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
-    return fingerprint(["watch", policy, questions, index, asked, code["rollout"], machine_of(params)])
+    prompt = load_prompt(params.rollout.prompt).hash
+    return fingerprint(["watch", policy, questions, index, asked, prompt, code["rollout"], machine_of(params)])
 
 
 def _same_stage(params: Params, one: str, other: str) -> bool:

@@ -14,6 +14,11 @@ from stages.contract.profiles import compose
 from stages.train import chain
 
 BASE = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+BASE["train"]["segments"] = {  # of the tests' own, whatever the laptop profile's figures are
+    "s1-00": {"stage": "stage1", "prev": "data/base_model", "iterations": 18, "iteration_offset": 0},
+    "s2-00": {"stage": "stage2", "prev": "data/train/s1-00/policy", "iterations": 30, "iteration_offset": 0},
+    "s2-01": {"stage": "stage2", "prev": "data/train/s2-00/policy", "iterations": 30, "iteration_offset": 30},
+}
 ROOTS = chain.Roots(policy="p", trainer_state=None, index="i", questions="q")
 CODE = {"rollout": "r", "reward": "w", "update": "u"}
 
@@ -86,6 +91,15 @@ def test_a_parameter_changes_what_depends_on_it_and_nothing_else(
 )
 def test_inputs_and_code_too(roots: chain.Roots, code: dict[str, str], first: dict[str, int | None]) -> None:
     assert changed(keys(params(), roots, code)) == first
+
+
+def test_the_text_of_a_prompt_file_is_part_of_the_keys(tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.txt"
+    named = params(rollout={"prompt": str(prompt)})
+    prompt.write_text("Q: {question}\nA: <think>", encoding="utf-8")
+    before = keys(named)
+    prompt.write_text("Question: {question}\nAnswer: <think>", encoding="utf-8")
+    assert keys(named)[0].rollouts != before[0].rollouts
 
 
 def test_a_longer_segment_continues_a_shorter_one() -> None:
