@@ -244,7 +244,9 @@ def check(raw: Any, *, where: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        faults = error.errors(include_url=False)
+        # A mistyped key is also a missing one: name what was written.
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None

@@ -152,10 +152,12 @@ def module(name: str, **names: Any) -> types.ModuleType:
 
 def fakes() -> dict[str, types.ModuleType]:
     """Modules to stand in sys.modules for the rooms with models in them."""
+    import stages.contract
+
+    rollout = module("stages.rollout", roll_out=roll_out, load_engine=lambda policy, params: FakeEngine(Path(policy)))
+    rollout.__path__ = [str(Path(stages.contract.__file__).parents[1] / "rollout")]  # its prompts are the real ones
     return {
-        "stages.rollout": module(
-            "stages.rollout", roll_out=roll_out, load_engine=lambda policy, params: FakeEngine(Path(policy))
-        ),
+        "stages.rollout": rollout,
         "stages.update": module(
             "stages.update",
             update_policy=update_policy,

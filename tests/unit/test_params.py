@@ -1,0 +1,45 @@
+"""Parameters: the first fault is one line that names the key."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.contract import params
+from stages.contract.errors import PipelineError
+
+RAW = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+
+
+def mistyped(raw: dict[str, Any]) -> None:
+    raw["update"]["klip"] = raw["update"].pop("clip")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (mistyped, "update.klip: unknown parameter (did you mean 'clip'?)"),
+        (lambda raw: raw["update"].update(clip="wide"), "update.clip: Input should be a valid number"),
+        (lambda raw: raw.pop("seed"), "seed: Field required"),
+        (lambda raw: raw["corpus"].update(source="files"), "corpus: Value error, source is files"),
+        (lambda raw: raw["train"]["segments"]["s1-00"].update(stage="stage3"), "train.segments.s1-00.stage: Input"),
+    ],
+)
+def test_a_fault_is_named(change: Callable[[dict[str, Any]], None], line: str) -> None:
+    raw = copy.deepcopy(RAW)
+    change(raw)
+    with pytest.raises(PipelineError) as caught:
+        params.check(raw)
+    assert str(caught.value).startswith(f"params.yaml, {line}"), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_no_yaml_or_no_mapping() -> None:
+    for text in ("a: [", "- 1", ""):
+        with pytest.raises(PipelineError, match=r"params\.yaml"):
+            params.parse(text)
