@@ -19,7 +19,7 @@ from pathlib import Path
 
 IMPORTS = "import torch, transformers, pyarrow.parquet; from transformers import AutoModelForCausalLM, Qwen2ForCausalLM"
 LIGHT_IMPORTS = "import pyarrow.parquet, bm25s, pydantic"
-WITH_TORCH = ("base_model", "base_metrics", "evaluate@")
+WITH_TORCH = ("base_model", "base_metrics", "evaluate")
 TIMINGS = Path(".store/.timings")
 
 
