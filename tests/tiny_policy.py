@@ -194,6 +194,7 @@ class ScriptedEngine:
     """
 
     name = "scripted"
+    overlaps = False
 
     def __init__(self, scripts: Mapping[str, str]) -> None:
         self.scripts = scripts
@@ -251,6 +252,13 @@ class ScriptedEngine:
 
     def load_weights(self, policy: Path) -> None:
         raise AssertionError("a script has no weights")
+
+    def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
+        return [[0.0] + [-0.5] * (len(ids) - 1) for ids in token_ids]
+
+    def sleep(self) -> None: ...
+
+    def wake(self) -> None: ...
 
 
 def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence[int]], end_of_text: int) -> None:

@@ -39,9 +39,14 @@ class Turn:
 @runtime_checkable
 class Engine(Protocol):
     """Tokens in, tokens and log-probabilities out. A trajectory is added once, extended with
-    documents, and leaves the batch when it is released; none waits for another's search."""
+    documents, and leaves the batch when it is released; none waits for another's search.
+
+    ``overlaps``: an ended turn may be extended or released at any later time, while ``step`` goes on with the
+    other trajectories. Where it is False, every ended turn is answered before the next ``step``.
+    """
 
     name: str
+    overlaps: bool
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
@@ -60,7 +65,8 @@ class Engine(Protocol):
         ...
 
     def step(self) -> list[Turn]:
-        """Generate until at least one turn ends; return the ended turns. Empty: nothing is left to run."""
+        """Generate until at least one turn ends; return the ended turns. Empty: nothing is left to run, but for
+        trajectories whose ended turn awaits its answer (``overlaps``)."""
         ...
 
     def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
@@ -72,7 +78,28 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, policy: Path) -> None:
-        """Take the weights of a policy folder of the same architecture, without a restart."""
+        """Take the weights of a policy folder of the same architecture, without a restart.
+
+        To be called between batches. Raises ``PipelineError`` where the folder's weights do not fit. That the
+        weights arrived is for ``stages.rollout.sync.check_sync`` to say.
+        """
+        ...
+
+    def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
+        """Log-probability of every token of B sequences given those before it, lists (T_b,), the first entry 0.
+
+        Under the policy scaled by ``temperature`` (0: unscaled), before top-p, as in ``Turn``. To be called
+        between batches.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Give back what can be given back of the accelerator's memory, between batches. Nothing where there is
+        no accelerator, or no memory that can be had back without a restart."""
+        ...
+
+    def wake(self) -> None:
+        """Take the memory again. Weights may have to be loaded and the engine is otherwise as it was."""
         ...
 
 

@@ -74,6 +74,8 @@ def open_served(
 class ServedEngine:
     """``Engine`` on a server; see ``stages.contract.protocols`` and this module."""
 
+    overlaps = False
+
     def __init__(self, policy: ServedPolicy, server: ChatServer, store: Store) -> None:
         self.name = f"openai-compatible {policy.interface}"
         self.server = server
@@ -132,6 +134,15 @@ class ServedEngine:
 
     def load_weights(self, policy: Path) -> None:
         raise AssertionError("a server's weights are not ours to change")
+
+    def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
+        raise PipelineError("a policy on a server tells no log-probabilities", where=self._policy.server)
+
+    def sleep(self) -> None:
+        """Nothing: the server's memory is not ours."""
+
+    def wake(self) -> None:
+        """Nothing."""
 
     def step(self) -> list[Turn]:
         rows = list(self._rows.values())

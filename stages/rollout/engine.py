@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from stages.contract import grammar
+from stages.contract.errors import PipelineError
 from stages.contract.protocols import Sampling, Turn
 from stages.rollout.columns import ColumnCache
-from stages.rollout.sampling import draw, uniforms
+from stages.rollout.sampling import draw, score, uniforms
 from stages.rollout.stops import StopFinder
 
 
@@ -34,6 +35,8 @@ class _Row:
 
 class TransformersEngine:
     """``Engine`` on a transformers model; see ``stages.contract.protocols``."""
+
+    overlaps = False  # its columns advance together
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "transformers") -> None:
         self.name = name
@@ -65,7 +68,25 @@ class TransformersEngine:
         from stages.rollout.load import load_model
 
         fresh = load_model(policy, dtype=str(self._model.dtype).removeprefix("torch."))
-        self.load_state(dict(fresh.named_parameters()))
+        weights, own = dict(fresh.named_parameters()), dict(self._model.named_parameters())
+        wrong = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+        if wrong := sorted([*wrong, *(own.keys() ^ weights.keys())]):
+            raise PipelineError(
+                f"of another architecture: {len(wrong)} weights have no counterpart of their shape, such as {wrong[0]}",
+                where=str(policy),
+                fix="start a new engine for another model",
+            )
+        self.load_state(weights)
+
+    @torch.inference_mode()
+    def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
+        return [score(self._model, ids, temperature) for ids in token_ids]
+
+    def sleep(self) -> None:
+        """Nothing: its cache lives for a batch, and its weights are small beside the trainer's."""
+
+    def wake(self) -> None:
+        """Nothing."""
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling = sampling

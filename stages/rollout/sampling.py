@@ -1,12 +1,17 @@
 """Drawing tokens by inverse transform: one uniform number a row and column, fixed by the row's seed.
 
-So a trajectory's draws do not depend on which other trajectories share its batch.
+So a trajectory's draws do not depend on which other trajectories share its batch. And scoring tokens that are there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+
+HEAD_POSITIONS = 1024  # scored at a time: the logits of a long sequence would be gigabytes
 
 
 def uniforms(seed: int, columns: int) -> torch.Tensor:
@@ -42,3 +47,15 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return probabilities.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
+
+
+def score(model: Any, token_ids: Sequence[int], temperature: float) -> list[float]:
+    """(T,) log-probabilities of tokens given those before them, by one plain forward pass; the first is 0."""
+    ids = torch.tensor(token_ids, dtype=torch.long, device=model.device)  # (T,)
+    hidden = model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]  # (T, D)
+    found = [0.0]
+    for first in range(0, len(ids) - 1, HEAD_POSITIONS):
+        following = ids[first + 1 : first + 1 + HEAD_POSITIONS]
+        logits = model.lm_head(hidden[first : first + len(following)]).float() / (temperature or 1.0)
+        found += logits.log_softmax(-1).gather(-1, following[:, None])[:, 0].tolist()
+    return found
