@@ -18,7 +18,7 @@ CORPUS, INDEX, PASSAGES_FILE = "corpus", "index", "passages.parquet"
 def make_questions(release: Release, source: Path, index: str, limit: int, folder: Path) -> int:
     """Write the first ``limit`` questions of ``source``, and search.json: where they are searched.
 
-    search.json holds the index folder and the fingerprint of its meta.json, so that whatever depends on
+    search.json holds the index folder and the content that its meta.json names, so that whatever depends on
     ``folder`` is made anew when that index changes. Returns the number of questions.
     """
     from stages.questions.files import read_questions
@@ -34,7 +34,7 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     questions = questions.set_column(column, schemas.QUESTIONS.field("dataset"), named).slice(0, limit)
     metadata = {"benchmark": release.name, "sha256": release.sha256, "licence": release.licence}
     artefacts.write_table(folder / QUESTIONS_FILE, questions, metadata)
-    search = {"index": index, "fingerprint": meta.get("fingerprint")}
+    search = {"index": index, "content": meta.get("content")}
     if "dense" in meta:  # the fingerprint of its vectors
         search["dense"] = meta["dense"]
     artefacts.write_json(folder / SEARCH_FILE, search)

@@ -128,7 +128,7 @@ class RetrieverError(Exception):
 class Retriever(Protocol):
     """Queries in, passages out."""
 
-    fingerprint: str  # of corpus, index settings and code: what a search result depends on
+    fingerprint: str  # of what is searched and how: what a search result depends on
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best ``k`` passages a query, best first; fewer where fewer match, none where nothing does.

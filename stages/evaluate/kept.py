@@ -19,7 +19,16 @@ from stages.evaluate.table import COLUMNS
 
 KIND = "answers"  # of the store
 _FILE = "answers.parquet"
-_CODE = ("rollout", "index", "reward", "evaluate/run.py", "evaluate/table.py", "contract/grammar.py")
+# The index' code is not among them: what it makes is named by the retriever's fingerprint.
+_CODE = (
+    "rollout",
+    "reward",
+    "evaluate/run.py",
+    "evaluate/table.py",
+    "contract/documents.py",
+    "contract/grammar.py",
+    "contract/protocols.py",
+)
 _PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer otherwise
 
 

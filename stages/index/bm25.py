@@ -19,8 +19,9 @@ from stages.contract import artefacts
 from stages.contract.errors import PipelineError
 from stages.contract.passages import fingerprint as passages_fingerprint
 from stages.contract.protocols import Passage
-from stages.index.build import META_FILE, PASSAGES_FILE, tokenizer_code
+from stages.index.build import META_FILE, tokenizer_code
 from stages.index.columns import jitted
+from stages.index.identity import PASSAGES_FILE, search_fingerprint
 from stages.index.tokenizer import Tokenizer
 from stages.index.vocabulary import Vocabulary
 
@@ -57,12 +58,12 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The ``meta.json`` of an index folder: its corpus, settings and fingerprint."""
+    """The ``meta.json`` of an index folder: its corpus, settings and content."""
     path = folder / META_FILE
     if not path.is_file():
         raise PipelineError("no index here", where=str(folder), fix=_REBUILD)
     meta = artefacts.read_json(path)
-    needed = ("corpus", "settings", "num_passages", "tokenizer", "fingerprint")
+    needed = ("corpus", "settings", "num_passages", "tokenizer", "content")
     if not isinstance(meta, dict) or not all(key in meta for key in needed):
         raise PipelineError("not the meta file of an index", where=str(path), fix=_REBUILD)
     return meta
@@ -87,7 +88,7 @@ class Bm25Retriever:
         self, scorer: bm25s.BM25, vocabulary: Vocabulary, passages: pa.Table, meta: dict[str, Any], threads: int = 1
     ) -> None:
         self.meta = meta
-        self.fingerprint = meta["fingerprint"]
+        self.fingerprint = search_fingerprint(meta)
         settings = meta["settings"]
         self._tokenizer = Tokenizer(settings["stemmer"], settings["stopwords"])
         # Plain views of the mapped arrays: numpy's memmap class costs several times as much an operation.

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from stages.contract import artefacts, params, schemas
 from stages.contract.errors import PipelineError
+from stages.index.identity import PASSAGES_FILE, content_sha256
 from stages.index.progress import Progress
 from stages.index.scores import write_scores
 from stages.index.shards import ShardWriter
@@ -29,9 +30,8 @@ from stages.index.tokenizer import Tokenizer
 from stages.index.vocabulary import write_vocabulary
 
 METHOD = "lucene"  # bm25s' name of the BM25 variant: every score is positive, so 0 means "no word matches"
-META_FILE, PARAMS_FILE, PASSAGES_FILE = "meta.json", "params.index.json", "passages.arrow"
+META_FILE, PARAMS_FILE = "meta.json", "params.index.json"
 ROWS_A_BATCH = 16_384
-_CODE = [f"index/{name}.py" for name in ("bm25", "build", "columns", "scores", "shards", "vocabulary")]
 _NO_MATTER = {"memory_gb", "dense"}  # parameters that change no file of this index
 
 
@@ -84,9 +84,8 @@ def build_index(
             "num_terms": num_terms,
             "bm25s": version("bm25s"),
             "tokenizer": tokenizer_code(),
-            "code": artefacts.code_fingerprint(*_CODE),
+            "content": content_sha256(draft),
         }
-        meta["fingerprint"] = artefacts.fingerprint(meta)
         artefacts.write_json(draft / META_FILE, meta)
     return meta
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from stages.contract import artefacts, params
 from stages.contract.protocols import Passage, Retriever, search_each, whole
 
+_FORM = 1  # stands for this code in the fingerprint: to be raised where the same rankings would be fused otherwise
+
 
 def fuse(rankings: Sequence[Sequence[Passage]], rrf_k: int, k: int) -> list[Passage]:
     """The best ``k`` by Σ 1 / (rrf_k + rank), ranks from 1; a ranking without the passage adds nothing.
@@ -25,7 +27,7 @@ def fuse(rankings: Sequence[Sequence[Passage]], rrf_k: int, k: int) -> list[Pass
 
 def hybrid_fingerprint(parts: Sequence[str], settings: params.Hybrid) -> str:
     """What a hybrid search depends on. ``parts``: the fingerprints of the retrievers that it asks."""
-    return artefacts.fingerprint([*parts, settings.model_dump(), artefacts.code_fingerprint("index/hybrid.py")])
+    return artefacts.fingerprint([*parts, settings.model_dump(), {"form": _FORM}])
 
 
 class HybridRetriever:

@@ -15,12 +15,13 @@ from stages.index.dense import models
 from stages.index.dense.encoder import embedded_text
 
 WHERE = "params.yaml, retriever.rerank.model"
+_FORM = 1  # stands for this code in the fingerprint: to be raised where the same passages would get another order
 
 
 def reranked_fingerprint(inner: str, model: str, settings: params.Rerank) -> str:
     """What a reranked search depends on. ``inner``: fingerprint of the other retriever; ``model``: of the weights."""
     kept = settings.model_dump(exclude={"model", "batch"})
-    return artefacts.fingerprint([inner, model, kept, artefacts.code_fingerprint("index/rerank.py")])
+    return artefacts.fingerprint([inner, model, kept, {"form": _FORM}])
 
 
 def model_folder(settings: params.Rerank) -> Path:

@@ -53,10 +53,11 @@ class Kind:
 
 def _identify_bm25(params: Params, index: Path) -> Identity:
     from stages.index.bm25 import read_meta
+    from stages.index.identity import search_fingerprint
 
     meta = read_meta(index)
     settings = ", ".join(f"{key} {value}" for key, value in sorted(meta["settings"].items()))
-    return Identity(meta["fingerprint"], meta["corpus"], f"bm25s, {settings}")
+    return Identity(search_fingerprint(meta), meta["corpus"], f"bm25s, {settings}")
 
 
 def _open_bm25(params: Params, index: Path, corpus: Path | None, take: Take) -> Retriever:

@@ -46,9 +46,12 @@ class Roots:
 
 
 def room_code() -> dict[str, str]:
-    """Fingerprints of the code that an iteration's artefacts depend on, by room."""
+    """Fingerprints of the code that an iteration's artefacts depend on, by room.
+
+    The index' code is not among them: what it makes is named by the retriever's fingerprint.
+    """
     return {
-        "rollout": code_fingerprint("rollout", "index", "train/batches.py", *_CONTRACT),
+        "rollout": code_fingerprint("rollout", "train/batches.py", "contract/documents.py", *_CONTRACT),
         "reward": code_fingerprint("reward", *_CONTRACT),
         "update": code_fingerprint("update", *_CONTRACT),
     }

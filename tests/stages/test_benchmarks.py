@@ -26,6 +26,7 @@ from stages.contract.schemas import EVALUATION, PASSAGES, QUESTIONS
 from stages.contract.store import ROOT_VARIABLE, Store
 from stages.evaluate.__main__ import main as evaluate
 from stages.index import open_index
+from stages.index.bm25 import read_meta
 from tests.tiny_models import random_encoder
 from tests.tiny_policy import ScriptedEngine
 
@@ -100,7 +101,7 @@ def test_questions_keep_aliases_gold_titles_and_what_they_are_searched_in(projec
     )
     assert {row["dataset"] for row in rows} == {"made"}
     search = read_json(folder / "search.json")
-    assert search == {"index": "data/benchmarks/made/index", "fingerprint": open_index(search["index"]).fingerprint}
+    assert search == {"index": "data/benchmarks/made/index", "content": read_meta(Path(search["index"]))["content"]}
 
 
 def test_a_benchmark_that_is_searched_by_vectors_names_them(project: Path) -> None:

@@ -219,7 +219,7 @@ def test_what_depends_on_the_index_sees_that_its_vectors_changed(place: Path) ->
         build(tiny(model, **changes), corpus, place / "index")
         metas.append(artefacts.read_json(place / "index/meta.json"))
         assert metas[-1]["dense"] == retriever.read_meta(place / "index")["fingerprint"]
-    assert metas[0]["dense"] != metas[1]["dense"] and metas[0]["fingerprint"] == metas[1]["fingerprint"]
+    assert metas[0]["dense"] != metas[1]["dense"] and metas[0]["content"] == metas[1]["content"]
 
 
 def test_a_search_without_queries_and_one_with_a_wrong_k(place: Path) -> None:

@@ -14,12 +14,13 @@ import pytest
 import stages.index
 import stages.rollout
 from stages.contract import params as contract
-from stages.contract.artefacts import read_metadata, read_table, write_json, write_table
+from stages.contract.artefacts import read_json, read_metadata, read_table, write_json, write_table
 from stages.contract.grammar import DOCUMENT, POLICY, PROMPT
 from stages.contract.schemas import EVALUATION, QUESTIONS, ROLLOUTS
 from stages.evaluate.__main__ import main
 from stages.evaluate.protocol import differences, mode_of
 from stages.evaluate.summary import summarise
+from stages.index.identity import search_fingerprint
 
 ROOT = Path(__file__).parents[2]
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -88,8 +89,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "comparison": question_table(10, "comparison", None),
     }.items():
         write_table(f"data/questions/{name}.parquet", table)
-    meta = {"corpus": "c" * 64, "settings": {"k1": 1.5, "b": 0.75}, "fingerprint": "i" * 64}
-    write_json("data/index/meta.json", meta | {"num_passages": 1, "tokenizer": "t"})
+    meta = {"corpus": "c" * 64, "settings": {"k1": 1.5, "b": 0.75, "stemmer": "none", "stopwords": "none"}}
+    write_json("data/index/meta.json", meta | {"num_passages": 1, "tokenizer": "t", "content": "i" * 64})
     for policy, digest in {"base_model": "0" * 64, "final": "f" * 64}.items():
         write_json(f"data/{policy}/manifest.json", {"sha256": digest, "step": 3})
     return tmp_path
@@ -157,9 +158,10 @@ def test_card_says_all_that_the_figures_depend_on(project: Path, world: SimpleNa
     run("stage2")
     card = read_metadata("data/evaluation/stage2/held_out.parquet")["card"]
     assert card["policy_sha256"] == "f" * 64
-    assert (card["corpus"], card["index"], card["k"]) == ("c" * 64, "i" * 64, 5)
+    searched = search_fingerprint(read_json("data/index/meta.json"))
+    assert (card["corpus"], card["index"], card["k"]) == ("c" * 64, searched, 5)
     assert (card["mode"], card["decoding"], card["engine"]) == ("search", "greedy", "stand-in")
-    assert card["retriever"] == "bm25s, b 0.75, k1 1.5"
+    assert card["retriever"] == "bm25s, b 0.75, k1 1.5, stemmer none, stopwords none"
     assert {"max_searches", "max_turn_tokens", "max_total_tokens", "max_passage_tokens"} <= set(card)
     assert {"prompt_sha256", "metric_version", "questions_sha256"} <= set(card)
     assert (card["gold_aliases"], card["num_gold_answers"]) == ("the best match of all gold answers", 20)

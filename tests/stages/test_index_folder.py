@@ -18,6 +18,7 @@ from stages.contract import artefacts, params, passages, schemas
 from stages.contract.errors import PipelineError
 from stages.index import build, build_index, open_index
 from stages.index.__main__ import main
+from stages.index.identity import search_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=3, stemmer="none", stopwords="none")
@@ -85,8 +86,8 @@ def test_meta_says_what_the_index_was_made_from(project: Path) -> None:
     assert meta["corpus"] == artefacts.sha256_file("data/corpus/passages.parquet")
     assert meta["num_passages"] == 3
     assert meta["settings"] == params.load().index.model_dump(exclude={"memory_gb", "dense"}) | {"method": "lucene"}
-    assert meta["bm25s"] and len(meta["code"]) == 64
-    assert open_index("data/index", corpus="data/corpus").fingerprint == meta["fingerprint"]
+    assert meta["bm25s"] and len(meta["content"]) == 64 and "code" not in meta
+    assert open_index("data/index", corpus="data/corpus").fingerprint == search_fingerprint(meta)
 
 
 def test_an_index_of_another_corpus_is_refused(project: Path) -> None:
@@ -99,17 +100,6 @@ def test_an_index_of_another_corpus_is_refused(project: Path) -> None:
     assert "\n" not in line
     now = artefacts.sha256_file("data/corpus/passages.parquet")[:12]
     assert f"is corpus {now}" in line and "the index belongs to corpus" in line and "dvc repro index" in line
-
-
-def test_the_fingerprint_follows_corpus_and_settings(tmp_path: Path) -> None:
-    passages = artefacts.read_table(write_corpus(tmp_path, "Ann", "Bob") / "passages.parquet")
-
-    def fingerprint(corpus: str, **changes: object) -> str:
-        meta = build_index(passages, SETTINGS.model_copy(update=changes), tmp_path / "index", corpus)
-        return str(meta["fingerprint"])
-
-    assert fingerprint("a") == fingerprint("a")
-    assert len({fingerprint("a"), fingerprint("b"), fingerprint("a", k1=1.2), fingerprint("a", title_weight=1)}) == 4
 
 
 def test_the_files_do_not_depend_on_the_order_of_sets(project: Path) -> None:

@@ -18,13 +18,17 @@ from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage
 from stages.contract.store import Store
 from stages.index import bm25
-from stages.index.build import META_FILE, PASSAGES_FILE
+from stages.index.build import META_FILE
 from stages.index.dense import models, shards, vectors
 from stages.index.dense.encoder import Embedding, Encoder
+from stages.index.identity import PASSAGES_FILE
 
 FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 _WHERE = "params.yaml, index.dense"
+# Stands for the code in the fingerprint: to be raised where the same model and passages would give other vectors, or
+# the same vectors other results. Not the vectors' sha256: their last bits differ from one kind of processor to another.
+_FORM = 1
 
 
 def add_dense(corpus: Path, settings: params.Params, index: Path, log: shards.Log = print) -> None:
@@ -79,15 +83,16 @@ def build_dense(
 
 def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dimension: int) -> dict[str, Any]:
     kept = {"kind", "storage"} | ({settings.kind} & {"hnsw", "ivfpq"})
+    made_by = {name: value for name, value in encoder.depends_on().items() if name != "code"}
     meta: dict[str, Any] = {
         "corpus": corpus,
         "embedding": vars(encoder.embedding),
-        "made_by": encoder.depends_on(),
+        "made_by": made_by,
         "settings": settings.model_dump(include=kept),
         "num_passages": count,
         "dimension": dimension,
         "faiss": vectors.library().__version__,
-        "code": artefacts.code_fingerprint("index/dense"),
+        "form": _FORM,
     }
     meta["fingerprint"] = artefacts.fingerprint(meta)
     return {**meta, "model": settings.model}  # where it was: no part of what the index is
