@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract import grammar
-from stages.contract.artefacts import fingerprint, sha256_file, write_json
+from stages.contract.artefacts import write_json
 from stages.contract.errors import PipelineError
+from stages.contract.weights import weights_sha256
 from stages.rollout.load import load_model, load_tokenizer
 
 
@@ -18,8 +19,7 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
     model = load_model(source, dtype=dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    shards = sorted(folder.glob("*.safetensors"))
-    sha256 = sha256_file(shards[0]) if len(shards) == 1 else fingerprint([sha256_file(shard) for shard in shards])
+    sha256 = weights_sha256(folder)
     write_json(folder / "manifest.json", {"sha256": sha256, "parent": source, "step": 0, "source": source})
 
 

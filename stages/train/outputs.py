@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.contract.artefacts import atomic, sha256_file, write_json, write_text
+from stages.contract.artefacts import atomic, write_json, write_text
 from stages.contract.store import link_or_copy, link_tree
+from stages.contract.weights import weights_sha256
 from stages.train.curves import curves_csv
 from stages.train.workbench import Workbench
 
@@ -33,7 +34,7 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
         "last_iteration": {name: value for name, value in curves[-1].items() if name != "segment"},
         "watch_before": watches[0],
         "watch_after": watches[bench.length],
-        "policy_sha256": sha256_file(target / "policy" / "model.safetensors"),
+        "policy_sha256": weights_sha256(target / "policy"),
     }
     write_json(root / "metrics" / "train" / f"{bench.name}.json", summary)
     return summary

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.contract import artefacts, errors, schemas
 from stages.contract import params as parameters
+from stages.contract.weights import weights_sha256
 from stages.update import load_trainer, update_policy
 
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         "learning_rate": metrics["learning_rate"],
         "code": artefacts.code_fingerprint("update", "contract"),
     }
-    parent = artefacts.sha256_file(options.policy / "model.safetensors")
+    parent = weights_sha256(options.policy)
     trainer.save(options.out, step=trainer.iteration, parent=parent)
     artefacts.write_table(
         options.advantages, advantages, {"fingerprint": artefacts.fingerprint(fingerprint), **fingerprint}

@@ -2,66 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from stages.contract import artefacts
 from stages.contract.errors import PipelineError
+from stages.contract.weights import STEM, weights_sha256
+from stages.update import shards
+from stages.update.shards import Entry, Tensors
 
 STATE_FOLDER = "trainer_state"  # beside the policy folder
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-MOMENTS, NUMBERS = "optimizer.safetensors", "trainer.json"
-ONE_FILE = "1000GB"  # a shard's size: the manifest's sha256 is of one file
+MANIFEST, NUMBERS = "manifest.json", "trainer.json"
+MOMENTS = "optimizer"  # stem of the optimiser's files
 
 
 def write_policy(
     policy: Path,
     model: Any,
-    tensors: Mapping[str, Tensor],
+    entries: Sequence[Entry],
     copied: Mapping[str, bytes],
     *,
     step: int,
     parent: str,
+    writes: bool,
 ) -> str:
     """Write a folder that transformers opens, whole; returns the sha256 of its weights.
 
-    ``copied`` are the parent's tokenizer files by name; ``parent`` says which policy it came from.
+    ``entries`` are the model's tensors, ``copied`` the parent's tokenizer files by name; ``parent`` says which
+    policy it came from. All ranks call it; the one that ``writes`` has the files and the sha256, others "".
     """
+    metadata = {"format": "pt"}  # transformers reads no file without it
+    if not writes:
+        shards.write(None, STEM, entries, metadata=metadata)
+        return ""
     with artefacts.atomic(policy, folder=True) as draft:
-        model.save_pretrained(draft, state_dict=dict(tensors), max_shard_size=ONE_FILE)
+        _write_config(draft, model)
+        shards.write(draft, STEM, entries, metadata=metadata)
         for name, content in copied.items():
             (draft / name).write_bytes(content)
-        sha256 = artefacts.sha256_file(draft / WEIGHTS)
+        sha256 = weights_sha256(draft)
         artefacts.write_json(draft / MANIFEST, {"sha256": sha256, "parent": parent, "step": step})
     return sha256
 
 
-def write_state(folder: Path, moments: Mapping[str, Tensor], numbers: Mapping[str, object]) -> None:
-    """Write the optimiser's moments and the trainer's counters, whole."""
-    from safetensors.torch import save_file
+def _write_config(folder: Path, model: Any) -> None:
+    """What ``save_pretrained`` writes beside the weights."""
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
 
+
+def write_state(folder: Path, entries: Sequence[Entry], numbers: Mapping[str, object], *, writes: bool) -> None:
+    """Write the optimiser's moments and the trainer's counters, whole. All ranks call it."""
+    if not writes:
+        shards.write(None, MOMENTS, entries)
+        return
     with artefacts.atomic(folder, folder=True) as draft:
-        save_file(dict(moments), draft / MOMENTS)
+        shards.write(draft, MOMENTS, entries)
         artefacts.write_json(draft / NUMBERS, dict(numbers))
 
 
-def read(policy: Path, folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Weights, moments and counters of a policy folder and the trainer state that belongs to it.
+def read(policy: Path, folder: Path) -> tuple[Tensors, Tensors, dict[str, Any]]:
+    """Weights, moments and counters of a policy folder and the trainer state that belongs to it; tensors are
+    read when they are asked for.
 
     Raises ``PipelineError`` where one is missing, or the state belongs to other weights.
     """
-    from safetensors.torch import load_file
-
-    if not (policy / WEIGHTS).is_file():
-        raise PipelineError(f"{WEIGHTS} is missing", where=str(policy), fix="give a policy folder that an update wrote")
     numbers = artefacts.read_json(folder / NUMBERS)
-    if numbers["policy_sha256"] != artefacts.sha256_file(policy / WEIGHTS):
+    if numbers["policy_sha256"] != weights_sha256(policy):
         raise PipelineError(
             f"this trainer state belongs to another policy than {policy}",
             where=str(folder),
             fix="give the two folders that one save wrote",
         )
-    return load_file(policy / WEIGHTS), load_file(folder / MOMENTS), numbers
+    return Tensors(policy), Tensors(folder, MOMENTS), numbers

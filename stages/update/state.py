@@ -6,11 +6,14 @@ float32, whichever ZeRO stage kept them in pieces.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from stages.update.shards import Entry
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 MASTER = "master"  # the float32 weights behind bfloat16 or partitioned ones
@@ -31,13 +34,31 @@ def weights(engine: Any) -> dict[str, Tensor]:
     model = engine.module.model
     if engine.zero_optimization_stage() < 3:
         return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    names = {parameter: name for name, parameter in model.named_parameters()}  # a tied one under its first name
+    gathered = {entry.name: entry.read() for entry in weight_entries(engine)}
+    return {name: gathered[names[parameter]] for name, parameter in model.named_parameters(remove_duplicate=False)}
+
+
+def weight_entries(engine: Any) -> list[Entry]:
+    """The policy folder's tensors, to be written one by one; a tied tensor once."""
+    return [
+        Entry(name, _shape(parameter), parameter.dtype, functools.partial(_whole, parameter))
+        for name, parameter in named_parameters(engine)
+    ]
+
+
+def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))  # ZeRO 3 keeps an empty tensor in its place
+
+
+def _whole(parameter: torch.nn.Parameter) -> Tensor:
+    """The parameter's values: its own where it is whole, a copy in main memory where ranks hold parts."""
+    if not hasattr(parameter, "ds_shape"):
+        return parameter.detach()
     import deepspeed
 
-    gathered: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        with deepspeed.zero.GatheredParameters([parameter]):
-            gathered[name] = parameter.detach().cpu().clone()
-    return gathered
+    with deepspeed.zero.GatheredParameters([parameter]):
+        return parameter.detach().cpu().clone()
 
 
 def set_weights(engine: Any, tensors: Mapping[str, Tensor]) -> None:
@@ -45,30 +66,36 @@ def set_weights(engine: Any, tensors: Mapping[str, Tensor]) -> None:
     import deepspeed
 
     for name, parameter in named_parameters(engine):
+        value = tensors[name]
         if engine.zero_optimization_stage() == 3:
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-                parameter.data.copy_(tensors[name])
+                parameter.data.copy_(value)
         else:
-            parameter.data.copy_(tensors[name])
+            parameter.data.copy_(value)
         if not is_plain(engine):
-            _set(parameter, tensors[name].float(), None)
+            _set(parameter, value.float(), None)
 
 
-def optimizer_state(engine: Any) -> dict[str, Tensor]:
-    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``. All ranks must call."""
-    tensors: dict[str, Tensor] = {}
+def moment_entries(engine: Any) -> list[Entry]:
+    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written one by one."""
     _link(engine)
-    for name, parameter in named_parameters(engine):
-        for moment in MOMENTS:
-            whole = engine.optimizer.state[parameter][moment] if is_plain(engine) else _get(parameter, moment)
-            tensors[f"{moment}/{name}"] = whole.detach().cpu().contiguous()
-        if not is_plain(engine):
-            tensors[f"{MASTER}/{name}"] = _get(parameter, None).detach().cpu().contiguous()
-    return tensors
+    kinds: tuple[str, ...] = MOMENTS if is_plain(engine) else (*MOMENTS, MASTER)
+    return [
+        Entry(f"{kind}/{name}", _shape(parameter), torch.float32, functools.partial(_kept, engine, parameter, kind))
+        for name, parameter in named_parameters(engine)
+        for kind in kinds
+    ]
+
+
+def _kept(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
+    if is_plain(engine):
+        found: Tensor = engine.optimizer.state[parameter][kind]
+        return found
+    return _get(parameter, None if kind == MASTER else kind)
 
 
 def set_optimizer_state(engine: Any, tensors: Mapping[str, Tensor], num_steps: int) -> None:
-    """Put back what ``optimizer_state`` gave, after ``num_steps`` optimiser steps.
+    """Put back what ``moment_entries`` gave, after ``num_steps`` optimiser steps.
 
     DeepSpeed's optimisers hold a state only once they have stepped: the caller takes a step at learning
     rate 0 first. Their weights are then set from the master weights.

@@ -271,18 +271,16 @@ class DeepSpeedTrainer:
     def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
         """Write a policy folder (safetensors, tokenizer, manifest), and trainer state beside it.
 
-        ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call.
+        ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call. Tensors are
+        gathered and written one by one: rank 0 holds one of them beside its part of the model, however many there are.
         """
-        tensors, moments = state.weights(self.engine), {}
-        if self.optimizer_steps:
-            moments = state.optimizer_state(self.engine)
-        if self.rank == 0:
-            sha256 = checkpoint.write_policy(
-                policy, self.engine.module.model, tensors, self._copied, step=step, parent=parent
-            )
-            numbers = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps, "seed": self.seed}
-            folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
-            checkpoint.write_state(folder, moments, {**numbers, "policy_sha256": sha256})
+        writes, model = self.rank == 0, self.engine.module.model
+        weights = state.weight_entries(self.engine)
+        moments = state.moment_entries(self.engine) if self.optimizer_steps else []
+        sha256 = checkpoint.write_policy(policy, model, weights, self._copied, step=step, parent=parent, writes=writes)
+        numbers = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps, "seed": self.seed}
+        folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
+        checkpoint.write_state(folder, moments, {**numbers, "policy_sha256": sha256}, writes=writes)
         distributed.barrier()
 
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:

@@ -17,6 +17,8 @@ from fixtures_update import make_batch, make_policy, make_rollouts, update_param
 from stages.contract import artefacts
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Trainer, TrainingBatch
+from stages.contract.weights import weight_files, weights_sha256
+from stages.update import shards
 from stages.update.trainer import DeepSpeedTrainer
 
 
@@ -194,6 +196,29 @@ def test_policy_folder_is_one_that_transformers_opens(policy: Path, batch: Train
     assert json.loads((folder / "manifest.json").read_text()) == manifest
     assert {entry.name for entry in tmp_path.iterdir()} == {"policy", "trainer_state"}
     assert not list(tmp_path.rglob("*.pt")), "nothing is pickled"
+
+
+@pytest.mark.parametrize("settings", [{}, {"zero_stage": 3, "dtype": "bfloat16"}], ids=["plain", "zero3"])
+def test_large_folders_are_shards_and_go_on_bitwise(
+    policy: Path, batch: TrainingBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4000)
+    first = trainer_of(policy, **settings)
+    first.update(batch)
+    folder = tmp_path / "policy"
+    first.save(folder, step=1, parent="p")
+    assert len(weight_files(folder)) > 1
+    assert len(weight_files(tmp_path / "trainer_state", "optimizer")) > 1
+    assert artefacts.read_json(folder / "manifest.json")["sha256"] == weights_sha256(folder)
+    opened = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert same({name: opened[name] for name in opened}, weights_of(first))
+
+    second = trainer_of(folder, **settings)
+    second.load(folder)
+    assert second.update(batch) == first.update(batch)
+    assert same(weights_of(second), weights_of(first))
 
 
 def test_state_of_other_weights_is_refused(policy: Path, batch: TrainingBatch, tmp_path: Path) -> None:
