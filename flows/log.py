@@ -13,7 +13,8 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from stages.contract.artefacts import read_json
 from stages.train import figures
-from stages.train.workbench import Made, Workbench
+from stages.train.segment import Made
+from stages.train.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
 
@@ -59,7 +60,16 @@ class Log:
         left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
         speed, place = rollouts.tokens_per_second, self._place(iteration + 1)
         self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left))
-        self.bench.note_timings(iteration, rollouts, rewards, updated, whole=now - self.last)
+        self.bench.note_timings(
+            iteration,
+            {
+                "rollout": rollouts.seconds,
+                "reward": rewards.seconds,
+                "update": updated.seconds,
+                "whole": now - self.last,
+                "tokens_per_second": speed,
+            },
+        )
         self.last = now
         if isinstance(self.progress, UUID):
             update_progress_artifact(self.progress, progress=100 * (iteration + 1) / self.bench.length)

@@ -21,7 +21,8 @@ from flows.log import Log, step_name
 from flows.server import prefect_server
 from stages.contract.errors import command
 from stages.train.outputs import export
-from stages.train.workbench import Made, Workbench
+from stages.train.segment import Made
+from stages.train.workbench import Workbench
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
 
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--segment", required=True, metavar="NAME", help="a key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
     bench = Workbench(segment)  # a wrong parameter or a missing file stops here, before anything starts
-    with prefect_server(meanwhile=bench.import_libraries):
+    with prefect_server(meanwhile=bench.workers.prepare):
         train.with_options(flow_run_name=f"{bench.params.profile} {segment}")(segment)
 
 

@@ -403,6 +403,7 @@ class Segment(Section):
 class Train(Section):
     """The two stages and the chain of segments."""
 
+    overlap: Literal[0, 1]  # 1: an iteration is sampled while the update before it runs, off-policy by that update
     stage1: TrainStage
     stage2: TrainStage
     segments: dict[str, Segment]
@@ -527,6 +528,27 @@ class Hardware(Section):
         return self
 
 
+class Workers(Section):
+    """Where rollout engines and trainer ranks run (docs/workers.md).
+
+    ``inside``: one process holds both. ``local``: a process each on this machine. ``ray``: the same on a Ray cluster.
+    """
+
+    place: Literal["inside", "local", "ray"]
+    engines: Count
+    shards: Count  # parts of an iteration's rollouts, each sampled by one engine; part of the keys
+    ranks: Count  # of the trainer
+    ray_address: str  # host:port of a running cluster, or auto; empty: one is started on this machine
+
+    @model_validator(mode="after")
+    def _can_be_placed(self) -> Workers:
+        if self.place == "inside" and (self.engines, self.ranks) != (1, 1):
+            raise ValueError(f"engines is {self.engines} and ranks {self.ranks}, but place inside has one of each")
+        if self.shards < self.engines:
+            raise ValueError(f"shards is {self.shards}: of {self.engines} engines some would have nothing to do")
+        return self
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -534,6 +556,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     hardware: Hardware
+    workers: Workers
     corpus: Corpus
     questions: Questions
     audit: Audit
@@ -550,6 +573,25 @@ class Params(Section):
     benchmarks: Benchmarks
     judge: Judge
     report: Report
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Params:
+        hardware, workers = self.hardware, self.workers
+        if hardware.gpus == 1 and (workers.engines, workers.ranks) != (1, 1):
+            raise ValueError("workers: one GPU is for one engine and one rank")
+        if hardware.gpus > 1:
+            if workers.ranks != hardware.trainer_gpus:
+                raise ValueError(f"workers.ranks is {workers.ranks}, hardware.trainer_gpus {hardware.trainer_gpus}")
+            if workers.engines * hardware.tensor_parallel != hardware.engine_gpus:
+                raise ValueError(
+                    f"workers.engines ({workers.engines}) × hardware.tensor_parallel ({hardware.tensor_parallel}) "
+                    f"is not hardware.engine_gpus ({hardware.engine_gpus})"
+                )
+        if self.train.overlap and workers.place == "inside":
+            raise ValueError("train.overlap needs workers.place local or ray: inside, one process does both in turn")
+        if self.train.overlap and not self.update.importance_cap:
+            raise ValueError("train.overlap is off-policy: it needs update.importance_cap above 0, e.g. 2.0")
+        return self
 
 
 def parse(text: str, *, where: str = "params.yaml") -> Params:

@@ -77,6 +77,13 @@ class Store:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
+    def remove(self, kind: str, key: str) -> None:
+        """Remove an artefact, where it is there. It is renamed away first, so that no reader meets half of it."""
+        gone = self.root / _DRAFTS / f"pruned-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.place(kind, key), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
     def entries(self) -> list[Entry]:
         """Every finished artefact, by kind and key."""
         now = time.time()
@@ -89,18 +96,12 @@ class Store:
         return found
 
     def prune(self, kind: str | None = None, *, days: float = 0.0) -> list[Entry]:
-        """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs. Returns the removed.
-
-        An artefact is renamed away before it is deleted, so that no reader meets half of it.
-        """
+        """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs. Returns the removed."""
         removed = [entry for entry in self.entries() if kind in (None, entry.kind) and entry.days >= days]
         drafts = self.root / _DRAFTS
         drafts.mkdir(parents=True, exist_ok=True)
         for entry in removed:
-            gone = drafts / f"pruned-{uuid.uuid4().hex[:8]}"
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(entry.path, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            self.remove(entry.kind, entry.key)
         for draft in drafts.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if (time.time() - draft.stat().st_mtime) / 86400 > _DRAFT_DAYS:

@@ -30,3 +30,9 @@ def draw(num_questions: int, an_iteration: int, *, iteration: int, seed: int, st
 def sampling_seed(*, seed: int, stage: str, iteration: int) -> int:
     """A seed of 53 bits for an iteration's samples: another for every (seed, stage, iteration)."""
     return int(fingerprint(["samples", seed, stage, iteration])[:13], 16)
+
+
+def shard(num_rows: int, number: int, shards: int) -> tuple[int, int]:
+    """Offset and length of shard ``number`` of ``shards`` of so many rows: consecutive, and all but equally long."""
+    first, end = (place * num_rows // shards for place in (number, number + 1))
+    return first, end - first

@@ -2,9 +2,11 @@
 
 What an artefact depends on is in its key, and nothing else is:
 
-    rollouts(i)  ← policy(i), questions of i, seeds, rollout params, retriever, code of rollout
+    rollouts(i)  ← policy(i), questions of i, seeds, rollout params, retriever, shards, code of rollout
     rewards(i)   ← rollouts(i), reward params, code of reward
-    policy(i+1)  ← policy(i), rewards(i), update params, learning rate, code of update
+    policy(i+1)  ← policy(i), rewards(i), update params, learning rate, ranks, code of update
+
+With ``train.overlap`` 1 it is rollouts(i) ← policy(i-1). Which engine sampled a shard is in no key.
 
 So every key of a segment is known before anything runs; a longer segment continues a shorter one; a
 changed reward makes new rollouts from the second iteration on, when the policy differs, not before.
@@ -73,6 +75,12 @@ def machine_of(params: Params) -> dict[str, Any]:
     return {"threads": params.threads, "packages": package_versions()}
 
 
+def sampled_by(iteration: int, overlap: int) -> int:
+    """Updates of the policy that samples ``iteration``. With overlap it is sampled while the update before it runs,
+    by the policy from before that update; the first iteration of a segment is on-policy in any case."""
+    return max(0, iteration - overlap)
+
+
 def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str, str]) -> list[IterationKeys]:
     """Keys of every iteration of ``segment``, in order; pure. ``code`` is ``room_code()``."""
     stage = getattr(params.train, segment.stage)
@@ -95,14 +103,20 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
         "seed": params.seed,
         "code": code["update"],
     }
+    # Shards are other batches for the engine and ranks other sums for the trainer: both round differently.
+    if params.workers.shards > 1:
+        sampled["shards"] = params.workers.shards
+    if params.workers.ranks > 1:
+        updated["ranks"] = params.workers.ranks
     keys: list[IterationKeys] = []
-    policy = fingerprint(["start", roots.policy, roots.trainer_state, machine])
+    policies = [fingerprint(["start", roots.policy, roots.trainer_state, machine])]
     for local in range(segment.iterations):
         iteration = segment.iteration_offset + local
-        rollouts = fingerprint(["rollouts", policy, sampled, iteration])
+        sampling = policies[sampled_by(local, params.train.overlap)]
+        rollouts = fingerprint(["rollouts", sampling, sampled, iteration])
         rewards = fingerprint(["rewards", rollouts, rewarded])
-        policy = fingerprint(["policy", policy, rewards, updated, iteration])
-        keys.append(IterationKeys(rollouts, rewards, policy))
+        policies.append(fingerprint(["policy", policies[-1], rewards, updated, iteration]))
+        keys.append(IterationKeys(rollouts, rewards, policies[-1]))
     return keys
 
 
@@ -157,7 +171,10 @@ def watch_key(params: Params, policy: str, questions: str, retriever: str, code:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
     prompt = load_prompt(params.rollout.prompt).hash
-    return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], machine_of(params)])
+    shards = [params.workers.shards] if params.workers.shards > 1 else []
+    return fingerprint(
+        ["watch", policy, questions, retriever, asked, prompt, code["rollout"], machine_of(params), *shards]
+    )
 
 
 def _same_stage(params: Params, one: str, other: str) -> bool:

@@ -268,6 +268,13 @@ class DeepSpeedTrainer:
         """
         return state.weights(self.engine)
 
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
+        """Write a policy folder alone, for engines in other processes. All ranks must call."""
+        tensors = state.weights(self.engine)
+        if self.rank == 0:
+            checkpoint.write_policy(policy, self.engine.module.model, tensors, self._copied, step=step, parent=parent)
+        distributed.barrier()
+
     def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
         """Write a policy folder (safetensors, tokenizer, manifest), and trainer state beside it.
 

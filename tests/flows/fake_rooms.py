@@ -59,6 +59,9 @@ class FakeTrainer:
     def export_weights(self) -> Weights:
         return list(self.weights)
 
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
+        write_policy(policy, self.weights, step, parent)
+
     def save(self, policy: Path, *, step: int, parent: str) -> None:
         write_policy(policy, self.weights, step, parent)
         state = policy.parent / "trainer_state"
@@ -126,7 +129,8 @@ def roll_out(
                     "seed": seed,
                 }
             )
-    return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0}
+    tokens = float(sum(len(row["policy_logprobs"]) for row in rows))
+    return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0, "policy_tokens": tokens}
 
 
 def update_policy(

@@ -142,3 +142,46 @@ def test_the_rooms_code_has_fingerprints() -> None:
     code = chain.room_code()
     assert len(set(code.values())) == 3
     assert all(len(value) == 64 for value in code.values())
+
+
+def test_shards_ranks_and_overlap_are_in_the_keys_and_where_workers_run_is_not() -> None:
+    assert changed(keys(params(workers={"place": "local"}))) == NOTHING
+    assert changed(keys(params(workers={"place": "local", "engines": 2, "shards": 2}))) == ALL
+    assert changed(keys(params(workers={"place": "local", "engines": 2, "shards": 2}))) == ALL
+    assert keys(params(workers={"shards": 2})) == keys(
+        params(workers={"place": "local", "engines": 2, "shards": 2, "ray_address": "auto"})
+    )
+    assert changed(keys(params(workers={"place": "local", "ranks": 2}))) == {"rollouts": 1, "rewards": 1, "policy": 0}
+
+
+def test_with_overlap_an_iteration_is_sampled_by_the_policy_before_the_last_update() -> None:
+    local: dict[str, Any] = {"workers": {"place": "local"}, "update": {"importance_cap": 2.0}}
+    plain = keys(params(**local))
+    overlapped = keys(params(**local, train={"overlap": 1}))
+    assert overlapped[0] == plain[0]  # the first iteration is on-policy
+    assert overlapped[1].rollouts != plain[1].rollouts
+    assert [chain.sampled_by(iteration, 1) for iteration in range(4)] == [0, 0, 1, 2]
+    with pytest.raises(PipelineError, match=r"off-policy: it needs update\.importance_cap above 0"):
+        params(workers={"place": "local"}, train={"overlap": 1})
+    with pytest.raises(PipelineError, match=r"train\.overlap needs workers\.place local or ray"):
+        params(update={"importance_cap": 2.0}, train={"overlap": 1})
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ({"workers": {"engines": 2, "shards": 2}}, "place inside has one of each"),
+        ({"workers": {"place": "local", "engines": 2}}, "of 2 engines some would have nothing to do"),
+        (
+            {"workers": {"place": "local"}, "hardware": {"gpus": 3, "gpu_memory_gib": 8, "trainer_gpus": 2, "engine_gpus": 1}},
+            r"workers\.ranks is 1, hardware\.trainer_gpus 2",
+        ),
+        (
+            {"workers": {"place": "local"}, "hardware": {"gpus": 3, "gpu_memory_gib": 8, "trainer_gpus": 1, "engine_gpus": 2}},
+            r"is not hardware\.engine_gpus \(2\)",
+        ),
+    ],
+)
+def test_workers_that_do_not_fit_are_one_line(overlay: dict[str, Any], said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        params(**overlay)

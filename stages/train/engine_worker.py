@@ -1,0 +1,91 @@
+"""A rollout engine and its retriever, opened once and kept warm. Knows nothing of processes, keys or the store."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+from stages.contract.artefacts import write_json, write_table
+from stages.contract.params import Params
+from stages.contract.protocols import Engine, Retriever
+from stages.train.workers import Job, Policy, WorkerSettings
+
+INDEX = Path("data/index")
+CORPUS = Path("data/corpus")
+
+
+class EngineWorker:
+    """``Engines`` of one engine, in this process."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Nothing is loaded yet."""
+        self.settings, self.params = settings, settings.params
+        self._engine: Engine | None = None
+        self._at: str | None = None  # key of the weights in it
+        self._asleep = False
+
+    @functools.cached_property
+    def retriever(self) -> Retriever:
+        """What searches, opened."""
+        from stages.index import open_retriever
+
+        return open_retriever(self.params, index=INDEX, corpus=CORPUS, fingerprint=self.settings.retriever)
+
+    def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
+        """See ``workers.Engines``."""
+        from stages.rollout import roll_out
+        from stages.rollout.lost import check_lost
+
+        engine, retriever = self._with(policy), self.retriever
+        began = time.monotonic()  # a first engine is loaded by now
+        table, timings = roll_out(
+            engine,
+            retriever,
+            job.questions,
+            self.params.rollout,
+            samples=job.samples,
+            seed=job.seed,
+            greedy=job.greedy,
+        )
+        seconds = time.monotonic() - began
+        if job.max_error_share is not None:
+            check_lost(table, job.max_error_share)  # before it is stored, or it would be found again
+        write_table(draft / "rollouts.parquet", table, {**job.metadata, "engine": engine.name})
+        write_json(draft / "timings.json", {**timings, "seconds": seconds})
+
+    def sleep(self) -> None:
+        """See ``workers.Engines``; an engine that cannot is left awake."""
+        if self._engine is not None and not self._asleep and hasattr(self._engine, "sleep"):
+            self._engine.sleep()
+            self._asleep = True
+
+    def _with(self, policy: Policy) -> Engine:
+        """The engine, awake, with the weights of ``policy``."""
+        if self._engine is None:
+            from stages.rollout import load_engine
+
+            set_threads(self.params)
+            self._engine = load_engine(policy.folder or self.settings.start, self.params.rollout)
+            self._at = policy.key if policy.folder else None
+        engine: Any = self._engine
+        if self._asleep:
+            engine.wake()
+            self._asleep = False
+        if self._at != policy.key:
+            self._at = None  # half of the weights may be in it if this fails
+            if policy.weights is not None:
+                engine.load_state(policy.weights())
+            else:
+                assert policy.folder is not None, "weights are handed over in memory or as a folder"
+                engine.load_weights(policy.folder)
+            self._at = policy.key
+        return self._engine
+
+
+def set_threads(params: Params) -> None:
+    """torch's threads of this process: another number rounds differently."""
+    import torch
+
+    torch.set_num_threads(params.threads)

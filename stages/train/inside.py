@@ -1,0 +1,30 @@
+"""Workers that are no processes of their own: engine and trainer in this one. The laptop's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stages.train.engine_worker import EngineWorker, set_threads
+from stages.train.trainer_worker import TrainerWorker
+from stages.train.workers import WorkerSettings
+
+
+class Inside:
+    """One process holds engine and trainer; an engine of transformers takes weights from the trainer's memory."""
+
+    inside = True
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.engines = EngineWorker(settings)
+        self.trainer = trainer = TrainerWorker(settings)
+        in_memory = settings.params.rollout.engine == "transformers"
+        self.weights: Callable[[], Mapping[str, Any]] | None = trainer.weights if in_memory else None
+
+    def prepare(self) -> None:
+        """Import what rollout and update need."""
+        import stages.rollout.load
+        import stages.update.trainer  # noqa: F401
+
+        set_threads(self.settings.params)

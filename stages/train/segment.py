@@ -1,0 +1,239 @@
+"""A segment of training on paper: its parameters, keys and questions, and how far the store says it has come.
+
+Nothing is loaded here and nothing is made; ``workbench`` does that.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.contract import params as contract
+from stages.contract.artefacts import fingerprint, read_json, read_table, sha256_tree
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params, Segment, TrainStage
+from stages.contract.schemas import QUESTIONS, REWARDS
+from stages.contract.store import Store
+from stages.train import batches, chain, figures
+from stages.train.engine_worker import INDEX
+
+VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
+TIMINGS = ".timings"  # in the store: a file a segment, a line an iteration
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one step made or found: its file, small figures, seconds it took, and whether it was stored."""
+
+    path: Path
+    figures: dict[str, float]
+    seconds: float
+    stored: bool
+    tokens_per_second: float | None = None  # policy tokens, while they were sampled
+
+
+class SegmentState:
+    """One segment of training. Iterations are counted from 0 inside the segment; ``done`` counts updates."""
+
+    def __init__(self, name: str, *, params_file: Path = contract.PARAMS_FILE, store: Store | None = None) -> None:
+        """Read parameters and identities; nothing heavy. Raises ``PipelineError`` for a chain that does not hold."""
+        self.name = name
+        self.params: Params = contract.load(params_file)
+        chain.check_chain(self.params, name)
+        self.segment: Segment = self.params.train.segments[name]
+        self.stage: TrainStage = getattr(self.params.train, self.segment.stage)
+        self.start = Path(self.segment.prev)
+        self.store = store or Store()
+        self.continues = chain.continues_optimizer(self.params, name)
+        self.code = chain.room_code()
+        self.questions = self._read_questions()
+        self.roots = chain.Roots(
+            policy=sha256_tree(self.start),
+            trainer_state=sha256_tree(self.start.parent / "trainer_state") if self.continues else None,
+            retriever=_retriever_fingerprint(self.params),
+            questions=sha256_tree(self.segment.questions),
+        )
+        self.keys = chain.chain_keys(self.params, self.segment, self.roots, self.code)
+        self._curves: dict[int, dict[str, Any]] = {}
+        self._contents: dict[Path, str] = {}  # hashes of policy folders: large, and they do not change
+
+    def _read_questions(self) -> pa.Table:
+        """The segment's training questions; enough of them for an iteration."""
+        table = read_table(self.segment.questions, QUESTIONS)
+        if table.num_rows < self.stage.questions_an_iteration:
+            raise PipelineError(
+                f"{table.num_rows} training questions, but an iteration asks {self.stage.questions_an_iteration}",
+                where=self.segment.questions,
+                fix=f"lower train.{self.segment.stage}.questions_an_iteration",
+            )
+        return table
+
+    @property
+    def length(self) -> int:
+        """Iterations of this segment."""
+        return self.segment.iterations
+
+    def number(self, iteration: int) -> int:
+        """An iteration's number over the whole chain of segments, from 1: the curves' x axis."""
+        return chain.iterations_before(self.params, self.name) + iteration + 1
+
+    # --- where to begin -----------------------------------------------------------------------
+
+    def resume_point(self) -> int:
+        """Updates that need not be made again: the last checkpoint before which nothing is missing; 0 without one.
+
+        With overlap the next rollouts are of the policy before that checkpoint's: they must be there, or it.
+        """
+        found = 0
+        for done in range(1, self.length + 1):
+            keys = self.keys[done - 1]
+            if not (
+                self.store.get("rollouts", keys.rollouts)
+                and self.store.get("rewards", keys.rewards)
+                and self.store.get("updates", keys.policy)
+            ):
+                break
+            if not self._watched(done - 1):
+                break
+            if self.store.get("checkpoints", keys.policy) and self._goes_on_from(done):
+                found = done
+        return found
+
+    def _goes_on_from(self, done: int) -> bool:
+        if done == self.length or self.store.get("rollouts", self.keys[done].rollouts):
+            return True
+        sampled = self.policy_of(done)
+        return sampled == done or self.policy_folder(sampled) is not None
+
+    def _watched(self, done: int) -> bool:
+        return not self.is_watched(done) or self.store.get("watches", self._watch_key(done)) is not None
+
+    def is_watched(self, done: int) -> bool:
+        """Whether the policy after ``done`` updates is watched: the first, the last, and every n-th."""
+        return done in (0, self.length) or done % self.stage.evaluate_every == 0
+
+    def is_checkpointed(self, done: int) -> bool:
+        """Whether the policy after ``done`` updates is kept with its trainer state."""
+        return done == self.length or done % self.stage.checkpoint_every == 0
+
+    # --- what an iteration is made from -------------------------------------------------------
+
+    def policy_of(self, iteration: int) -> int:
+        """Updates of the policy that samples an iteration: all before it, or with overlap all but the last."""
+        return chain.sampled_by(iteration, self.params.train.overlap)
+
+    def policy_key(self, done: int) -> str:
+        """What names the policy after ``done`` updates."""
+        return self.roots.policy if done == 0 else self.keys[done - 1].policy
+
+    def policy_folder(self, done: int) -> Path | None:
+        """A stored folder of the policy after ``done`` updates, with trainer state but for the start's."""
+        if done == 0:
+            return self.start
+        checkpoint = self.store.get("checkpoints", self.keys[done - 1].policy)
+        return None if checkpoint is None else checkpoint / "policy"
+
+    def drawn(self, iteration: int) -> pa.Table:
+        """The questions of an iteration."""
+        rows = batches.draw(
+            self.questions.num_rows,
+            self.stage.questions_an_iteration,
+            iteration=self.segment.iteration_offset + iteration,
+            seed=self.params.seed,
+            stage=self.segment.stage,
+        )
+        return self.questions.take(rows)
+
+    def sampling_seed(self, iteration: int) -> int:
+        """The seed of an iteration's samples."""
+        return batches.sampling_seed(
+            seed=self.params.seed, stage=self.segment.stage, iteration=self.segment.iteration_offset + iteration
+        )
+
+    @functools.cached_property
+    def validation(self) -> pa.Table:
+        """The questions of the watch."""
+        return read_table(VALIDATION_QUESTIONS, QUESTIONS).slice(0, self.stage.evaluate_questions)
+
+    @functools.cached_property
+    def _validation_identity(self) -> str:
+        return fingerprint([sha256_tree(VALIDATION_QUESTIONS), self.stage.evaluate_questions])
+
+    def _watch_key(self, done: int) -> str:
+        """Key of a watch. First and last are keyed by the policy's content, so that what ends one
+        segment is not measured again where the next begins."""
+        if done == 0:
+            policy = self.roots.policy
+        elif done == self.length:
+            folder = self.policy_folder(done)
+            policy = self.keys[done - 1].policy if folder is None else self._content(folder)
+        else:
+            policy = self.keys[done - 1].policy
+        return chain.watch_key(self.params, policy, self._validation_identity, self.roots.retriever, self.code)
+
+    def _content(self, folder: Path) -> str:
+        if folder not in self._contents:
+            self._contents[folder] = sha256_tree(folder)
+        return self._contents[folder]
+
+    def provenance(self, iteration: int) -> dict[str, Any]:
+        """Metadata of a rollouts file: all that it was made from; no times, no names of machines."""
+        return {
+            "key": self.keys[iteration].rollouts,
+            "policy": self.policy_key(self.policy_of(iteration)),
+            "start": self.roots.policy,
+            "retriever": self.roots.retriever,
+            "questions": self.roots.questions,
+            "rollout": self.params.rollout.model_dump(mode="json"),
+            "samples": self.stage.samples_a_question,
+            "seed": self.params.seed,
+            "iteration": self.segment.iteration_offset + iteration,
+            "code": self.code["rollout"],
+            "packages": chain.package_versions(),
+        }
+
+    # --- what has been reached ----------------------------------------------------------------
+
+    def curve(self, iteration: int) -> dict[str, Any]:
+        """An iteration's row of the curves, from the store: means of the rewards, metrics of the update."""
+        if iteration not in self._curves:
+            keys = self.keys[iteration]
+            rewards = read_table(self.store.place("rewards", keys.rewards) / "rewards.parquet", REWARDS)
+            metrics = read_json(self.store.place("updates", keys.policy) / "metrics.json")
+            place = {"iteration": self.number(iteration), "stage": self.segment.stage, "segment": self.name}
+            self._curves[iteration] = {**metrics, **figures.means(rewards), **place}
+        return self._curves[iteration]
+
+    def check_retriever(self, rewards: Made) -> None:
+        """Stop where the retriever lost too many of an iteration's trajectories."""
+        figures.check_errors(rewards.figures, self.params.rollout.max_error_share)
+
+    def check_collapse(self, iteration: int) -> None:
+        """Stop where the last iterations say that training has collapsed; all that was made is kept."""
+        why = figures.collapse([self.curve(place) for place in range(iteration + 1)], self.stage.collapse)
+        if why is not None:
+            raise PipelineError(
+                f"training collapsed at iteration {iteration + 1}: {why}; what was made is kept in {self.store.root}",
+                where=f"segment {self.name}",
+                fix=f"a lower learning rate, or a wider train.{self.segment.stage}.collapse",
+            )
+
+    def note_timings(self, iteration: int, seconds: Mapping[str, float | None]) -> None:
+        """Append an iteration's seconds to the store's timings; they differ between equal runs and are in no output."""
+        path = self.store.root / TIMINGS / f"{self.params.profile}-{self.name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": self.number(iteration), **seconds}) + "\n")
+
+
+def _retriever_fingerprint(params: Params) -> str:
+    """What a search depends on; nothing is opened."""
+    from stages.index import identify
+
+    return identify(params, index=INDEX).fingerprint

@@ -1,0 +1,123 @@
+"""Who samples and who updates: all that the workbench knows of its workers.
+
+The work itself is in ``engine_worker`` and ``trainer_worker``, plain classes. Here they are called in this
+process; ``flows.workers`` has the same interface with a process a worker, on this machine or on a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params
+
+
+class WorkerLost(PipelineError):
+    """A worker's process is gone. What it was asked for can be asked again: nothing of it was kept."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Weights as an engine takes them up: from a folder, or from the memory of a trainer in the same process.
+
+    ``key`` names them wherever they come from; an engine that holds them loads nothing. ``probe``: a file of the
+    trainer's own log-probabilities under these weights (``stages.train.handover``), against which the engine is held.
+    """
+
+    key: str
+    folder: Path | None
+    probe: Path | None = None
+    weights: Callable[[], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is asked to sample. ``max_error_share`` None: lost trajectories are judged by whoever asks."""
+
+    questions: pa.Table  # schema QUESTIONS
+    samples: int
+    seed: int
+    greedy: bool = False
+    max_error_share: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # of the Parquet file; the engine's name is added
+
+
+class Engines(Protocol):
+    """Rollout engines behind one call; each does one job at a time, and whichever is free does the next."""
+
+    def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
+        """Sample with the weights of ``policy``: rollouts.parquet and timings.json in ``draft``. Raises
+        ``PipelineError``; ``WorkerLost`` where the engine died of it."""
+        ...
+
+    def sleep(self) -> None:
+        """Leave the GPU to a trainer that shares it, until the next job."""
+        ...
+
+
+class Trainers(Protocol):
+    """The trainer, whatever its number of ranks. ``at``: updates that its weights have in this segment; None: it is
+    not running, or was lost."""
+
+    at: int | None
+
+    def begin(self, folder: Path | None, at: int) -> None:
+        """Take up weights and trainer state of ``folder``, which has ``at`` updates; None: the segment's start."""
+        ...
+
+    def update(
+        self, rollouts: Path, rewards: Path, draft: Path | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed."""
+        ...
+
+    def save(self, policy: Path, *, step: int, parent: str) -> None:
+        """Write the policy's folder, and the trainer state beside it."""
+        ...
+
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
+        """Write the policy's folder alone."""
+        ...
+
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """Log-probabilities (P_b,) of policy tokens under the present weights."""
+        ...
+
+
+class Workers(Protocol):
+    """Engines and trainer of a segment, started when they are first asked for something.
+
+    ``weights`` gives the trainer's weights where it shares its process with the engine; None: they go by folder.
+    """
+
+    inside: bool
+    weights: Callable[[], Mapping[str, Any]] | None
+
+    @property
+    def engines(self) -> Engines:
+        """All engines behind one call."""
+        ...
+
+    @property
+    def trainer(self) -> Trainers:
+        """All ranks behind one call."""
+        ...
+
+    def prepare(self) -> None:
+        """Load libraries (seconds), while something else is waited for."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is started with: small, and the same for all of a segment. Paths are relative to the project."""
+
+    params: Params
+    stage: str  # a key of params.train: stage1 or stage2
+    start: Path  # the segment's first policy
+    retriever: str  # the fingerprint that the retriever must have
