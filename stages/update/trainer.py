@@ -268,26 +268,29 @@ class DeepSpeedTrainer:
         """
         return state.weights(self.engine)
 
-    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
-        """Write a policy folder alone, for engines in other processes. All ranks must call."""
-        tensors = state.weights(self.engine)
-        if self.rank == 0:
-            checkpoint.write_policy(policy, self.engine.module.model, tensors, self._copied, step=step, parent=parent)
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
+        """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights on rank 0.
+
+        All ranks must call. Tensors are gathered and written one by one: rank 0 holds one of them beside its part of
+        the model, however many there are.
+        """
+        weights, model = state.weight_entries(self.engine), self.engine.module.model
+        sha256 = checkpoint.write_policy(
+            policy, model, weights, self._copied, step=step, parent=parent, writes=self.rank == 0
+        )
         distributed.barrier()
+        return sha256
 
     def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
-        """Write a policy folder (safetensors, tokenizer, manifest), and trainer state beside it.
+        """Write a policy folder as ``save_policy`` does, and trainer state beside it.
 
-        ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call. Tensors are
-        gathered and written one by one: rank 0 holds one of them beside its part of the model, however many there are.
+        ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call.
         """
-        writes, model = self.rank == 0, self.engine.module.model
-        weights = state.weight_entries(self.engine)
+        sha256 = self.save_policy(policy, step=step, parent=parent)
         moments = state.moment_entries(self.engine) if self.optimizer_steps else []
-        sha256 = checkpoint.write_policy(policy, model, weights, self._copied, step=step, parent=parent, writes=writes)
         numbers = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps, "seed": self.seed}
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
-        checkpoint.write_state(folder, moments, {**numbers, "policy_sha256": sha256}, writes=writes)
+        checkpoint.write_state(folder, moments, {**numbers, "policy_sha256": sha256}, writes=self.rank == 0)
         distributed.barrier()
 
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:
