@@ -6,7 +6,7 @@ as Arrow IPC files, and ``meta.json``, which says from which corpus and with whi
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.passages import fingerprint as passages_fingerprint
 from stages.contract.protocols import Passage
 from stages.index.build import META_FILE, tokenizer_code
-from stages.index.columns import jitted
+from stages.index.columns import compiled, top_rows
 from stages.index.identity import PASSAGES_FILE, search_fingerprint
 from stages.index.tokenizer import Tokenizer
 from stages.index.vocabulary import Vocabulary
@@ -28,7 +28,7 @@ from stages.index.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import bm25s
 
-_BLOCK = 256  # scores whose highest is looked at first
+_A_SHARE = 8  # queries that a thread takes at once: handing over one costs a tenth of a small search
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
@@ -98,8 +98,7 @@ class Bm25Retriever:
         self._scorer = scorer
         self._vocabulary = vocabulary
         self._threads = threads
-        self._kept = threading.local()
-        self._add_columns = jitted(meta["num_passages"])
+        self._compiled = compiled(scorer.scores)
         self._columns = tuple(passages.column(name) for name in ("passage_id", "title", "text"))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
@@ -111,8 +110,10 @@ class Bm25Retriever:
             raise ValueError(f"k must be at least 1, got {k}")
         if self._threads == 1 or len(queries) < 2:
             return [self._search_one(query, k) for query in queries]
-        with ThreadPoolExecutor(min(self._threads, len(queries))) as pool:
-            return list(pool.map(lambda query: self._search_one(query, k), queries))
+        shares = [queries[first : first + _A_SHARE] for first in range(0, len(queries), _A_SHARE)]
+        with ThreadPoolExecutor(min(self._threads, len(shares))) as pool:
+            found = pool.map(lambda share: [self._search_one(query, k) for query in share], shares)
+            return list(itertools.chain.from_iterable(found))
 
     def _search_one(self, query: str, k: int) -> list[Passage]:
         known = (self._vocabulary.get(word) for word in self._tokenizer(query))
@@ -120,45 +121,16 @@ class Bm25Retriever:
         term_ids = sorted(term for term in known if term is not None)
         if not term_ids:
             return []
-        scores = self._scores(term_ids)
         ids, titles, texts = self._columns
         return [
-            Passage(ids[row].as_py(), titles[row].as_py(), texts[row].as_py(), float(scores[row]))
-            for row in top_rows(scores, k).tolist()
+            Passage(ids[row].as_py(), titles[row].as_py(), texts[row].as_py(), score)
+            for row, score in zip(*self._best(term_ids, k), strict=True)
         ]
 
-    def _scores(self, term_ids: list[int]) -> np.ndarray:
-        """Scores (N,) of all passages, valid until this thread's next search."""
-        arrays = self._scorer.scores
-        scores: np.ndarray | None = getattr(self._kept, "scores", None)
-        if self._add_columns is None:
-            return np.asarray(self._scorer.get_scores_from_ids(term_ids))
-        if scores is None:  # one a thread, used again: fresh memory costs as much as some columns
-            scores = self._kept.scores = np.empty(arrays["num_docs"], dtype=np.float32)
-        scores.fill(0)
-        # In bm25s' order, so the bits are the same.
-        self._add_columns(scores, arrays["data"], arrays["indices"], arrays["indptr"], np.array(term_ids))
-        return scores
-
-
-def top_rows(scores: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the ``k`` highest positive ``scores`` (N,), highest first, equal ones by row.
-
-    bm25s' own selection orders equal scores as its partition happens to leave them.
-    """
-    blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    rows = None
-    if len(blocks) >= k:
-        highest = blocks.max(axis=1)
-        least = np.partition(highest, len(blocks) - k)[-k]  # k blocks have a score that high: a bound
-        if least > 0:  # so only these blocks are looked at, and what is behind the last block
-            rows = np.flatnonzero(highest >= least)[:, None] * _BLOCK + np.arange(_BLOCK)
-            rows = np.append(rows, np.arange(blocks.size, len(scores)))
-            rows = rows[scores[rows] >= least]
-    if rows is None:
-        rows = np.flatnonzero(scores > 0)
-    found = scores[rows]
-    if len(rows) > k:
-        keep = found >= np.partition(found, len(found) - k)[-k]
-        rows, found = rows[keep], found[keep]
-    return rows[np.argsort(-found, kind="stable")[:k]]
+    def _best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
+        """Rows and scores of the ``k`` best passages."""
+        if self._compiled is not None:
+            return self._compiled.best(term_ids, k)
+        scores = np.asarray(self._scorer.get_scores_from_ids(term_ids))
+        rows = top_rows(scores, k)
+        return rows.tolist(), scores[rows].tolist()

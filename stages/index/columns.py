@@ -1,16 +1,18 @@
-"""Adding up columns of the score matrix, compiled by numba where that is installed and worth its start."""
+"""Adding up columns of the score matrix and taking the best, compiled by numba where that is installed and worth it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-AddColumns = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
 JIT_FROM = 50_000  # passages: compiling takes a second, and a search of fewer is soon over
+LARGE_K = 1_000  # from here on numpy's selection: the other one sorts by insertion
+_BLOCK = 64  # scores that are compared at once
 
 
 def add_columns(
@@ -18,14 +20,98 @@ def add_columns(
 ) -> None:
     """Add the columns ``term_ids`` of a CSC matrix (data, indices, indptr) to ``scores`` (N,) in place."""
     for term in term_ids:
-        for place in range(indptr[term], indptr[term + 1]):
-            scores[indices[place]] += data[place]
+        rows, values = indices[indptr[term] : indptr[term + 1]], data[indptr[term] : indptr[term + 1]]
+        for place in range(len(rows)):
+            # Unsigned: of a signed number each access asks whether it counts from the end.
+            scores[np.uint32(rows[place])] += values[place]
 
 
-def jitted(num_passages: int) -> AddColumns | None:
-    """``add_columns``, compiled, without Python's lock while it runs; None: numpy does it as well."""
-    if num_passages < JIT_FROM or importlib.util.find_spec("numba") is None:
+def take_best(scores: np.ndarray, rows: np.ndarray, best: np.ndarray) -> int:
+    """Move the highest positive ``scores`` (N,) to ``best`` (k,), highest first, equal ones by row, and their rows to
+    ``rows`` (k,); ``scores`` are 0 then. Returns how many there are."""
+    found = 0
+    least = np.float32(0)
+    for first in range(0, len(scores), _BLOCK):
+        block = scores[first : first + _BLOCK]
+        above = np.int32(0)
+        for value in block:  # a sum, because a compiler does it many at a time
+            above += np.int32(value > least)
+        if above:
+            for place in range(len(block)):
+                score = block[place]
+                if score > least:
+                    found = min(found + 1, len(best))
+                    to = found - 1
+                    while to > 0 and best[to - 1] < score:
+                        best[to], rows[to] = best[to - 1], rows[to - 1]
+                        to -= 1
+                    best[to], rows[to] = score, first + place
+                    if found == len(best):
+                        least = best[-1]
+        block[:] = 0  # here, where it is in the processor's cache
+    return found
+
+
+class Columns:
+    """The columns of an opened index, compiled; a thread keeps its own sums. Python's lock is given back meanwhile."""
+
+    def __init__(self, arrays: Mapping[str, Any], *, compile: bool = True) -> None:
+        """``arrays``: bm25s' ``scores``. ``compile``: with numba; without, the same functions run as they stand."""
+        self._matrix = (arrays["data"], arrays["indices"], arrays["indptr"])
+        self._num_passages = arrays["num_docs"]
+        self._kept = threading.local()
+        self._add, self._take = add_columns, take_best
+        if compile:
+            numba: Any = importlib.import_module("numba")
+            self._add, self._take = numba.njit(nogil=True)(add_columns), numba.njit(nogil=True)(take_best)
+
+    def best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
+        """Rows and scores of the ``k`` best passages for the sum of these columns, in the order of their numbers."""
+        # Taken out while it is in use: sums that somebody interrupted are not 0, and are not used again.
+        scores: np.ndarray | None = self._kept.__dict__.pop("scores", None)
+        if scores is None:  # one a thread, used again: fresh memory costs as much as some columns
+            scores = np.zeros(self._num_passages, dtype=np.float32)
+        self._add(scores, *self._matrix, np.array(term_ids))
+        if k < LARGE_K:
+            rows, best = np.empty(k, dtype=np.int64), np.empty(k, dtype=np.float32)
+            found = self._take(scores, rows, best)
+            rows, best = rows[:found], best[:found]
+        else:
+            rows = top_rows(scores, k)
+            best = scores[rows]
+            scores.fill(0)
+        self._kept.scores = scores
+        return rows.tolist(), best.tolist()
+
+
+def compiled(arrays: Mapping[str, Any]) -> Columns | None:
+    """``arrays``, bm25s' ``scores``, with compiled sums; None where numpy does it as well."""
+    if arrays["num_docs"] < JIT_FROM or importlib.util.find_spec("numba") is None:
         return None
-    numba: Any = importlib.import_module("numba")
-    compiled: AddColumns = numba.njit(nogil=True)(add_columns)
-    return compiled
+    return Columns(arrays)
+
+
+_NUMPY_BLOCK = 256  # scores whose highest is looked at first
+
+
+def top_rows(scores: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the ``k`` highest positive ``scores`` (N,), highest first, equal ones by row.
+
+    bm25s' own selection orders equal scores as its partition happens to leave them.
+    """
+    blocks = scores[: len(scores) // _NUMPY_BLOCK * _NUMPY_BLOCK].reshape(-1, _NUMPY_BLOCK)
+    rows = None
+    if len(blocks) >= k:
+        highest = blocks.max(axis=1)
+        least = np.partition(highest, len(blocks) - k)[-k]  # k blocks have a score that high: a bound
+        if least > 0:  # so only these blocks are looked at, and what is behind the last block
+            rows = np.flatnonzero(highest >= least)[:, None] * _NUMPY_BLOCK + np.arange(_NUMPY_BLOCK)
+            rows = np.append(rows, np.arange(blocks.size, len(scores)))
+            rows = rows[scores[rows] >= least]
+    if rows is None:
+        rows = np.flatnonzero(scores > 0)
+    found = scores[rows]
+    if len(rows) > k:
+        keep = found >= np.partition(found, len(found) - k)[-k]
+        rows, found = rows[keep], found[keep]
+    return rows[np.argsort(-found, kind="stable")[:k]]

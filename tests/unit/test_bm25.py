@@ -16,9 +16,9 @@ from stages.contract import params, schemas
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Retriever
 from stages.index import columns
-from stages.index.bm25 import Bm25Retriever, open_index, top_rows
+from stages.index.bm25 import Bm25Retriever, open_index
 from stages.index.build import build_index
-from stages.index.columns import add_columns
+from stages.index.columns import top_rows
 from stages.index.tokenizer import Tokenizer
 
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=1, stemmer="none", stopwords="none")
@@ -123,21 +123,58 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
     assert open_index(tmp_path / "index", threads=3).search(queries, 4) == engine.search(queries, 4)
 
 
-def test_columns_are_added_as_bm25s_adds_them(tmp_path: Path) -> None:
-    engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(50)))
-    expected = engine.search(["title a 3 b", "c 5"], 10)
-    engine._add_columns = add_columns  # what numba compiles, where it is installed
-    assert engine.search(["title a 3 b", "c 5"], 10) == expected
+@pytest.mark.parametrize("k", [1, 10, 2000])
+def test_columns_are_added_as_bm25s_adds_them(tmp_path: Path, k: int) -> None:
+    engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))
+    queries = ["title a 3 b", "c 5", "c 5", "nothing", "title 9"]
+    expected = engine.search(queries, k)
+    # What numba compiles, where it is installed.
+    engine._compiled = columns.Columns(engine._scorer.scores, compile=False)
+    assert engine.search(queries, k) == expected
 
 
 def test_numba_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(columns, "JIT_FROM", 1)
-    engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(50)))
-    assert engine._add_columns is not None
+    engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))
+    assert engine._compiled is not None
     found = engine.search(["title a 3 b", "c 5"], 10)
-    engine._add_columns = None
+    engine._compiled = None
     assert engine.search(["title a 3 b", "c 5"], 10) == found
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 300),
+    different=st.sampled_from([1, 3, 5000]),
+    zeros=st.sampled_from([0.0, 0.9, 1.0]),
+    k=st.integers(1, 20),
+)
+def test_the_best_are_taken_as_numpy_takes_them(seed: int, size: int, different: int, zeros: float, k: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = (random.integers(1, different + 1, size) * (random.random(size) >= zeros)).astype(np.float32)
+    expected = top_rows(scores, k)
+    wanted, rows, best = scores[expected].tolist(), np.empty(k, dtype=np.int64), np.empty(k, dtype=np.float32)
+    found = columns.take_best(scores, rows, best)
+    assert (rows[:found].tolist(), best[:found].tolist()) == (expected.tolist(), wanted)
+    assert not scores.any()
+
+
+def test_sums_that_were_interrupted_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(50)))
+    expected = engine.search(["c 5"], 4)
+    engine._compiled = one = columns.Columns(engine._scorer.scores, compile=False)
+    assert engine.search(["c 5"], 4) == expected
+
+    def interrupted(*given: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one, "_take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.search(["title a"], 4)
+    monkeypatch.undo()
+    assert engine.search(["c 5"], 4) == expected
 
 
 def test_equal_passages_come_in_the_order_of_the_corpus(tmp_path: Path) -> None:

