@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from flows.server import prefect_server
 from flows.workspace import open_workspace, run_stages, workspace_name
 from stages.contract.errors import command
+from stages.contract.options import whole_number
 
 
 def run_name() -> str:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.index", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--profile", default="laptop", help="a name in profiles/ (laptop)")
-    parser.add_argument("--seed", type=int, help="another seed, with a workspace of its own")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed, with a workspace of its own")
     options = parser.parse_args(arguments)
     with prefect_server():
         workspace = index(options.profile, options.seed)

@@ -21,6 +21,7 @@ from flows.server import prefect_server
 from flows.workspace import open_workspace, run_stages, workspace_name
 from stages.contract.artefacts import read_json
 from stages.contract.errors import PipelineError, command
+from stages.contract.options import whole_number
 
 
 def run_name() -> str:
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--profile", default="laptop", help="a name in profiles/ (laptop)")
-    parser.add_argument("--seed", type=int, help="another seed, with a workspace of its own")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed, with a workspace of its own")
     parser.add_argument(
         "--segment", action="append", metavar="NAME", dest="segments", help="stop after this segment of training"
     )

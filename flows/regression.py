@@ -23,6 +23,7 @@ from flows.server import prefect_server
 from flows.workspace import Workspace, open_workspace, run_stages, say, workspace_name
 from stages.contract.artefacts import write_text
 from stages.contract.errors import command
+from stages.contract.options import whole_number
 from stages.evaluate.baseline import FOLDER, against_baseline
 from stages.evaluate.compare import WORSE, Comparison, warn
 from stages.evaluate.verdict_page import lines, markdown
@@ -85,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.regression", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--profile", default="smoke", help="a name in profiles/ (smoke)")
-    parser.add_argument("--seed", type=int, help="another seed, with a workspace and a baseline of its own")
+    parser.add_argument(
+        "--seed", type=whole_number("--seed"), help="another seed, with a workspace and a baseline of its own"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--even-so", action="store_true", help="compare although the protocol differs")
     parser.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")

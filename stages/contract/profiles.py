@@ -26,6 +26,7 @@ import yaml
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
 from stages.contract.errors import PipelineError, command
+from stages.contract.options import whole_number
 from stages.contract.store import ROOT_VARIABLE, STORE
 
 FOLDER = Path("profiles")
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="a profile of profiles/, e.g. laptop or smoke")
-    parser.add_argument("--seed", type=int, help="another seed")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a parameter")
     parser.add_argument("--workspace", type=Path, metavar="DIR", help="run it there, and leave this checkout alone")
     parser.add_argument(

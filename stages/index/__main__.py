@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.contract import artefacts, params, passages
 from stages.contract.documents import fold_space
 from stages.contract.errors import PipelineError, command, printable
+from stages.contract.options import whole_number
 from stages.contract.protocols import Retriever, RetrieverError
 
 
@@ -49,13 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="search, searches, serve", title="ask instead of build")
     search = commands.add_parser("search", help="print the best passages for a query")
     search.add_argument("query", help="words to search for")
-    search.add_argument("-k", type=int, default=5, help="number of passages (default: %(default)s)")
+    search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
     commands.add_parser("searches", help="whose searches are recorded (retriever.searches), and how many")
     serve = commands.add_parser("serve", help="the retriever as a service (docs/search-service.md)")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s: this machine alone)"
     )
-    serve.add_argument("--port", type=int, default=8400, help="0: any free one (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=whole_number("--port"), default=8400, help="0: any free one (default: %(default)s)"
+    )
     serve.add_argument("--kind", help="what to serve (default: retriever.kind)")
     serve.add_argument(
         "--max-batch", type=_count, default=256, metavar="N", help="queries searched together (%(default)s)"
@@ -104,6 +107,8 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
 def _search(params_file: Path, folder: Path, query: str, k: int) -> None:
     if k < 1:
         raise PipelineError(f"must be at least 1, got {k}", where="-k")
+    if not query.strip():
+        raise PipelineError("an empty query", fix='name the words to search for: search "Silent River"')
     try:
         [found] = _retriever(params_file, folder).search([query], k)
     except RetrieverError as error:

@@ -11,6 +11,7 @@ from stages.contract import params, schemas
 from stages.contract.artefacts import read_table, write_table
 from stages.contract.errors import PipelineError, command
 from stages.contract.grammar import MODES
+from stages.contract.options import whole_number
 
 
 @command
@@ -20,9 +21,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="a model folder")
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))
+    parser.add_argument(
+        "--corpus", type=Path, default=Path("data/corpus"), help="the passages that the index must belong to"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the rollouts.parquet to write")
-    parser.add_argument("--samples", type=int, default=1, help="trajectories a question")
-    parser.add_argument("--limit", type=int, help="use the first so many questions")
+    parser.add_argument("--samples", type=whole_number("--samples"), default=1, help="trajectories a question")
+    parser.add_argument("--limit", type=whole_number("--limit"), help="use the first so many questions")
     parser.add_argument("--greedy", action="store_true", help="temperature 0")
     parser.add_argument("--mode", choices=MODES, default="search")
     parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
@@ -42,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     from stages.rollout.run import metadata
 
     torch.set_num_threads(settings.threads)
-    retriever = open_retriever(settings, index=options.index)
+    retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
     engine = load_engine(options.policy, settings.rollout)
     chosen: dict[str, Any] = {
         "samples": options.samples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import yaml
 
 from stages.contract import artefacts, params, passages, schemas
 from stages.contract.errors import PipelineError
+from stages.corpus.world import make_world
 from stages.index import build, build_index, open_index
-from stages.index.__main__ import main
+from stages.index.__main__ import _parser, main
 from stages.index.identity import search_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +80,30 @@ def test_the_index_folder_may_stand_before_or_after_search(project: Path, capsys
         capsys.readouterr()
         assert main(arguments) == 0
         assert "[p0] Silent Crown" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["search", ""], "error: an empty query (name the words to search for"),
+        (["search", " \t"], "error: an empty query (name the words to search for"),
+        (["search", "crown", "-k", "some"], "error: -k: must be a whole number, got 'some'"),
+    ],
+)
+def test_a_search_for_nothing_is_one_line(
+    project: Path, arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([])
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(line) and said.count("\n") == 1
+
+
+def test_the_title_of_the_help_is_in_the_laptops_world() -> None:
+    settings = params.load(ROOT / "params.yaml")
+    titles = make_world(settings.corpus.world, settings.seed).passages()["title"].to_pylist()
+    named = re.search(r'directed ([^"]+)"', _parser().epilog or "")
+    assert named and named[1] in titles
 
 
 def test_meta_says_what_the_index_was_made_from(project: Path) -> None:

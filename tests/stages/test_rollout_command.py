@@ -12,6 +12,7 @@ from tiny_policy import params_with, questions_table, rollout_params, write_poli
 
 from stages.contract import params, schemas
 from stages.contract.artefacts import read_metadata, read_table, write_table
+from stages.contract.passages import fingerprint
 from stages.corpus.world import make_world
 from stages.index import build_index, open_index
 from stages.rollout.__main__ import main
@@ -26,7 +27,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_policy(folder / "policy")
     passages = make_world(params.World(people=20, films=8, books=8, cities=5), 0).passages()
-    build_index(passages, settings.index, folder / "index", "test")
+    write_table(folder / "corpus/passages.parquet", passages)
+    build_index(passages, settings.index, folder / "index", fingerprint(folder / "corpus"))
     write_table(folder / "questions.parquet", questions_table(["Who was Ada?", "Where is Trabo?", "x"]))
     return folder
 
@@ -41,7 +43,13 @@ def roll(place: Path, out: str, *more: str) -> int:
         torch.set_num_threads(threads)
 
 
-FILES = {"policy": "policy", "questions": "questions.parquet", "index": "index", "params": "params.yaml"}
+FILES = {
+    "policy": "policy",
+    "questions": "questions.parquet",
+    "index": "index",
+    "corpus": "corpus",
+    "params": "params.yaml",
+}
 
 
 def test_the_file_and_its_metadata(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,3 +130,13 @@ def test_wrong_files(place: Path, argument: str, message: str, capsys: pytest.Ca
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {message.format(place=place)}")
     assert not (place / "never.parquet").exists()
+
+
+def test_an_index_of_another_corpus_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(
+        place / "other/passages.parquet", make_world(params.World(people=20, films=8, books=8, cities=5), 1).passages()
+    )
+    assert roll(place, "refused.parquet", f"--corpus={place / 'other'}") == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and line.count("\n") == 1 and "the index belongs to corpus" in line
+    assert not (place / "refused.parquet").exists()

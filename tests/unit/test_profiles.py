@@ -130,6 +130,11 @@ def test_composing_with_a_part_of_itself_changes_nothing(base: dict[str, Any], d
     assert profiles.compose(base, part(base)) == base
 
 
+def test_a_seed_that_is_no_number_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert profiles.main(["laptop", "--seed", "abc"]) == 2
+    assert capsys.readouterr().err == "error: --seed: must be a whole number, got 'abc'\n"
+
+
 def test_an_unknown_profile_lists_the_known() -> None:
     with pytest.raises(PipelineError, match=r"known: .*laptop.*smoke"):
         list(profiles.overlays("lapto", root=ROOT))
