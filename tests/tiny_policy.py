@@ -227,7 +227,7 @@ class ScriptedEngine:
         self.waiting.remove(trajectory)
         del self.rows[trajectory]
 
-    def step(self) -> list[Turn]:
+    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         assert not self.waiting, "an ended turn was neither extended nor released"
         turns = [self._turn(trajectory) for trajectory in self.rows]
         shortest = min((len(turn.token_ids) for turn in turns), default=0)

@@ -6,7 +6,7 @@ uses them imports only this file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -64,9 +64,13 @@ class Engine(Protocol):
         """Put a trajectory into the batch. Its samples depend on ``seed`` and its own tokens only."""
         ...
 
-    def step(self) -> list[Turn]:
+    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         """Generate until at least one turn ends; return the ended turns. Empty: nothing is left to run, but for
-        trajectories whose ended turn awaits its answer (``overlaps``)."""
+        trajectories whose ended turn awaits its answer (``overlaps``).
+
+        An engine that ``overlaps`` asks ``interrupted`` after every token, and returns where it says so, maybe
+        with no turn: something was found that a trajectory waits for. Any other engine pays it no attention.
+        """
         ...
 
     def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ class ServedEngine:
     def wake(self) -> None:
         """Nothing."""
 
-    def step(self) -> list[Turn]:
+    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         rows = list(self._rows.values())
         assert not any(row.waiting for row in rows), "an ended turn was neither extended nor released"
         self._read([row for row in rows if row.unread is None])

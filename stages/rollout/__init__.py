@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from stages.contract.protocols import Engine
 
 
-def load_engine(policy: Path | str, rollout: params.Rollout) -> Engine:
+def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
     """The engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
     from stages.rollout.load import load_engine
 
-    return load_engine(policy, rollout)
+    return load_engine(policy, rollout, tensor_parallel=tensor_parallel)
 
 
 def roll_out(*args: Any, **kwargs: Any) -> Any:

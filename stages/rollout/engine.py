@@ -8,19 +8,18 @@ the batch at once. The first columns, up to the shortest prompt, are read in one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stages.contract import grammar
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Sampling, Turn
 from stages.rollout.columns import ColumnCache
 from stages.rollout.sampling import draw, score, uniforms
-from stages.rollout.stops import StopFinder
+from stages.rollout.stops import StopFinder, end_of_text_ids, ending
 
 
 @dataclass
@@ -42,7 +41,7 @@ class TransformersEngine:
         self.name = name
         self.tokenizer = tokenizer
         self._model = model.eval()
-        self._end_ids = _end_of_text_ids(model, tokenizer)
+        self._end_ids = end_of_text_ids(tokenizer, model.generation_config)
         self._texts = [tokenizer.decode([number]) for number in range(model.config.vocab_size)]
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._rows: list[_Row] = []
@@ -117,7 +116,7 @@ class TransformersEngine:
         return row
 
     @torch.inference_mode()
-    def step(self) -> list[Turn]:
+    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         self._drop_released()
         assert not any(row.waiting for row in self._rows), "an ended turn was neither extended nor released"
         while self._rows:
@@ -159,19 +158,5 @@ class TransformersEngine:
         return ended
 
     def _stop(self, row: _Row) -> str | None:
-        if row.ids[-1] in self._end_ids:
-            return grammar.FINISH_END_OF_TEXT
-        if (stop := self._finder.find(row.ids[row.turn_start :])) is not None:
-            return stop
-        if len(row.ids) >= self._sampling.max_total_tokens:
-            return grammar.FINISH_LENGTH_LIMIT
-        if len(row.logprobs) >= self._sampling.max_turn_tokens:
-            return grammar.FINISH_TURN_LIMIT
-        return None
-
-
-def _end_of_text_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    found: set[int | None] = set()
-    for value in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
-        found |= set(value) if isinstance(value, list) else {value}
-    return frozenset(number for number in found if number is not None)
+        turn_ids = row.ids[row.turn_start :]
+        return ending(turn_ids, len(row.ids), end_ids=self._end_ids, finder=self._finder, sampling=self._sampling)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.contract import grammar
 from stages.contract.documents import neutralise
@@ -33,9 +33,10 @@ from stages.contract.grammar import Segment
 from stages.contract.protocols import Engine, Sampling, Turn
 
 if TYPE_CHECKING:
-    from stages.rollout.loop import Searcher, Trajectory
+    from stages.rollout.loop import Trajectory
 
 SENTENCE_STOPS = (".", "?", "!", "\n")  # each may end a sentence; whether it does, `is_sentence` says
+STOPS = (*grammar.STOPS, *SENTENCE_STOPS)
 
 _END = re.compile(r"[.?!][\"'”’)\]]*\s*\Z")
 _WORD = re.compile(r"[^\W\d_]{2}")  # "1." and "- " are no sentences
@@ -58,6 +59,9 @@ def is_sentence(text: str) -> bool:
     return _END.search(text) is not None and _ABBREVIATION.search(text) is None
 
 
+Wanted = tuple[str, list[Segment]]  # a query to run, and the forced text that shows it before its passages
+
+
 @dataclass
 class _Step:
     """What a trajectory has written since the last insertion, which stops may have cut into several turns."""
@@ -66,47 +70,34 @@ class _Step:
     answering: bool = False  # the answer was asked for: no more sentences, no more searches
 
 
-def run_batch(
-    engine: Engine, searcher: Searcher, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling
-) -> None:
-    """Run trajectories, which have their first passages, to their end; searches that fall together are one call.
+class Batch:
+    """A batch in this mode: ``stages.rollout.turns.Booked``.
 
     The limit on a turn's tokens is held by the engine from stop to stop, and here over a whole sentence: that may
     exceed it by less than the limit once more.
     """
-    _Batch(engine, searcher, batch, max_searches, sampling).run()
 
-
-Wanted = tuple[str, list[Segment]]  # a query to run, and the forced text that shows it before its passages
-
-
-class _Batch:
-    def __init__(
-        self, engine: Engine, searcher: Searcher, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling
-    ) -> None:
-        self.engine, self.searcher, self.batch = engine, searcher, batch
+    def __init__(self, engine: Engine, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling) -> None:
+        self.engine, self.batch = engine, batch
         self.max_searches, self.sampling = max_searches, sampling
         self.steps = [_Step() for _ in batch]
+        self.shown: dict[int, list[Segment]] = {}  # forced text that shows a query, before its passages
 
-    def run(self) -> None:
-        self.engine.start(self.sampling, (*grammar.STOPS, *SENTENCE_STOPS))
-        for number, trajectory in enumerate(self.batch):
-            if not trajectory.finish_reason:
-                self.engine.add(number, trajectory.token_ids, trajectory.seed)
-        while turns := self.engine.step():
-            searches: dict[int, Wanted] = {}
-            for turn in turns:
-                wanted = self._take(self.batch[turn.trajectory], self.steps[turn.trajectory], turn)
-                if isinstance(wanted, tuple):
-                    searches[turn.trajectory] = wanted
-                else:
-                    self._go_on(turn.trajectory, wanted)
-            found = self.searcher.search([query for query, _ in searches.values()])
-            for (number, (_, shown)), (record, block) in zip(searches.items(), found, strict=True):
-                self.batch[number].turns.append(record)
-                if block is None:
-                    self.batch[number].finish_reason = grammar.FINISH_RETRIEVER_ERROR
-                self._go_on(number, [*shown, Segment("document", block or "")])
+    def take(self, turn: Turn) -> str | None:
+        """Book a turn. Returns the query to run; None where the policy was let go on, or has ended."""
+        wanted = self._take(self.batch[turn.trajectory], self.steps[turn.trajectory], turn)
+        if isinstance(wanted, tuple):
+            query, self.shown[turn.trajectory] = wanted
+            return query
+        self._go_on(turn.trajectory, wanted)
+        return None
+
+    def insert(self, number: int, record: dict[str, Any], block: str | None) -> None:
+        """Insert what was found, behind the query where the policy has not written it."""
+        self.batch[number].turns.append(record)
+        if block is None:
+            self.batch[number].finish_reason = grammar.FINISH_RETRIEVER_ERROR
+        self._go_on(number, [*self.shown.pop(number), Segment("document", block or "")])
 
     def _take(self, trajectory: Trajectory, step: _Step, turn: Turn) -> Wanted | list[Segment]:
         """Book a turn. Returns the query to run, or else what is to be inserted now.

@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.contract import params
 from stages.contract.errors import PipelineError
+from stages.contract.protocols import Engine
 from stages.rollout.engine import TransformersEngine
 
 
@@ -53,12 +54,27 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
     return model.eval()
 
 
-def load_engine(policy: Path | str, rollout: params.Rollout) -> TransformersEngine:
-    """The engine that ``rollout.engine`` names, with the policy's weights."""
+def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
+    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs (vLLM)."""
     import torch
 
+    if rollout.engine == "vllm":
+        from stages.rollout.vllm_engine import VllmEngine
+
+        tokenizer = load_tokenizer(policy)
+        return VllmEngine(_folder(policy), tokenizer, rollout, tensor_parallel=tensor_parallel)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), load_tokenizer(policy))
+
+
+def _folder(policy: Path | str) -> Path:
+    """The folder of a policy: itself, or where the hub's client keeps it."""
+    if Path(policy).is_dir():
+        return Path(policy)
+    from huggingface_hub import snapshot_download
+
+    with _reading("model", policy):
+        return Path(snapshot_download(str(policy), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ from stages.contract import grammar, params, schemas
 from stages.contract.documents import fold_space
 from stages.contract.errors import PipelineError, printable
 from stages.contract.grammar import Mode, Segment, Transcript
-from stages.contract.protocols import Engine, Passage, Retriever, RetrieverError, Sampling, Turn, search_each
-from stages.rollout import ircot
+from stages.contract.protocols import Engine, Retriever, RetrieverError, Sampling, Turn, search_each
+from stages.rollout import ircot, turns
 from stages.rollout.blocks import Blocks
 from stages.rollout.prompt import Prompt, load_prompt
+from stages.rollout.turns import Found
 
 BASELINE_SEARCHES = {"no_search": 0, "plain_rag": 1}  # all made before the policy writes: it may not search
 
@@ -79,22 +80,21 @@ class Searcher:
         self._blocks = Blocks(engine, rollout)
         self.seconds = 0.0
 
-    def search(self, queries: Sequence[str]) -> list[tuple[dict[str, Any], str | None]]:
-        """For each query its ``turns`` record and its document block; None where the search failed."""
-        if not queries:
-            return []
+    def find(self, queries: Sequence[str]) -> list[Found]:
+        """For each query its passages, or why it has none. May be called from another thread, one call at a time."""
         began = time.perf_counter()
         found = search_each(self.retriever, queries, self.rollout.k)
         self.seconds += time.perf_counter() - began
-        return [self._record(query, passages) for query, passages in zip(queries, found, strict=True)]
+        return found
 
-    def _record(self, query: str, found: list[Passage] | RetrieverError) -> tuple[dict[str, Any], str | None]:
+    def record(self, query: str, found: Found) -> tuple[dict[str, Any], str | None]:
+        """A query's ``turns`` record and its document block; None where the search failed."""
         if isinstance(found, RetrieverError):
             error = printable(str(found)) or "it did not say why"
             return {"query": query, "passage_ids": [], "scores": [], "error": error}, None
         told = [passage for passage in found[: self.rollout.k] if fold_space(passage.text)]  # a server may send more
         if found and not told:
-            return self._record(query, RetrieverError(f"{len(found)} passages without a word"))
+            return self.record(query, RetrieverError(f"{len(found)} passages without a word"))
         found = told
         record = {
             "query": query,
@@ -137,9 +137,14 @@ def roll_out(
     trajectories = _begin(engine, questions, rollout, samples, seed)
     _force(trajectories, searcher, mode)
     max_searches = BASELINE_SEARCHES.get(mode, rollout.max_searches)
-    run_batch = ircot.run_batch if mode == "ircot" else _run_batch
     for first in range(0, len(trajectories), rollout.max_batch):
-        run_batch(engine, searcher, trajectories[first : first + rollout.max_batch], max_searches, sampling)
+        batch = trajectories[first : first + rollout.max_batch]
+        engine.start(sampling, ircot.STOPS if mode == "ircot" else grammar.STOPS)
+        for number, trajectory in enumerate(batch):
+            if not trajectory.finish_reason:
+                engine.add(number, trajectory.token_ids, trajectory.seed)
+        booked = (ircot.Batch if mode == "ircot" else _Batch)(engine, batch, max_searches, sampling)
+        turns.run(engine, searcher, booked)
     timings = {
         "seconds": time.perf_counter() - began,
         "search_seconds": searcher.seconds,
@@ -179,7 +184,10 @@ def _force(trajectories: Sequence[Trajectory], searcher: Searcher, mode: Mode) -
     if mode == "search":
         return
     queries = list(dict.fromkeys(trajectory.question["question"] for trajectory in trajectories))
-    blocks = dict(zip(queries, searcher.search(queries), strict=True)) if mode != "no_search" else {}
+    if mode == "no_search":
+        queries = []
+    found = searcher.find(queries) if queries else []
+    blocks = {query: searcher.record(query, entry) for query, entry in zip(queries, found, strict=True)}
     for trajectory in trajectories:
         parts = [] if mode == "ircot" else [Segment("forced", grammar.FORCED_ANSWER)]
         if mode != "no_search":
@@ -200,52 +208,46 @@ def _force(trajectories: Sequence[Trajectory], searcher: Searcher, mode: Mode) -
         trajectory.segments += parts
 
 
-def _run_batch(
-    engine: Engine, searcher: Searcher, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling
-) -> None:
-    """Run trajectories to their end; searches of turns that end together are batched."""
-    engine.start(sampling, grammar.STOPS)
-    for number, trajectory in enumerate(batch):
-        if not trajectory.finish_reason:
-            engine.add(number, trajectory.token_ids, trajectory.seed)
-    while turns := engine.step():
-        queries: dict[int, str] = {}
-        for turn in turns:
-            query = _take(batch[turn.trajectory], turn, engine, max_searches)
-            if query is None:
-                engine.release(turn.trajectory)
-            else:
-                queries[turn.trajectory] = query
-        for number, (record, block) in zip(queries, searcher.search(list(queries.values())), strict=True):
-            trajectory = batch[number]
-            trajectory.turns.append(record)
-            if block is None:
-                trajectory.finish_reason = grammar.FINISH_RETRIEVER_ERROR
-            elif len(trajectory.token_ids) + len(ids := engine.encode(block)) >= sampling.max_total_tokens:
-                trajectory.finish_reason = grammar.FINISH_LENGTH_LIMIT
-            else:
-                trajectory.append(ids, grammar.DOCUMENT)
-                trajectory.segments.append(Segment("document", block))
-                engine.extend(number, ids)
-                continue
-            engine.release(number)
+@dataclass(frozen=True)
+class _Batch:
+    """A batch in the mode search: what the policy asks for is searched, until it answers."""
 
+    engine: Engine
+    batch: Sequence[Trajectory]
+    max_searches: int
+    sampling: Sampling
 
-def _take(trajectory: Trajectory, turn: Turn, engine: Engine, max_searches: int) -> str | None:
-    """Book a turn. Returns the query to run, or None where the trajectory has ended."""
-    trajectory.append(turn.token_ids, grammar.POLICY)
-    trajectory.logprobs += turn.logprobs
-    ended = turn.stop == grammar.FINISH_END_OF_TEXT
-    text = engine.decode(turn.token_ids[:-1] if ended else turn.token_ids)
-    trajectory.segments.append(Segment("policy", text))
-    if turn.stop != grammar.END_QUERY:
-        trajectory.finish_reason = grammar.FINISH_ANSWER if turn.stop == grammar.END_ANSWER else turn.stop
+    def take(self, turn: Turn) -> str | None:
+        """Book a turn. Returns the query to run; None where the trajectory has ended, and was released."""
+        trajectory = self.batch[turn.trajectory]
+        trajectory.append(turn.token_ids, grammar.POLICY)
+        trajectory.logprobs += turn.logprobs
+        ended = turn.stop == grammar.FINISH_END_OF_TEXT
+        text = self.engine.decode(turn.token_ids[:-1] if ended else turn.token_ids)
+        trajectory.segments.append(Segment("policy", text))
+        query = grammar.extract_query(text)
+        if turn.stop != grammar.END_QUERY:
+            trajectory.finish_reason = grammar.FINISH_ANSWER if turn.stop == grammar.END_ANSWER else turn.stop
+        elif not query:
+            trajectory.finish_reason = grammar.FINISH_EMPTY_QUERY
+        elif len(trajectory.turns) >= self.max_searches:
+            trajectory.finish_reason = grammar.FINISH_SEARCH_LIMIT
+        else:
+            return query
+        self.engine.release(turn.trajectory)
         return None
-    query = grammar.extract_query(text)
-    if not query:
-        trajectory.finish_reason = grammar.FINISH_EMPTY_QUERY
-    elif len(trajectory.turns) >= max_searches:
-        trajectory.finish_reason = grammar.FINISH_SEARCH_LIMIT
-    else:
-        return query
-    return None
+
+    def insert(self, number: int, record: dict[str, Any], block: str | None) -> None:
+        """Insert a block of documents whole, with room for a token after it, or end the trajectory."""
+        trajectory = self.batch[number]
+        trajectory.turns.append(record)
+        if block is None:
+            trajectory.finish_reason = grammar.FINISH_RETRIEVER_ERROR
+        elif len(trajectory.token_ids) + len(ids := self.engine.encode(block)) >= self.sampling.max_total_tokens:
+            trajectory.finish_reason = grammar.FINISH_LENGTH_LIMIT
+        else:
+            trajectory.append(ids, grammar.DOCUMENT)
+            trajectory.segments.append(Segment("document", block))
+            self.engine.extend(number, ids)
+            return
+        self.engine.release(number)

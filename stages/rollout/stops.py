@@ -1,12 +1,17 @@
-"""Finding stop strings in sampled tokens without decoding every token.
+"""How a turn ends, token by token: one rule for every engine that samples tokens.
 
-A tag may be one token or several, and its last token may hold text beyond the tag. Only a token
-that could be the last of a stop string is looked at closer: its row's last tokens are decoded.
+Stop strings are found without decoding every token. A tag may be one token or several, and its last token may hold
+text beyond the tag. Only a token that could be the last of a stop string is looked at closer: its row's last tokens
+are decoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from stages.contract import grammar
+from stages.contract.protocols import Sampling
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -36,3 +41,29 @@ class StopFinder:
             if text.count(stop) > before.count(stop):
                 return stop
         return None
+
+
+def ending(
+    turn_ids: Sequence[int], length: int, *, end_ids: frozenset[int], finder: StopFinder, sampling: Sampling
+) -> str | None:
+    """How the last of a turn's tokens ended it, as in ``Turn.stop``; None where it goes on.
+
+    ``length``: tokens of the whole trajectory, those of the turn included.
+    """
+    if turn_ids[-1] in end_ids:
+        return grammar.FINISH_END_OF_TEXT
+    if (stop := finder.find(turn_ids)) is not None:
+        return stop
+    if length >= sampling.max_total_tokens:
+        return grammar.FINISH_LENGTH_LIMIT
+    if len(turn_ids) >= sampling.max_turn_tokens:
+        return grammar.FINISH_TURN_LIMIT
+    return None
+
+
+def end_of_text_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """The tokens that end a text: the tokenizer's, and those that the model's generation config names."""
+    found: set[int | None] = set()
+    for value in (tokenizer.eos_token_id, getattr(generation_config, "eos_token_id", None)):
+        found |= set(value) if isinstance(value, list) else {value}
+    return frozenset(number for number in found if number is not None)

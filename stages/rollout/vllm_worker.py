@@ -1,0 +1,31 @@
+"""What is mixed into vLLM's worker (``worker_extension_cls``): the temperature, applied where logits are made.
+
+vLLM tells log-probabilities either of the untempered policy, or after temperature and top-p. A trained policy is
+tempered and is not cut by top-p, so with both neither is right, and log-probabilities of given tokens are always
+untempered. Here logits leave the model divided by the temperature: whatever vLLM computes of them is of the tempered
+policy, and it is asked to sample at temperature 1.
+
+vLLM imports this file in its worker processes; it imports nothing of the pipeline.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TemperedLogits:
+    """Reached by ``collective_rpc("temper_logits", args=(temperature,))``, on every rank of an engine."""
+
+    def temper_logits(self, temperature: float) -> None:
+        """Divide the model's logits by a temperature from the next step on, in float32; 1 leaves them alone."""
+        model: Any = self.get_model()  # type: ignore[attr-defined]
+        vars(model).pop("compute_logits", None)
+        if temperature == 1.0:
+            return
+        untempered = model.compute_logits
+
+        def compute_logits(*args: Any, **kwargs: Any) -> Any:
+            logits = untempered(*args, **kwargs)
+            return None if logits is None else logits.float() / temperature  # None: not this rank's work
+
+        model.compute_logits = compute_logits

@@ -1,0 +1,161 @@
+"""Searches beside the engine: nobody waits for another's search, and when a search returns changes no trajectory."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from tiny_policy import ScriptedEngine, ScriptedRetriever, check_rollouts, questions_table, rollout_params
+
+from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
+from stages.contract.protocols import Passage, Turn
+from stages.rollout import roll_out
+
+PARAMS = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60, max_searches=4)
+FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"
+PATIENCE = 10.0  # seconds until a deadlock is called one
+
+
+def search(*queries: str) -> str:
+    return "".join(f"Hm. {QUERY} {query}{END_QUERY}" for query in queries)
+
+
+class Clock:
+    """Counts the engine's steps, for a retriever that is slow by that clock."""
+
+    def __init__(self) -> None:
+        self.steps, self.idle = 0, True
+        self._changed = threading.Condition()
+
+    def tick(self, *, idle: bool) -> None:
+        with self._changed:
+            self.steps, self.idle = self.steps + 1, idle
+            self._changed.notify_all()
+
+    def wait(self, steps: int) -> None:
+        """Until so many steps later, or until the engine has nothing to do."""
+        with self._changed:
+            until = self.steps + steps
+            assert self._changed.wait_for(lambda: self.idle or self.steps >= until, PATIENCE), "the engine stood still"
+
+
+class OverlappingEngine(ScriptedEngine):
+    """One trajectory's turn a step, drawn at random; those whose turn ended may wait as long as they like."""
+
+    name, overlaps = "overlapping", True
+
+    def __init__(self, scripts: dict[str, str], seed: int = 0) -> None:
+        super().__init__(scripts)
+        self.random, self.clock = random.Random(seed), Clock()
+        self.released: list[int] = []
+        self._thread = threading.get_ident()
+
+    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
+        assert interrupted is not None
+        running = [trajectory for trajectory in self.rows if trajectory not in self.waiting]
+        self.clock.tick(idle=not running)
+        if not running or interrupted():
+            return []
+        turn = self._turn(self.random.choice(running))
+        self.waiting.add(turn.trajectory)
+        return [turn]
+
+    def encode(self, text: str) -> list[int]:
+        assert threading.get_ident() == self._thread, "a tokenizer is used by one thread"
+        return super().encode(text)
+
+    def release(self, trajectory: int) -> None:
+        super().release(trajectory)
+        self.released.append(trajectory)
+
+
+class SlowRetriever(ScriptedRetriever):
+    """Answers so many of the engine's steps later."""
+
+    def __init__(self, clock: Clock, delays: Sequence[int]) -> None:
+        super().__init__()
+        self.clock, self.delays = clock, delays
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        self.clock.wait(self.delays[len(self.calls) % len(self.delays)])
+        return super().search(queries, k)
+
+
+SCRIPTS = {
+    "question 0": search("Ada") + FINAL,
+    "question 1": FINAL,
+    "question 2": search("Kolm", "please fail", "never") + FINAL,
+    "question 3": search("Silent Harbor", "Ada", "Trabo") + FINAL,
+    "question 4": search("a", "b", "c", "d", "e"),
+    "question 5": f"{QUERY} ''{END_QUERY}",
+    "question 6": search("Ada") + "Hm" * 200,
+}
+SENTENCES = {
+    "question 0": "Ada was born in Trabo. So the answer is Trabo. Trabo" + END_ANSWER,
+    "question 1": search("Ada") + f"Hm.{ANSWER} Trabo{END_ANSWER}",
+    "question 2": "Kolm was there. It may please fail. Never" + END_ANSWER,
+    "question 3": "Dr. Ada made it! Where was it? There.\nx" + END_ANSWER,
+}
+
+
+def play(engine: ScriptedEngine, retriever: Any, **options: Any) -> list[dict[str, Any]]:
+    table, timings = roll_out(
+        engine, retriever, questions_table(list(engine.scripts)), PARAMS, samples=1, seed=0, **options
+    )
+    check_rollouts(table, engine, PARAMS)
+    assert timings["search_seconds"] >= 0
+    return table.to_pylist()
+
+
+@pytest.mark.parametrize("mode", ["search", "ircot", "plain_rag"])
+@pytest.mark.parametrize("seed", range(6))
+def test_no_trajectory_depends_on_the_timing_of_searches(mode: str, seed: int) -> None:
+    scripts = SENTENCES if mode == "ircot" else SCRIPTS
+    expected = play(ScriptedEngine(scripts), ScriptedRetriever(), mode=mode)
+    engine = OverlappingEngine(scripts, seed)
+    delays = [random.Random(seed).randrange(5) for _ in range(7)]
+    assert play(engine, SlowRetriever(engine.clock, delays), mode=mode) == expected
+    assert sorted(engine.released) == list(range(len(scripts))) and not engine.rows
+
+
+def test_others_go_on_while_one_searches() -> None:
+    engine = OverlappingEngine({"question 0": search("Ada") + FINAL, "question 1": FINAL})
+    one_is_done = threading.Event()
+
+    class Retriever(ScriptedRetriever):
+        def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+            if "Ada" in queries:
+                assert one_is_done.wait(PATIENCE), "question 1 waited for the search of question 0"
+            return super().search(queries, k)
+
+    release = engine.release
+
+    def noted(trajectory: int) -> None:
+        release(trajectory)
+        if trajectory == 1:
+            one_is_done.set()
+
+    engine.release = noted  # type: ignore[method-assign]
+    assert [row["finish_reason"] for row in play(engine, Retriever())] == ["answer", "answer"]
+    assert engine.released == [1, 0]
+
+
+def test_what_waits_goes_together_in_the_next_call() -> None:
+    scripts = {f"question {number}": search(f"query {number}") + FINAL for number in range(5)}
+    engine = OverlappingEngine(scripts)
+    retriever = SlowRetriever(engine.clock, [99])  # the first call lasts until all others wait
+    play(engine, retriever)
+    assert [len(call) for call in retriever.calls] == [1, 4]
+
+
+def test_a_retriever_that_breaks_is_not_lost_in_its_thread() -> None:
+    class Broken(ScriptedRetriever):
+        def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+            raise ValueError("a bug of the retriever")
+
+    with pytest.raises(ValueError, match="a bug of the retriever"):
+        play(OverlappingEngine(SCRIPTS), Broken())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("search")]
