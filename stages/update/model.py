@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.contract.errors import PipelineError
+from stages.contract.params import Update
+from stages.update import distributed
 from stages.update.packing import Pass
+from stages.update.partitioned import load_partitioned
 
 COPIED_FILES = (  # what a new policy takes over from its parent as it is
     "tokenizer.json",
@@ -85,21 +88,30 @@ def run_pass(policy: nn.Module, batch: Pass, device: torch.device) -> tuple[Tens
     return policy(ids, positions, predict, targets)
 
 
-def load_model(policy: Path, *, dtype: str, gradient_checkpointing: bool = False) -> Any:
-    """The causal language model of a Hugging Face folder, without dropout.
+def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
+    """The causal language model of a Hugging Face folder, without dropout; under ZeRO 3 divided among the ranks.
 
-    Raises ``PipelineError`` for a folder without config, weights or tokenizer, and for a model whose
-    logits are more than its output embedding applied to the last hidden state.
+    ``trained``: false for a frozen one, which is whole on every rank. Raises ``PipelineError`` for a folder without
+    config, weights or tokenizer, and for a model whose logits are more than its output embedding applied to the last
+    hidden state.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     check_folder(policy)
     logging.disable_progress_bar()  # the terminal shows one line an iteration
+    dtype, attention = update.dtype, "sdpa"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            policy, dtype=getattr(torch, dtype), attn_implementation="sdpa", local_files_only=True, use_safetensors=True
-        )
+        if trained and update.zero_stage == 3:
+            model = load_partitioned(policy, dtype, attention, distributed.config(update))
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                policy,
+                dtype=getattr(torch, dtype),
+                attn_implementation=attention,
+                local_files_only=True,
+                use_safetensors=True,
+            )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise PipelineError(
@@ -117,7 +129,9 @@ def load_model(policy: Path, *, dtype: str, gradient_checkpointing: bool = False
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    if gradient_checkpointing:  # which transformers does in training mode only
+    if not trained:
+        return model.eval().requires_grad_(False)
+    if update.gradient_checkpointing:  # which transformers does in training mode only
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
 

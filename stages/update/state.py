@@ -94,23 +94,29 @@ def _kept(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
     return _get(parameter, None if kind == MASTER else kind)
 
 
-def set_optimizer_state(engine: Any, tensors: Mapping[str, Tensor], num_steps: int) -> None:
+def set_optimizer_state(
+    engine: Any, moments: Mapping[str, Tensor], weights: Mapping[str, Tensor], num_steps: int
+) -> None:
     """Put back what ``moment_entries`` gave, after ``num_steps`` optimiser steps.
 
     DeepSpeed's optimisers hold a state only once they have stepped: the caller takes a step at learning
-    rate 0 first. Their weights are then set from the master weights.
+    rate 0 first. Their float32 weights are then set from the master weights, or where the state was made
+    without any (float32, stage 0), from the policy's own ``weights``.
     """
     _link(engine)
     for name, parameter in named_parameters(engine):
+        kept = f"{MASTER}/{name}"
+        master = (moments[kept] if kept in moments else weights[name].float()).to(parameter.device)
         if is_plain(engine):
+            parameter.data.copy_(master)
             engine.optimizer.state[parameter] = {
                 "step": torch.tensor(float(num_steps)),
-                **{moment: tensors[f"{moment}/{name}"].to(parameter.device).clone() for moment in MOMENTS},
+                **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in MOMENTS},
             }
             continue
         for moment in MOMENTS:
-            _set(parameter, tensors[f"{moment}/{name}"].to(parameter.device), moment)
-        _set(parameter, tensors[f"{MASTER}/{name}"].to(parameter.device), None)
+            _set(parameter, moments[f"{moment}/{name}"].to(parameter.device), moment)
+        _set(parameter, master, None)
     if not is_plain(engine):
         for state in engine.basic_optimizer.state.values():
             if "step" in state:

@@ -90,15 +90,14 @@ class DeepSpeedTrainer:
         self._copied = {
             name: (policy / name).read_bytes() for name in COPIED_FILES if (policy / name).is_file()
         }  # read now: the parent's folder may be gone when this policy is saved
-        model = load_model(policy, dtype=update.dtype, gradient_checkpointing=update.gradient_checkpointing)
         self.rank, self.world_size, self.device = distributed.start()
-        module = TokenPolicy(model, temperature).to(self.device)
+        module = TokenPolicy(load_model(policy, update, trained=True), temperature).to(self.device)
         self.engine = distributed.initialize(module, update, learning_rate)
         if hasattr(self.engine.optimizer, "check_grad_overflow"):  # a step with broken gradients is not taken
             self.engine.optimizer.check_grad_overflow = True
         self._reference: TokenPolicy | None = None
         if update.kl_coefficient > 0:
-            frozen = load_model(reference or policy, dtype=update.dtype).eval().requires_grad_(False)
+            frozen = load_model(reference or policy, update, trained=False)
             self._reference = TokenPolicy(frozen, temperature).to(self.device)
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
@@ -305,7 +304,7 @@ class DeepSpeedTrainer:
         if numbers["optimizer_steps"]:
             if not state.is_plain(self.engine):
                 self._step_at_rest()
-            state.set_optimizer_state(self.engine, moments, numbers["optimizer_steps"])
+            state.set_optimizer_state(self.engine, moments, tensors, numbers["optimizer_steps"])
         self.iteration, self.optimizer_steps = numbers["iteration"], numbers["optimizer_steps"]
 
     def _step_at_rest(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures_update import VOCABULARY, make_policy
+from fixtures_update import VOCABULARY, make_policy, update_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ def batches(draw: st.DrawFn) -> tuple[list[list[int]], list[list[bool]]]:
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> TokenPolicy:
-    model = load_model(make_policy(tmp_path_factory.mktemp("policy")), dtype="float32")
+    model = load_model(make_policy(tmp_path_factory.mktemp("policy")), update_params(), trained=True)
     return TokenPolicy(model, temperature=1.0)
 
 
@@ -147,4 +147,4 @@ def test_load_model_refuses_a_folder_without_tokenizer(tmp_path: Path) -> None:
     folder = make_policy(tmp_path / "policy")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(PipelineError, match="the tokenizer is missing"):
-        load_model(folder, dtype="float32")
+        load_model(folder, update_params(), trained=True)

@@ -1,0 +1,49 @@
+"""Opening a policy under ZeRO 3 without any rank ever holding the whole of it.
+
+Each parameter is divided among the ranks as the empty model makes it, and filled from the files one by one: a rank
+holds its part and, for a moment, one whole parameter. (``from_pretrained`` would read the whole model on each rank.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.contract.errors import PipelineError
+from stages.update.shards import Tensors
+
+
+def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Mapping[str, Any]) -> Any:
+    """The causal language model of a Hugging Face folder, its parameters divided. All ranks must call.
+
+    ``engine_config`` is the one that the DeepSpeed engine will have. Raises ``PipelineError`` where the files lack a
+    parameter or hold it in another shape.
+    """
+    import deepspeed
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    deepspeed.comm.init_distributed(dist_init_required=False)
+    config = AutoConfig.from_pretrained(policy, local_files_only=True)
+    with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=dict(engine_config), dtype=getattr(torch, dtype)):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
+    model.tie_weights()  # which it does with its initialisation else
+    tensors = Tensors(policy)
+    for name, parameter in model.named_parameters():
+        tensor = _checked(tensors, name, tuple(parameter.ds_shape), policy)
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            if torch.distributed.get_rank() == 0:
+                parameter.data.copy_(tensor)
+    return model
+
+
+def _checked(tensors: Tensors, name: str, shape: tuple[int, ...], policy: Path) -> Tensor:
+    found = tensors.get(name)
+    if found is None or tuple(found.shape) != shape:
+        held = "is missing" if found is None else f"is {tuple(found.shape)}, not {shape}"
+        raise PipelineError(f"{name} {held}", where=str(policy), fix="do config.json and the weights belong together?")
+    return found

@@ -1,0 +1,87 @@
+"""What each rank of the two-rank tests runs (torchrun): ``python ranks_update.py POLICY OUT``.
+
+For every case five updates, saved after the third and after the last; a second trainer goes on from the third's
+checkpoint and must end bitwise where the first did. Then what one rank saved is gone on with, and ZeRO 2's state in
+ZeRO 3. Rank 0 writes the metrics; the test that started the ranks compares with one rank.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from fixtures_update import make_batch, make_rollouts, update_params
+
+from stages.contract import artefacts
+from stages.update.trainer import DeepSpeedTrainer
+
+CASES: dict[str, dict[str, Any]] = {
+    "zero0": {"zero_stage": 0},
+    "zero1": {"zero_stage": 1},
+    "zero2": {"zero_stage": 2},
+    "zero3": {"zero_stage": 3},
+    "bfloat16-zero2": {"zero_stage": 2, "dtype": "bfloat16"},
+    "bfloat16-zero3": {"zero_stage": 3, "dtype": "bfloat16"},
+}
+UPDATES, SAVED = 5, 3  # updates of a case, and after which it is saved
+LEARNING_RATE = 1e-3
+BATCH = make_batch(make_rollouts())
+
+
+def trainer_of(policy: Path, settings: dict[str, Any]) -> DeepSpeedTrainer:
+    """A trainer of the case."""
+    params = update_params(importance_cap=2.0, max_tokens_a_pass=1000, **settings)
+    return DeepSpeedTrainer(policy, params, learning_rate=LEARNING_RATE, warmup_iterations=4)
+
+
+def train(trainer: DeepSpeedTrainer, updates: int) -> list[dict[str, float]]:
+    """Metrics of so many updates."""
+    return [trainer.update(BATCH) for _ in range(updates)]
+
+
+def weights(trainer: DeepSpeedTrainer) -> dict[str, torch.Tensor]:
+    """A copy."""
+    return {name: tensor.clone() for name, tensor in trainer.export_weights().items()}
+
+
+def run_case(policy: Path, out: Path, settings: dict[str, Any]) -> list[dict[str, float]]:
+    """Five updates, and that a resumed run ends where they do."""
+    first = trainer_of(policy, settings)
+    metrics = train(first, SAVED)
+    first.save(out / "half" / "policy", step=SAVED, parent="p")
+    metrics += train(first, UPDATES - SAVED)
+    first.save(out / "policy", step=UPDATES, parent="p")
+    expected = weights(first)
+    first.close()
+    again = trainer_of(policy, settings)
+    again.load(out / "half" / "policy")
+    assert train(again, UPDATES - SAVED) == metrics[SAVED:]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.export_weights().items())
+    again.close()
+    return metrics
+
+
+def go_on(policy: Path, saved: Path, out: Path, settings: dict[str, Any]) -> None:
+    """The last updates, from another run's checkpoint."""
+    trainer = trainer_of(policy, settings)
+    trainer.load(saved)
+    train(trainer, UPDATES - SAVED)
+    trainer.save(out / "policy", step=UPDATES, parent="p")
+    trainer.close()
+
+
+def main() -> None:
+    """All cases, one after the other."""
+    torch.set_num_threads(1)
+    policy, out = Path(sys.argv[1]), Path(sys.argv[2])
+    metrics = {name: run_case(policy, out / name, settings) for name, settings in CASES.items()}
+    go_on(policy, out / "one" / "policy", out / "one-to-two", {"zero_stage": 2})
+    go_on(policy, out / "zero2" / "half" / "policy", out / "zero2-to-zero3", {"zero_stage": 3})
+    if torch.distributed.get_rank() == 0:
+        artefacts.write_json(out / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    main()
