@@ -24,13 +24,22 @@ def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Ma
     parameter or hold it in another shape.
     """
     import deepspeed
+    from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     deepspeed.comm.init_distributed(dist_init_required=False)
     config = AutoConfig.from_pretrained(policy, local_files_only=True)
-    with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=dict(engine_config), dtype=getattr(torch, dtype)):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
+    arguments = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+    with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=dict(engine_config), dtype=arguments["dtype"]):
+        model = AutoModelForCausalLM.from_config(config, **arguments)
+    # zero.Init casts every floating-point tensor that is made in it, the rotary frequencies too, and bfloat16 ones are
+    # other positions: the buffers are taken from an empty model made outside.
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        empty = AutoModelForCausalLM.from_config(config, **arguments)
+    for name, buffer in empty.named_buffers():
+        place, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(place), leaf, buffer)
     model.tie_weights()  # which it does with its initialisation else
     tensors = Tensors(policy)
     for name, parameter in model.named_parameters():

@@ -171,7 +171,10 @@ def test_a_saved_run_goes_on_bitwise(
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"intermediate_size": 32}, "gate_proj.weight is .24, 16., not .32, 16."), ({"num_hidden_layers": 3}, "missing")],
+    [
+        ({"intermediate_size": 32}, "gate_proj.weight is .24, 16., not .32, 16."),
+        ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
+    ],
 )
 def test_zero3_refuses_weights_of_another_shape(
     policy: Path, tmp_path: Path, change: dict[str, int], message: str
@@ -181,6 +184,17 @@ def test_zero3_refuses_weights_of_another_shape(
     artefacts.write_json(folder / "config.json", artefacts.read_json(folder / "config.json") | change)
     with pytest.raises(PipelineError, match=message):
         trainer_of(folder, zero_stage=3)
+
+
+def test_zero3_has_the_positions_of_the_whole_model(policy: Path, batch: TrainingBatch) -> None:
+    """In bfloat16 too: DeepSpeed would round the rotary frequencies."""
+    whole, divided = (trainer_of(policy, dtype="bfloat16", zero_stage=stage) for stage in (2, 3))
+    buffers = dict(whole.engine.module.named_buffers())
+    assert buffers
+    for name, buffer in divided.engine.module.named_buffers():
+        assert buffer.dtype == buffers[name].dtype and torch.equal(buffer, buffers[name]), name
+    tokens = (batch.token_ids, batch.policy_mask)
+    assert divided.logprobs(*tokens) == whole.logprobs(*tokens)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
