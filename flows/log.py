@@ -24,13 +24,20 @@ def audit_findings() -> list[str]:
     return list(read_json(AUDIT)["findings"]) if AUDIT.exists() else []
 
 
-def step_name(step: str) -> Callable[[dict[str, Any]], str]:
-    """Names the runs of a step for Prefect: profile, segment, step, and the iteration as the terminal counts it."""
+def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
+    """Names the runs of a step for Prefect: profile, segment, step, and the iteration as the terminal counts it.
+
+    Without ``step`` it is a shard's, whose step is among its parameters."""
 
     def name(parameters: dict[str, Any]) -> str:
         bench: Workbench = parameters["bench"]
-        done = parameters["iteration"] + 1 if "iteration" in parameters else parameters["done"]
-        return f"{bench.params.profile} {bench.name} {step} {done}/{bench.length}"
+        what, place = step, ""
+        if not step:
+            what, place = parameters["step"], f" shard {parameters['shard'] + 1}/{bench.params.workers.shards}"
+            done = parameters["number"] + (what == "rollout")
+        else:
+            done = parameters["iteration"] + 1 if "iteration" in parameters else parameters["done"]
+        return f"{bench.params.profile} {bench.name} {what} {done}/{bench.length}{place}"
 
     return name
 

@@ -14,63 +14,120 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.log import Log, step_name
 from flows.server import prefect_server
+from flows.workers import open_workers
 from stages.contract.errors import command
 from stages.train.outputs import export
 from stages.train.segment import Made
-from stages.train.workbench import Workbench
+from stages.train.workbench import Step, Workbench
+from stages.train.workers import WorkerLost
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
+OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+RETRIES = 2  # of a shard or an update whose worker was lost; nothing else is tried again
 
 
-@task(name="rollout", task_run_name=step_name("rollout"), cache_policy=NO_CACHE, persist_result=False)
-def rollout(bench: Workbench, iteration: int) -> Made:
-    """Sample trajectories with the present policy."""
-    return bench.rollout(iteration)
+def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
+    """Whether a task failed because its worker died: then another one, or the same started anew, does it again."""
+    if not isinstance(state.data, WorkerLost):
+        return False
+    print(f"warning: {state.data}", flush=True)
+    return True
 
 
-@task(name="reward", task_run_name=step_name("reward"), cache_policy=NO_CACHE, persist_result=False)
+@task(name="shard", task_run_name=step_name(), retries=RETRIES, retry_condition_fn=worker_was_lost, **OPTIONS)
+def shard(bench: Workbench, step: Step, number: int, shard: int) -> None:
+    """Sample one shard of a rollout or a watch on whichever engine is free."""
+    bench.sample(step, number, shard)
+
+
+@task(name="rollout", task_run_name=step_name("rollout"), **OPTIONS)
+def rollout(bench: Workbench, iteration: int, sampled: bool = False) -> Made:
+    """Sample trajectories with the present policy; ``sampled``: their shards were, and are joined."""
+    return bench.rollout(iteration, sampled=sampled)
+
+
+@task(name="reward", task_run_name=step_name("reward"), **OPTIONS)
 def reward(bench: Workbench, iteration: int, rollouts: Made) -> Made:
     """Reward them."""
     return bench.reward(iteration, rollouts.path)
 
 
-@task(name="update", task_run_name=step_name("update"), cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="update",
+    task_run_name=step_name("update"),
+    retries=RETRIES,
+    retry_condition_fn=worker_was_lost,
+    **OPTIONS,
+)
 def update(bench: Workbench, iteration: int, rollouts: Made, rewards: Made) -> Made:
     """Improve the policy on them."""
     return bench.update(iteration, rollouts.path, rewards.path)
 
 
-@task(name="watch", task_run_name=step_name("watch"), cache_policy=NO_CACHE, persist_result=False)
-def watch(bench: Workbench, done: int) -> Made:
+@task(name="watch", task_run_name=step_name("watch"), **OPTIONS)
+def watch(bench: Workbench, done: int, sampled: bool = False) -> Made:
     """Look at the policy, greedy, on validation questions."""
-    return bench.watch(done)
+    return bench.watch(done, sampled=sampled)
+
+
+def begin(bench: Workbench, step: Step, number: int) -> list[PrefectFuture[None]]:
+    """Let the engines begin with what is missing of a step, a task a shard; none where the engine is in this process,
+    and the step's own task samples."""
+    if bench.workers.inside:
+        return []
+    missing = bench.missing(step, number)
+    if missing:
+        bench.hand_over(step, number)
+    return [shard.submit(bench, step, number, place) for place in missing]
+
+
+def finish(shards: Sequence[PrefectFuture[None]]) -> bool:
+    """Wait for shards; whether there were any. The first that failed for good raises."""
+    for one in shards:
+        one.result()
+    return bool(shards)
 
 
 @flow(name="train-segment", validate_parameters=False)
 def train(segment: str) -> dict[str, Any]:
     """Train one segment of params.yaml and write its outputs; returns its summary."""
     bench = Workbench(segment)
+    with open_workers(bench):
+        return _train(bench)
+
+
+def _train(bench: Workbench) -> dict[str, Any]:
     first = bench.resume_point()
     log = Log(bench, first)
+    overlap = bench.params.train.overlap
     if bench.is_watched(first):
-        log.watched(first, watch(bench, first))
+        log.watched(first, watch(bench, first, finish(begin(bench, "watch", first))))
 
+    ahead = begin(bench, "rollout", first) if first < bench.length else []
     for iteration in range(first, bench.length):
-        rollouts = rollout(bench, iteration)
+        more = iteration + 1 < bench.length
+        rollouts = rollout(bench, iteration, finish(ahead))
+        ahead = begin(bench, "rollout", iteration + 1) if more and overlap else []
         rewards = reward(bench, iteration, rollouts)
         bench.check_retriever(rewards)
         updated = update(bench, iteration, rollouts, rewards)
         log.iteration(iteration, rollouts, rewards, updated)
         if bench.is_watched(iteration + 1):
-            log.watched(iteration + 1, watch(bench, iteration + 1))
+            finish(ahead)  # engines hold one policy at a time
+            log.watched(iteration + 1, watch(bench, iteration + 1, finish(begin(bench, "watch", iteration + 1))))
         bench.check_collapse(iteration)
+        if more and not overlap:
+            ahead = begin(bench, "rollout", iteration + 1)
 
     summary = export(bench, Path())
+    bench.tidy()
     log.finished(summary)
     return summary
 
@@ -82,8 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--segment", required=True, metavar="NAME", help="a key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
     bench = Workbench(segment)  # a wrong parameter or a missing file stops here, before anything starts
-    with prefect_server(meanwhile=bench.workers.prepare):
-        train.with_options(flow_run_name=f"{bench.params.profile} {segment}")(segment)
+    with prefect_server(meanwhile=bench.prepare):
+        train.with_options(
+            flow_run_name=f"{bench.params.profile} {segment}",
+            task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # a shard an engine at a time
+        )(segment)
 
 
 if __name__ == "__main__":

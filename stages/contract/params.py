@@ -605,6 +605,8 @@ class Params(Section):
                     f"workers.engines ({workers.engines}) × hardware.tensor_parallel ({hardware.tensor_parallel}) "
                     f"is not hardware.engine_gpus ({hardware.engine_gpus})"
                 )
+        if self.train.overlap and hardware.gpus == 1:
+            raise ValueError("train.overlap: on one GPU engine and trainer take turns")
         if self.train.overlap and workers.place == "inside":
             raise ValueError("train.overlap needs workers.place local or ray: inside, one process does both in turn")
         if self.train.overlap and not self.update.importance_cap:

@@ -10,6 +10,7 @@ from typing import Any
 from stages.contract.artefacts import write_json, write_table
 from stages.contract.params import Params
 from stages.contract.protocols import Engine, Retriever
+from stages.train import handover
 from stages.train.workers import Job, Policy, WorkerSettings
 
 INDEX = Path("data/index")
@@ -56,8 +57,8 @@ class EngineWorker:
         write_json(draft / "timings.json", {**timings, "seconds": seconds})
 
     def sleep(self) -> None:
-        """See ``workers.Engines``; an engine that cannot is left awake."""
-        if self._engine is not None and not self._asleep and hasattr(self._engine, "sleep"):
+        """See ``workers.Engines``."""
+        if self._engine is not None and not self._asleep:
             self._engine.sleep()
             self._asleep = True
 
@@ -67,12 +68,15 @@ class EngineWorker:
             from stages.rollout import load_engine
 
             set_threads(self.params)
-            self._engine = load_engine(policy.folder or self.settings.start, self.params.rollout)
-            self._at = policy.key if policy.folder else None
+            fresh = load_engine(policy.folder or self.settings.start, self.params.rollout)
+            if policy.folder is not None:
+                self._check(fresh, policy)
+                self._at = policy.key
+            self._engine = fresh
         engine: Any = self._engine
         if self._asleep:
             engine.wake()
-            self._asleep = False
+            self._asleep, self._at = False, None  # whether its weights are still there is the engine's affair
         if self._at != policy.key:
             self._at = None  # half of the weights may be in it if this fails
             if policy.weights is not None:
@@ -80,8 +84,13 @@ class EngineWorker:
             else:
                 assert policy.folder is not None, "weights are handed over in memory or as a folder"
                 engine.load_weights(policy.folder)
+                self._check(engine, policy)
             self._at = policy.key
         return self._engine
+
+    def _check(self, engine: Engine, policy: Policy) -> None:
+        if policy.probe is not None:
+            handover.check(engine, policy.probe, self.params)
 
 
 def set_threads(params: Params) -> None:

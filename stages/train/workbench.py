@@ -58,6 +58,11 @@ class Workbench(SegmentState):
         """What this segment's workers are started with."""
         return WorkerSettings(self.params, self.segment.stage, self.start, self.roots.retriever)
 
+    def prepare(self) -> None:
+        """Load libraries that this process will need, while something else is waited for."""
+        if isinstance(self.workers, Inside) and self.params.workers.place == "inside":
+            self.workers.prepare()
+
     # --- sampling -----------------------------------------------------------------------------
 
     def rollout(self, iteration: int, *, sampled: bool = False) -> Made:
@@ -83,11 +88,18 @@ class Workbench(SegmentState):
     def hand_over(self, step: Step, number: int) -> None:
         """See to it that the policy of a step can be taken up by any engine; not while another step is sampled."""
         done = self._asked(step, number).done
-        if self.workers.weights is not None or self._handed_over(done) is not None:
+        if self.workers.weights is not None or done == 0 or handover.find(self.store, self.policy_key(done)):
             return
+        if self.workers.trainer.at is None and self.policy_folder(done) is not None:
+            return  # a checkpoint, and no trainer runs against which it could be held
         trainer = self._trainer_after(done)
         handover.write(
-            self.store, self.policy_key(done), trainer, step=self._step_number(done), parent=self.roots.policy
+            self.store,
+            self.policy_key(done),
+            trainer,
+            step=self._step_number(done),
+            parent=self.roots.policy,
+            rollouts=self.store.place("rollouts", self.keys[done - 1].rollouts) / "rollouts.parquet",
         )
         for earlier in range(1, done):
             self.store.remove(handover.KIND, self.policy_key(earlier))
@@ -247,8 +259,8 @@ class Workbench(SegmentState):
     def _handed_over(self, done: int) -> Policy | None:
         """The policy after ``done`` updates in a folder: what was handed over, else a checkpoint."""
         key = self.policy_key(done)
-        folder = handover.find(self.store, key) or self.policy_folder(done)
-        return None if folder is None else Policy(key, folder)
+        folder = self.policy_folder(done)
+        return handover.find(self.store, key) or (None if folder is None else Policy(key, folder))
 
     def tidy(self) -> None:
         """Remove what was handed over: a finished segment needs it no more."""

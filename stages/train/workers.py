@@ -108,10 +108,6 @@ class Workers(Protocol):
         """All ranks behind one call."""
         ...
 
-    def prepare(self) -> None:
-        """Load libraries (seconds), while something else is waited for."""
-        ...
-
 
 @dataclass(frozen=True)
 class WorkerSettings:

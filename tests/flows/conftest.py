@@ -33,9 +33,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         monkeypatch.setitem(sys.modules, name, module)
     fake_rooms.calls.clear()
 
-    def make(folder: str, segments: dict[str, Any], **changes: Any) -> Path:
+    def make(
+        folder: str,
+        segments: dict[str, Any],
+        workers: dict[str, Any] | None = None,
+        overlap: int = 0,
+        **changes: Any,
+    ) -> Path:
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["train"]["segments"] = segments
+        params["train"] |= {"segments": segments, "overlap": overlap}
+        params["update"]["importance_cap"] = 2.0 * overlap
+        params["workers"] |= workers or {}
         for stage in ("stage1", "stage2"):
             params["train"][stage] |= {
                 "questions_an_iteration": 4,

@@ -49,7 +49,11 @@ class FakeEngine:
         self.weights = list(weights)
 
     def load_weights(self, policy: Path) -> None:
-        self.weights = read_policy(policy)
+        if not os.environ.get("FAKE_DEAF"):
+            self.weights = read_policy(policy)
+
+    def score(self, token_ids: list[list[int]], *, temperature: float) -> list[list[float]]:
+        return [[sum(self.weights)] * len(ids) for ids in token_ids]
 
 
 class FakeTrainer:
@@ -59,11 +63,17 @@ class FakeTrainer:
     def export_weights(self) -> Weights:
         return list(self.weights)
 
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        return [[sum(self.weights)] * sum(mask) for mask in policy_mask]
+
     def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
-        write_policy(policy, self.weights, step, parent)
+        if os.environ.get("RANK", "0") == "0":
+            write_policy(policy, self.weights, step, parent)
 
     def save(self, policy: Path, *, step: int, parent: str) -> None:
-        write_policy(policy, self.weights, step, parent)
+        self.save_policy(policy, step=step, parent=parent)
+        if os.environ.get("RANK", "0") != "0":
+            return
         state = policy.parent / "trainer_state"
         state.mkdir()
         (state / "momentum.json").write_text(json.dumps(self.momentum))
@@ -84,6 +94,49 @@ def _called(what: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if str(len(calls)) == os.environ.get("FAKE_RAISE_AT"):
         raise MemoryError("as in a test")
+    _lose(f"{what}/{os.environ.get('RANK', '')}")
+
+
+def _lose(what: str) -> None:
+    """End this process where FAKE_LOSE, a file, names what it does; the file is then gone, unless it says always."""
+    order = Path(os.environ.get("FAKE_LOSE", "no such file"))
+    words = order.read_text().split() if order.exists() else []
+    if what in words:
+        if "always" not in words:
+            try:
+                order.unlink()
+            except FileNotFoundError:  # another process was first
+                return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def engine_worker(settings: object) -> object:
+    """An engine's worker, in a process of its own, whose rooms are the fakes."""
+    _be_a_fake_process()
+    from stages.train.engine_worker import EngineWorker
+
+    return EngineWorker(settings)  # type: ignore[arg-type]
+
+
+def trainer_worker(settings: object) -> object:
+    """A trainer's likewise."""
+    _be_a_fake_process()
+    from stages.train.trainer_worker import TrainerWorker
+
+    return TrainerWorker(settings)  # type: ignore[arg-type]
+
+
+def _be_a_fake_process() -> None:
+    sys.modules.update(fakes() | {"torch": module("torch", set_num_threads=lambda threads: None)})
+    Path("processes").mkdir(exist_ok=True)
+    Path("processes", str(os.getpid())).touch()
+
+
+def use_fake_workers() -> None:
+    """Let flows start these in the place of the real ones."""
+    import flows.workers
+
+    flows.workers.ENGINE, flows.workers.TRAINER = "fake_rooms:engine_worker", "fake_rooms:trainer_worker"
 
 
 def roll_out(
@@ -199,6 +252,15 @@ def write_project(root: Path, params_text: str) -> None:
 
 if __name__ == "__main__":  # a whole run in a process of its own: python fake_rooms.py SEGMENT
     sys.modules.update(fakes())
+    use_fake_workers()
+    from flows.log import Log
     from flows.train import main
+
+    def last(log: Log, iteration: int, *made: Any) -> None:
+        if str(iteration) == os.environ.get("FAKE_LAST_ITERATION"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        say(log, iteration, *made)
+
+    say, Log.iteration = Log.iteration, last  # type: ignore[method-assign]
 
     raise SystemExit(main(["--segment", sys.argv[1]]))

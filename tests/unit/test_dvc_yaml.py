@@ -17,8 +17,10 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMS = parse((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, block in DVC["stages"].items()}
 
-# What tells of a run and changes nothing that it makes.
-ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"}
+# What tells of a run or says where it runs, and changes nothing that it makes.
+ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
+    f"flows/{name}.py" for name in ("workers", "workers_local", "workers_ray", "worker_process")
+}
 
 NO_STAGES = {"hardware", "regression"}  # parameters of commands that stand beside the pipeline
 ANY = "<any>"  # in a parameter's name: whatever the stage is made for

@@ -1,0 +1,232 @@
+"""Where the workers of a training run are: in this process, in processes of this machine, or on a Ray cluster.
+
+What they do is in ``stages/train``; here they are started, called, missed when they die, and ended. An engine does
+one job at a time, so a shard waits for a free one. The ranks of the trainer live and die together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from pathlib import Path
+from typing import Any, Protocol
+
+from flows.workers_local import LocalPlace
+from stages.contract.errors import PipelineError
+from stages.train.workbench import Workbench
+from stages.train.workers import Job, Policy, WorkerLost, Workers, WorkerSettings
+
+ENGINE = "stages.train.engine_worker:EngineWorker"
+TRAINER = "stages.train.trainer_worker:TrainerWorker"
+LOGS = ".workers"  # in the store: a folder a segment, a file a worker
+ATTEMPTS = 3  # to find a port that is still free when the first rank binds it
+OTHERS_SECONDS = 5.0  # what other ranks have to say, once one has failed
+
+
+class Worker(Protocol):
+    """A worker somewhere."""
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a method there; raises what it raises, and ``WorkerLost`` where the worker is gone."""
+        ...
+
+    def ask_to_end(self) -> None:
+        """Begin to end it."""
+        ...
+
+    def close(self) -> None:
+        """End it for certain."""
+        ...
+
+
+class Place(Protocol):
+    """Where workers can be started."""
+
+    def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> Worker:
+        """Start one; nothing is waited for."""
+        ...
+
+    def rendezvous(self) -> dict[str, str]:
+        """The environment by which the ranks of a trainer find each other."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the place."""
+        ...
+
+
+class EnginePool:
+    """``Engines`` elsewhere. Safe to call from several threads: each gets an engine of its own, or waits for one."""
+
+    def __init__(self, start: Callable[[int], Worker], engines: int) -> None:
+        """None is started before it has something to do."""
+        self._start = start
+        self._running: dict[int, Worker] = {}
+        self._starting = threading.Lock()  # so that none is started after all were ended
+        self._closed = False
+        self._free: queue.PriorityQueue[tuple[bool, int]] = queue.PriorityQueue()  # those that run come first
+        for number in range(engines):
+            self._free.put((True, number))
+
+    def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
+        """See ``stages.train.workers.Engines``. A lost engine is started anew by the next job that finds no other."""
+        _, number = self._free.get()
+        try:
+            self._engine(number).call("roll_out", policy, job, draft)
+        except WorkerLost:
+            if self._closed:
+                raise PipelineError("the run is ending") from None  # and asks for no second attempt
+            self._running.pop(number).close()
+            raise
+        finally:
+            self._free.put((number not in self._running, number))
+
+    def sleep(self) -> None:
+        """See ``stages.train.workers.Engines``."""
+        for worker in self._running.values():
+            worker.call("sleep")
+
+    def _engine(self, number: int) -> Worker:
+        with self._starting:
+            if self._closed:
+                raise PipelineError("the run is ending")
+            if number not in self._running:
+                self._running[number] = self._start(number)
+            return self._running[number]
+
+    def close(self) -> None:
+        """End all engines."""
+        with self._starting:
+            self._closed = True
+            _close(list(self._running.values()))
+
+
+class TrainerGroup:
+    """``Trainers`` elsewhere: every rank is asked for the same, the first one's answer counts.
+
+    Where one fails or dies, the others wait for it in a collective: all are ended, and ``at`` is None.
+    """
+
+    def __init__(self, place: Place, ranks: int) -> None:
+        self.at: int | None = None
+        self._place, self._ranks = place, ranks
+        self._workers: list[Worker] = []
+
+    def begin(self, folder: Path | None, at: int) -> None:
+        """See ``stages.train.workers.Trainers``."""
+        for attempt in range(ATTEMPTS):
+            self._start()
+            try:
+                self._all("begin", folder, at)
+                break
+            except Exception as error:
+                if not _port_was_taken(error) or attempt + 1 == ATTEMPTS:
+                    raise
+        self.at = at
+
+    def update(
+        self, rollouts: Path, rewards: Path, draft: Path | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """See ``stages.train.workers.Trainers``."""
+        at, self.at = self.at, None
+        self._all("update", rollouts, rewards, draft, metadata)
+        assert at is not None, "a trainer begins somewhere before it updates"
+        self.at = at + 1
+
+    def save(self, policy: Path, *, step: int, parent: str) -> None:
+        """See ``stages.train.workers.Trainers``."""
+        self._all("save", policy, step=step, parent=parent)
+
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
+        """See ``stages.train.workers.Trainers``."""
+        self._all("save_policy", policy, step=step, parent=parent)
+
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """See ``stages.train.workers.Trainers``."""
+        found: list[list[float]] = self._all("logprobs", token_ids, policy_mask)
+        return found
+
+    def _start(self) -> None:
+        self.close()
+        meeting = self._place.rendezvous() if self._ranks > 1 else {}
+        for rank in range(self._ranks):
+            seat = {"RANK": str(rank), "WORLD_SIZE": str(self._ranks), "LOCAL_RANK": "0"} if meeting else {}
+            self._workers.append(self._place.start("trainer", rank, TRAINER, {**meeting, **seat}))
+
+    def _all(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with futures.ThreadPoolExecutor(self._ranks) as threads:
+            asked = [threads.submit(worker.call, method, *args, **kwargs) for worker in self._workers]
+            try:
+                futures.wait(asked, return_when=futures.FIRST_EXCEPTION)
+                errors = [error for one in asked if one.done() and (error := one.exception())]
+                if not errors:
+                    return asked[0].result()
+                ended, _ = futures.wait(asked, OTHERS_SECONDS)
+                errors = [error for one in asked if one in ended and (error := one.exception())]
+                # A rank that died makes the others fail: its end is the reason, not what they say of it.
+                raise next((error for error in errors if isinstance(error, WorkerLost)), errors[0])
+            except BaseException:  # Ctrl-C too: the threads return only when their workers have ended
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End all ranks."""
+        self.at = None
+        workers, self._workers = self._workers, []
+        _close(workers)
+
+
+def _port_was_taken(error: Exception) -> bool:
+    text = str(error)
+    return "EADDRINUSE" in text or "address already in use" in text.lower()
+
+
+def _close(workers: list[Worker]) -> None:
+    """End several at a time."""
+    for worker in workers:
+        worker.ask_to_end()
+    for worker in workers:
+        worker.close()
+
+
+class Elsewhere:
+    """``Workers`` in processes of their own, each started when it is first needed. Weights go by folder."""
+
+    inside = False
+
+    def __init__(self, place: Place, settings: WorkerSettings) -> None:
+        self._place = place
+        self.weights: Callable[[], Mapping[str, Any]] | None = None
+        workers = settings.params.workers
+        self.engines = EnginePool(lambda number: place.start("engine", number, ENGINE, {}), workers.engines)
+        self.trainer = TrainerGroup(place, workers.ranks)
+
+    def close(self) -> None:
+        """End them all."""
+        try:
+            self.engines.close()
+        finally:
+            try:
+                self.trainer.close()
+            finally:
+                self._place.close()
+
+
+@contextlib.contextmanager
+def open_workers(bench: Workbench) -> Iterator[Workers]:
+    """Give ``bench`` the workers that its parameters name; they end with the block, however it ends."""
+    settings = bench.worker_settings
+    where = settings.params.workers.place
+    if where == "inside":
+        yield bench.workers
+        return
+    logs = bench.store.root / LOGS / f"{bench.params.profile}-{bench.name}"
+    workers = Elsewhere(LocalPlace(settings, logs), settings)
+    bench.workers = workers
+    try:
+        yield workers
+    finally:
+        workers.close()

@@ -1,0 +1,190 @@
+"""Workers as processes of this machine, each pinned to its GPUs or CPU cores before any framework is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import flows
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params
+from stages.train.workers import WorkerLost, WorkerSettings
+
+GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed
+
+
+class LocalWorker:
+    """A process with one object in it; ``call`` runs a method there and waits for what it returns."""
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        settings: WorkerSettings,
+        *,
+        environment: Mapping[str, str],
+        cores: set[int] | None,
+        log: Path,
+    ) -> None:
+        """Start it; nothing is waited for. What it says goes to ``log``."""
+        self.name, self._log = name, log
+        self._busy = threading.Lock()
+        ours, its = socket.socketpair()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with its, open(log, "ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.worker_process", str(its.fileno())],
+                env={**os.environ, **environment, "PYTHONPATH": _python_path()},
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # Ctrl-C is the flow's affair; and a session can be ended whole
+            )
+        self._connection = Connection(ours.detach())
+        self._send((target, settings, cores))
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Raises what the method raises, and ``WorkerLost`` where the process ended instead."""
+        with self._busy:
+            self._send((method, args, kwargs))
+            try:
+                done, value = self._connection.recv()
+            except (EOFError, OSError):
+                raise self._lost() from None
+        if done:
+            return value
+        raise value
+
+    def _send(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._lost() from None
+
+    def _lost(self) -> WorkerLost:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_SECONDS)
+        status = self._process.returncode
+        if status is None:
+            how = "answers no more"
+        elif status < 0:
+            how = f"was killed by {signal.Signals(-status).name}"
+        else:
+            how = f"ended with status {status}"
+        return WorkerLost(
+            f"{self.name} (process {self._process.pid}) {how}",
+            where="workers",
+            fix=f"{self._log} has its last words; the same command goes on from what is stored",
+        )
+
+    def ask_to_end(self) -> None:
+        """Ask it to end when it is idle; one that works is left to ``close``."""
+        if self._busy.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    self._connection.send(None)
+            finally:
+                self._busy.release()
+        else:
+            self._kill()
+
+    def close(self) -> None:
+        """End it with all that it started; a call that is under way in another thread raises ``WorkerLost``."""
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_SECONDS)
+        self._kill()
+        self._process.wait()
+        with self._busy:
+            self._connection.close()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _python_path() -> str:
+    """The project first, wherever the flow was started from."""
+    return os.pathsep.join([str(flows.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES of a worker: the trainer's ranks have the first GPUs, engines those that follow.
+
+    ``visible``: the flow's own CUDA_VISIBLE_DEVICES, None where all are. Empty where the profile asks for no GPU.
+    """
+    hardware = params.hardware
+    if not hardware.gpus:
+        return ""
+    every = [str(gpu) for gpu in range(hardware.gpus)]
+    names = every if visible is None else [name.strip() for name in visible.split(",")]
+    if len(names) < hardware.gpus:
+        raise PipelineError(
+            f"the profile has workers on {hardware.gpus} GPUs, and CUDA_VISIBLE_DEVICES names {len(names)}",
+            where="hardware.gpus",
+            fix="name more, or none: unset CUDA_VISIBLE_DEVICES",
+        )
+    if hardware.gpus == 1:
+        return names[0]
+    if role == "trainer":
+        return names[number]
+    first = hardware.trainer_gpus + number * hardware.tensor_parallel
+    return ",".join(names[first : first + hardware.tensor_parallel])
+
+
+def cores_of(number: int, workers: int, threads: int, available: set[int]) -> set[int] | None:
+    """The CPU cores of one of so many workers of a kind, which work at a time: a block of its own, where every block
+    has a core a thread. None: it is left where the system puts it."""
+    size = len(available) // workers
+    if size < threads:
+        return None
+    return set(sorted(available)[number * size : (number + 1) * size])
+
+
+def free_port() -> int:
+    """A port of this machine's loopback that nobody uses now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+class LocalPlace:
+    """Starts workers on this machine."""
+
+    def __init__(self, settings: WorkerSettings, logs: Path) -> None:
+        self.settings, self.logs = settings, logs
+
+    def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> LocalWorker:
+        """A worker of a role, engine or trainer."""
+        params = self.settings.params
+        count = params.workers.engines if role == "engine" else params.workers.ranks
+        gpus = gpus_of(params, role, number, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        cores = None
+        if hasattr(os, "sched_getaffinity"):  # Linux
+            cores = cores_of(number, count, params.threads, os.sched_getaffinity(0))
+        return LocalWorker(
+            f"{role} {number}",
+            target,
+            self.settings,
+            environment={**environment, "CUDA_VISIBLE_DEVICES": gpus},
+            cores=cores,
+            log=self.logs / f"{role}-{number}.log",
+        )
+
+    def rendezvous(self) -> dict[str, str]:
+        """Where the ranks of a trainer meet."""
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        return {**meeting, "GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else meeting
+
+    def close(self) -> None:
+        """Nothing but the workers themselves was started."""

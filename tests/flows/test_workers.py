@@ -1,0 +1,154 @@
+"""Training by workers in processes of their own, with quick stand-ins for the rooms: losses, resume, overlap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_rooms
+import psutil
+import pytest
+from test_train_flow import FAKES, ONE, in_a_process, made, train
+
+from flows.workers_local import LocalPlace, cores_of, gpus_of
+from stages.contract.artefacts import read_metadata
+from stages.contract.errors import PipelineError
+from stages.train.workbench import Workbench
+from stages.train.workers import WorkerLost
+
+LOCAL: dict[str, Any] = {"place": "local", "engines": 2, "shards": 2}
+OVERLAPPED: dict[str, Any] = {"workers": LOCAL, "overlap": 1}
+
+
+@pytest.fixture(autouse=True)
+def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Workers that flows start are the fakes'; returns the file that loses one of them, once it is written."""
+    import flows.workers
+
+    for name in ("ENGINE", "TRAINER"):
+        monkeypatch.setattr(flows.workers, name, f"fake_rooms:{name.lower()}_worker")
+    monkeypatch.setenv("PYTHONPATH", f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}")
+    monkeypatch.setenv("FAKE_LOSE", str(tmp_path / "lose"))
+    return tmp_path / "lose"
+
+
+def all_ended(place: Path, at_least: int) -> bool:
+    """Whether all processes of workers of a project have ended, or do so within a moment."""
+    numbers = [int(file.name) for file in (place / "processes").iterdir()]
+    assert len(numbers) >= at_least
+    alive = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
+    return not psutil.wait_procs(alive, timeout=10)[1]
+
+
+def test_workers_elsewhere_make_the_same_bits_and_a_lost_engine_costs_nothing(
+    prefect: str, project: Callable[..., Path], fake_workers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = project("inside", ONE, workers={"shards": 2})
+    train("s1")
+    assert fake_rooms.calls.count("rollout") == 10  # two shards an iteration
+    capsys.readouterr()
+    place = project("local", ONE, workers=LOCAL)
+    fake_workers.write_text("rollout/")
+    train("s1")
+    assert made(place) == made(inside)
+    assert not fake_workers.exists()
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(warned) == 1 and "was killed by SIGKILL" in warned[0] and "engine-" in warned[0]
+    assert all_ended(place, at_least=4)  # two engines, one of them twice, and the trainer
+    assert list((place / ".store").glob("shards/*/*")) == list((place / ".store").glob("weights/*/*")) == []
+
+
+def test_a_lost_rank_ends_the_group_which_goes_on_from_the_last_checkpoint(
+    prefect: str, project: Callable[..., Path], fake_workers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"place": "local", "ranks": 2}
+    whole = project("whole", ONE, workers=settings)
+    train("s1")
+    place = project("lost", ONE, workers=settings)
+    fake_workers.write_text("update/1 always")
+    with pytest.raises(WorkerLost, match=r"workers: trainer 1 \(process \d+\) was killed by SIGKILL"):
+        train("s1")
+    assert all_ended(place, at_least=7)  # an engine, and two ranks in each of three attempts
+    fake_workers.write_text("update/1")
+    train("s1")
+    assert made(place) == made(whole)
+
+
+def test_an_engine_that_did_not_take_up_the_weights_stops_the_run(
+    prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("deaf", ONE, workers={"place": "local"})
+    monkeypatch.setenv("FAKE_DEAF", "1")
+    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+        train("s1")
+
+
+def test_with_overlap_rollouts_are_one_update_behind_and_a_killed_run_goes_on(
+    prefect: str, project: Callable[..., Path]
+) -> None:
+    whole = project("whole", ONE, **OVERLAPPED)
+    train("s1")
+    bench = Workbench("s1")
+    sampled_by = [
+        read_metadata(whole / f"data/train/s1/rollouts/{iteration:04d}.parquet")["policy"] for iteration in range(5)
+    ]
+    assert sampled_by == [bench.policy_key(done) for done in (0, 0, 1, 2, 3)]
+    place = project("killed", ONE, **OVERLAPPED)
+    run = in_a_process(place, prefect, FAKE_LAST_ITERATION="2")
+    assert run.returncode == -9, run.stderr
+    assert all_ended(place, at_least=3)
+    stored = len(list((place / ".store").glob("rollouts/*/*")))
+    assert 0 < stored < 5
+    train("s1")
+    assert made(place) == made(whole)
+
+
+def test_overlap_resumes_where_the_policy_that_samples_next_is_at_hand(project: Callable[..., Path]) -> None:
+    """The checkpoint of 2 is of no use where rollouts 2, by policy 1, are missing: policy 1 is stored nowhere."""
+    project("gap", ONE, **OVERLAPPED)
+    bench = Workbench("s1")
+    for iteration in range(2):
+        keys = bench.keys[iteration]
+        for kind, key in (("rollouts", keys.rollouts), ("rewards", keys.rewards), ("updates", keys.policy)):
+            with bench.store.put(kind, key):
+                pass
+    with bench.store.put("watches", bench._watch_key(0)):
+        pass
+    with bench.store.put("checkpoints", bench.keys[1].policy):
+        pass
+    assert bench.resume_point() == 0
+    with bench.store.put("rollouts", bench.keys[2].rollouts):
+        pass
+    assert bench.resume_point() == 2
+
+
+def test_who_gets_which_gpus_and_cores(project: Callable[..., Path]) -> None:
+    project("pins", ONE)
+    params = Workbench("s1").params
+    assert gpus_of(params, "engine", 0, None) == ""
+    eight = params.hardware.model_copy(
+        update={"gpus": 8, "trainer_gpus": 4, "engine_gpus": 4, "tensor_parallel": 2, "gpu_memory_gib": 80}
+    )
+    params = params.model_copy(update={"hardware": eight})
+    assert [gpus_of(params, "trainer", rank, None) for rank in range(4)] == ["0", "1", "2", "3"]
+    assert [gpus_of(params, "engine", number, None) for number in range(2)] == ["4,5", "6,7"]
+    assert gpus_of(params, "engine", 1, "8,9,10,11,12,13,14,15") == "14,15"
+    with pytest.raises(PipelineError, match="workers on 8 GPUs, and CUDA_VISIBLE_DEVICES names 2"):
+        gpus_of(params, "trainer", 0, "0,1")
+    assert cores_of(1, 2, 2, {0, 2, 4, 6}) == {4, 6}
+    assert cores_of(1, 2, 2, {0, 1, 2}) is None  # fewer cores a worker than it has threads
+
+
+def test_what_goes_wrong_in_a_worker_is_raised_here(project: Callable[..., Path], tmp_path: Path) -> None:
+    project("raises", ONE)
+    worker = LocalPlace(Workbench("s1").worker_settings, tmp_path / "logs").start("engine", 0, "builtins:type", {})
+    try:
+        with pytest.raises(AttributeError, match="no_such_method") as raised:
+            worker.call("no_such_method")
+        assert "in the worker:" in raised.value.__notes__[0]
+    finally:
+        worker.close()
+    with pytest.raises(WorkerLost, match=r"engine 0 \(process \d+\) ended with status 0"):
+        worker.call("mro")
