@@ -1,8 +1,9 @@
 """Which ids occurred before, in a few bytes an id.
 
-A Python set of strings takes about 120 bytes an id. This table keeps 64 bits of a hash of each: 11 to 22
-bytes an id (half as much again while it grows), so 60 MB for the 5.9M pages of KILT. Two different ids
-fall together with a probability of n² / 2⁶⁵: 2e-5 for 29M.
+Ids that are plain decimal numbers, as those of Wikipedia's pages are, cost one bit of a table of 16 MB at most,
+whatever their number. Of any other 64 bits of a hash are kept: 11 to 22 bytes an id (half as much again while the
+table grows), where a Python set of strings takes about 120. Two different ids of these fall together with a
+probability of n² / 2⁶⁵: 2e-5 for 29M.
 """
 
 from __future__ import annotations
@@ -10,30 +11,49 @@ from __future__ import annotations
 import hashlib
 from array import array
 
+_NUMBERS = 1 << 27  # ids below this have a bit of their own; Wikipedia's stand at 8 · 10⁷
+_DIGITS = 9
+_PAGE_BITS = 16  # numbers that share a block of the table, made when the first of them comes
+
 
 class Seen:
     """A set of strings that can only grow."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 << 10))
-        self._number = 0
+        self._hashed = self._numbers = 0
+        self._blocks: dict[int, bytearray] = {}
 
     def __len__(self) -> int:
-        return self._number
+        return self._hashed + self._numbers
 
     @property
     def nbytes(self) -> int:
-        """Memory of the table, in bytes."""
-        return len(self._slots) * self._slots.itemsize
+        """Memory of the tables, in bytes."""
+        return len(self._slots) * self._slots.itemsize + len(self._blocks) * (1 << _PAGE_BITS >> 3)
 
     def add(self, identity: str) -> bool:
         """Put ``identity`` in; whether it is new."""
+        number = _number(identity)
+        if number is not None:
+            return self._mark(number)
         digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if not self._put(int.from_bytes(digest, "little") or 1):  # 0 marks a free slot
             return False
-        self._number += 1
-        if 4 * self._number > 3 * len(self._slots):
+        self._hashed += 1
+        if 4 * self._hashed > 3 * len(self._slots):
             self._grow()
+        return True
+
+    def _mark(self, number: int) -> bool:
+        block = self._blocks.get(number >> _PAGE_BITS)
+        if block is None:
+            block = self._blocks[number >> _PAGE_BITS] = bytearray(1 << _PAGE_BITS >> 3)
+        place, bit = (number & ((1 << _PAGE_BITS) - 1)) >> 3, 1 << (number & 7)
+        if block[place] & bit:
+            return False
+        block[place] |= bit
+        self._numbers += 1
         return True
 
     def _put(self, key: int) -> bool:
@@ -51,3 +71,11 @@ class Seen:
         for key in old:
             if key:
                 self._put(key)
+
+
+def _number(identity: str) -> int | None:
+    """The number that ``identity`` writes as Python would, where it is small; "007" is another id than "7"."""
+    if len(identity) > _DIGITS or not (identity.isascii() and identity.isdecimal()):
+        return None
+    number = int(identity)
+    return number if number < _NUMBERS and (identity[0] != "0" or identity == "0") else None

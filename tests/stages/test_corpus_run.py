@@ -127,6 +127,24 @@ def test_seen_is_a_set(texts: list[str]) -> None:
     assert len(seen) == len(wanted)
 
 
+@given(st.lists(st.sampled_from(["0", "00", "7", "07", "\u0667", "-7", "7 ", str(2**27 - 1), str(2**27), "123456789"])))
+def test_numbers_are_ids_like_others(texts: list[str]) -> None:
+    seen, wanted = Seen(), set()
+    for text in texts:
+        assert seen.add(text) == (text not in wanted)
+        wanted.add(text)
+    assert len(seen) == len(wanted)
+
+
+def test_numbers_take_a_bit_each_and_have_a_limit() -> None:
+    seen = Seen()
+    assert all(seen.add(str(number)) for number in range(100_000))
+    assert not any(seen.add(str(number)) for number in range(100_000))
+    assert seen.nbytes <= 100_000 / 8 + 20_000
+    assert all(seen.add(str(number)) for number in range(2**20, 2**27, 2**16))  # the worst: one in each block
+    assert seen.nbytes <= 2**24 + 2**16
+
+
 def test_seen_grows_and_stays_small() -> None:
     seen = Seen()
     assert all(seen.add(f"p{number}") for number in range(50_000))
