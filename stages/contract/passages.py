@@ -9,7 +9,7 @@ keep one row group in memory, however many passages there are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 
 from stages.contract import artefacts, schemas
 from stages.contract.errors import PipelineError
+from stages.contract.store import link_or_copy
 
+OnPart = Callable[[Path, dict[str, Any]], None]
 FILE, FOLDER, MANIFEST = "passages.parquet", "passages", "manifest.json"
 ROWS_A_GROUP = 16_384  # of 100 words each about 10 MB: what reader and writer hold
 _FIX = "run `dvc repro corpus`, or `python -m stages.corpus`"
@@ -124,20 +126,37 @@ def read(corpus: Path | str) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
 
 
-def write(folder: Path, rows: Iterable[dict[str, str]], rows_a_part: int) -> int:
+def write(
+    folder: Path,
+    rows: Iterable[dict[str, str]],
+    rows_a_part: int,
+    *,
+    first: Iterable[tuple[Path, dict[str, Any]]] = (),
+    on_part: OnPart | None = None,
+) -> int:
     """Write ``rows`` (of PASSAGES) into ``folder``, a part every ``rows_a_part``; returns their number.
 
     What fits one part becomes passages.parquet. ``folder`` is meant to be the draft of
     ``artefacts.atomic(…, folder=True)``: only the renaming of that folder makes the passages readable.
+    ``first``: full parts that were written before, which ``rows`` go on from. ``on_part`` is told each full part as it
+    is finished, and its entry in the manifest.
     """
     place = folder / FOLDER
     place.mkdir()
     entries: list[dict[str, Any]] = []
-    stream = iter(rows)
-    while (entry := _write_part(place / f"part-{len(entries):05d}.parquet", stream, rows_a_part)) is not None:
+    for path, entry in first:
+        link_or_copy(path, place / entry["file"])
         entries.append(entry)
-        if entry["rows"] < rows_a_part:
+    stream = iter(rows)
+    while True:
+        path = place / f"part-{len(entries):05d}.parquet"
+        written = _write_part(path, stream, rows_a_part)
+        if written is not None:
+            entries.append(written)
+        if written is None or written["rows"] < rows_a_part:
             break
+        if on_part is not None:
+            on_part(path, written)
     if len(entries) > 1:
         artefacts.write_json(place / MANIFEST, {"parts": entries})
     else:

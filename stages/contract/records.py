@@ -7,6 +7,7 @@ line (of a JSON array the item, of a Parquet file the row), counted from 1.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,9 @@ def read_records(
     *,
     mapping: tuple[str, str] | None = None,
     on_bytes: streams.OnBytes | None = None,
+    after: int = 0,
 ) -> Iterator[Record]:
-    """Yield the records of ``path``.
+    """Yield the records of ``path``, or those behind line (item, row) ``after``.
 
     ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV
     file's first line is its header when one of its fields is such a name. ``headerless``: what the
@@ -54,23 +56,27 @@ def read_records(
         raise PipelineError("no such file", where=str(path))
     match streams.kind(path):
         case ".jsonl":
-            yield from read_json_lines(path, on_bytes)
+            yield from read_json_lines(path, on_bytes, after)
         case ".json":
             with streams.opened(path, on_bytes) as stream:
-                yield from _json(stream, path, mapping)
+                yield from _behind(after, _json(stream, path, mapping))
         case ".tsv":
             with streams.opened(path, on_bytes) as stream:
-                yield from _tsv(stream, path, columns, headerless)
+                yield from _behind(after, _tsv(stream, path, columns, headerless))
         case ".parquet" if path.suffix == ".parquet":
-            yield from _parquet(path, columns, on_bytes)
+            yield from _behind(after, _parquet(path, columns, on_bytes))
         case other:
             raise PipelineError(f"unknown kind of file {other!r}", where=str(path), fix=f"known: {', '.join(KINDS)}")
 
 
-def read_json_lines(path: Path, on_bytes: streams.OnBytes | None = None) -> Iterator[Record]:
-    """The records of a file with one JSON object a line, whatever its name."""
+def read_json_lines(path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0) -> Iterator[Record]:
+    """The records of a file with one JSON object a line, whatever its name; lines up to ``after`` are not looked at."""
     with streams.opened(path, on_bytes) as stream:
-        yield from json_lines(stream, str(path))
+        yield from json_lines(stream, str(path), after)
+
+
+def _behind(after: int, records: Iterator[Record]) -> Iterator[Record]:
+    return (record for record in records if record.number > after)
 
 
 def text_field(record: Record, name: str) -> str:
@@ -101,9 +107,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _lines(stream: IO[bytes], where: str) -> Iterator[tuple[str, int, str]]:
+def _lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[tuple[str, int, str]]:
     """Lines that are not blank: place, number, text. Only a line feed ends one; U+0085 and the like are text."""
-    for number, raw in enumerate(stream, 1):
+    for number, raw in enumerate(itertools.islice(stream, after, None), after + 1):
         place = f"{where}, line {number}"
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -113,9 +119,9 @@ def _lines(stream: IO[bytes], where: str) -> Iterator[tuple[str, int, str]]:
             yield place, number, line
 
 
-def json_lines(stream: IO[bytes], where: str) -> Iterator[Record]:
+def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record]:
     """The records of an open stream with one JSON object a line; ``where`` names it in errors."""
-    for place, number, line in _lines(stream, where):
+    for place, number, line in _lines(stream, where, after):
         try:
             fields = json.loads(line)
         except json.JSONDecodeError as error:

@@ -19,6 +19,7 @@ from stages.contract import artefacts, streams
 from stages.contract.errors import PipelineError
 from stages.contract.records import Record, identifier, read_records, text_field
 from stages.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
+from stages.corpus.position import Position, count_of, unread
 from stages.corpus.seen import Seen
 
 ID_NAMES = ("passage_id", "id")
@@ -27,19 +28,24 @@ HEADERLESS = ("id", "title", "text")
 
 
 def read_passages(
-    paths: Sequence[Path], counts: list[FileCount], on_bytes: streams.OnBytes | None = None
+    paths: Sequence[Path],
+    counts: list[FileCount],
+    on_bytes: streams.OnBytes | None = None,
+    *,
+    at: Position | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[dict[str, str]]:
     """Yield the passages of ``paths`` in their order as rows of PASSAGES; ``source`` is the file's name.
 
     Appends a ``FileCount`` a file to ``counts`` and keeps it up to date. Streams; of the passages read,
-    ``Seen`` is all that is kept. Raises ``PipelineError`` with file and line for a broken line, a missing column
+    ``Seen`` is all that is kept. ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of passages
+    that were read, it goes on there. Raises ``PipelineError`` with file and line for a broken line, a missing column
     and an id that occurs twice, and with the file for one that gives no passage.
     """
-    seen = Seen()
-    for path in paths:
-        count = FileCount(path.name)
-        counts.append(count)
-        for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes):
+    at, seen = at or Position(), Seen() if seen is None else seen
+    for path in unread(paths, at, on_bytes):
+        count = count_of(at, counts, path, "passage")
+        for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
             count.read += 1
             row = _passage(record, path.name)
             given = bool(row["passage_id"])
@@ -58,6 +64,7 @@ def read_passages(
                 count.skip(SKIPPED_REPEATED, record, row["title"], path)
                 continue
             count.keep()
+            at.line, at.given = record.number, 1
             yield row
         if not count.kept:
             raise PipelineError(

@@ -17,6 +17,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.records import Record, identifier, read_json_lines, read_records, text_field
 from stages.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from stages.corpus.files import passage_id
+from stages.corpus.position import Position, count_of, unread
 from stages.corpus.seen import Seen
 
 PAGE_NAMES = ("wikipedia_id", "_id")
@@ -27,43 +28,55 @@ _CUT_SEPARATOR = "   "
 
 
 def read_kilt(
-    paths: Sequence[Path], counts: list[FileCount], words: int, on_bytes: streams.OnBytes | None = None
+    paths: Sequence[Path],
+    counts: list[FileCount],
+    words: int,
+    on_bytes: streams.OnBytes | None = None,
+    *,
+    at: Position | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[dict[str, str]]:
     """Yield the passages of ``paths`` as rows of PASSAGES, in their order; ``source`` is the file's name.
 
     A passage's id is its page's, or a hash of the title where pages have none, and its number in the page
     from 0. A page that occurs again, or holds nothing but its title, is skipped and counted. Appends a ``FileCount``
     a file to ``counts`` (of pages) and keeps it up to date. Of the pages read, ``Seen`` is all that is kept.
+    ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of pages that were read, it goes on there.
     Raises ``PipelineError`` with file and line for what is laid out otherwise, and for a file without a passage.
     """
-    seen = Seen()
-    for path in paths:
+    at, seen = at or Position(), Seen() if seen is None else seen
+    for path in unread(paths, at, on_bytes):
         cut = streams.kind(path) == ".tsv"
-        count = FileCount(path.name, unit="passage" if cut else "page")
-        counts.append(count)
-        yield from _cut(path, count, seen, on_bytes) if cut else _pages(path, count, seen, words, on_bytes)
+        count = count_of(at, counts, path, "passage" if cut else "page")
+        yield from _cut(path, count, seen, on_bytes) if cut else _pages(path, count, seen, words, on_bytes, at=at)
         if not count.kept:
             raise PipelineError("no passage in this file", where=str(path), fix="see corpus.files in params.yaml")
 
 
 def _pages(
-    path: Path, count: FileCount, seen: Seen, words: int, on_bytes: streams.OnBytes | None
+    path: Path, count: FileCount, seen: Seen, words: int, on_bytes: streams.OnBytes | None, *, at: Position
 ) -> Iterator[dict[str, str]]:
     if streams.kind(path) not in (".json", ".jsonl"):
         raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
-    for record in read_json_lines(path, on_bytes):
-        count.read += 1
+    begun = at.line  # a page that was counted before, and of which some passages were given
+    for record in read_json_lines(path, on_bytes, max(0, begun - 1)):
+        again = record.number == begun
+        count.read += not again
         title, paragraphs = text_field(record, "wikipedia_title"), _paragraphs(record)
         given = identifier(record, PAGE_NAMES)
         page = given[1] if given else passage_id(title, "")
         texts = split(paragraphs, words)
         if not any(paragraph.strip() not in ("", title) for paragraph in paragraphs):
             count.skip(SKIPPED_TITLE_ONLY if texts else SKIPPED_EMPTY, record, title, path)
-        elif not seen.add(page):
+        elif not again and not seen.add(page):
             count.skip(SKIPPED_PAGE, record, title, path)
         else:
-            count.keep(len(texts))
+            if not again:
+                count.keep(len(texts))
             for number, text in enumerate(texts):
+                if again and number < at.given:
+                    continue
+                at.line, at.given = record.number, number + 1
                 yield {"passage_id": f"{page}-{number}", "title": title, "text": text, "source": path.name}
 
 

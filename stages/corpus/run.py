@@ -10,7 +10,8 @@ from typing import Any
 
 from stages.contract import artefacts, params, passages, schemas, streams
 from stages.contract.errors import PipelineError
-from stages.corpus.counts import FileCount
+from stages.contract.store import Store
+from stages.corpus.resume import Parts
 
 FACTS_FILE, REPORT_FILE = "facts.parquet", "report.json"
 
@@ -19,14 +20,17 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     """Write the corpus that ``corpus.source`` names into ``folder``, which is replaced whole; returns the report.
 
     Until the last moment everything stands in a draft beside ``folder``: a run that is killed leaves the old
-    corpus, and the next run begins anew and removes the draft. ``facts.parquet`` has no rows when the passages are the
-    user's own: what they say is not known.
+    corpus, and the next run removes the draft and goes on behind the last full part (``stages/corpus/resume.py``).
+    ``facts.parquet`` has no rows when the passages are the user's own: what they say is not known.
     """
     for draft in artefacts.remove_orphans(folder):
         print(f"corpus: removed {draft}, which a killed run had left", file=sys.stderr)
+    parts = None if corpus.source == "world" else Parts(corpus, [Path(name) for name in corpus.files], Store())
     with artefacts.atomic(folder, folder=True) as draft:
-        report = _from_world(corpus, seed, draft) if corpus.source == "world" else _from_files(corpus, draft)
+        report = _from_world(corpus, seed, draft) if parts is None else _from_files(corpus, parts, draft)
         artefacts.write_json(draft / REPORT_FILE, report)
+    if parts is not None:
+        parts.forget()
     return report
 
 
@@ -42,15 +46,19 @@ def _from_world(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any
     return {"source": "world", **counts, "facts": facts.num_rows, "files": []}
 
 
-def _from_files(corpus: params.Corpus, folder: Path) -> dict[str, Any]:
+def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, Any]:
     from stages.corpus.progress import Progress
 
     paths = [Path(name) for name in corpus.files]
-    counts: list[FileCount] = []
+    kept = list(parts.kept())
+    if kept:
+        number = sum(entry["rows"] for _, entry in kept)
+        print(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
+    counts = parts.counts
     total = sum(path.stat().st_size for path in paths if path.is_file())
     with Progress(total) as progress:
-        rows = progress.watch(_rows(corpus, paths, counts, progress.add_bytes))
-        number = passages.write(folder, rows, corpus.rows_a_part)
+        rows = progress.watch(_rows(corpus, paths, parts, progress.add_bytes))
+        number = passages.write(folder, rows, corpus.rows_a_part, first=kept, on_part=parts.keep)
     if not number:
         raise PipelineError("the corpus is empty", where="params.yaml, corpus.files")
     artefacts.write_table(folder / FACTS_FILE, schemas.FACTS.empty_table())
@@ -70,14 +78,15 @@ def _from_files(corpus: params.Corpus, folder: Path) -> dict[str, Any]:
 
 
 def _rows(
-    corpus: params.Corpus, paths: list[Path], counts: list[FileCount], on_bytes: streams.OnBytes
+    corpus: params.Corpus, paths: list[Path], parts: Parts, on_bytes: streams.OnBytes
 ) -> Iterator[dict[str, str]]:
     """The reader that ``corpus.source`` names. Each is imported only when it is asked for."""
+    counts = parts.counts
     match corpus.source:
         case "kilt":
             from stages.corpus.kilt import read_kilt
 
-            return read_kilt(paths, counts, corpus.kilt.words, on_bytes)
+            return read_kilt(paths, counts, corpus.kilt.words, on_bytes, at=parts.position, seen=parts.seen)
         case "hotpotqa_abstracts":
             from stages.corpus.abstracts import read_abstracts
 
@@ -89,4 +98,4 @@ def _rows(
         case _:
             from stages.corpus.files import read_passages
 
-            return read_passages(paths, counts, on_bytes)
+            return read_passages(paths, counts, on_bytes, at=parts.position, seen=parts.seen)
