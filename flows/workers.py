@@ -224,7 +224,14 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
         yield bench.workers
         return
     logs = bench.store.root / LOGS / f"{bench.params.profile}-{bench.name}"
-    workers = Elsewhere(LocalPlace(settings, logs), settings)
+    place: Place
+    if where == "ray":
+        from flows.workers_ray import RayPlace
+
+        place = RayPlace(settings, logs)
+    else:
+        place = LocalPlace(settings, logs)
+    workers = Elsewhere(place, settings)
     bench.workers = workers
     try:
         yield workers

@@ -43,7 +43,7 @@ class LocalWorker:
         with its, open(log, "ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "flows.worker_process", str(its.fileno())],
-                env={**os.environ, **environment, "PYTHONPATH": _python_path()},
+                env={**os.environ, **environment, "PYTHONPATH": python_path()},
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -113,7 +113,7 @@ class LocalWorker:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """The project first, wherever the flow was started from."""
     return os.pathsep.join([str(flows.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 

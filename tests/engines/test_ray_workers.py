@@ -1,0 +1,77 @@
+"""Workers on a real Ray cluster of this machine: two CPU engines and a trainer of two ranks, one engine killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny_project import make_project
+
+pytest.importorskip("ray", reason="Ray is not installed: .venv/bin/pip install -c requirements.lock '.[ray]'")
+
+from flows.workers_ray import RayPlace, connect
+from stages.contract.errors import PipelineError
+from stages.train.workbench import Workbench
+
+SPREAD = {"place": "ray", "engines": 2, "shards": 2, "ranks": 2}
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from flows.train import train
+
+    monkeypatch.chdir(place)
+    train("s1")
+    return place / "data/train/s1"
+
+
+def test_a_run_on_ray_loses_an_engine_and_nothing_else(
+    prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes of rollouts and rewards as one process makes, weights within 2e-5 (two ranks sum otherwise)."""
+    import flows.workers
+
+    monkeypatch.setattr(flows.workers, "ENGINE", "losing_engine:LosingEngine")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    inside = run(make_project(tmp_path / "inside", {"shards": 2}), monkeypatch)
+    capsys.readouterr()
+    place = make_project(tmp_path / "ray", SPREAD)
+    (place / "lose").touch()
+    spread = run(place, monkeypatch)
+    assert (place / "lost").exists()
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(warned) == 1 and "is gone" in warned[0] and "engine-" in warned[0]
+    for kind in ("rollouts", "rewards"):
+        assert (inside / kind / "0000.parquet").read_bytes() == (spread / kind / "0000.parquet").read_bytes(), kind
+    one, two = (load_file(folder / "policy/model.safetensors") for folder in (inside, spread))
+    for name, tensor in one.items():
+        np.testing.assert_allclose(two[name], tensor, rtol=0, atol=2e-5, err_msg=name)
+
+
+def test_a_dead_head_is_one_line() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+    with pytest.raises(PipelineError, match=rf"workers\.ray_address: no Ray cluster answers at {address}"):
+        connect(address, cpus=1)
+    with pytest.raises(PipelineError, match="not an address of a Ray cluster: 'somewhere'"):
+        connect("somewhere", cpus=1)
+    with pytest.raises(PipelineError, match="no Ray cluster answers at auto"):
+        connect("auto", cpus=1)
+
+
+def test_a_cluster_with_too_little_says_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flows.workers_ray
+
+    place = make_project(tmp_path / "little", SPREAD)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(flows.workers_ray, "PLACE_SECONDS", 1.0)
+    monkeypatch.setattr(flows.workers_ray, "bundles", lambda params: [{"CPU": 1.0, "GPU": 8.0}])
+    with pytest.raises(
+        PipelineError, match=r"did not give 1 CPUs and 8 GPUs within 1 s; it has .* and 0, in use or not"
+    ):
+        RayPlace(Workbench("s1").worker_settings, tmp_path / "logs")

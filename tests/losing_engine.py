@@ -1,0 +1,38 @@
+"""An engine's worker that dies in the middle of a shard, at its second search, where the project has a file `lose`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.contract.protocols import Passage, Retriever
+from stages.train.engine_worker import EngineWorker
+from stages.train.workers import Job, Policy
+
+ORDER = Path("lose")
+
+
+class LosingRetriever:
+    """Searches as the real one does, and ends the process where it is told to."""
+
+    def __init__(self, real: Retriever) -> None:
+        self.real, self.fingerprint = real, real.fingerprint
+        self.searches = 0
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        self.searches += 1
+        if self.searches > 1 and ORDER.exists():
+            ORDER.rename("lost")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.real.search(queries, k)
+
+
+class LosingEngine(EngineWorker):
+    """The real worker with that retriever."""
+
+    def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
+        if not isinstance(self.retriever, LosingRetriever):
+            self.retriever = LosingRetriever(self.retriever)
+        super().roll_out(policy, job, draft)
