@@ -1,10 +1,11 @@
-"""A model of the user's as the base policy: a local folder or a hub name, copied whole and checked."""
+"""A model of the user's as the base policy: a local folder, a hub name or a GGUF file, copied whole and checked."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from stages.base_model.gguf import ENDING, open_gguf
 from stages.contract import grammar
 from stages.contract.artefacts import write_json
 from stages.contract.errors import PipelineError
@@ -14,23 +15,43 @@ from stages.rollout.load import load_model, load_tokenizer
 
 def import_model(source: str, folder: Path, dtype: str) -> None:
     """Copy a causal language model into ``folder`` as safetensors, with its tokenizer and a manifest."""
-    tokenizer = load_tokenizer(source)
+    if source.endswith(ENDING):
+        model, tokenizer = open_gguf(source, dtype)
+    else:
+        model, tokenizer = load_model(source, dtype=dtype), load_tokenizer(source)
     check_grammar(tokenizer, source)
-    model = load_model(source, dtype=dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    check_same_tokens(tokenizer, load_tokenizer(folder), source)
     sha256 = weights_sha256(folder)
     write_json(folder / "manifest.json", {"sha256": sha256, "parent": source, "step": 0, "source": source})
 
 
-def check_grammar(tokenizer: Any, where: str) -> None:
-    """The tags must survive tokenising: a tag may be several tokens, but the text must come back."""
-    text = grammar.render_documents(["A passage, with a name: Zoë."]).join(
+def _transcript() -> str:
+    """A text with every tag in it, a name that is not ASCII, and a number."""
+    return grammar.render_documents(["A passage of 1931, with a name: Zoë."]).join(
         [
             f"I think.{grammar.QUERY} a query{grammar.END_QUERY}",
             f"So.{grammar.END_THINK}\n\n{grammar.ANSWER} x{grammar.END_ANSWER}",
         ]
     )
+
+
+def check_same_tokens(original: Any, saved: Any, where: str) -> None:
+    """The tokenizer that stands in the policy's folder must cut texts as the model's own does: transformers chooses its
+    class by the kind of the model, and says nothing where that class has rules of its own."""
+    text = _transcript()
+    if original.encode(text, add_special_tokens=False) != saved.encode(text, add_special_tokens=False):
+        raise PipelineError(
+            "the tokenizer cuts texts otherwise once it is saved and opened again",
+            where=where,
+            fix="save it with the tokenizer class that the model's kind has in transformers",
+        )
+
+
+def check_grammar(tokenizer: Any, where: str) -> None:
+    """The tags must survive tokenising: a tag may be several tokens, but the text must come back."""
+    text = _transcript()
     ids = tokenizer.encode(text, add_special_tokens=False)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if back != text:

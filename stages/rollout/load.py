@@ -22,7 +22,7 @@ def load_tokenizer(policy: Path | str) -> Any:
         (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
-    with _reading("tokenizer", policy):
+    with reading("tokenizer", policy):
         return AutoTokenizer.from_pretrained(policy)
 
 
@@ -36,7 +36,7 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
 
     if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
         raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
-    with _reading("model", policy):
+    with reading("model", policy):
         model, report = AutoModelForCausalLM.from_pretrained(
             policy,
             dtype=getattr(torch, dtype),
@@ -73,13 +73,13 @@ def _folder(policy: Path | str) -> Path:
         return Path(policy)
     from huggingface_hub import snapshot_download
 
-    with _reading("model", policy):
+    with reading("model", policy):
         return Path(snapshot_download(str(policy), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
 
 
 @contextlib.contextmanager
-def _reading(what: str, policy: Path | str) -> Iterator[None]:
-    """Make whatever is wrong with files from outside one line, and keep transformers from printing pages about it."""
+def reading(what: str, policy: Path | str) -> Iterator[None]:
+    """Make whatever is wrong with model files from outside one line, and keep transformers from printing pages about it."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
