@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,20 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
         else:
             space = float(os.environ["VLLM_CPU_KVCACHE_SPACE"])
             arguments["kv_cache_memory_bytes"] = int(space * 2**30)
+        _shield_llvmlite()
         try:
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
         finally:
             torch.set_num_threads = threads  # vLLM's CPU worker replaces it for the whole process
+
+
+def _shield_llvmlite() -> None:
+    """Let vLLM's CPU worker look through all modules, as it does when it starts, where numba (which bm25s imports where it
+    is installed) is among them: llvmlite's library object answers every name that it is asked for with a function of
+    that name, `__dict__` too, which is then asked for its entries."""
+    ffi: Any = sys.modules.get("llvmlite.binding.ffi")
+    if ffi is not None:
+        ffi.lib._fntab.setdefault("__dict__", {})
 
 
 def room(view: Path, max_total_tokens: int) -> int:
