@@ -27,7 +27,9 @@ def open_gguf(source: str, dtype: str) -> tuple[Any, Any]:
         import gguf  # noqa: F401
     except ImportError:
         raise PipelineError(
-            "a GGUF file needs the package gguf", where=source, fix='.venv/bin/pip install -c requirements.lock ".[gguf]"'
+            "a GGUF file needs the package gguf",
+            where=source,
+            fix='.venv/bin/pip install -c requirements.lock ".[gguf]"',
         ) from None
     with reading("tokenizer", source):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

@@ -79,7 +79,7 @@ def _folder(policy: Path | str) -> Path:
 
 @contextlib.contextmanager
 def reading(what: str, policy: Path | str) -> Iterator[None]:
-    """Make whatever is wrong with model files from outside one line, and keep transformers from printing pages about it."""
+    """Make whatever is wrong with files from outside one line, and keep transformers from printing pages about it."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -88,9 +88,9 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
 
 
 def _shield_llvmlite() -> None:
-    """Let vLLM's CPU worker look through all modules, as it does when it starts, where numba (which bm25s imports where it
-    is installed) is among them: llvmlite's library object answers every name that it is asked for with a function of
-    that name, `__dict__` too, which is then asked for its entries."""
+    """Let vLLM's CPU worker look through all modules, as it does when it starts, where numba is among them, which bm25s
+    imports wherever it is installed: llvmlite's library object answers any name that it is asked for with a
+    function, `__dict__` too, and vLLM then asks that for its entries."""
     ffi: Any = sys.modules.get("llvmlite.binding.ffi")
     if ffi is not None:
         ffi.lib._fntab.setdefault("__dict__", {})
