@@ -37,7 +37,7 @@ class Chatty:
 
 
 def test_what_is_shipped() -> None:
-    assert SHIPPED == ["base", "instruct", "ircot", "ircot_instruct", "short"]
+    assert SHIPPED == ["base", "examples_chatml", "instruct", "ircot", "ircot_instruct", "short"]
     assert [name for name in SHIPPED if load_prompt(name).is_chat] == ["instruct", "ircot_instruct"]
 
 
@@ -51,7 +51,7 @@ def test_a_base_prompt_holds_the_question_as_it_is_and_ends_in_think(name: str, 
     assert prompt.render(question).endswith(grammar.THINK)
 
 
-@pytest.mark.parametrize("name", ["base", "instruct"])
+@pytest.mark.parametrize("name", ["base", "examples_chatml", "instruct"])
 def test_the_long_prompts_explain_the_grammar(name: str) -> None:
     template = load_prompt(name).template
     assert all(tag in template for tag in grammar.TAGS)
@@ -82,7 +82,7 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
 
 
 def test_what_can_be_wrong_with_a_file(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"rollout\.prompt: no prompt 'shrot' \(shipped ones are base, instruct"):
+    with pytest.raises(PipelineError, match=r"rollout\.prompt: no prompt 'shrot' \(shipped ones are base, examples_chatml, instruct"):
         load_prompt("shrot")
     with pytest.raises(PipelineError, match="no prompt"):
         load_prompt(str(tmp_path))
