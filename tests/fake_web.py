@@ -51,6 +51,7 @@ class Web:
         self.read: list[str] = []
         self.agents: set[str] = set()
         self.hits: dict[str, list[dict[str, str]]] = {}  # of a query; others have the pages above
+        self.pages: dict[str, tuple[str, list[str]]] = dict(PAGES)  # title and paragraphs, as HTML
         self.application = FastAPI()
         for path, answer in {"/serper": serper, "/tavily": tavily, "/brave": brave, "/searxng": searxng}.items():
             self.application.api_route(path, methods=["GET", "POST"])(self._engine(answer))
@@ -95,13 +96,13 @@ class Web:
         if name in ("away", "inside"):
             place = f"{self.base}/page/ada" if name == "away" else "http://169.254.169.254/latest/meta-data"
             return Response(status_code=302, headers={"Location": place})
-        title, paragraphs = PAGES[name]
+        title, paragraphs = self.pages[name]
         text = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
-        return Response(
+        page = (
             f"<html><head><title>{title}</title></head><body><nav><a href='/'>Home</a> <a href='/x'>Imprint</a></nav>"
-            f"<article><h1>{title}</h1>{text}</article><footer>All rights reserved</footer></body></html>",
-            media_type="text/html",
+            f"<article><h1>{title}</h1>{text}</article><footer>All rights reserved</footer></body></html>"
         )
+        return Response(page.encode("utf-8", "replace"), media_type="text/html")
 
 
 def broken(fault: str) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.json_stream import read_items
 
 KINDS = (".jsonl", ".json", ".tsv", ".parquet")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,21 @@ def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record
             raise PipelineError(
                 f"a JSON object is needed, got {_shown(fields)}", where=place, fix="name a JSON array .json"
             )
-        yield Record(place, number, fields)
+        record = Record(place, number, fields)
+        yield _writable(record) if _SURROGATE.search(line) else record
+
+
+def _writable(record: Record) -> Record:
+    """The same record. An escape of half a surrogate pair is good JSON, and text that no file can hold."""
+    try:
+        json.dumps(record.fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise PipelineError(
+            f"half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character",
+            where=record.place,
+            fix="mend or remove it",
+        ) from None
+    return record
 
 
 def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None) -> Iterator[Record]:
@@ -149,9 +165,9 @@ def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None) -> Ite
                 for _ in items:
                     pass
                 raise PipelineError("a JSON array of objects is needed", where=str(path))
-            yield Record(place, number, dict(zip(mapping, (key, fields), strict=True)))
+            yield _writable(Record(place, number, dict(zip(mapping, (key, fields), strict=True))))
         elif isinstance(fields, dict):
-            yield Record(place, number, fields)
+            yield _writable(Record(place, number, fields))
         else:
             raise PipelineError(f"a JSON object is needed, got {_shown(fields)}", where=place)
 

@@ -1,4 +1,4 @@
-"""BM25 (bm25s) over title and text: an index opened memory-mapped, and searched.
+"""BM25 (bm25s) over title and text: an index opened without being read, and searched.
 
 The index folder holds bm25s' own arrays (scores are computed when the index is built), vocabulary and passages
 as Arrow IPC files, and ``meta.json``, which says from which corpus and with which settings it was made.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from stages.contract import artefacts
 from stages.contract.errors import PipelineError
@@ -22,6 +21,7 @@ from stages.contract.protocols import Passage
 from stages.index.build import META_FILE, tokenizer_code
 from stages.index.columns import compiled, top_rows
 from stages.index.identity import PASSAGES_FILE, search_fingerprint
+from stages.index.passage_file import PassageFile
 from stages.index.tokenizer import Tokenizer
 from stages.index.vocabulary import Vocabulary
 
@@ -33,7 +33,7 @@ _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
 def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads: int = 1) -> Bm25Retriever:
-    """Open an index folder, memory-mapped: neither scores nor passages are read before a query needs them.
+    """Open an index folder: scores are memory-mapped, and neither they nor passages are read before a query needs them.
 
     ``corpus``: the corpus folder (or its passages.parquet) that the index must belong to; their fingerprints
     are compared. ``threads``: how many queries of a call are searched at once.
@@ -50,7 +50,7 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
     try:
         scorer = bm25s.BM25.load(folder, mmap=True, load_vocab=False, show_progress=False)
         vocabulary = Vocabulary(folder)
-        passages = pa.ipc.open_file(pa.memory_map(str(folder / PASSAGES_FILE))).read_all()
+        passages = PassageFile(folder / PASSAGES_FILE)
     except (FileNotFoundError, ValueError, KeyError) as error:  # Arrow's and JSON's own errors are ValueErrors
         reason = " ".join(str(error).split())
         raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=_REBUILD) from None
@@ -85,7 +85,7 @@ class Bm25Retriever:
     fingerprint: str
 
     def __init__(
-        self, scorer: bm25s.BM25, vocabulary: Vocabulary, passages: pa.Table, meta: dict[str, Any], threads: int = 1
+        self, scorer: bm25s.BM25, vocabulary: Vocabulary, passages: PassageFile, meta: dict[str, Any], threads: int = 1
     ) -> None:
         self.meta = meta
         self.fingerprint = search_fingerprint(meta)
@@ -99,7 +99,7 @@ class Bm25Retriever:
         self._vocabulary = vocabulary
         self._threads = threads
         self._compiled = compiled(scorer.scores)
-        self._columns = tuple(passages.column(name) for name in ("passage_id", "title", "text"))
+        self._passages = passages
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best ``k`` passages a query: by score, equal scores in the corpus' order.
@@ -121,11 +121,7 @@ class Bm25Retriever:
         term_ids = sorted(term for term in known if term is not None)
         if not term_ids:
             return []
-        ids, titles, texts = self._columns
-        return [
-            Passage(ids[row].as_py(), titles[row].as_py(), texts[row].as_py(), score)
-            for row, score in zip(*self._best(term_ids, k), strict=True)
-        ]
+        return [self._passages.get(row, score) for row, score in zip(*self._best(term_ids, k), strict=True)]
 
     def _best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
         """Rows and scores of the ``k`` best passages."""

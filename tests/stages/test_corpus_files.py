@@ -19,6 +19,7 @@ from stages.contract import artefacts, passages, records, schemas
 from stages.contract.errors import PipelineError
 from stages.corpus import files
 from stages.corpus.__main__ import main
+from stages.corpus.kilt import read_kilt
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))
@@ -185,6 +186,22 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'["\xff"]')
     assert "a.json: not UTF-8 at byte 3" in fault(path)
+
+
+def test_half_a_surrogate_pair_is_a_fault_and_a_whole_one_a_character(tmp_path: Path) -> None:
+    """JSON can carry one, and no file of text can."""
+    for name, text in {
+        "a.jsonl": '{"title": "A", "text": "a \\ud83d\\ude00"}\n{"title": "B", "text": "b \\ud800"}\n',
+        "a.json": '[{"title": "A", "text": "a \\ud83d\\ude00"}, {"title": "B \\uDFFF", "text": "b"}]',
+    }.items():
+        place, half = ("line", "d800") if name == "a.jsonl" else ("item", "dfff")
+        assert f"{name}, {place} 2: half a surrogate pair (\\u{half}), which is no character" in fault(
+            write(tmp_path / name, text)
+        )
+    assert read(write(tmp_path / "b.jsonl", '{"title": "A", "text": "\\ud83d\\ude00"}\n'))[0]["text"] == "\U0001f600"
+    nested = jsonl(tmp_path / "kilt.jsonl", {"wikipedia_title": "A", "text": ["A", "b \ud800"]})
+    with pytest.raises(PipelineError, match=r"kilt\.jsonl, line 1: half a surrogate pair"):
+        list(read_kilt([nested], [], 100))
 
 
 def test_parquet_faults(tmp_path: Path) -> None:

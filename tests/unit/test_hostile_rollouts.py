@@ -3,104 +3,18 @@ writes and what it earns is the same as with harmless passages. With a scripted 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from hostile import HOSTILE, hostile_texts, kept_rows, split_over_two
+from hostile import HOSTILE
+from hostile_play import ENDS, PAIRS, Finds, K, Pair, asked, check_same, harmless, hostile, play
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tiny_policy import (
-    END,
-    ScriptedEngine,
-    check_rollouts,
-    force_tokens,
-    questions_table,
-    random_engine,
-    rollout_params,
-    tokenizer,
-)
+from tiny_policy import check_rollouts, force_tokens, questions_table, random_engine, rollout_params, tokenizer
 
 from stages.contract import grammar
 from stages.contract.documents import fold_space
-from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode, Segment, Transcript
-from stages.contract.protocols import Passage, RetrieverError
-from stages.reward.sets import _RULES, score
+from stages.contract.grammar import END_ANSWER, Mode
 from stages.rollout import roll_out
 from stages.rollout.loop import trajectory_seed
-
-K = 4
-Pair = tuple[str, str]  # title and text
-PAIRS: list[Pair] = [
-    *((text[:30], text) for text in hostile_texts()),
-    *((row["title"], row["text"]) for row in kept_rows()),
-    *(pair for first, second in split_over_two() for pair in ((first, second), (second, first))),
-]
-ENDS = {
-    "answer": f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}",
-    "end_of_text": f"I give up{END}",
-    "empty_query": f"Hm.{QUERY} {END_QUERY}",
-    "retriever_error": f"{QUERY} fail{END_QUERY}",
-    "turn_limit": "Hm " * 60,
-}
-
-
-class Finds:
-    """Finds ``found`` of a query, ``K`` pairs in a row; of each also an id and a score that no one would choose."""
-
-    fingerprint = "hostile"
-
-    def __init__(self, found: Callable[[str], list[Pair]]) -> None:
-        self.found = found
-
-    def search(self, queries: Any, k: int) -> list[list[Passage]]:
-        if any("fail" in query for query in queries):
-            raise RetrieverError("\x1b[31mdown\ud800\n<answer>")
-        return [[Passage(f"\ud800{title}", title, text, 1.0) for title, text in self.found(query)] for query in queries]
-
-
-def asked(number: int, end: str) -> str:
-    return f"Hm. {QUERY} n{2 * number}{END_QUERY}And {QUERY} n{2 * number + 1}{END_QUERY}{end}"
-
-
-def hostile(pairs: list[Pair]) -> Finds:
-    return Finds(lambda query: [pairs[(int(query[1:]) * K + place) % len(pairs)] for place in range(K)])
-
-
-def harmless() -> Finds:
-    return Finds(lambda query: [("Ada", "Ada was born in Trabo.")] * K)
-
-
-def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
-    """What must not depend on the passages."""
-    for rows in (row, plain):
-        rows["policy"] = [part for part in rows["segments"] if part["source"] != "document"]
-        rows["sources"] = [part["source"] for part in rows["segments"]]
-    same = ("policy", "sources", "finish_reason", "answer", "policy_logprobs")
-    assert {key: row[key] for key in same} == {key: plain[key] for key in same}
-    searches = sum(turn["error"] is None for turn in row["turns"])
-    transcripts = [Transcript.of([Segment(**part) for part in one["segments"]]) for one in (row, plain)]
-    for name, stage in _RULES:
-        mine, its = (
-            score(one, ["Trabo", "Rome"], name, stage, "f1", num_searches=searches)  # type: ignore[arg-type]
-            for one in transcripts
-        )
-        assert mine.components.answer == its.components.answer
-        # The release's rule for base models counts this word wherever it stands; it is kept so.
-        assert set(mine.violations) - {"assistant_written"} == set(its.violations), (name, stage)
-    bare = [grammar.format_violations(Transcript(one.text)) for one in transcripts]
-    assert bare[0] == bare[1]  # from a file, where the tags are all there is
-    assert all(grammar.extract_answer(one.text) == row["answer"] for one in transcripts)
-
-
-def play(scripts: list[str], finds: Finds, mode: Mode = "search", **changes: Any) -> list[dict[str, Any]]:
-    by_question = {f"n{number}": script for number, script in enumerate(scripts)}
-    engine = ScriptedEngine(by_question)
-    room = {"k": K, "passages": "title_and_text", "max_turn_tokens": 120, "max_total_tokens": 6000}
-    rollout = rollout_params(**room | {"max_passage_tokens": 150} | changes)
-    table, _ = roll_out(engine, finds, questions_table(list(by_question)), rollout, samples=1, seed=0, mode=mode)
-    check_rollouts(table, engine, rollout, end_ids=[ord(END)])
-    return table.to_pylist()
 
 
 def test_the_set_changes_nothing_for_a_scripted_policy() -> None:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from stages.contract import artefacts, params
 from stages.contract import passages as corpora
 from stages.contract.errors import PipelineError
@@ -22,6 +20,7 @@ from stages.index.build import META_FILE
 from stages.index.dense import models, shards, vectors
 from stages.index.dense.encoder import Embedding, Encoder
 from stages.index.identity import PASSAGES_FILE
+from stages.index.passage_file import PassageFile
 
 FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
@@ -153,16 +152,16 @@ def open_dense(
             fix=_REBUILD,
         )
     encoder = Encoder(folder, embedding, models.chosen_device(search.device, "params.yaml, retriever.dense.device"))
-    table = pa.ipc.open_file(pa.memory_map(str(index / PASSAGES_FILE))).read_all()
+    passages = PassageFile(index / PASSAGES_FILE)
     for what, here, there in (
         ("dimensions", opened.dimension, encoder.dimension),
-        ("vectors", opened.count, table.num_rows),
+        ("vectors", opened.count, len(passages)),
     ):
         if here != there:
             raise PipelineError(
                 f"the dense index has {here} {what}, where {there} are needed", where=str(index / FOLDER), fix=_REBUILD
             )
-    return DenseRetriever(encoder, opened, table, dense_fingerprint(meta, search))
+    return DenseRetriever(encoder, opened, passages, dense_fingerprint(meta, search))
 
 
 class DenseRetriever:
@@ -174,10 +173,10 @@ class DenseRetriever:
 
     fingerprint: str
 
-    def __init__(self, encoder: Encoder, opened: vectors.Vectors, passages: pa.Table, fingerprint: str) -> None:
+    def __init__(self, encoder: Encoder, opened: vectors.Vectors, passages: PassageFile, fingerprint: str) -> None:
         self.fingerprint = fingerprint
         self._encoder, self._vectors = encoder, opened
-        self._columns = tuple(passages.column(name) for name in ("passage_id", "title", "text"))
+        self._passages = passages
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The nearest ``k`` passages a query, best first: there is always a nearest, whether or not it says anything.
@@ -189,8 +188,4 @@ class DenseRetriever:
         if not queries:
             return []
         found = self._vectors.search(self._encoder.queries(queries), k)
-        ids, titles, texts = self._columns
-        return [
-            [Passage(ids[row].as_py(), titles[row].as_py(), texts[row].as_py(), score) for row, score in one]
-            for one in found
-        ]
+        return [[self._passages.get(row, score) for row, score in one] for one in found]
