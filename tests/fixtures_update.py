@@ -19,6 +19,7 @@ VOCABULARY = 97
 def update_params(**changes: Any) -> Update:
     """An ``update`` section: two minibatches, two or more passes each, no correction."""
     values: dict[str, Any] = {
+        "layout": "padded",
         "estimator": "reinforce++",
         "clip": 0.2,
         "kl_coefficient": 0.0,

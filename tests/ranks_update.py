@@ -22,6 +22,8 @@ CASES: dict[str, dict[str, Any]] = {
     "zero1": {"zero_stage": 1},
     "zero2": {"zero_stage": 2},
     "zero3": {"zero_stage": 3},
+    "packed-zero2": {"zero_stage": 2, "layout": "packed"},
+    "packed-zero3": {"zero_stage": 3, "layout": "packed"},
     "bfloat16-zero2": {"zero_stage": 2, "dtype": "bfloat16"},
     "bfloat16-zero3": {"zero_stage": 3, "dtype": "bfloat16"},
 }

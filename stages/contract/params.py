@@ -371,13 +371,15 @@ class Reward(Section):
 class Update(Section):
     """One policy update. The learning rate stands with the stage in ``train``."""
 
+    layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention where it is installed
+
     estimator: Literal["reinforce++", "grpo", "rloo"]
     clip: float
     kl_coefficient: Annotated[float, Field(ge=0)]
     loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant
     importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: not corrected
     minibatches: Count  # optimiser steps an iteration, one epoch over the rollouts
-    max_tokens_a_pass: Count  # tokens of one forward and backward pass
+    max_tokens_a_pass: Count  # tokens of one forward and backward pass, padding included
     max_gradient_norm: float
     weight_decay: float
     betas: tuple[float, float]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Update
-from stages.update import distributed
+from stages.update import attention, distributed
 from stages.update.packing import Pass
 from stages.update.partitioned import load_partitioned
 
@@ -44,11 +44,21 @@ class TokenPolicy(nn.Module):
         self.temperature = temperature
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor | None, predict: Tensor, targets: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None,
+        predict: Tensor,
+        targets: Tensor,
+        lengths: tuple[int, ...] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(R, T), (R, T) or None, (N,), (N,) -> log-probabilities (N,), entropies (N,; no gradient)."""
+        """(R, T), (R, T) or None, (N,), (N,) -> log-probabilities (N,), entropies (N,; no gradient).
+
+        ``lengths``: of a packed row's trajectories, which sum to T.
+        """
         body = self.model.get_decoder()
-        hidden = body(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state  # (R, T, D)
+        blocks = attention.arguments(lengths, self.model.config._attn_implementation, input_ids.device)
+        found = body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **blocks)
+        hidden = found.last_hidden_state  # (R, T, D)
         chosen = hidden.flatten(0, 1).index_select(0, predict)  # (N, D)
         logits = self.model.get_output_embeddings()(chosen).float()  # (N, V)
         if self.temperature != 1.0:
@@ -85,7 +95,7 @@ def run_pass(policy: nn.Module, batch: Pass, device: torch.device) -> tuple[Tens
     ids, predict, targets = (
         torch.from_numpy(array).to(device) for array in (batch.input_ids, batch.predict, batch.targets)
     )
-    return policy(ids, positions, predict, targets)
+    return policy(ids, positions, predict, targets, batch.lengths)
 
 
 def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
@@ -100,15 +110,15 @@ def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
 
     check_folder(policy)
     logging.disable_progress_bar()  # the terminal shows one line an iteration
-    dtype, attention = update.dtype, "sdpa"
+    dtype, attending = update.dtype, attention.implementation(update)
     try:
         if trained and update.zero_stage == 3:
-            model = load_partitioned(policy, dtype, attention, distributed.config(update))
+            model = load_partitioned(policy, dtype, attending, distributed.config(update))
         else:
             model = AutoModelForCausalLM.from_pretrained(
                 policy,
                 dtype=getattr(torch, dtype),
-                attn_implementation=attention,
+                attn_implementation=attending,
                 local_files_only=True,
                 use_safetensors=True,
             )

@@ -4,8 +4,8 @@ Two layouts, of equal loss (a property test holds them to it):
 - ``padded``: trajectories sorted by length, one a row, padded on the right. Causal attention never looks
   right, so no attention mask is needed, and attention costs the square of one trajectory, not of a row.
   This is the quick one on a CPU: at 60-190 tokens a trajectory, sorting leaves under 15 % of padding.
-- ``packed``: trajectories end to end in one row, with positions that start anew at each; the model's
-  attention is block-diagonal by position (flash attention's varlen kernels on a GPU).
+- ``packed``: trajectories end to end in one row, with positions that start anew at each; attention is
+  block-diagonal (``attention``), and nothing is padded.
 
 A trajectory goes in up to the token before its last policy token: what follows predicts nothing that is
 trained on. Hidden states are gathered at the positions that predict a policy token before the output
@@ -36,6 +36,7 @@ class Pass:
     predict: Ints  # (N,) positions in the flattened (R * T) whose hidden state predicts a policy token
     targets: Ints  # (N,) the policy tokens
     slots: Ints  # (N,) where each stands among all policy tokens of the batch, trajectory after trajectory
+    lengths: tuple[int, ...] | None = None  # packed: of the trajectories in the row, in order; their sum is T
     counted: bool = True  # False: run only to keep ranks in step, without weight in anything
 
     @property
@@ -129,14 +130,17 @@ def _pack(group: list[_Piece]) -> Pass:
     ids = np.concatenate([piece.inputs for piece in group])[None]
     positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])[None]
     starts = [int(start) for start in np.cumsum([0, *lengths[:-1]])]
-    return _joined(group, ids, positions, starts)
+    return _joined(group, ids, positions, starts, tuple(lengths))
 
 
-def _joined(group: list[_Piece], ids: Ints, positions: Ints | None, starts: list[int]) -> Pass:
+def _joined(
+    group: list[_Piece], ids: Ints, positions: Ints | None, starts: list[int], lengths: tuple[int, ...] | None = None
+) -> Pass:
     return Pass(
         input_ids=ids,
         position_ids=positions,
         predict=np.concatenate([piece.predict + start for piece, start in zip(group, starts, strict=True)]),
         targets=np.concatenate([piece.targets for piece in group]),
         slots=np.concatenate([piece.slots for piece in group]),
+        lengths=lengths,
     )

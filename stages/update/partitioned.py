@@ -31,7 +31,9 @@ def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Ma
     deepspeed.comm.init_distributed(dist_init_required=False)
     config = AutoConfig.from_pretrained(policy, local_files_only=True)
     arguments = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-    with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=dict(engine_config), dtype=arguments["dtype"]):
+    # The precision is the configuration's. (A dtype that is given would be bfloat16 wherever the device has no float16,
+    # by a slip of precedence in 0.19.8.)
+    with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=dict(engine_config)):
         model = AutoModelForCausalLM.from_config(config, **arguments)
     # zero.Init casts every floating-point tensor that is made in it, the rotary frequencies too, and bfloat16 ones are
     # other positions: the buffers are taken from an empty model made outside.

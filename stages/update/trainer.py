@@ -28,7 +28,7 @@ from stages.contract.params import Update
 from stages.contract.protocols import TrainingBatch
 from stages.update import checkpoint, distributed, losses, state
 from stages.update.model import COPIED_FILES, TokenPolicy, load_model, run_pass
-from stages.update.packing import Ints, Layout, Pass, lay_out, token_offsets
+from stages.update.packing import Ints, Pass, lay_out, token_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,6 @@ class DeepSpeedTrainer:
         seed: together with the iteration's number it decides which trajectory is in which minibatch.
         threads: torch's threads on a CPU, for the whole process; None: as they are.
         reference: policy folder of the KL anchor; read only where ``kl_coefficient`` > 0. None: ``policy``.
-        layout: how trajectories become passes (``packing``).
     """
 
     def __init__(
@@ -79,12 +78,11 @@ class DeepSpeedTrainer:
         seed: int = 0,
         threads: int | None = None,
         reference: Path | None = None,
-        layout: Layout = "padded",
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.settings, self.learning_rate, self.warmup_iterations = update, learning_rate, warmup_iterations
-        self.seed, self.layout, self.temperature = seed, layout, temperature
+        self.seed, self.temperature = seed, temperature
         self.iteration = 0  # updates done
         self.optimizer_steps = 0
         self._copied = {
@@ -240,7 +238,9 @@ class DeepSpeedTrainer:
         if self.world_size > 1:
             tokens = sum(len(batch.token_ids[b]) for b in members)
             longest_row = min(longest_row, math.ceil(tokens / self.world_size))
-        passes = lay_out(batch.token_ids, batch.policy_mask, members, max_tokens=longest_row, layout=self.layout)
+        passes = lay_out(
+            batch.token_ids, batch.policy_mask, members, max_tokens=longest_row, layout=self.settings.layout
+        )
         idle = dataclasses.replace(passes[0], counted=False)
         passes += [idle] * (-len(passes) % self.world_size)
         return passes[self.rank :: self.world_size]
@@ -311,7 +311,7 @@ class DeepSpeedTrainer:
         """An optimiser step that moves nothing: DeepSpeed's optimisers make their state in the first one."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = 0.0
-        piece = lay_out([[0, 0]], [[False, True]], [0], max_tokens=1, layout=self.layout)[0]
+        piece = lay_out([[0, 0]], [[False, True]], [0], max_tokens=1, layout=self.settings.layout)[0]
         self.engine.set_gradient_accumulation_boundary(True)
         logprobs, _ = run_pass(self.engine, piece, self.device)
         self.engine.backward(logprobs.sum() * 0.0)

@@ -31,7 +31,7 @@ def batch() -> TrainingBatch:
 
 
 def trainer_of(policy: Path, learning_rate: float = 1e-2, **settings: Any) -> DeepSpeedTrainer:
-    own = {name: settings.pop(name) for name in ("layout", "seed", "warmup_iterations") if name in settings}
+    own = {name: settings.pop(name) for name in ("seed", "warmup_iterations") if name in settings}
     return DeepSpeedTrainer(policy, update_params(**settings), learning_rate=learning_rate, **own)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fixtures_update import VOCABULARY, make_policy, update_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.update import attention
 from stages.update.model import TokenPolicy, load_model, run_pass
 from stages.update.packing import Layout, Pass, lay_out
 
@@ -32,6 +34,15 @@ def batches(draw: st.DrawFn) -> tuple[list[list[int]], list[list[bool]]]:
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> TokenPolicy:
     model = load_model(make_policy(tmp_path_factory.mktemp("policy")), update_params(), trained=True)
+    return TokenPolicy(model, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def by_blocks(tmp_path_factory: pytest.TempPathFactory) -> TokenPolicy:
+    """The same weights, loaded for packed passes."""
+    folder = make_policy(tmp_path_factory.mktemp("by-blocks"))
+    model = load_model(folder, update_params(layout="packed"), trained=True)
+    assert model.config._attn_implementation == attention.BLOCKS
     return TokenPolicy(model, temperature=1.0)
 
 
@@ -148,3 +159,84 @@ def test_load_model_refuses_a_folder_without_tokenizer(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(PipelineError, match="the tokenizer is missing"):
         load_model(folder, update_params(), trained=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(batches())
+def test_attention_by_blocks_is_transformers_own_mask(
+    policy: TokenPolicy, by_blocks: TokenPolicy, batch: tuple[list[list[int]], list[list[bool]]]
+) -> None:
+    """Values, and the gradients of all weights."""
+    pieces = passes(batch, "packed")
+    found = []
+    for model in (policy, by_blocks):
+        model.zero_grad()
+        values = logprobs(model, pieces)
+        values.sum().backward()
+        found.append([values, *(parameter.grad.clone() for parameter in model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_a_sliding_window_holds_within_blocks() -> None:
+    heads, length, width = 2, 9, 4
+    query, key, value = torch.randn(3, 1, heads, length, width, generator=torch.Generator().manual_seed(0))
+    module = torch.nn.Module()
+    found, _ = attention.by_blocks(module, query, key, value, None, block_lengths=(2, 7), sliding_window=3)
+    place = torch.arange(length)
+    back = place[:, None] - place[None, :]
+    same = (place[:, None] < 2) == (place[None, :] < 2)
+    mask = (back >= 0) & (back < 3) & same
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "package", "dtype", "expected"),
+    [
+        (True, True, "bfloat16", attention.FLASH),
+        (True, True, "float32", attention.BLOCKS),
+        (True, False, "bfloat16", attention.BLOCKS),
+        (False, True, "bfloat16", attention.BLOCKS),
+    ],
+)
+def test_flash_attention_where_it_can_be(
+    cuda: bool, package: bool, dtype: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: package)
+    assert attention.implementation(update_params(layout="packed", dtype=dtype)) == expected
+    assert attention.implementation(update_params(dtype=dtype)) == attention.PADDED
+
+
+def test_flash_attention_gets_the_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers' own way to the kernel, which is replaced by its definition: there is no GPU here."""
+    from transformers import modeling_flash_attention_utils as flash
+    from transformers.integrations.flash_attention import flash_attention_forward
+
+    query, key, value = torch.randn(3, 1, 2, 9, 4, generator=torch.Generator().manual_seed(0))
+    lengths = (2, 7)
+    told = attention.arguments(lengths, attention.FLASH, CPU)
+
+    def kernel(q: Any, k: Any, v: Any, *, cu_seqlens_q: Any, cu_seqlens_k: Any, **options: Any) -> torch.Tensor:
+        assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32 and options["max_seqlen_q"] == 7
+        parts = [tensor.tensor_split(cu_seqlens_q[1:-1].long()) for tensor in (q, k, v)]
+        return torch.cat(
+            [
+                torch.nn.functional.scaled_dot_product_attention(
+                    *(part.transpose(0, 1) for part in block), is_causal=options["causal"]
+                ).transpose(0, 1)
+                for block in zip(*parts, strict=True)
+            ]
+        )
+
+    def arguments(**given: Any) -> dict[str, Any]:
+        return {"causal": given["is_causal"], **{name: given[name] for name in ("max_seqlen_q", "max_seqlen_k")}}
+
+    functions = ((None, kernel, None, None, None), (arguments, None))
+    monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda *_: functions)
+    module: Any = torch.nn.Linear(1, 1)  # of whose weights transformers takes the dtype
+    module.config, module.is_causal = SimpleNamespace(_attn_implementation=attention.FLASH), True
+    found, _ = flash_attention_forward(module, query, key, value, None, **told)
+    expected, _ = attention.by_blocks(torch.nn.Module(), query, key, value, None, block_lengths=lengths)
+    torch.testing.assert_close(found, expected)
