@@ -2,9 +2,11 @@
 
     python benchmarks/service.py                         over the index of the laptop's world, made on the way
     python benchmarks/service.py --index data/index      over an index that is there
+    python benchmarks/service.py --index data/index --policy data/train/s2-00/policy --questions held_out.parquet
 
-Four parts: throughput and latency by concurrency and queries a request; more than it takes, with clients that
-do not come back; a kill and a new start in the middle; every passage compared with the retriever in process.
+Parts: throughput and latency by concurrency and queries a request; more than it takes, with clients that do not come
+back; a kill and a new start in the middle, every passage compared with the retriever in process; and with a policy
+the same in the middle of its rollouts, which must come out as they do in process.
 Server and clients share the machine's cores.
 """
 
@@ -44,12 +46,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--index", type=Path, help="an index folder (default: the laptop's world, made anew)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--policy", type=Path, help="a policy's folder: its rollouts alone are measured")
+    parser.add_argument("--questions", type=Path, help="questions.parquet for it")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         index = options.index or make_world(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         retriever = open_index(index)
         asked = queries(index)
         print(f"{retriever.meta['num_passages']:,} passages, k = {K}, queries such as {asked[0]!r}\n")
+        if options.policy:
+            rollouts(retriever, index, options.policy, options.questions)
+            return
         throughput(retriever, index, asked, options.seconds)
         overload(index, asked, options.seconds)
         restart(retriever, index, asked)
@@ -216,6 +223,16 @@ def overload(index: Path, asked: Sequence[str], seconds: float, clients: int = 6
         )
 
 
+def away_for_a_second(server: Server, after: float) -> float:
+    """Kill the server in ``after`` seconds and start it again; how long it was away."""
+    time.sleep(after)
+    server.kill()
+    began = time.monotonic()
+    time.sleep(1)
+    server.start()
+    return time.monotonic() - began
+
+
 def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: int = 8, size: int = 16) -> None:
     """The server is killed after a second and started again; every search must come out as in process."""
     with served(index) as server:
@@ -236,18 +253,41 @@ def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: in
 
         def kill() -> None:
             nonlocal away
-            time.sleep(1)
-            server.kill()
-            began = time.monotonic()
-            time.sleep(1)
-            server.start()
-            away = time.monotonic() - began
+            away = away_for_a_second(server, after=1)
 
         killer = threading.Thread(target=kill)
         killer.start()
         taken, _ = load(clients, 12.0, call)
         killer.join()
         print(f"restart: away for {away:.1f} s; searches {dict(outcomes)}; the slowest call took {max(taken):.1f} s")
+
+
+def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path) -> None:
+    """A policy's rollouts with the retriever in process, then with the server, which is killed in the middle."""
+    from stages.contract import params, schemas
+    from stages.contract.artefacts import read_table
+    from stages.rollout import load_engine, roll_out
+
+    settings = params.load(ROOT / "params.yaml").rollout
+    asked, engine = read_table(questions, schemas.QUESTIONS), load_engine(policy, settings)
+
+    def made(finds: Retriever) -> tuple[pa.Table, float]:
+        table, timings = roll_out(engine, finds, asked, settings, samples=4, seed=0)
+        return table, timings["seconds"]
+
+    made(retriever)  # warm
+    here, seconds = made(retriever)
+    with served(index) as server, ThreadPoolExecutor(1) as pool:
+        away = pool.submit(away_for_a_second, server, seconds / 3)
+        there, longer = made(remote(server.url))
+        assert away.done(), "the rollouts were over before the server was back"
+    ends = Counter(there["finish_reason"].to_pylist())
+    searches = sum(map(len, there["turns"].to_pylist()))
+    print(
+        f"rollouts: {len(here)} trajectories with {searches} searches, {seconds:.1f} s in process, {longer:.1f} s with "
+        f"a server that was away for {away.result():.1f} s after {seconds / 3:.1f} s; ends {dict(ends)}; "
+        f"{'the same tables' if here.equals(there) else 'OTHER TABLES'}"
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.contract import artefacts, params, passages
 from stages.contract.documents import fold_space
 from stages.contract.errors import PipelineError, command, printable
-from stages.contract.options import whole_number
+from stages.contract.options import seconds, whole_number
 from stages.contract.protocols import Retriever, RetrieverError
 
 
@@ -57,17 +57,19 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s: this machine alone)"
     )
     serve.add_argument(
-        "--port", type=whole_number("--port"), default=8400, help="0: any free one (default: %(default)s)"
+        "--port", type=whole_number("--port", 0, 65_535), default=8400, help="0: any free one (default: %(default)s)"
     )
     serve.add_argument("--kind", help="what to serve (default: retriever.kind)")
-    serve.add_argument(
-        "--max-batch", type=_count, default=256, metavar="N", help="queries searched together (%(default)s)"
-    )
-    serve.add_argument(
-        "--max-waiting", type=_count, default=8192, metavar="N", help="queries that may wait (%(default)s)"
-    )
-    serve.add_argument("--max-wait", type=float, default=20.0, metavar="SECONDS", help="in the queue (%(default)s)")
-    serve.add_argument("--grace", type=float, default=30.0, metavar="SECONDS", help="to finish requests (%(default)s)")
+    for name, default, what in (
+        ("--max-batch", 256, "queries searched together (%(default)s)"),
+        ("--max-waiting", 8192, "queries that may wait (%(default)s)"),
+    ):
+        serve.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
+    for name, wait, what in (
+        ("--max-wait", 20.0, "in the queue (%(default)s)"),
+        ("--grace", 30.0, "to finish requests (%(default)s)"),
+    ):
+        serve.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
     for command_parser in (search, serve):
         # Suppressed, or this default would overwrite an --index that stood before the command.
         command_parser.add_argument(
@@ -78,13 +80,6 @@ def _parser() -> argparse.ArgumentParser:
             help=f"folder of the index (default: {folder})",
         )
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:

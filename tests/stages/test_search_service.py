@@ -386,3 +386,20 @@ def test_an_address_that_is_none_is_one_line(url: str) -> None:
 def test_it_does_not_serve_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["serve", "--kind", "service"]) == 2
     assert "a service cannot serve itself (say what to serve: --kind bm25)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("--port", "70000", "must be at most 65535, got 70000"),  # the system would take it for 4464
+        ("--port", "-1", "must be at least 0, got -1"),
+        ("--port", "http", "must be a whole number, got 'http'"),
+        ("--max-batch", "0", "must be at least 1, got 0"),
+        ("--max-waiting", "many", "must be a whole number, got 'many'"),
+        ("--max-wait", "nan", "must be seconds, 0 or more, got 'nan'"),
+        ("--grace", "-1", "must be seconds, 0 or more, got '-1'"),
+    ],
+)
+def test_a_wrong_option_is_one_line(capsys: pytest.CaptureFixture[str], option: str, value: str, line: str) -> None:
+    assert main(["serve", f"{option}={value}"]) == 2
+    assert capsys.readouterr().err == f"error: {option}: {line}\n"

@@ -82,7 +82,9 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
 
 
 def test_what_can_be_wrong_with_a_file(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"rollout\.prompt: no prompt 'shrot' \(shipped ones are base, examples_chatml, instruct"):
+    with pytest.raises(
+        PipelineError, match=r"rollout\.prompt: no prompt 'shrot' \(shipped ones are base, examples_chatml, instruct"
+    ):
         load_prompt("shrot")
     with pytest.raises(PipelineError, match="no prompt"):
         load_prompt(str(tmp_path))
