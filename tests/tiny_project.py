@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ def write_policy_that_searches(folder: Path) -> None:
     names.save_pretrained(folder)
 
 
-def make_project(root: Path, workers: dict[str, Any], **changes: Any) -> Path:
+def make_project(
+    root: Path,
+    workers: dict[str, Any],
+    *,
+    write_policy: Callable[[Path], object] = write_policy_that_searches,
+    rollout: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
     """Everything that training reads, under ``root``; two iterations of 4 questions × 4 samples.
 
     ``changes`` are parameters by their dotted names with ``__`` for the dot.
@@ -63,13 +71,13 @@ def make_project(root: Path, workers: dict[str, Any], **changes: Any) -> Path:
     settings = params_with(
         threads=1,
         workers={"place": "inside", "engines": 1, "shards": 1, "ranks": 1, "ray_address": ""} | workers,
-        rollout=rollout_params(max_total_tokens=120).model_dump(),
+        rollout=rollout_params(max_total_tokens=120, **rollout or {}).model_dump(),
         train__segments={"s1": segment},
         **{f"train__stage1__{name}": value for name, value in stage.items()},
         **changes,
     )
     passages = make_world(params.World(people=20, films=8, books=8, cities=5), 0).passages()
-    write_policy_that_searches(root / "data/base_model")
+    write_policy(root / "data/base_model")
     (root / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_table(root / "data/corpus/passages.parquet", passages)
     build_index(passages, settings.index, root / "data/index", fingerprint(root / "data/corpus"))

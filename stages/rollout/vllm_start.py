@@ -7,8 +7,10 @@ imported, and none that the user has set is changed.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from stages.contract.errors import PipelineError
 # Tokens of a block of the cache, the fewest that its kernels take: the prefix cache finds whole blocks again.
 BLOCK_ON_GPU, BLOCK_ON_CPU = 16, 32
 
+TOLD = 200  # characters of vLLM's own words in an error
+
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
@@ -27,7 +31,6 @@ _ENVIRONMENT = {
 _ON_CPU = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # a process of its own costs 20 s of start and brings nothing
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it binds this process, whose trainer it is too, to its cores
-    "VLLM_CPU_KVCACHE_SPACE": "",
     "GLOO_LOG_LEVEL": "ERROR",
 }
 
@@ -47,7 +50,7 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
     on_gpu = torch.cuda.is_available()
     settings = rollout.vllm
     for name, value in _ENVIRONMENT.items() if on_gpu else (_ENVIRONMENT | _ON_CPU).items():
-        os.environ.setdefault(name, value or f"{settings.cpu_cache_gb:g}")
+        os.environ.setdefault(name, value)
     threads = torch.set_num_threads
     with _starting(view):
         try:
@@ -78,13 +81,30 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
                 "enable_sleep_mode": settings.sleep,
             }
         else:
-            space = float(os.environ["VLLM_CPU_KVCACHE_SPACE"])
-            arguments["kv_cache_memory_bytes"] = int(space * 2**30)
-        _shield_llvmlite()
+            # VLLM_CPU_KVCACHE_SPACE takes whole GiB, and counts for every engine of the process: vLLM prefers it where
+            # the user has set it.
+            arguments["kv_cache_memory_bytes"] = int(settings.cpu_cache_gb * 2**30)
+            # A seeded prompt that is read in parts makes vLLM rewind its generator, which a CPU's cannot.
+            arguments["enable_chunked_prefill"] = False
+            longest: int = arguments["max_model_len"]
+            arguments["max_num_batched_tokens"] = max(settings.max_num_batched_tokens, longest)
+            _shield_llvmlite()
         try:
-            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+            core = LLMEngine.from_engine_args(EngineArgs(**arguments))
         finally:
             torch.set_num_threads = threads  # vLLM's CPU worker replaces it for the whole process
+    _end_alone(core)
+    return core
+
+
+def _end_alone(core: Any) -> None:
+    """Let an engine that runs in this process go without what it shares. vLLM's own end of it takes torch.distributed
+    down for the whole process: for another engine that was started meanwhile, and for a trainer."""
+    from vllm.v1.engine.core_client import InprocClient
+
+    if isinstance(core.engine_core, InprocClient):
+        core.engine_core._finalizer.detach()
+        weakref.finalize(core, gc.unfreeze)  # what vLLM froze when it started is collected again
 
 
 def _shield_llvmlite() -> None:
@@ -128,7 +148,11 @@ def _starting(view: Path) -> Iterator[None]:
         raise
     except Exception as error:  # ValueError, RuntimeError, pydantic's, torch's: all of them are told the user
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = next((line for line in lines if "Value error" in line), lines[0] if lines else "")
+        told = next((line for line in lines if "Value error" in line), lines[0] if lines else "").partition(" [type=")[
+            0
+        ]
+        if len(told) > TOLD:
+            told = f"{told[:TOLD]}…"  # of an unknown architecture vLLM lists all those that it knows
         fix = next((fix for words, fix in _FIXES if any(word in str(error).lower() for word in words)), None)
         raise PipelineError(
             f"vLLM did not start: {type(error).__name__}: {told}", where="rollout.engine: vllm", fix=fix

@@ -2,79 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from engine_jobs import GREEDY, SAMPLING, STOPS, Job, jobs, run
 from tiny_policy import forward_logprobs, random_engine, random_model, tokenizer
 
 from stages.contract import grammar
 from stages.contract.protocols import Engine, Sampling
 from stages.rollout import load_engine
 from stages.rollout.engine import TransformersEngine
-
-STOPS = ("e", "a", "T", "s")  # random text meets these every few tokens
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
-GREEDY = Sampling(temperature=0.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
-
-
-@dataclass
-class Run:
-    """One trajectory as the engine made it."""
-
-    ids: list[int]
-    logprobs: list[tuple[int, float]] = field(default_factory=list)  # (place in ids, log-probability)
-    stops: list[str] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)  # of the turns
-
-
-@dataclass(frozen=True)
-class Job:
-    """A trajectory to make: its prompt, its seed, and the documents after its first turns."""
-
-    prompt: list[int]
-    seed: int
-    documents: list[list[int]]
-
-
-def jobs(count: int = 12, vocabulary: int = 300) -> list[Job]:
-    """Ragged prompts of 1 to 40 tokens; none to three documents of 1 to 50 tokens."""
-    random = np.random.default_rng(3)
-
-    def some(most: int) -> list[int]:
-        return random.integers(0, vocabulary, random.integers(1, most + 1)).tolist()
-
-    return [Job(some(40), seed, [some(50) for _ in range(seed % 4)]) for seed in range(count)]
-
-
-def run(
-    engine: Engine, chosen: Sequence[Job], sampling: Sampling = SAMPLING, stops: Sequence[str] = STOPS
-) -> list[Run]:
-    """Make the trajectories in one batch."""
-    engine.start(sampling, stops)
-    made = [Run(list(job.prompt)) for job in chosen]
-    documents: list[Iterator[list[int]]] = [iter(job.documents) for job in chosen]
-    for number, job in enumerate(chosen):
-        engine.add(number, job.prompt, job.seed)
-    while turns := engine.step():
-        for turn in turns:
-            one = made[turn.trajectory]
-            assert len(turn.token_ids) == len(turn.logprobs) > 0
-            one.logprobs += [(len(one.ids) + place, value) for place, value in enumerate(turn.logprobs)]
-            one.ids += turn.token_ids
-            one.stops.append(turn.stop)
-            one.lengths.append(len(turn.token_ids))
-            document = next(documents[turn.trajectory], None)
-            if turn.stop in stops and document and len(one.ids) + len(document) < sampling.max_total_tokens:
-                one.ids += document
-                engine.extend(turn.trajectory, document)
-            else:
-                engine.release(turn.trajectory)
-    return made
 
 
 @pytest.mark.parametrize("tags_are_tokens", [True, False])

@@ -1,0 +1,22 @@
+"""Every folder of tests is run by something: by `make test`, or by `make test-engines`, which continuous integration
+calls after it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_folder_with_tests_is_run() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    quick = {ROOT / place for place in settings["tool"]["pytest"]["ini_options"]["testpaths"]}
+    folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")}
+    assert folders - quick == {ROOT / "tests/engines"}
+    assert "pytest tests/engines;" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert (
+        (ROOT / ".ci/run")
+        .read_text(encoding="utf-8")
+        .endswith("make test < /dev/null\nexec make test-engines < /dev/null\n")
+    )
