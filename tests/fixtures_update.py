@@ -32,7 +32,9 @@ def update_params(**changes: Any) -> Update:
         "betas": (0.9, 0.95),
         "dtype": "float32",
         "zero_stage": 0,
+        "offload": "none",
         "gradient_checkpointing": False,
+        "lora": {"rank": 0, "alpha": 32, "targets": "all-linear"},
     }
     return Update(**(values | changes))
 

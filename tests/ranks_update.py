@@ -17,6 +17,7 @@ from fixtures_update import make_batch, make_rollouts, update_params
 from stages.contract import artefacts
 from stages.update.trainer import DeepSpeedTrainer
 
+LORA = {"rank": 3, "alpha": 6, "targets": "all-linear"}
 CASES: dict[str, dict[str, Any]] = {
     "zero0": {"zero_stage": 0},
     "zero1": {"zero_stage": 1},
@@ -24,6 +25,10 @@ CASES: dict[str, dict[str, Any]] = {
     "zero3": {"zero_stage": 3},
     "packed-zero2": {"zero_stage": 2, "layout": "packed"},
     "packed-zero3": {"zero_stage": 3, "layout": "packed"},
+    "lora-zero0": {"zero_stage": 0, "lora": LORA},
+    "lora-zero2": {"zero_stage": 2, "lora": LORA},
+    "lora-zero3": {"zero_stage": 3, "lora": LORA, "layout": "packed"},
+    "offload-zero3": {"zero_stage": 3, "offload": "all"},
     "bfloat16-zero2": {"zero_stage": 2, "dtype": "bfloat16"},
     "bfloat16-zero3": {"zero_stage": 3, "dtype": "bfloat16"},
 }

@@ -368,6 +368,15 @@ class Reward(Section):
     answer_metric: Literal["f1", "em", "cover_em"]
 
 
+class Lora(Section):
+    """Low-rank adapters (peft): they alone are trained, and a policy folder has them merged. There is no dropout: the
+    policy that is trained is the policy that sampled."""
+
+    rank: Annotated[int, Field(ge=0)]  # 0: none, all weights are trained
+    alpha: Annotated[float, Field(gt=0)]  # an adapter counts alpha / rank times
+    targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]  # layers by name; never the output head
+
+
 class Update(Section):
     """One policy update. The learning rate stands with the stage in ``train``."""
 
@@ -385,7 +394,21 @@ class Update(Section):
     betas: tuple[float, float]
     dtype: Literal["float32", "bfloat16"]
     zero_stage: Literal[0, 1, 2, 3]
+    offload: Literal["none", "optimizer", "all"]  # to main memory: moments and float32 weights, or all parameters too
     gradient_checkpointing: bool
+    lora: Lora
+
+    @model_validator(mode="after")
+    def _can_be_offloaded(self) -> Update:
+        if self.offload != "none" and self.zero_stage == 0:
+            raise ValueError(
+                f"offload is {self.offload}: it needs zero_stage 1, 2 or 3, which keep the optimizer apart"
+            )
+        if self.offload == "all" and self.zero_stage != 3:
+            raise ValueError(
+                "offload is all: parameters can leave the device in zero_stage 3 alone; or offload: optimizer"
+            )
+        return self
 
 
 class TrainStage(Section):

@@ -118,6 +118,8 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
     sampled |= _rounding(params)
     if params.workers.ranks > 1:
         updated["ranks"] = params.workers.ranks  # other sums
+    if params.update.lora.rank:
+        updated["peft"] = _version("peft")
     keys: list[IterationKeys] = []
     policies = [fingerprint(["start", roots.policy, roots.trainer_state, machine])]
     for local in range(segment.iterations):

@@ -15,6 +15,7 @@ from stages.update.shards import Entry, Tensors
 STATE_FOLDER = "trainer_state"  # beside the policy folder
 MANIFEST, NUMBERS = "manifest.json", "trainer.json"
 MOMENTS = "optimizer"  # stem of the optimiser's files
+BASE = "base"  # of the frozen weights under adapters, which the policy's merged ones do not tell
 
 
 def write_policy(
@@ -54,13 +55,18 @@ def _write_config(folder: Path, model: Any) -> None:
     model.generation_config.save_pretrained(folder)
 
 
-def write_state(folder: Path, entries: Sequence[Entry], numbers: Mapping[str, object], *, writes: bool) -> None:
-    """Write the optimiser's moments and the trainer's counters, whole. All ranks call it."""
+def write_state(
+    folder: Path, entries: Sequence[Entry], numbers: Mapping[str, object], *, base: Sequence[Entry] = (), writes: bool
+) -> None:
+    """Write the optimiser's moments, the trainer's counters and, under adapters, the base, whole. All ranks call it."""
     if not writes:
         shards.write(None, MOMENTS, entries)
+        shards.write(None, BASE, base)
         return
     with artefacts.atomic(folder, folder=True) as draft:
         shards.write(draft, MOMENTS, entries)
+        if base:
+            shards.write(draft, BASE, base)
         artefacts.write_json(draft / NUMBERS, dict(numbers))
 
 
@@ -78,3 +84,8 @@ def read(policy: Path, folder: Path) -> tuple[Tensors, Tensors, dict[str, Any]]:
             fix="give the two folders that one save wrote",
         )
     return Tensors(policy), Tensors(folder, MOMENTS), numbers
+
+
+def read_base(folder: Path) -> Tensors:
+    """The frozen weights of a trainer state with adapters."""
+    return Tensors(folder, BASE)

@@ -97,6 +97,13 @@ def config(update: Update) -> dict[str, Any]:
         "steps_per_print": NEVER,
         "wall_clock_breakdown": False,
     }
+    if update.offload != "none":
+        # DeepSpeed would insist on its own Adam for CPUs, which is compiled first; torch's is fused on a CPU too.
+        settings["zero_force_ds_cpu_optimizer"] = False
+        place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        settings["zero_optimization"]["offload_optimizer"] = place
+        if update.offload == "all":
+            settings["zero_optimization"]["offload_param"] = place
     if half:
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings

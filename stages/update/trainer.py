@@ -13,9 +13,10 @@ Every rank is given the whole batch and takes its share of the passes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,13 @@ from torch import Tensor
 from stages.contract.errors import PipelineError
 from stages.contract.params import Update
 from stages.contract.protocols import TrainingBatch
-from stages.update import checkpoint, distributed, losses, state
+from stages.contract.weights import weights_sha256
+from stages.update import checkpoint, distributed, lora, losses, state
+from stages.update.arrays import Arrays
 from stages.update.model import COPIED_FILES, TokenPolicy, load_model, run_pass
 from stages.update.packing import Ints, Pass, lay_out, token_offsets
+from stages.update.shards import Entry
+from stages.update.stepping import take_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +45,6 @@ class _Tokens:
 
 
 Tokens = TrainingBatch | _Tokens
-
-
-@dataclasses.dataclass
-class _Arrays:
-    """An update's numbers, each (P,) over all policy tokens of the batch; the last two are filled by its passes."""
-
-    engine_old: Tensor  # the engine's log-probabilities, when it sampled
-    trainer_old: Tensor | None  # the trainer's before the first step, where a minibatch needs them
-    advantages: Tensor
-    weights: Tensor  # of the loss, for the present minibatch
-    new: Tensor  # the trainer's log-probabilities in the training pass
-    entropy: Tensor
 
 
 class DeepSpeedTrainer:
@@ -89,14 +82,22 @@ class DeepSpeedTrainer:
             name: (policy / name).read_bytes() for name in COPIED_FILES if (policy / name).is_file()
         }  # read now: the parent's folder may be gone when this policy is saved
         self.rank, self.world_size, self.device = distributed.start()
-        module = TokenPolicy(load_model(policy, update, trained=True), temperature).to(self.device)
+        model = load_model(policy, update, trained=True)
+        if update.lora.rank:
+            lora.add(model, update.lora, seed)
+            self._base_sha256 = weights_sha256(policy)
+        module = TokenPolicy(model, temperature).to(self.device)
         self.engine = distributed.initialize(module, update, learning_rate)
         if hasattr(self.engine.optimizer, "check_grad_overflow"):  # a step with broken gradients is not taken
             self.engine.optimizer.check_grad_overflow = True
+        self._anchor = reference or policy
         self._reference: TokenPolicy | None = None
-        if update.kl_coefficient > 0:
-            frozen = load_model(reference or policy, update, trained=False)
-            self._reference = TokenPolicy(frozen, temperature).to(self.device)
+        if update.kl_coefficient > 0 and not update.lora.rank:
+            self._reference = self._load_reference()
+
+    def _load_reference(self) -> TokenPolicy:
+        frozen = load_model(self._anchor, self.settings, trained=False)
+        return TokenPolicy(frozen, self.temperature).to(self.device)
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
         """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
@@ -104,11 +105,24 @@ class DeepSpeedTrainer:
         return _split(self._forward(self.engine, batch, range(len(token_ids))), policy_mask)
 
     def reference_logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """The same under the frozen reference policy. ``PipelineError`` where none was loaded."""
-        if self._reference is None:
+        """The same under the frozen reference policy. ``PipelineError`` where none was loaded.
+
+        Under adapters the reference is the model without them, and a second copy only where the base is older than the
+        reference: in a segment that goes on from another one's adapters.
+        """
+        if self.settings.kl_coefficient == 0:
             raise PipelineError("there is no reference policy", where="update.kl_coefficient", fix="set it above 0")
-        batch = _Tokens(token_ids, policy_mask)
-        return _split(self._forward(self._reference, batch, range(len(token_ids))), policy_mask)
+        batch, members = _Tokens(token_ids, policy_mask), range(len(token_ids))
+        if self._reference is None and self._base_sha256 == self._anchor_sha256:
+            with lora.disabled(self.engine.module):
+                return _split(self._forward(self.engine, batch, members), policy_mask)
+        if self._reference is None:
+            self._reference = self._load_reference()
+        return _split(self._forward(self._reference, batch, members), policy_mask)
+
+    @functools.cached_property
+    def _anchor_sha256(self) -> str:
+        return weights_sha256(self._anchor)
 
     def update(self, batch: TrainingBatch) -> dict[str, float]:
         """One epoch over the batch: ``minibatches`` optimiser steps. Returns means over the batch's policy tokens.
@@ -122,7 +136,7 @@ class DeepSpeedTrainer:
         # step: only the later minibatches need a pass of their own for them, and only to correct.
         late = [b for members in minibatches[1:] for b in members]
         engine_old = self._flat(batch.old_logprobs)
-        arrays = _Arrays(
+        arrays = Arrays(
             engine_old=engine_old,
             trainer_old=self._forward(self.engine, batch, late) if settings.importance_cap > 0 and late else None,
             advantages=self._flat(batch.advantages),
@@ -140,7 +154,8 @@ class DeepSpeedTrainer:
                 self.engine.set_gradient_accumulation_boundary(index == len(passes) - 1)
                 loss += self._train_pass(piece, arrays, stepped=number > 0)
             distributed.sum_over_ranks(loss)
-            norms.append(self._step(loss))
+            norms.append(take_step(self.engine, loss, settings.max_gradient_norm, f"iteration {self.iteration}"))
+            self.optimizer_steps += 1
             step_losses.append(loss.item())
         self.iteration += 1
         distributed.sum_over_ranks(arrays.new)
@@ -153,22 +168,10 @@ class DeepSpeedTrainer:
             "learning_rate": learning_rate,
             "num_policy_tokens": float(offsets[-1]),
             "num_optimizer_steps": float(len(minibatches)),
-            **self._token_metrics(arrays, first),
+            **arrays.metrics(first, clip=settings.clip, cap=settings.importance_cap),
         }
 
-    def _token_metrics(self, arrays: _Arrays, first: Tensor) -> dict[str, float]:
-        """Metrics over policy tokens; ``first`` are the slots of the first minibatch, before which no step was."""
-        metrics = {"entropy": arrays.entropy.double().mean().item()}
-        engine_old, cap = arrays.engine_old, self.settings.importance_cap
-        if cap == 0:
-            metrics |= losses.ratio_metrics(arrays.new, engine_old, arrays.advantages, self.settings.clip)
-            return metrics | losses.gap_metrics(arrays.new[first], engine_old[first])
-        old = arrays.new.clone() if arrays.trainer_old is None else arrays.trainer_old
-        old[first] = arrays.new[first]
-        metrics |= losses.ratio_metrics(arrays.new, old, arrays.advantages, self.settings.clip)
-        return metrics | losses.gap_metrics(old, engine_old) | losses.importance_metrics(old, engine_old, cap)
-
-    def _train_pass(self, piece: Pass, arrays: _Arrays, *, stepped: bool) -> Tensor:
+    def _train_pass(self, piece: Pass, arrays: Arrays, *, stepped: bool) -> Tensor:
         """Forward and backward over one pass; this rank's part of the minibatch's loss.
 
         ``stepped``: whether the weights have moved since the update began. Where they have not, the pass's
@@ -188,30 +191,6 @@ class DeepSpeedTrainer:
         if piece.counted:
             arrays.new[slots], arrays.entropy[slots] = logprobs.detach(), entropies
         return loss.detach()
-
-    def _step(self, loss: Tensor) -> float:
-        """Clip and step; the gradient's norm before clipping. Broken numbers stop the run before the step."""
-        limit = self.settings.max_gradient_norm
-        if state.is_plain(self.engine):  # DeepSpeed clips in float32 stage 0 too, but keeps the norm to itself
-            norm = float(torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit))
-            finite = bool(torch.isfinite(loss)) and math.isfinite(norm)
-            if finite:
-                self.engine.step()
-        else:
-            finite = bool(torch.isfinite(loss))
-            if finite:
-                self.engine.step()
-                norm = float(self.engine.get_global_grad_norm() or 0.0)
-                finite = math.isfinite(norm) and self.engine.was_step_applied()
-        if not finite:
-            self.engine.optimizer.zero_grad()
-            raise PipelineError(
-                f"the update's loss ({loss.item():g}) or its gradient is not finite; the step was not taken",
-                where=f"iteration {self.iteration}",
-                fix="lower the learning rate, or look for broken log-probabilities in the rollouts",
-            )
-        self.optimizer_steps += 1
-        return norm
 
     def _set_learning_rate(self) -> float:
         """Linear warm-up over iterations, then constant."""
@@ -259,11 +238,11 @@ class DeepSpeedTrainer:
     def _flat(self, rows: list[list[float]]) -> Tensor:
         return torch.from_numpy(np.concatenate([np.asarray(row, dtype=np.float32) for row in rows])).to(self.device)
 
-    def export_weights(self) -> dict[str, Tensor]:
+    def export_weights(self) -> Mapping[str, Tensor]:
         """The policy's tensors by their Hugging Face names, for an engine in the same process.
 
         They are the trainer's own (no copy below ZeRO stage 3): the next update changes them in place, so
-        copy what is to be kept. All ranks must call.
+        copy what is to be kept. Adapters are merged when a tensor is asked for. All ranks must call.
         """
         return state.weights(self.engine)
 
@@ -287,24 +266,40 @@ class DeepSpeedTrainer:
         """
         sha256 = self.save_policy(policy, step=step, parent=parent)
         moments = state.moment_entries(self.engine) if self.optimizer_steps else []
-        numbers = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps, "seed": self.seed}
+        numbers: dict[str, Any] = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps}
+        numbers |= {"seed": self.seed, "policy_sha256": sha256}
+        base: list[Entry] = []
+        if self.settings.lora.rank:
+            numbers |= {"lora": self.settings.lora.model_dump(), "base_sha256": self._base_sha256}
+            base, moments = state.base_entries(self.engine), moments + state.adapter_entries(self.engine)
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
-        checkpoint.write_state(folder, moments, {**numbers, "policy_sha256": sha256}, writes=self.rank == 0)
+        checkpoint.write_state(folder, moments, numbers, base=base, writes=self.rank == 0)
         distributed.barrier()
 
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:
-        """Take up weights and trainer state where a ``save`` left them: what follows is as if never interrupted."""
+        """Take up weights and trainer state where a ``save`` left them: what follows is as if never interrupted.
+
+        Raises ``PipelineError`` for a state of other weights, another seed, or other adapters.
+        """
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
         tensors, moments, numbers = checkpoint.read(policy, folder)
         if numbers["seed"] != self.seed:
             raise PipelineError(
                 f"the trainer state was made with seed {numbers['seed']}, not {self.seed}", where=str(folder)
             )
-        state.set_weights(self.engine, tensors)
+        lora.check_same(numbers.get("lora"), self.settings.lora, folder)
+        trained: Mapping[str, Tensor] = tensors
+        if self.settings.lora.rank:
+            self._base_sha256 = numbers["base_sha256"]
+            state.set_weights(self.engine, checkpoint.read_base(folder))
+            trained = {name: moments[f"{state.ADAPTER}/{name}"] for name, _ in state.trained_parameters(self.engine)}
+            state.set_adapters(self.engine, trained)
+        else:
+            state.set_weights(self.engine, tensors)
         if numbers["optimizer_steps"]:
             if not state.is_plain(self.engine):
                 self._step_at_rest()
-            state.set_optimizer_state(self.engine, moments, tensors, numbers["optimizer_steps"])
+            state.set_optimizer_state(self.engine, moments, trained, numbers["optimizer_steps"])
         self.iteration, self.optimizer_steps = numbers["iteration"], numbers["optimizer_steps"]
 
     def _step_at_rest(self) -> None:

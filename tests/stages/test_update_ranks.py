@@ -30,6 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = {
         "one": ranks.run_case(policy, out / "one-whole", {}),
         "one-bfloat16": ranks.run_case(policy, out / "one-bfloat16", {"dtype": "bfloat16", "zero_stage": 2}),
+        "one-lora": ranks.run_case(policy, out / "one-lora", {"lora": ranks.LORA}),
     }
     (out / "one").mkdir()
     for part in ("policy", "trainer_state"):
@@ -59,9 +60,13 @@ def compare(found: Path, expected: Path, start: Path, tolerance: float) -> None:
 
 @pytest.mark.parametrize("case", ranks.CASES)
 def test_two_ranks_learn_what_one_learns(made: Path, case: str) -> None:
+    """The loss and the other figures of each of the five updates, and the weights after them."""
     half = case.startswith("bfloat16")
     metrics = artefacts.read_json(made / "metrics.json")[case]
-    expected = artefacts.read_json(made / "one.json")["one-bfloat16" if half else "one"]
+    kind = case.partition("-")[0]
+    alone = {"bfloat16": "one-bfloat16", "lora": "one-lora"}.get(kind, "one")
+    expected = artefacts.read_json(made / "one.json")[alone]
+    assert len(metrics) == len(expected) == ranks.UPDATES and "loss" in expected[0]
     for number, (found, wanted) in enumerate(zip(metrics, expected, strict=True)):
         tolerance = {"rel": 5e-2, "abs": 2e-2} if half else {"rel": 1e-3, "abs": 1e-5}
         # Rounded gradients move single tokens' ratios further than the means.
@@ -69,7 +74,7 @@ def test_two_ranks_learn_what_one_learns(made: Path, case: str) -> None:
         assert [found[name] for name in names] == pytest.approx([wanted[name] for name in names], **tolerance), number
     compare(
         made / case / "policy",
-        made / ("one-bfloat16" if half else "one-whole") / "policy",
+        made / ("one-whole" if alone == "one" else alone) / "policy",
         made / "start",
         BFLOAT16 if half else FLOAT32,
     )

@@ -205,6 +205,35 @@ def test_zero_stages_agree(policy: Path, batch: TrainingBatch, stage: int) -> No
         torch.testing.assert_close(tensor, plain.export_weights()[name], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"zero_stage": 1, "offload": "optimizer"},
+        {"zero_stage": 2, "offload": "optimizer", "dtype": "bfloat16"},
+        {"zero_stage": 3, "offload": "optimizer"},
+        {"zero_stage": 3, "offload": "all", "dtype": "bfloat16"},
+        {"zero_stage": 3, "offload": "all", "lora": {"rank": 2, "alpha": 4, "targets": "all-linear"}},
+    ],
+    ids=["zero1", "zero2-bfloat16", "zero3", "zero3-all-bfloat16", "zero3-all-lora"],
+)
+def test_offloading_changes_no_weight(
+    policy: Path, batch: TrainingBatch, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """On a CPU nothing moves, but DeepSpeed takes its other way: torch's AdamW, nothing compiled, and resumable."""
+    plain, away = trainer_of(policy, **settings | {"offload": "none"}), trainer_of(policy, **settings)
+    assert type(away.engine.basic_optimizer) is torch.optim.AdamW
+    assert away.engine.zero_offload_optimizer().device == "cpu"
+    assert (away.engine.zero_offload_param() is not None) == (settings["offload"] == "all")
+    assert away.update(batch) == pytest.approx(plain.update(batch), rel=1e-3, abs=1e-6)
+    for name, tensor in weights_of(away).items():
+        torch.testing.assert_close(tensor, plain.export_weights()[name], atol=1e-5, rtol=1e-4)
+    away.save(tmp_path / "policy", step=1, parent="p")
+    expected = away.update(batch)
+    again = trainer_of(policy, **settings)
+    again.load(tmp_path / "policy")
+    assert again.update(batch) == expected
+
+
 def test_policy_folder_is_one_that_transformers_opens(policy: Path, batch: TrainingBatch, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 

@@ -29,6 +29,10 @@ def mistyped(raw: dict[str, Any]) -> None:
         (lambda raw: raw["corpus"].update(source="files"), "corpus: Value error, source is files"),
         (lambda raw: raw["base_model"]["tiny"].update(heads=3), "base_model.tiny: Value error, hidden must be a mult"),
         (lambda raw: raw["base_model"]["tiny"].update(kv_heads=3), "base_model.tiny: Value error, heads must be a mul"),
+        (lambda raw: raw["update"].update(offload="optimizer"), "update: Value error, offload is optimizer: it needs"),
+        (lambda raw: raw["update"].update(offload="all", zero_stage=2), "update: Value error, offload is all: param"),
+        (lambda raw: raw["update"]["lora"].update(dropout=0.1), "update.lora.dropout: unknown parameter"),
+        (lambda raw: raw["update"]["lora"].update(rank=-1), "update.lora.rank: Input should be greater than"),
         (lambda raw: raw["train"]["segments"]["s1-00"].update(stage="stage3"), "train.segments.s1-00.stage: Input"),
     ],
 )
