@@ -114,8 +114,13 @@ def broken(fault: str) -> Response:
     return Response(f"status {kind} says {KEY}", int(kind), headers=headers)
 
 
-def refused(key: str | None, wanted: str, status: int) -> Response | None:
-    return None if key == wanted else Response('{"message": "Unauthorized."}', status)
+def refused(key: str | None, wanted: str, status: int, said: str = '{"message": "Unauthorized."}') -> Response | None:
+    return None if key == wanted else Response(said, status)
+
+
+BRAVES_REFUSAL = """{"type": "ErrorResponse", "error": {"id": "5d832250-9396-4f6e-b84a-2a1fe524cd7d",
+    "code": "SUBSCRIPTION_TOKEN_INVALID", "detail": "The provided subscription token is invalid.", "status": 422,
+    "meta": {"component": "authentication"}}, "time": 1663072993}"""
 
 
 def serper(request: Request, given: dict[str, Any], found: list[dict[str, str]]) -> Response:
@@ -149,7 +154,7 @@ def brave(request: Request, given: dict[str, Any], found: list[dict[str, str]]) 
     if results:
         answer["web"] = {"type": "search", "results": results}
     assert request.method == "GET"
-    return refused(request.headers.get("x-subscription-token"), KEY, 401) or as_json(answer)
+    return refused(request.headers.get("x-subscription-token"), KEY, 422, BRAVES_REFUSAL) or as_json(answer)
 
 
 def searxng(request: Request, given: dict[str, Any], found: list[dict[str, str]]) -> Response:

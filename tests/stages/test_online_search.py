@@ -149,7 +149,7 @@ def test_an_engine_that_is_gone_is_not_asked_hundreds_of_times(web: fake_web.Web
     [
         ("serper", "", "serper at .* refuses .*HTTP 403.*check the key in \\$SERPER_API_KEY"),
         ("tavily", "", "tavily at .* refuses .*HTTP 401.*check the key in \\$TAVILY_API_KEY"),
-        ("brave", "", "brave at .* refuses .*HTTP 401.*check the key in \\$BRAVE_API_KEY"),
+        ("brave", "", "brave at .* refuses .*HTTP 422.*check the key in \\$BRAVE_API_KEY"),
         ("searxng", "403", "searxng at .* refuses .*allow the format json"),
         ("serper", "credits", "the account is used up .*Not enough credits"),
         ("tavily", "432", "the account is used up"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def embed(
             place = store.place(KIND, key)
             made += len(shard)
             left = (total - done) * (time.monotonic() - begin) / made
-            log(f"index: embedded {done:,} of {total:,} passages, about {left / 60:.0f} minutes left")
+            log(f"index: embedded {done:,} of {total:,} passages, about {math.ceil(left / 60)} min left")
         files.append(place / FILE)
     return files
 

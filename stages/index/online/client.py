@@ -25,6 +25,7 @@ from stages.index.online.engines import Engine, Hit, NoAnswer, WrongForm
 WHERE = "params.yaml, retriever.online"
 _AGAIN = (408, 425, 429)  # and every 5xx
 _REFUSED = (401, 403)
+_BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: Brave's way to refuse a key
 _USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
 _NOT_THERE = (404, 405, 410)
 _SHOWN = 160  # characters of an engine's own words in our messages
@@ -185,7 +186,7 @@ class Client:
             return TryAgain(f"HTTP {status}: {said}", after)
         if status in _USED_UP or (status == 400 and "credit" in said.lower()):
             return SearchStopped(f"{name} says that the account is used up (HTTP {status}: {said})", where=WHERE)
-        if status in _REFUSED:
+        if status in _REFUSED or (status == 422 and _BAD_KEY in response.text):
             variable = key_variable(self._engine, self._settings)
             fix = f"check the key in ${variable}" if variable else "allow the format json in its settings.yml"
             return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=WHERE, fix=fix)
