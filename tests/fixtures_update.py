@@ -25,6 +25,8 @@ def update_params(**changes: Any) -> Update:
         "kl_coefficient": 0.0,
         "loss_mean": "token",
         "importance_cap": 0.0,
+        "flat_groups": "kept",
+        "overlong": "kept",
         "minibatches": 2,
         "max_tokens_a_pass": 64,
         "max_gradient_norm": 1.0,

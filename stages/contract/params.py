@@ -387,6 +387,8 @@ class Update(Section):
     kl_coefficient: Annotated[float, Field(ge=0)]
     loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant
     importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: not corrected
+    flat_groups: Literal["kept", "dropped"]  # questions whose samples all have the same reward
+    overlong: Literal["kept", "left_out"]  # trajectories that ended at rollout.max_total_tokens
     minibatches: Count  # optimiser steps an iteration, one epoch over the rollouts
     max_tokens_a_pass: Count  # tokens of one forward and backward pass, padding included
     max_gradient_norm: float

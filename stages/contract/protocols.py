@@ -172,7 +172,8 @@ class TrainingBatch:
     """Trajectories of one update, aligned lists over B trajectories.
 
     ``token_ids[b]`` (T_b,), ``policy_mask[b]`` (T_b,) true on policy tokens, and per policy token
-    (P_b,): ``advantages``, ``old_logprobs`` (the engine's, when it sampled).
+    (P_b,): ``advantages``, ``old_logprobs`` (the engine's, when it sampled). ``dropped``: trajectories, by number, that
+    need no pass: their advantages are 0, and they only count where the loss is averaged.
     """
 
     token_ids: list[list[int]]
@@ -180,6 +181,7 @@ class TrainingBatch:
     advantages: list[list[float]]
     old_logprobs: list[list[float]]
     trajectory_ids: list[str] = field(default_factory=list)
+    dropped: frozenset[int] = frozenset()
 
 
 @runtime_checkable

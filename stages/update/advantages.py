@@ -14,7 +14,8 @@ comes as one number.
 | grpo        | (r - mean) / (sample standard deviation + eps) | returns as they are                 |
 | rloo        | r - mean of the group's other samples          | returns as they are                 |
 
-A group of one has nothing to be compared with: its terminal is 0.
+A group of one has nothing to be compared with: its terminal is 0. A trajectory that is not trained on stands in its
+group's comparison, and has no part in the whitening; its returns are 0.
 """
 
 from __future__ import annotations
@@ -95,11 +96,13 @@ def compute_advantages(
     *,
     kl: Sequence[Floats] | None = None,
     kl_coefficient: float = 0.0,
+    trained: Sequence[bool] | None = None,
 ) -> Advantages:
     """Advantages of B trajectories: rewards, group names and numbers of policy tokens, each (B,).
 
-    ``kl[b]`` (P_b,) is log pi_old - log pi_ref, needed where ``kl_coefficient`` > 0. Raises
-    ``ValueError`` for an empty batch, a trajectory without policy tokens, or lengths that differ.
+    ``trained`` (B,): which of them are trained on; None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, needed
+    where ``kl_coefficient`` > 0. Raises ``ValueError`` for an empty batch, a trajectory without policy tokens, or
+    lengths that differ.
     """
     if not len(rewards) or min(num_tokens) < 1:
         raise ValueError("advantages need at least one trajectory, each with at least one policy token")
@@ -108,14 +111,29 @@ def compute_advantages(
     values = np.asarray(rewards, dtype=np.float64)
     terminal = terminal_rewards(values, groups, estimator)
     used = kl if kl_coefficient > 0 and kl is not None else [None] * len(values)
+    own = [True] * len(values) if trained is None else trained
     returns = [
-        token_returns(float(end), tokens, divergence, kl_coefficient)
-        for end, tokens, divergence in zip(terminal, num_tokens, used, strict=True)
+        token_returns(float(end), tokens, divergence, kl_coefficient) if counts else np.zeros(tokens)
+        for end, tokens, divergence, counts in zip(terminal, num_tokens, used, own, strict=True)
     ]
     members = group_members(groups)
     flat = sum(bool(np.all(values[group] == values[group[0]])) for group in members)
-    advantages = whiten(returns) if estimator == "reinforce++" else [array.copy() for array in returns]
+    advantages = [array.copy() for array in returns]
+    chosen = [place for place, counts in enumerate(own) if counts]
+    if estimator == "reinforce++" and chosen:
+        for place, array in zip(chosen, whiten([returns[place] for place in chosen]), strict=True):
+            advantages[place] = array
     return Advantages(advantages, returns, num_groups=len(members), num_flat_groups=flat)
+
+
+def in_flat_groups(rewards: Sequence[float], groups: Sequence[str]) -> list[bool]:
+    """Whether all samples of a trajectory's group have the same reward: (B,), (B,) -> (B,)."""
+    flat = [False] * len(rewards)
+    for members in group_members(groups):
+        if all(rewards[place] == rewards[members[0]] for place in members):
+            for place in members:
+                flat[place] = True
+    return flat
 
 
 def group_members(groups: Sequence[str]) -> list[list[int]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from stages.update import losses
+from stages.update.packing import Ints
 
 
 @dataclasses.dataclass
@@ -20,13 +23,29 @@ class Arrays:
     new: Tensor  # the trainer's log-probabilities in the training pass
     entropy: Tensor
 
-    def metrics(self, first: Tensor, *, clip: float, cap: float) -> dict[str, float]:
-        """Metrics over policy tokens; ``first`` are the slots of the first minibatch, before which no step was."""
-        metrics = {"entropy": self.entropy.double().mean().item()}
+    def metrics(
+        self, minibatches: Sequence[Sequence[int]], offsets: Ints, *, clip: float, cap: float
+    ) -> dict[str, float]:
+        """Metrics over the policy tokens of the minibatches' trajectories (slots from ``offsets[b]`` on); none where
+        there are no trajectories. Those of the first minibatch, before which no step was, show the gap to the engine.
+        """
+        slots = [_slots(members, offsets, self.new) for members in minibatches]
+        everything, first = torch.cat(slots).sort().values, slots[0]
+        if not len(everything):
+            return {}
+        new, engine_old, entropy = (one[everything] for one in (self.new, self.engine_old, self.entropy))
+        advantages = self.advantages[everything]
+        metrics = {"entropy": entropy.double().mean().item()}
         if cap == 0:
-            metrics |= losses.ratio_metrics(self.new, self.engine_old, self.advantages, clip)
-            return metrics | losses.gap_metrics(self.new[first], self.engine_old[first])
+            metrics |= losses.ratio_metrics(new, engine_old, advantages, clip)
+            return metrics | (losses.gap_metrics(self.new[first], self.engine_old[first]) if len(first) else {})
         old = self.new.clone() if self.trainer_old is None else self.trainer_old
         old[first] = self.new[first]
-        metrics |= losses.ratio_metrics(self.new, old, self.advantages, clip)
-        return metrics | losses.gap_metrics(old, self.engine_old) | losses.importance_metrics(old, self.engine_old, cap)
+        old = old[everything]
+        metrics |= losses.ratio_metrics(new, old, advantages, clip)
+        return metrics | losses.gap_metrics(old, engine_old) | losses.importance_metrics(old, engine_old, cap)
+
+
+def _slots(members: Sequence[int], offsets: Ints, like: Tensor) -> Tensor:
+    ranges = [torch.arange(offsets[b], offsets[b + 1], device=like.device) for b in members]
+    return torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.long, device=like.device)

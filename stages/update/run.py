@@ -13,7 +13,7 @@ from stages.contract import grammar, schemas
 from stages.contract.errors import PipelineError
 from stages.contract.params import Update
 from stages.contract.protocols import Trainer, TrainingBatch
-from stages.update.advantages import Advantages, Floats, compute_advantages
+from stages.update.advantages import Floats, compute_advantages, in_flat_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,34 +28,96 @@ def update_policy(
     metrics: the trainer's (means over policy tokens), and counts of trajectories, groups and groups whose
     rewards are all equal. Trajectories that do not count, or without policy tokens, are left out.
 
+    ``update.overlong: left_out``: what ended at the limit of tokens stands in its group's comparison and is left out
+    of all else; ``num_overlong`` counts it. ``update.flat_groups: dropped``: trajectories of groups of equal rewards
+    have advantage 0, no part in the whitening and no pass, and count where the loss is averaged
+    (``num_dropped_trajectories``).
+
     Raises ``PipelineError`` where the two tables differ in their trajectories, a row contradicts itself,
     or nothing is left to train on.
     """
     chosen, totals = _select(rollouts, rewards)
-    batch = _tokens(chosen)
     groups: list[str] = chosen["question_id"].to_pylist()
-    num_tokens = [len(row) for row in batch.old_logprobs]
-    reference: list[list[float]] = [[] for _ in groups]
-    divergence: list[Floats] | None = None
+    flat = in_flat_groups(totals, groups) if update.flat_groups == "dropped" else [False] * len(groups)
+    reasons: list[str] = chosen["finish_reason"].to_pylist()
+    overlong = [update.overlong == "left_out" and reason == grammar.FINISH_LENGTH_LIMIT for reason in reasons]
+    if all(overlong):
+        raise PipelineError(
+            f"all {len(overlong)} trajectories ended at rollout.max_total_tokens, and are left out",
+            where="update.overlong",
+            fix="raise rollout.max_total_tokens, or keep them (update.overlong: kept)",
+        )
+    trained = [not (one or other) for one, other in zip(flat, overlong, strict=True)]
+    whole = _tokens(chosen)
     metrics: dict[str, float] = {}
+    divergence = reference = None
     if update.kl_coefficient > 0:
-        reference = trainer.reference_logprobs(batch.token_ids, batch.policy_mask)
-        divergence = [np.asarray(old) - np.asarray(ref) for old, ref in zip(batch.old_logprobs, reference, strict=True)]
-        tokens = np.concatenate(divergence)
-        metrics["kl_reference_k1"] = float(tokens.mean())
-        metrics["kl_reference_k3"] = float((np.expm1(-tokens) + tokens).mean())
+        reference, divergence = _divergence(trainer, whole, trained, metrics)
     advantages = compute_advantages(
-        totals, groups, num_tokens, update.estimator, kl=divergence, kl_coefficient=update.kl_coefficient
+        totals,
+        groups,
+        [len(row) for row in whole.old_logprobs],
+        update.estimator,
+        kl=divergence,
+        kl_coefficient=update.kl_coefficient,
+        trained=trained,
     )
-    batch.advantages.extend(values.tolist() for values in advantages.values)
+    rows = [row for row in range(len(groups)) if not overlong[row]]
+    dropped = frozenset(place for place, row in enumerate(rows) if flat[row])
+    batch = _taken(whole, rows, [advantages.values[row].tolist() for row in rows], dropped)
     metrics |= trainer.update(batch)
     metrics |= {
-        "num_trajectories": float(len(groups)),
-        "num_left_out": float(rollouts.num_rows - len(groups)),
+        "num_trajectories": float(len(rows)),
+        "num_left_out": float(rollouts.num_rows - len(rows)),
         "num_groups": float(advantages.num_groups),
         "num_zero_advantage_groups": float(advantages.num_flat_groups),
     }
-    return _advantages_table(batch.trajectory_ids, advantages, reference), metrics
+    if update.flat_groups == "dropped":
+        metrics["num_dropped_trajectories"] = float(len(dropped))
+    if update.overlong == "left_out":
+        metrics["num_overlong"] = float(sum(overlong))
+    columns = {
+        "trajectory_id": batch.trajectory_ids,
+        "advantages": batch.advantages,
+        "returns": [advantages.returns[row] for row in rows],
+        "ref_logprobs": [[] if reference is None else reference[row] for row in rows],
+    }
+    table = {name: pa.array(column, schemas.ADVANTAGES.field(name).type) for name, column in columns.items()}
+    return pa.table(table), metrics
+
+
+def _divergence(
+    trainer: Trainer, batch: TrainingBatch, trained: Sequence[bool], metrics: dict[str, float]
+) -> tuple[list[list[float]], list[Floats]]:
+    """The reference policy's log-probabilities and log pi_old - log pi_ref of the trajectories that are trained on,
+    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``."""
+    rows = [row for row, counts in enumerate(trained) if counts]
+    some = _taken(batch, rows, [], frozenset())
+    found = trainer.reference_logprobs(some.token_ids, some.policy_mask) if rows else []
+    reference: list[list[float]] = [[] for _ in trained]
+    divergence: list[Floats] = [np.zeros(len(old)) for old in batch.old_logprobs]
+    for row, logprobs in zip(rows, found, strict=True):
+        reference[row] = logprobs
+        divergence[row] = np.asarray(batch.old_logprobs[row]) - np.asarray(logprobs)
+    if rows:
+        tokens = np.concatenate([divergence[row] for row in rows])
+        metrics["kl_reference_k1"] = float(tokens.mean())
+        metrics["kl_reference_k3"] = float((np.expm1(-tokens) + tokens).mean())
+    return reference, divergence
+
+
+def _taken(
+    batch: TrainingBatch, rows: Sequence[int], advantages: list[list[float]], dropped: frozenset[int]
+) -> TrainingBatch:
+    """Some trajectories of a batch, with their advantages."""
+    return TrainingBatch(
+        token_ids=[batch.token_ids[row] for row in rows],
+        policy_mask=[batch.policy_mask[row] for row in rows],
+        advantages=advantages,
+        old_logprobs=[batch.old_logprobs[row] for row in rows],
+        trajectory_ids=[batch.trajectory_ids[row] for row in rows],
+        dropped=dropped,
+    )
 
 
 def _select(rollouts: pa.Table, rewards: pa.Table) -> tuple[pa.Table, list[float]]:
@@ -118,13 +180,3 @@ def _fault(ids: Sequence[int], mask: Sequence[bool], logprobs: Sequence[float]) 
     if not np.isfinite(logprobs).all():
         return "a policy_logprob is not finite"
     return None
-
-
-def _advantages_table(ids: list[str], advantages: Advantages, reference: list[list[float]]) -> pa.Table:
-    columns = {
-        "trajectory_id": ids,
-        "advantages": advantages.values,
-        "returns": advantages.returns,
-        "ref_logprobs": reference,
-    }
-    return pa.table({name: pa.array(column, schemas.ADVANTAGES.field(name).type) for name, column in columns.items()})

@@ -125,7 +125,8 @@ class DeepSpeedTrainer:
         return weights_sha256(self._anchor)
 
     def update(self, batch: TrainingBatch) -> dict[str, float]:
-        """One epoch over the batch: ``minibatches`` optimiser steps. Returns means over the batch's policy tokens.
+        """One epoch over the batch: ``minibatches`` optimiser steps. Returns means over the policy tokens of the
+        trajectories that were not dropped; where all were, none.
 
         Raises ``PipelineError`` for a loss or gradient that is not finite; that step is not taken.
         """
@@ -134,7 +135,9 @@ class DeepSpeedTrainer:
         minibatches = [part.tolist() for part in np.array_split(order, settings.minibatches) if len(part)]
         # The first minibatch's training pass itself gives the trainer's log-probabilities before any
         # step: only the later minibatches need a pass of their own for them, and only to correct.
-        late = [b for members in minibatches[1:] for b in members]
+        # A trajectory that was dropped has loss and gradient 0: it keeps its place and weight, and has no pass.
+        working = [[b for b in members if b not in batch.dropped] for members in minibatches]
+        late = [b for members in working[1:] for b in members]
         engine_old = self._flat(batch.old_logprobs)
         arrays = Arrays(
             engine_old=engine_old,
@@ -148,7 +151,7 @@ class DeepSpeedTrainer:
         step_losses, norms = [], []
         for number, members in enumerate(minibatches):
             self._weigh(arrays.weights, members, offsets, len(minibatches))
-            passes = self._share(batch, members)
+            passes = self._share(batch, working[number] or members[:1], counted=bool(working[number]))
             loss = torch.zeros((), device=self.device)
             for index, piece in enumerate(passes):
                 self.engine.set_gradient_accumulation_boundary(index == len(passes) - 1)
@@ -160,7 +163,6 @@ class DeepSpeedTrainer:
         self.iteration += 1
         distributed.sum_over_ranks(arrays.new)
         distributed.sum_over_ranks(arrays.entropy)
-        first = torch.cat([torch.arange(offsets[b], offsets[b + 1]) for b in minibatches[0]]).to(self.device)
         return {
             "loss": float(np.mean(step_losses)),
             "gradient_norm": float(np.mean(norms)),
@@ -168,7 +170,7 @@ class DeepSpeedTrainer:
             "learning_rate": learning_rate,
             "num_policy_tokens": float(offsets[-1]),
             "num_optimizer_steps": float(len(minibatches)),
-            **arrays.metrics(first, clip=settings.clip, cap=settings.importance_cap),
+            **arrays.metrics(working, offsets, clip=settings.clip, cap=settings.importance_cap),
         }
 
     def _train_pass(self, piece: Pass, arrays: Arrays, *, stepped: bool) -> Tensor:
@@ -210,9 +212,9 @@ class DeepSpeedTrainer:
         for b, part in zip(members, parts, strict=True):
             weights[offsets[b] : offsets[b + 1]] = part
 
-    def _share(self, batch: Tokens, members: Sequence[int]) -> list[Pass]:
+    def _share(self, batch: Tokens, members: Sequence[int], *, counted: bool = True) -> list[Pass]:
         """This rank's passes. Every rank has equally many, as collectives need: one without work of its own
-        runs the first pass again and does not count it."""
+        runs the first pass again and does not count it. ``counted`` False: no pass counts."""
         longest_row = self.settings.max_tokens_a_pass
         if self.world_size > 1:
             tokens = sum(len(batch.token_ids[b]) for b in members)
@@ -221,6 +223,8 @@ class DeepSpeedTrainer:
             batch.token_ids, batch.policy_mask, members, max_tokens=longest_row, layout=self.settings.layout
         )
         idle = dataclasses.replace(passes[0], counted=False)
+        if not counted:
+            passes = [idle]
         passes += [idle] * (-len(passes) % self.world_size)
         return passes[self.rank :: self.world_size]
 
@@ -228,7 +232,7 @@ class DeepSpeedTrainer:
         """Log-probabilities (P,) of the members' policy tokens, 0 on the others'; no gradient."""
         flat = torch.zeros(int(token_offsets(batch.policy_mask)[-1]), device=self.device)
         with torch.no_grad():
-            for piece in self._share(batch, members):
+            for piece in self._share(batch, members) if members else ():
                 logprobs, _ = run_pass(policy, piece, self.device)
                 if piece.counted:
                     flat[torch.from_numpy(piece.slots).to(self.device)] = logprobs

@@ -98,6 +98,51 @@ def test_kl_goes_into_the_returns() -> None:
         np.testing.assert_allclose(row["ref_logprobs"], np.array(logprobs) - 0.25, rtol=1e-6)
 
 
+def test_flat_groups_are_dropped_and_counted() -> None:
+    """They keep their places, where the loss is averaged, and cost neither a pass nor a reference."""
+    rollouts = make_rollouts()
+    old = rollouts["policy_logprobs"].to_pylist()
+    totals = [1.0] * 8 + [float(row % 2) for row in range(8)]
+    trainer = RecordingTrainer(old[8:])
+    update = update_params(flat_groups="dropped", kl_coefficient=0.1, estimator="rloo")
+    table, metrics = update_policy(trainer, rollouts, make_rewards(rollouts, totals), update)
+    batch = trainer.batches[0]
+    assert len(batch.token_ids) == table.num_rows == 16 and batch.dropped == frozenset(range(8))
+    assert all(value == 0 for row in batch.advantages[:8] for value in row)
+    assert table["ref_logprobs"].to_pylist()[:8] == [[]] * 8
+    assert metrics["kl_reference_k1"] == pytest.approx(0.25)
+    counts = ("num_trajectories", "num_left_out", "num_zero_advantage_groups", "num_dropped_trajectories")
+    assert [metrics[name] for name in counts] == [16, 0, 2, 8]
+    update_policy(trainer, rollouts, make_rewards(rollouts, [1.0] * 16), update)  # all of them
+    assert trainer.batches[1].dropped == frozenset(range(16))
+
+
+def test_overlong_trajectories_are_compared_and_left_out() -> None:
+    rollouts = make_rollouts()
+    rows = rollouts.to_pylist()
+    for row in (1, 6):
+        rows[row]["finish_reason"] = grammar.FINISH_LENGTH_LIMIT
+    rollouts = pa.Table.from_pylist(rows, schema=schemas.ROLLOUTS)
+    totals = [1.0, 0.0, 0.0, 0.0] + [float(row % 2) for row in range(12)]
+    trainer = RecordingTrainer()
+    rewards = make_rewards(rollouts, totals)
+    table, metrics = update_policy(trainer, rollouts, rewards, update_params(overlong="left_out"))
+    assert not {"q0#1", "q1#2"} & set(table["trajectory_id"].to_pylist())
+    assert trainer.batches[0].trajectory_ids == table["trajectory_id"].to_pylist()
+    assert (metrics["num_trajectories"], metrics["num_left_out"], metrics["num_overlong"]) == (14, 2, 2)
+    returns = dict(zip(table["trajectory_id"].to_pylist(), table["returns"].to_pylist(), strict=True))
+    assert returns["q0#0"][0] == pytest.approx(0.75)  # 1 - the mean of all four
+    tokens = np.concatenate(table["advantages"].to_pylist())
+    assert tokens.mean() == pytest.approx(0, abs=1e-6) and tokens.std() == pytest.approx(1, abs=1e-5)
+    _, kept = update_policy(trainer, rollouts, rewards, update_params())
+    assert kept["num_trajectories"] == 16 and "num_overlong" not in kept
+    for row in rows:
+        row["finish_reason"] = grammar.FINISH_LENGTH_LIMIT
+    rollouts = pa.Table.from_pylist(rows, schema=schemas.ROLLOUTS)
+    with pytest.raises(PipelineError, match=r"update\.overlong: all 16 trajectories ended at rollout\.max_total_tok"):
+        update_policy(trainer, rollouts, rewards, update_params(overlong="left_out"))
+
+
 def changed(rollouts: pa.Table, row: int, **values: Any) -> pa.Table:
     rows = rollouts.to_pylist()
     rows[row] |= values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -119,6 +120,67 @@ def test_correction_weighs_down_what_the_engine_over_sampled(policy: Path, batch
         assert metrics["gradient_norm"] == pytest.approx(factor * norm, rel=1e-3)
         assert metrics["logprob_gap_mean"] == pytest.approx(abs(shift), rel=1e-3)
         assert metrics["ratio_max"] == pytest.approx(1.0)  # the ratio is against the trainer, which has not moved
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss_mean": "trajectory", "importance_cap": 2.0}], ids=["token", "mean"])
+def test_dropping_what_has_no_advantage_changes_no_gradient(
+    policy: Path, batch: TrainingBatch, settings: dict[str, Any]
+) -> None:
+    """Nor with a whole minibatch, or the whole batch, dropped: AdamW's momentum goes on as with gradients of 0."""
+    order = np.random.default_rng([0, 1]).permutation(16)  # of the second update
+    for flat in ({0, 1, 2, 3, 9}, set(order[:8].tolist()), set(range(16))):
+        kept, dropping = trainer_of(policy, **settings), trainer_of(policy, **settings)
+        for trainer in (kept, dropping):
+            trainer.update(batch)
+        rows = [[0.0] * len(row) if b in flat else row for b, row in enumerate(batch.advantages)]
+        some = dataclasses.replace(batch, advantages=rows)
+        passes: list[int] = []
+        dropping.engine.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        found = dropping.update(dataclasses.replace(some, dropped=frozenset(flat)))
+        expected = kept.update(some)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4, abs=1e-7)
+        for name, tensor in weights_of(dropping).items():
+            torch.testing.assert_close(tensor, kept.export_weights()[name], atol=2e-4, rtol=1e-3)
+        if len(flat) == 16:
+            assert len(passes) == 2 and "entropy" not in found and found["loss"] == 0
+        else:
+            assert np.isfinite(found["entropy"])
+            late = flat == set(order[:8].tolist()) and not settings  # nothing shows the gap before the first step
+            assert ("logprob_gap_max" in found) != late
+
+
+def test_an_update_that_is_one_behind_is_corrected_for_who_sampled(policy: Path, batch: TrainingBatch) -> None:
+    """Overlap: the policy before the last update has sampled. The ratio stands against the policy that the update
+    finds, and each token weighs min(pi_found / pi_sampled, cap): against autograd over transformers' own logits."""
+    from transformers import AutoModelForCausalLM
+
+    cap = 1.2  # low, so that some tokens are cut and others are not
+    trainer = trainer_of(policy, learning_rate=3e-2, minibatches=1, importance_cap=cap, max_gradient_norm=1e9)
+    sampled = trainer.logprobs(batch.token_ids, batch.policy_mask)
+    trainer.update(batch)
+    behind = dataclasses.replace(batch, old_logprobs=sampled)
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    model.load_state_dict(dict(trainer.export_weights()))
+    total, losses, weights = sum(len(row) for row in batch.advantages), [], []
+    for ids, mask, advantages, old in zip(
+        behind.token_ids, behind.policy_mask, behind.advantages, behind.old_logprobs, strict=True
+    ):
+        where = [t for t in range(len(ids)) if mask[t]]
+        new = model(torch.tensor([ids])).logits[0].log_softmax(-1)[[t - 1 for t in where], [ids[t] for t in where]]
+        weight = (new.detach() - torch.tensor(old)).exp().clamp(max=cap)
+        weights.append(weight)
+        ratio = (new - new.detach()).exp()  # 1, with the gradient of log pi: no token is clipped in the first step
+        losses.append(-(weight * ratio * torch.tensor(advantages)).sum() / total)
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+    metrics = trainer.update(behind)
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert metrics["gradient_norm"] == pytest.approx(norm.item(), rel=1e-3)
+    flat = torch.cat(weights)
+    assert 0.1 < float((flat == cap).float().mean()) < 0.9 and float(flat.min()) < 0.9
+    assert metrics["importance_truncated"] == pytest.approx(float((flat == cap).double().mean()), abs=1e-2)
 
 
 def test_update_raises_what_was_rewarded(policy: Path, batch: TrainingBatch) -> None:

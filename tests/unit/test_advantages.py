@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.update.advantages import compute_advantages, terminal_rewards, token_returns, whiten
+from stages.update.advantages import compute_advantages, in_flat_groups, terminal_rewards, token_returns, whiten
 
 ESTIMATORS = ("reinforce++", "grpo", "rloo")
 
@@ -48,6 +48,25 @@ def test_whitening_is_over_tokens_not_trajectories() -> None:
     long, short = whiten([np.array([1.0, 1.0, 1.0]), np.array([-1.0])])
     np.testing.assert_allclose(long, 0.5 / 0.75**0.5)
     np.testing.assert_allclose(short, -1.5 / 0.75**0.5)
+
+
+@pytest.mark.parametrize("estimator", ["reinforce++", "rloo"])
+def test_what_is_not_trained_on_is_compared_and_not_whitened(estimator: str) -> None:
+    # b is flat; a's third sample is left out, and still its group's mean is 1 and not 1.5
+    rewards, groups = [3.0, 0.0, 0.0, 7.0, 7.0], ["a", "a", "a", "b", "b"]
+    flat = in_flat_groups(rewards, groups)
+    assert flat == [False, False, False, True, True]
+    trained = [True, True, False, False, False]
+    result = compute_advantages(rewards, groups, [1, 2, 9, 5, 5], estimator, trained=trained)  # type: ignore[arg-type]
+    first, second = (array for array, counts in zip(result.returns, trained, strict=True) if counts)
+    # reinforce++: 3 - 1 and 0 - 1; rloo: 3 - 0 and 0 - 1.5
+    np.testing.assert_allclose([*first, *second], [2, -1, -1] if estimator == "reinforce++" else [3, -1.5, -1.5])
+    if estimator == "reinforce++":  # tokens 2 -1 -1: mean 0, variance 2
+        np.testing.assert_allclose([*result.values[0], *result.values[1]], np.array([2, -1, -1]) / 2**0.5)
+    assert all((array == 0).all() for array in [*result.values[2:], *result.returns[2:]])
+    assert (result.num_groups, result.num_flat_groups) == (2, 1)
+    nothing = compute_advantages([7.0], ["b"], [5], estimator, trained=[False])  # type: ignore[arg-type]
+    assert (nothing.values[0] == 0).all()
 
 
 def test_reinforce_by_hand() -> None:
