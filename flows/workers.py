@@ -22,6 +22,7 @@ from stages.train.workers import Job, Policy, WorkerLost, Workers, WorkerSetting
 
 ENGINE = "stages.train.engine_worker:EngineWorker"
 TRAINER = "stages.train.trainer_worker:TrainerWorker"
+REFERENCE = "stages.train.reference_worker:ReferenceWorker"
 LOGS = ".workers"  # in the store: a folder a segment, a file a worker
 ATTEMPTS = 3  # to find a port that is still free when the first rank binds it
 OTHERS_SECONDS = 5.0  # what other ranks have to say, once one has failed
@@ -129,11 +130,16 @@ class TrainerGroup:
         self.at = at
 
     def update(
-        self, rollouts: Path, rewards: Path, draft: Path | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        rollouts: Path,
+        rewards: Path,
+        draft: Path | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: Path | None = None,
     ) -> None:
         """See ``stages.train.workers.Trainers``."""
         at, self.at = self.at, None
-        self._all("update", rollouts, rewards, draft, metadata)
+        self._all("update", rollouts, rewards, draft, metadata, reference)
         assert at is not None, "a trainer begins somewhere before it updates"
         self.at = at + 1
 
@@ -193,6 +199,29 @@ def _close(workers: list[Worker]) -> None:
         worker.close()
 
 
+class ReferenceProcess:
+    """``References`` elsewhere: started when it is first asked, and anew after it was lost."""
+
+    def __init__(self, start: Callable[[], Worker]) -> None:
+        self._start = start
+        self._worker: Worker | None = None
+
+    def logprobs(self, rollouts: Path, file: Path) -> None:
+        """See ``stages.train.workers.References``."""
+        if self._worker is None:
+            self._worker = self._start()
+        try:
+            self._worker.call("logprobs", rollouts, file)
+        except WorkerLost:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it."""
+        worker, self._worker = self._worker, None
+        _close([] if worker is None else [worker])
+
+
 class Elsewhere:
     """``Workers`` in processes of their own, each started when it is first needed. Weights go by folder."""
 
@@ -204,16 +233,17 @@ class Elsewhere:
         workers = settings.params.workers
         self.engines = EnginePool(lambda number: place.start("engine", number, ENGINE, {}), workers.engines)
         self.trainer = TrainerGroup(place, workers.ranks)
+        wanted = workers.reference and settings.params.update.kl_coefficient > 0
+        self.reference = ReferenceProcess(lambda: place.start("reference", 0, REFERENCE, {})) if wanted else None
 
     def close(self) -> None:
         """End them all."""
-        try:
-            self.engines.close()
-        finally:
-            try:
-                self.trainer.close()
-            finally:
-                self._place.close()
+        with contextlib.ExitStack() as ends:  # all of them, whichever fails; the place last
+            ends.callback(self._place.close)
+            ends.callback(self.trainer.close)
+            if self.reference is not None:
+                ends.callback(self.reference.close)
+            ends.callback(self.engines.close)
 
 
 @contextlib.contextmanager

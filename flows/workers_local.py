@@ -119,7 +119,7 @@ def python_path() -> str:
 
 
 def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES of a worker: the trainer's ranks have the first GPUs, engines those that follow.
+    """CUDA_VISIBLE_DEVICES of a worker: the trainer's ranks have the first GPUs, then engines, then the reference.
 
     ``visible``: the flow's own CUDA_VISIBLE_DEVICES, None where all are. Empty where the profile asks for no GPU.
     """
@@ -138,6 +138,8 @@ def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
         return names[0]
     if role == "trainer":
         return names[number]
+    if role == "reference":
+        return names[hardware.trainer_gpus + hardware.engine_gpus]
     first = hardware.trainer_gpus + number * hardware.tensor_parallel
     return ",".join(names[first : first + hardware.tensor_parallel])
 
@@ -165,9 +167,9 @@ class LocalPlace:
         self.settings, self.logs = settings, logs
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> LocalWorker:
-        """A worker of a role, engine or trainer."""
+        """A worker of a role: engine, trainer or reference."""
         params = self.settings.params
-        count = params.workers.engines if role == "engine" else params.workers.ranks
+        count = {"engine": params.workers.engines, "trainer": params.workers.ranks, "reference": 1}[role]
         gpus = gpus_of(params, role, number, os.environ.get("CUDA_VISIBLE_DEVICES"))
         cores = None
         if hasattr(os, "sched_getaffinity"):  # Linux

@@ -80,12 +80,12 @@ class RayWorker:
 
 
 def bundles(params: Params) -> list[dict[str, float]]:
-    """What each worker needs: the engines, then the ranks. One GPU is shared by halves."""
+    """What each worker needs: the engines, the ranks, then the reference. One GPU is shared by halves."""
     hardware, workers, cpus = params.hardware, params.workers, float(params.threads)
     shared = 0.5 if hardware.gpus == 1 else None
     engine = {"CPU": cpus, "GPU": shared or float(hardware.tensor_parallel)}
     rank = {"CPU": cpus, "GPU": shared or 1.0}
-    wanted = [engine] * workers.engines + [rank] * workers.ranks
+    wanted = [engine] * workers.engines + [rank] * workers.ranks + [rank] * workers.reference
     if hardware.gpus:
         return wanted
     return [{"CPU": cpus} for _ in wanted]
@@ -123,10 +123,11 @@ class RayPlace:
         return group
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> RayWorker:
-        """A worker of a role, engine or trainer, in its bundle."""
+        """A worker of a role, engine, trainer or reference, in its bundle."""
         import ray
 
-        index = number if role == "engine" else self.settings.params.workers.engines + number
+        workers = self.settings.params.workers
+        index = number + {"engine": 0, "trainer": workers.engines, "reference": workers.engines + workers.ranks}[role]
         wanted = self._wanted[index]
         gpus = {} if wanted.get("GPU") else {"CUDA_VISIBLE_DEVICES": ""}  # else Ray says which
         log = self.logs / f"{role}-{number}.log"

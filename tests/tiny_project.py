@@ -70,7 +70,7 @@ def make_project(
     segment = {"stage": "stage1", "prev": "data/base_model", "iterations": 2, "iteration_offset": 0}
     settings = params_with(
         threads=1,
-        workers={"place": "inside", "engines": 1, "shards": 1, "ranks": 1, "ray_address": ""} | workers,
+        workers={"place": "inside", "engines": 1, "shards": 1, "ranks": 1, "reference": 0, "ray_address": ""} | workers,
         rollout=rollout_params(max_total_tokens=120, **rollout or {}).model_dump(),
         train__segments={"s1": segment},
         **{f"train__stage1__{name}": value for name, value in stage.items()},

@@ -555,7 +555,7 @@ class Hardware(Section):
     trainer_gpus: Annotated[int, Field(ge=0)]  # a rank each
     engine_gpus: Annotated[int, Field(ge=0)]  # of all engines together
     tensor_parallel: Count  # GPUs of one engine
-    reference_gpus: Annotated[int, Field(ge=0)]  # of the frozen reference policy; 0: it stands with the trainer
+    reference_gpus: Literal[0, 1]  # of the frozen reference policy; 0: it stands with the trainer
 
     @model_validator(mode="after")
     def _adds_up(self) -> Hardware:
@@ -583,12 +583,16 @@ class Workers(Section):
     engines: Count
     shards: Count  # parts of an iteration's rollouts, each sampled by one engine; part of the keys
     ranks: Count  # of the trainer
+    reference: Literal[0, 1]  # 1: the frozen reference policy (update.kl_coefficient) is a process of its own
     ray_address: str  # host:port of a running cluster, or auto; empty: one is started on this machine
 
     @model_validator(mode="after")
     def _can_be_placed(self) -> Workers:
-        if self.place == "inside" and (self.engines, self.ranks) != (1, 1):
-            raise ValueError(f"engines is {self.engines} and ranks {self.ranks}, but place inside has one of each")
+        if self.place == "inside" and (self.engines, self.ranks, self.reference) != (1, 1, 0):
+            raise ValueError(
+                f"engines is {self.engines}, ranks {self.ranks} and reference {self.reference}, but place inside has "
+                "one process for all"
+            )
         if self.shards < self.engines:
             raise ValueError(f"shards is {self.shards}: of {self.engines} engines some would have nothing to do")
         return self
@@ -625,6 +629,14 @@ class Params(Section):
         if hardware.gpus == 1 and (workers.engines, workers.ranks) != (1, 1):
             raise ValueError("workers: one GPU is for one engine and one rank")
         if hardware.gpus > 1:
+            if workers.place == "inside":
+                raise ValueError("workers.place inside is one process, on one GPU; local or ray")
+            if workers.reference != hardware.reference_gpus:
+                raise ValueError(
+                    f"workers.reference is {workers.reference}, hardware.reference_gpus {hardware.reference_gpus}"
+                )
+            if hardware.tensor_parallel > 1 and self.rollout.engine != "vllm":
+                raise ValueError("hardware.tensor_parallel above 1 needs rollout.engine vllm")
             if workers.ranks != hardware.trainer_gpus:
                 raise ValueError(f"workers.ranks is {workers.ranks}, hardware.trainer_gpus {hardware.trainer_gpus}")
             if workers.engines * hardware.tensor_parallel != hardware.engine_gpus:

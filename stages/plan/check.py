@@ -58,27 +58,18 @@ def check_fit(name: str, model: Architecture, params: Params, work: Workload, li
 
 
 def _check_machine(name: str, params: Params, uses: list[Use], machine: Machine) -> None:
-    """Ranks that training does not have yet; main memory, where the run is on the CPU."""
-    needed = params.hardware
-    if needed.gpus:
-        if params.train.segments and needed.gpus > 1:
-            raise PipelineError(
-                f"profile {name} trains on {needed.trainer_gpus} GPUs with engines on {needed.engine_gpus} more, and "
-                "this version trains in one process on one GPU",
-                where="hardware",
-                fix=f"`python -m stages.plan {name}` shows what it will need; PROFILE=qwen2.5-3b is for one GPU",
-            )
-    else:
-        # The engine's cache grows only as far as trajectories do; what must be there is the rest.
-        wanted = sum(use.total - use.parts.get("engine's KV cache", 0) for use in uses)
-        if wanted > machine.memory:
-            raise PipelineError(
-                f"profile {name} needs about {wanted / GIB:.1f} GiB of memory, "
-                f"and {machine.memory / GIB:.1f} GiB are free",
-                where="hardware",
-                fix=f"`python -m stages.plan {name}` says for what; make rollout.max_batch or rollout.max_total_tokens "
-                "smaller, or use PROFILE=laptop",
-            )
+    """Main memory, where the run is on the CPU."""
+    if params.hardware.gpus:
+        return
+    # The engine's cache grows only as far as trajectories do; what must be there is the rest.
+    wanted = sum(use.total - use.parts.get("engine's KV cache", 0) for use in uses)
+    if wanted > machine.memory:
+        raise PipelineError(
+            f"profile {name} needs about {wanted / GIB:.1f} GiB of memory, and {machine.memory / GIB:.1f} GiB are free",
+            where="hardware",
+            fix=f"`python -m stages.plan {name}` says for what; make rollout.max_batch or rollout.max_total_tokens "
+            "smaller, or use PROFILE=laptop",
+        )
 
 
 def _check_gpus(name: str, needed: Hardware, machine: Machine) -> None:

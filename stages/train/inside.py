@@ -14,6 +14,7 @@ class Inside:
     """One process holds engine and trainer; an engine of transformers takes weights from the trainer's memory."""
 
     inside = True
+    reference = None
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings

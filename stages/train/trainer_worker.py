@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stages.contract.artefacts import read_table, write_json, write_table
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.train.engine_worker import set_threads
+from stages.train.reference_worker import read_reference
 from stages.train.workers import WorkerSettings
 
 if TYPE_CHECKING:
@@ -37,20 +38,30 @@ class TrainerWorker:
             self.params,
             learning_rate=stage.learning_rate,
             warmup_iterations=stage.warmup_iterations,
+            reference_apart=bool(self.params.workers.reference),
         )
         if folder is not None:
             self._trainer.load(folder)
         self.at = at
 
     def update(
-        self, rollouts: Path, rewards: Path, draft: Path | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        rollouts: Path,
+        rewards: Path,
+        draft: Path | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: Path | None = None,
     ) -> None:
         """See ``workers.Trainers``."""
         from stages.update import update_policy
 
         at, self.at = self.at, None  # half an update may be in the weights if this fails
         table, metrics = update_policy(
-            self.trainer, read_table(rollouts, ROLLOUTS), read_table(rewards, REWARDS), self.params.update
+            self.trainer,
+            read_table(rollouts, ROLLOUTS),
+            read_table(rewards, REWARDS),
+            self.params.update,
+            None if reference is None else read_reference(reference),
         )
         if draft is not None and is_first_rank():
             write_table(draft / "advantages.parquet", table, metadata)

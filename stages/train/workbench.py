@@ -204,14 +204,27 @@ class Workbench(SegmentState):
         stored = self.store.get("updates", key)
         if stored is None:
             with self.store.put("updates", key) as draft:
-                trainer.update(rollouts, rewards, draft, {"key": key, "rewards": self.keys[iteration].rewards})
+                reference = self._reference(iteration)
+                metadata = {"key": key, "rewards": self.keys[iteration].rewards}
+                trainer.update(rollouts, rewards, draft, metadata, reference)
                 write_json(draft / "timings.json", {"seconds": time.monotonic() - began})
         else:
-            trainer.update(rollouts, rewards)
+            trainer.update(rollouts, rewards, reference=self._reference(iteration))
         if self.is_checkpointed(iteration + 1):
             self._checkpoint(iteration + 1)
         path = self.store.place("updates", key) / "advantages.parquet"
         return Made(path, dict(read_json(path.with_name("metrics.json"))), time.monotonic() - began, stored is not None)
+
+    def _reference(self, iteration: int) -> Path | None:
+        """The reference policy's log-probabilities of an iteration's rollouts, where it has a process of its own."""
+        if self.workers.reference is None:
+            return None
+        key = self.keys[iteration].policy
+        if self.store.get("references", key) is None:
+            rollouts = self.store.place("rollouts", self.keys[iteration].rollouts) / "rollouts.parquet"
+            with self.store.put("references", key) as draft:
+                self.workers.reference.logprobs(rollouts, draft / "reference.parquet")
+        return self.store.place("references", key) / "reference.parquet"
 
     @property
     def _shares_gpu(self) -> bool:
@@ -239,7 +252,8 @@ class Workbench(SegmentState):
         while trainer.at is not None and trainer.at < done:
             keys = self.keys[trainer.at]
             rollouts, rewards = self.store.place("rollouts", keys.rollouts), self.store.place("rewards", keys.rewards)
-            trainer.update(rollouts / "rollouts.parquet", rewards / "rewards.parquet")
+            reference = self._reference(trainer.at)
+            trainer.update(rollouts / "rollouts.parquet", rewards / "rewards.parquet", reference=reference)
         assert trainer.at == done, f"the trainer is at {trainer.at}, not at {done}"
         return trainer
 
@@ -266,3 +280,4 @@ class Workbench(SegmentState):
         """Remove what was handed over: a finished segment needs it no more."""
         for done in range(1, self.length + 1):
             self.store.remove(handover.KIND, self.policy_key(done))
+            self.store.remove("references", self.policy_key(done))

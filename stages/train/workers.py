@@ -71,9 +71,15 @@ class Trainers(Protocol):
         ...
 
     def update(
-        self, rollouts: Path, rewards: Path, draft: Path | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        rollouts: Path,
+        rewards: Path,
+        draft: Path | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: Path | None = None,
     ) -> None:
-        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed."""
+        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed.
+        ``reference``: what ``References`` wrote of these rollouts, where there is one."""
         ...
 
     def save(self, policy: Path, *, step: int, parent: str) -> None:
@@ -89,6 +95,14 @@ class Trainers(Protocol):
         ...
 
 
+class References(Protocol):
+    """The frozen reference policy, the segment's first, where it is not the trainer's own."""
+
+    def logprobs(self, rollouts: Path, file: Path) -> None:
+        """Write the reference's log-probabilities of every policy token of ``rollouts`` to a Parquet ``file``."""
+        ...
+
+
 class Workers(Protocol):
     """Engines and trainer of a segment, started when they are first asked for something.
 
@@ -97,6 +111,11 @@ class Workers(Protocol):
 
     inside: bool
     weights: Callable[[], Mapping[str, Any]] | None
+
+    @property
+    def reference(self) -> References | None:
+        """The reference policy's own process; None: there is none, or none is needed."""
+        ...
 
     @property
     def engines(self) -> Engines:

@@ -21,6 +21,7 @@ def load_trainer(
     learning_rate: float,
     warmup_iterations: int = 0,
     reference: Path | None = None,
+    reference_apart: bool = False,
 ) -> DeepSpeedTrainer:
     """A trainer that starts from a policy folder.
 
@@ -30,6 +31,7 @@ def load_trainer(
         learning_rate, warmup_iterations: the stage's, in ``params.train``.
         reference: policy folder of the KL anchor where ``update.kl_coefficient`` > 0; None: ``policy``.
             A run that resumes names the policy that the segment began with.
+        reference_apart: another process has it, and ``update_policy`` is given what it found.
     """
     from stages.update.trainer import DeepSpeedTrainer
 
@@ -42,4 +44,5 @@ def load_trainer(
         seed=params.seed,
         threads=params.threads,
         reference=reference,
+        reference_apart=reference_apart,
     )

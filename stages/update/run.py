@@ -16,11 +16,15 @@ from stages.contract.protocols import Trainer, TrainingBatch
 from stages.update.advantages import Floats, compute_advantages, in_flat_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def update_policy(
-    trainer: Trainer, rollouts: pa.Table, rewards: pa.Table, update: Update
+    trainer: Trainer,
+    rollouts: pa.Table,
+    rewards: pa.Table,
+    update: Update,
+    reference_logprobs: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[pa.Table, dict[str, float]]:
     """Train on one iteration's rollouts (``ROLLOUTS``) and rewards (``REWARDS``), aligned by trajectory_id.
 
@@ -32,6 +36,9 @@ def update_policy(
     of all else; ``num_overlong`` counts it. ``update.flat_groups: dropped``: trajectories of groups of equal rewards
     have advantage 0, no part in the whitening and no pass, and count where the loss is averaged
     (``num_dropped_trajectories``).
+
+    ``reference_logprobs``: trajectory_id → (P_b,) of the KL anchor, where it has scored them already; None: the trainer
+    is asked, and only where the coefficient is above 0.
 
     Raises ``PipelineError`` where the two tables differ in their trajectories, a row contradicts itself,
     or nothing is left to train on.
@@ -52,7 +59,7 @@ def update_policy(
     metrics: dict[str, float] = {}
     divergence = reference = None
     if update.kl_coefficient > 0:
-        reference, divergence = _divergence(trainer, whole, trained, metrics)
+        reference, divergence = _divergence(trainer, whole, trained, metrics, reference_logprobs)
     advantages = compute_advantages(
         totals,
         groups,
@@ -87,13 +94,20 @@ def update_policy(
 
 
 def _divergence(
-    trainer: Trainer, batch: TrainingBatch, trained: Sequence[bool], metrics: dict[str, float]
+    trainer: Trainer,
+    batch: TrainingBatch,
+    trained: Sequence[bool],
+    metrics: dict[str, float],
+    known: Mapping[str, Sequence[float]] | None,
 ) -> tuple[list[list[float]], list[Floats]]:
     """The reference policy's log-probabilities and log pi_old - log pi_ref of the trajectories that are trained on,
-    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``."""
+    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``. ``known``: as in ``update_policy``."""
     rows = [row for row, counts in enumerate(trained) if counts]
     some = _taken(batch, rows, [], frozenset())
-    found = trainer.reference_logprobs(some.token_ids, some.policy_mask) if rows else []
+    if known is not None:
+        found = [list(known[name]) for name in some.trajectory_ids]
+    else:
+        found = trainer.reference_logprobs(some.token_ids, some.policy_mask) if rows else []
     reference: list[list[float]] = [[] for _ in trained]
     divergence: list[Floats] = [np.zeros(len(old)) for old in batch.old_logprobs]
     for row, logprobs in zip(rows, found, strict=True):

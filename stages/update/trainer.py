@@ -58,6 +58,7 @@ class DeepSpeedTrainer:
         seed: together with the iteration's number it decides which trajectory is in which minibatch.
         threads: torch's threads on a CPU, for the whole process; None: as they are.
         reference: policy folder of the KL anchor; read only where ``kl_coefficient`` > 0. None: ``policy``.
+        reference_apart: the anchor is in another process, and is not loaded here.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class DeepSpeedTrainer:
         seed: int = 0,
         threads: int | None = None,
         reference: Path | None = None,
+        reference_apart: bool = False,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -92,7 +94,7 @@ class DeepSpeedTrainer:
             self.engine.optimizer.check_grad_overflow = True
         self._anchor = reference or policy
         self._reference: TokenPolicy | None = None
-        if update.kl_coefficient > 0 and not update.lora.rank:
+        if update.kl_coefficient > 0 and not update.lora.rank and not reference_apart:
             self._reference = self._load_reference()
 
     def _load_reference(self) -> TokenPolicy:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.workers_local import gpus_of
 from stages.contract import params, profiles
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
@@ -136,9 +137,15 @@ def test_no_gpu_is_said_at_the_start_with_what_to_use() -> None:
     assert check_profile("qwen2.5-3b", profile("qwen2.5-3b"), NODE) == ""  # 80 GB shows as 79.6 GiB
 
 
-def test_several_gpus_are_not_promised_yet() -> None:
-    with pytest.raises(PipelineError, match="this version trains in one process on one GPU"):
-        check_profile("qwen2.5-7b-base", profile("qwen2.5-7b-base"), NODE)
+@pytest.mark.parametrize("name", ["qwen2.5-7b-base", "llama3.1-8b-instruct"])
+def test_the_papers_profiles_begin_on_a_node_and_use_all_that_they_name(name: str) -> None:
+    found = profile(name)
+    assert check_profile(name, found, NODE) == ""
+    roles = [("trainer", rank) for rank in range(found.workers.ranks)]
+    roles += [("engine", number) for number in range(found.workers.engines)]
+    roles += [("reference", 0)] * found.workers.reference
+    used = [gpu for role, number in roles for gpu in gpus_of(found, role, number, None).split(",")]
+    assert used == [str(gpu) for gpu in range(8)]
 
 
 def test_too_little_memory_or_disk_on_a_cpu() -> None:
@@ -156,6 +163,10 @@ def test_too_little_memory_or_disk_on_a_cpu() -> None:
         ("hardware.trainer_gpus=7", "need 11 GPUs of 8"),
         ("hardware.tensor_parallel=3", "no multiple of tensor_parallel"),
         ("hardware.gpus=1", "one GPU is shared"),
+        ("hardware.reference_gpus=1", "need 9 GPUs of 8"),
+        ("workers.place=inside", "place inside has one process for all"),
+        ("workers.reference=1", r"workers.reference is 1, hardware.reference_gpus 0"),
+        ("rollout.engine=transformers", "needs rollout.engine vllm"),
     ],
 )
 def test_hardware_must_add_up(change: str, message: str) -> None:

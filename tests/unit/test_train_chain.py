@@ -169,7 +169,7 @@ def test_with_overlap_an_iteration_is_sampled_by_the_policy_before_the_last_upda
 @pytest.mark.parametrize(
     ("overlay", "said"),
     [
-        ({"workers": {"engines": 2, "shards": 2}}, "place inside has one of each"),
+        ({"workers": {"engines": 2, "shards": 2}}, "place inside has one process for all"),
         ({"workers": {"place": "local", "engines": 2}}, "of 2 engines some would have nothing to do"),
         (
             {
