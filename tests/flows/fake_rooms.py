@@ -223,9 +223,7 @@ def fakes() -> dict[str, types.ModuleType]:
         "stages.update": module(
             "stages.update",
             update_policy=update_policy,
-            load_trainer=lambda policy, params, learning_rate, warmup_iterations: FakeTrainer(
-                Path(policy), learning_rate
-            ),
+            load_trainer=lambda policy, params, learning_rate, **more: FakeTrainer(Path(policy), learning_rate),
         ),
         "stages.rollout.load": module("stages.rollout.load"),
         "stages.update.trainer": module("stages.update.trainer"),
