@@ -14,7 +14,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows import gpus
+from flows.gpus import held, slots
 from flows.workers_local import LocalPlace
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
@@ -252,7 +252,7 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
     settings = bench.worker_settings
     where = settings.params.workers.place
     if where == "inside":
-        with gpus.held(gpus.slots(settings.params.hardware.gpus)):
+        with held(slots(settings.params.hardware.gpus)):
             yield bench.workers
         return
     logs = bench.store.root / LOGS / f"{bench.params.profile}-{bench.name}"
@@ -265,9 +265,9 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
         place = LocalPlace(settings, logs)
     workers = Elsewhere(place, settings)
     bench.workers = workers
-    own = gpus.slots(settings.params.hardware.gpus) if where == "local" else []  # Ray counts its GPUs itself
+    own = slots(settings.params.hardware.gpus) if where == "local" else []  # Ray counts its GPUs itself
     try:
-        with gpus.held(own):
+        with held(own):
             yield workers
     finally:
         workers.close()

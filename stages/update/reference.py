@@ -17,14 +17,14 @@ class FrozenPolicy:
 
     Args:
         policy: Hugging Face folder.
-        update: its ``dtype`` and ``max_tokens_a_pass`` are used.
+        update: its ``dtype``, ``layout`` and ``max_tokens_a_pass`` are used.
         temperature: of the sampling, as for the trainer.
     """
 
     def __init__(self, policy: Path, update: Update, *, temperature: float) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._policy = TokenPolicy(load_model(policy, update, trained=False), temperature).to(self._device)
-        self._max_tokens = update.max_tokens_a_pass
+        self._max_tokens, self._layout = update.max_tokens_a_pass, update.layout
 
     @torch.no_grad()
     def logprobs(self, token_ids: Sequence[Sequence[int]], policy_mask: Sequence[Sequence[bool]]) -> list[list[float]]:
@@ -32,7 +32,7 @@ class FrozenPolicy:
         offsets = token_offsets(policy_mask)
         flat = torch.zeros(int(offsets[-1]), device=self._device)
         members = range(len(token_ids))
-        for piece in lay_out(token_ids, policy_mask, members, max_tokens=self._max_tokens, layout="padded"):
+        for piece in lay_out(token_ids, policy_mask, members, max_tokens=self._max_tokens, layout=self._layout):
             logprobs, _ = run_pass(self._policy, piece, self._device)
             flat[torch.from_numpy(piece.slots).to(self._device)] = logprobs
         values = flat.cpu().tolist()

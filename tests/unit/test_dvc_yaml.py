@@ -19,7 +19,7 @@ STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, bloc
 
 # What tells of a run or says where it runs, and changes nothing that it makes.
 ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
-    f"flows/{name}.py" for name in ("workers", "workers_local", "workers_ray", "worker_process")
+    f"flows/{name}.py" for name in ("gpus", "workers", "workers_local", "workers_ray", "worker_process")
 }
 
 NO_STAGES = {"hardware", "regression"}  # parameters of commands that stand beside the pipeline
