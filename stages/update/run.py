@@ -101,7 +101,7 @@ def _divergence(
     known: Mapping[str, Sequence[float]] | None,
 ) -> tuple[list[list[float]], list[Floats]]:
     """The reference policy's log-probabilities and log pi_old - log pi_ref of the trajectories that are trained on,
-    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``. ``known``: as in ``update_policy``."""
+    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``. ``known``: see ``update_policy``."""
     rows = [row for row, counts in enumerate(trained) if counts]
     some = _taken(batch, rows, [], frozenset())
     if known is not None:
