@@ -24,8 +24,6 @@ CASES: dict[str, dict[str, Any]] = {
     "zero2": {"zero_stage": 2},
     "zero3": {"zero_stage": 3},
     "packed-zero2": {"zero_stage": 2, "layout": "packed"},
-    "packed-zero3": {"zero_stage": 3, "layout": "packed"},
-    "lora-zero0": {"zero_stage": 0, "lora": LORA},
     "lora-zero2": {"zero_stage": 2, "lora": LORA},
     "lora-zero3": {"zero_stage": 3, "lora": LORA, "layout": "packed"},
     "offload-zero3": {"zero_stage": 3, "offload": "all"},

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = work.DEVICES[options.device or ("a100" if hardware.gpus else "cpu-core")]
     print(f"{options.name}: {model.name}, {model.parameters:,} parameters")
     _print_uses(uses, limit)
+    away = memory.offloaded(model, params)
+    if away:
+        _print_parts("main memory for what is offloaded", away, sum(away.values()))
     if params.train.segments:
         _print_work(model, params, workload, device, limit)
     _print_parts("disk", disk.parts, disk.total)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import PipelineError
-from stages.contract.params import BaseModelParams
+from stages.contract.params import BaseModelParams, Lora
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,32 @@ class Architecture:
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.hidden * (2 * queries + 2 * keys) + self.qkv_bias * (queries + 2 * keys)
         return attention + 3 * self.hidden * self.feed_forward + 2 * self.hidden
+
+    @property
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of each linear layer of one decoder layer, by transformers' name."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, keys),
+            "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.feed_forward),
+            "up_proj": (self.hidden, self.feed_forward),
+            "down_proj": (self.feed_forward, self.hidden),
+        }
+
+    def adapted(self, lora: Lora) -> list[tuple[int, int]]:
+        """Those of one decoder layer that get an adapter; none at rank 0."""
+        if not lora.rank:
+            return []
+        return [
+            shape for name, shape in self.linear_layers.items() if lora.targets == "all-linear" or name in lora.targets
+        ]
+
+    def adapter_parameters(self, lora: Lora) -> int:
+        """Parameters of all adapters: rank × (inputs + outputs) of each adapted layer."""
+        return self.layers * lora.rank * sum(inputs + outputs for inputs, outputs in self.adapted(lora))
 
     @property
     def parameters(self) -> int:

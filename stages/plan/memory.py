@@ -8,7 +8,9 @@ is left free: fragments, libraries, communication.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stages.contract.params import Params, Update
 from stages.plan.architecture import Architecture
@@ -16,6 +18,7 @@ from stages.plan.work import WIDTHS, Workload
 
 GIB = 2**30
 BUCKET = 5 * 10**8  # numbers; DeepSpeed's reduce_bucket_size where a configuration says nothing
+LIVE = 10**9  # numbers; what ZeRO 3 keeps of parameters that come and go (stage3_max_live_parameters)
 HEAD_BYTES = 12  # a logit: as float32, its log-softmax, its probability
 USABLE = 0.9  # of a device's memory; vLLM's own default for gpu_memory_utilization
 
@@ -34,25 +37,61 @@ class Use:
 
 
 def trainer(model: Architecture, params: Params, work: Workload) -> Use:
-    """A trainer rank: weights, gradients, optimizer, bucket, reference policy, activations of one pass."""
+    """A trainer rank: weights, gradients, optimizer, bucket, reference policy, activations of one pass.
+
+    Under adapters these alone have gradients and an optimizer, and the base is the reference. What is offloaded from a
+    GPU is not here but in ``offloaded``.
+    """
     update, ranks = params.update, max(params.hardware.trainer_gpus, 1)
-    width, size = WIDTHS[update.dtype], model.parameters
+    width, size = WIDTHS[update.dtype], model.parameters + model.adapter_parameters(update.lora)
+    trained = trained_parameters(model, update)
     stage = zero_stage(update)
     split = [ranks if stage >= least else 1 for least in (3, 2, 1)]  # of weights, gradients, optimizer
     # Stage 0 is float32 with torch's AdamW (two moments). DeepSpeed's optimizers keep float32 weights besides, and sum
     # gradients in float32.
     parts = {
         "weights": width * size // split[0],
-        "gradients": 4 * size // split[1],
-        "optimizer": (8 if stage == 0 else 12) * size // split[2],
+        "gradients": 4 * trained // split[1],
+        "optimizer": (8 if stage == 0 else 12) * trained // split[2],
     }
+    away = offloads(params)
+    if away:
+        del parts["optimizer"]
+        if stage >= 2:  # they are summed where the optimizer is
+            del parts["gradients"]
+    if away == "all":
+        parts["weights"] = width * min(LIVE, size)
     if stage >= 2:
-        parts["gradient bucket"] = width * min(BUCKET, size)
-    if update.kl_coefficient > 0 and not params.hardware.reference_gpus:
+        parts["gradient bucket"] = width * min(BUCKET, trained)
+    if update.kl_coefficient > 0 and not params.hardware.reference_gpus and not update.lora.rank:
         parts["reference policy"] = width * size
     parts["activations"] = activations(model, update, work.pass_tokens(params))
     parts["output head"] = head(model, width, work.pass_policy_tokens(params))
     return Use(_name("trainer", ranks if params.hardware.gpus else 0), parts)
+
+
+def trained_parameters(model: Architecture, update: Update) -> int:
+    """Parameters that learn: all, or the adapters."""
+    return model.adapter_parameters(update.lora) or model.parameters
+
+
+def offloads(params: Params) -> str:
+    """What leaves the GPUs: "", "optimizer" or "all". Without GPUs main memory is where everything is anyway."""
+    return params.update.offload if params.hardware.gpus and params.update.offload != "none" else ""
+
+
+def offloaded(model: Architecture, params: Params) -> dict[str, int]:
+    """Bytes of main memory that all ranks together take for what left their GPUs; empty where nothing did."""
+    away, update = offloads(params), params.update
+    if not away:
+        return {}
+    trained = trained_parameters(model, update)
+    parts = {"optimizer": 12 * trained}
+    if zero_stage(update) >= 2:
+        parts["gradients"] = 4 * trained
+    if away == "all":
+        parts["weights"] = WIDTHS[update.dtype] * (model.parameters + model.adapter_parameters(update.lora))
+    return parts
 
 
 def zero_stage(update: Update) -> int:
@@ -64,6 +103,7 @@ def activations(model: Architecture, update: Update, tokens: int) -> int:
     """Bytes of one pass: every layer's, or with checkpointing every layer's input and one layer's all."""
     width = WIDTHS[update.dtype]
     layer = model.layer_activations(width) * tokens
+    layer += width * update.lora.rank * len(model.adapted(update.lora)) * tokens  # between A and B
     if not update.gradient_checkpointing:
         return model.layers * layer
     return model.layers * model.hidden * width * tokens + layer
@@ -149,11 +189,27 @@ def remedies(model: Architecture, params: Params, work: Workload, memory: float)
                 tries.append((f"hardware.tensor_parallel={parts}", _with(params, hardware={"tensor_parallel": parts})))
     tries += _halved(params, "max_batch") if hardware.gpus <= 1 else []
     tries += _halved(params, "max_total_tokens")
+    tries += _offloading(params) if hardware.gpus and update.offload == "none" else []
+    if not update.lora.rank:
+        tries.append(
+            ("update.lora.rank=16", _with(params, update={"lora": update.lora.model_copy(update={"rank": 16})}))
+        )
     fits: dict[str, str] = {}  # the first of each parameter
     for name, changed in tries:
         if all(use.total <= memory * USABLE for use in uses(model, changed, work)):
             fits.setdefault(name.split("=")[0], name)
     return list(fits.values())
+
+
+def _offloading(params: Params) -> list[tuple[str, Params]]:
+    """The optimizer to main memory, in the ZeRO stage of the profile or in 1; all of it, in stage 3."""
+    stage = max(params.update.zero_stage, 1)
+    tries = []
+    for what, needed in (("optimizer", stage), ("all", 3)):
+        also = f" and update.zero_stage={needed}" if needed != params.update.zero_stage else ""
+        changed = _with(params, update={"offload": what, "zero_stage": needed})
+        tries.append((f"update.offload={what}{also}", changed))
+    return tries
 
 
 def _halved(params: Params, key: str) -> list[tuple[str, Params]]:
@@ -167,7 +223,7 @@ def _halved(params: Params, key: str) -> list[tuple[str, Params]]:
     return found
 
 
-def _with(params: Params, **sections: dict[str, int] | dict[str, str] | dict[str, bool]) -> Params:
+def _with(params: Params, **sections: Mapping[str, Any]) -> Params:
     changes = {name: getattr(params, name).model_copy(update=values) for name, values in sections.items()}
     return params.model_copy(update=changes)
 

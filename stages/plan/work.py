@@ -47,6 +47,7 @@ class Workload:
     update_use: float = 0.35  # of the peak, by the operations that the model needs (MFU)
     decode_use: float = 0.5  # of the memory bandwidth
     prefill_use: float = 0.5  # of the peak
+    padding: float = 0.1  # of an update's tokens, beside them, in the padded layout
 
     def trajectory_tokens(self, params: Params) -> float:
         """Mean tokens of a trajectory, within the profile's limit."""
@@ -115,7 +116,8 @@ def iteration(
         rows * 2 * matrices / (a_group * device.flops * work.prefill_use),
     )
     decode = trajectories * by_policy / (engines * rows) * step
-    flops = operations_a_token(model, params.update, mean) * trajectories * mean
+    positions = trajectories * mean * (1 + (work.padding if params.update.layout == "padded" else 0))
+    flops = operations_a_token(model, params.update, mean) * positions
     return Iteration(
         trajectories=trajectories,
         tokens=trajectories * mean,
@@ -129,10 +131,15 @@ def iteration(
 def operations_a_token(model: Architecture, update: Update, length: float) -> float:
     """Operations of an update on one token: 2 a parameter for a forward pass and 4 for a backward one (arXiv
     2001.08361, section 2.1), a forward pass more each for checkpointing, for the reference policy and for the
-    correction of importance; attention over half the length."""
-    forward = 2 * model.parameters + 2 * model.layers * model.heads * model.head_dim * length
+    correction of importance; attention over half the length. Under adapters weights that do not learn need no gradient
+    of their own, which is half of a backward pass; the adapters' own operations are not counted."""
     passes = 3 + update.gradient_checkpointing + (update.kl_coefficient > 0) + (update.importance_cap > 0)
-    return forward * passes
+    return forward_operations(model, length) * (passes - (update.lora.rank > 0))
+
+
+def forward_operations(model: Architecture, length: float) -> float:
+    """Operations of a forward pass on one token of a trajectory of ``length`` tokens."""
+    return 2 * model.parameters + 2 * model.layers * model.heads * model.head_dim * length
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,10 @@ def disk(model: Architecture, params: Params, work: Workload) -> Disk:
     update, segments = params.update, params.train.segments.values()
     width = WIDTHS[update.dtype]
     policy = width * model.parameters
-    state = (8 if update.dtype == "float32" and update.zero_stage == 0 else 12) * model.parameters
+    adapters = model.adapter_parameters(update.lora)
+    state = (8 if update.dtype == "float32" and update.zero_stage == 0 else 12) * (adapters or model.parameters)
+    if adapters:
+        state += width * (model.parameters + adapters)  # the base, and the adapters as they are
     checkpoints = rollouts = 0
     for segment in segments:
         settings = getattr(params.train, segment.stage)

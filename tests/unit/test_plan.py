@@ -96,6 +96,84 @@ def test_zero_divides_what_it_says() -> None:
     assert (plain["weights"], plain["gradients"], plain["optimizer"]) == (4 * size, 4 * size, 8 * size)
 
 
+LOW = ("update.lora.rank=16",)
+
+
+def test_adapters_by_hand() -> None:
+    """Only they have gradients and an optimizer, and the base is its own reference."""
+    qwen = KNOWN["qwen2.5-7b"]
+    inputs_and_outputs = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
+    adapters = 28 * 16 * inputs_and_outputs
+    found = profile("qwen2.5-7b-base", *LOW, "update.kl_coefficient=0.1")
+    assert qwen.adapter_parameters(found.update.lora) == adapters == 40_370_176
+    parts = memory.trainer(qwen, found, USUAL).parts
+    assert parts["weights"] == 2 * (7_615_616_512 + adapters)
+    assert parts["gradients"] == 4 * adapters // 4 and parts["optimizer"] == 12 * adapters // 4
+    assert parts["gradient bucket"] == 2 * adapters and "reference policy" not in parts
+    assert (
+        "reference policy" in memory.trainer(qwen, profile("qwen2.5-7b-base", "update.kl_coefficient=0.1"), USUAL).parts
+    )
+    layer = 2 * (6 * 3584 + 2 * (3584 + 512) + 512 + 3584 + 4 * 18944)
+    assert parts["activations"] == 29000 * (28 * 3584 * 2 + layer + 2 * 16 * 7)
+    some = profile("qwen2.5-7b-base", *LOW, "update.lora.targets=[q_proj, v_proj]").update.lora
+    assert qwen.adapter_parameters(some) == 28 * 16 * (2 * 3584 + 3584 + 512)
+    # Frozen weights need no gradient: forward, repeated forward, and half a backward pass.
+    alone = profile("qwen2.5-7b-base", *LOW)
+    whole = work.operations_a_token(qwen, profile("qwen2.5-7b-base").update, 1000)
+    assert work.operations_a_token(qwen, alone.update, 1000) == pytest.approx(whole * 3 / 4)
+    state = work.disk(qwen, alone, USUAL).parts["policies and trainer state"]
+    assert state == 2 * (2 * 7_615_616_512 + 12 * adapters + 2 * (7_615_616_512 + adapters))  # policy, state, base
+
+
+def test_adapters_are_counted_as_the_library_makes_them(tmp_path: Path) -> None:
+    from fixtures_update import make_policy, update_params
+
+    from stages.update import lora
+    from stages.update.model import load_model
+
+    settings = update_params(lora={"rank": 3, "alpha": 6, "targets": "all-linear"})
+    model = load_model(make_policy(tmp_path / "policy"), settings, trained=True)
+    planned = of_config(model.config.to_dict(), "config.json").adapter_parameters(settings.lora)
+    lora.add(model, settings.lora, 0)
+    assert planned == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_what_is_offloaded_leaves_the_gpus_for_main_memory() -> None:
+    qwen, size = KNOWN["qwen2.5-7b"], 7_615_616_512
+    stay = memory.trainer(qwen, profile("qwen2.5-7b-base"), USUAL).parts
+    some = profile("qwen2.5-7b-base", "update.offload=optimizer")
+    parts = memory.trainer(qwen, some, USUAL).parts
+    assert parts == {name: value for name, value in stay.items() if name not in ("optimizer", "gradients")}
+    assert memory.offloaded(qwen, some) == {"optimizer": 12 * size, "gradients": 4 * size}
+    first = profile("qwen2.5-7b-base", "update.offload=optimizer", "update.zero_stage=1")
+    assert memory.trainer(qwen, first, USUAL).parts["gradients"] == 4 * size  # summed on the GPU
+    assert memory.offloaded(qwen, first) == {"optimizer": 12 * size}
+    everything = profile("qwen2.5-7b-base", "update.offload=all", "update.zero_stage=3")
+    assert memory.trainer(qwen, everything, USUAL).parts["weights"] == 2 * 10**9
+    assert memory.offloaded(qwen, everything)["weights"] == 2 * size
+    here = profile("laptop", "update.offload=optimizer", "update.zero_stage=1")
+    assert memory.offloaded(KNOWN["smollm2-135m"], here) == {}  # a CPU's memory is where everything is
+    assert memory.trainer(KNOWN["smollm2-135m"], here, USUAL).parts["optimizer"] == 12 * 134_515_008
+
+
+def test_offloading_and_adapters_are_remedies_that_help() -> None:
+    model, limit = KNOWN["qwen2.5-3b"], 24 * GIB
+    helps = memory.remedies(model, profile("qwen2.5-3b"), USUAL, limit)
+    assert {remedy.split("=")[0] for remedy in helps} >= {"update.offload", "update.lora.rank"}
+    for remedy in helps:
+        check_fit("qwen2.5-3b", model, profile("qwen2.5-3b", *remedy.split(" and ")), USUAL, limit)
+
+
+def test_padding_takes_time() -> None:
+    model, a100 = KNOWN["qwen2.5-7b"], work.DEVICES["a100"]
+    packed, padded = (
+        work.iteration(model, profile("qwen2.5-7b-base", f"update.layout={layout}"), USUAL, a100,
+                       stage="stage2", at_a_time=64)
+        for layout in ("packed", "padded")
+    )  # fmt: skip
+    assert padded.update_seconds == pytest.approx(1.1 * packed.update_seconds)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_is_planned_and_fits(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
