@@ -31,6 +31,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
+from stages.contract.grammar import Mode
 from stages.contract.params import Service
 from stages.contract.protocols import Passage, Retriever, RetrieverError
 from stages.index import open_index
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--policy", type=Path, help="a policy's folder: its rollouts alone are measured")
     parser.add_argument("--questions", type=Path, help="questions.parquet for it")
+    parser.add_argument("--mode", default="search", help="of its rollouts; ircot searches whatever the policy")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         index = options.index or make_world(Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -55,7 +57,7 @@ def main() -> None:
         asked = queries(index)
         print(f"{retriever.meta['num_passages']:,} passages, k = {K}, queries such as {asked[0]!r}\n")
         if options.policy:
-            rollouts(retriever, index, options.policy, options.questions)
+            rollouts(retriever, index, options.policy, options.questions, options.mode)
             return
         throughput(retriever, index, asked, options.seconds)
         overload(index, asked, options.seconds)
@@ -262,7 +264,7 @@ def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: in
         print(f"restart: away for {away:.1f} s; searches {dict(outcomes)}; the slowest call took {max(taken):.1f} s")
 
 
-def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path) -> None:
+def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path, mode: Mode) -> None:
     """A policy's rollouts with the retriever in process, then with the server, which is killed in the middle."""
     from stages.contract import params, schemas
     from stages.contract.artefacts import read_table
@@ -272,7 +274,7 @@ def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path) -
     asked, engine = read_table(questions, schemas.QUESTIONS), load_engine(policy, settings)
 
     def made(finds: Retriever) -> tuple[pa.Table, float]:
-        table, timings = roll_out(engine, finds, asked, settings, samples=4, seed=0)
+        table, timings = roll_out(engine, finds, asked, settings, samples=2, seed=0, mode=mode)
         return table, timings["seconds"]
 
     made(retriever)  # warm
