@@ -305,7 +305,7 @@ def test_too_much_is_refused_and_none_hangs() -> None:
 
 
 def test_what_waits_too_long_is_refused() -> None:
-    with in_thread(Slow(0.4), server.Settings(max_batch=1, max_wait=0.2)) as (url, _):
+    with in_thread(Slow(2.0), server.Settings(max_batch=1, max_wait=0.5)) as (url, _):  # room for a busy machine
 
         def ask(number: int) -> int:
             return httpx.post(f"{url}/search", json={"queries": [str(number)], "k": 1}, timeout=20).status_code
