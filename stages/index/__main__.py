@@ -12,19 +12,21 @@ from stages.contract.errors import PipelineError, command, printable
 from stages.contract.options import seconds, whole_number
 from stages.contract.protocols import Retriever, RetrieverError
 
+CORPUS = Path("data/corpus")
+
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and do what it says."""
     options = _parser().parse_args(argv)
     if options.command == "search":
-        _search(options.params, options.index, options.query, options.k)
+        _search(options)
     elif options.command == "searches":
         _searches(options.params)
     elif options.command == "serve":
         _serve(options)
     else:
-        _build(options.params, options.corpus, options.index)
+        _build(options.params, options.corpus or CORPUS, options.index)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,9 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus",
         type=Path,
-        default=Path("data/corpus"),
         metavar="FOLDER",
-        help="folder with the passages (default: %(default)s)",
+        help=f"folder with the passages (default: {CORPUS}); named, an index of another is not searched or served",
     )
     folder = Path("data/index")
     parser.add_argument(
@@ -99,13 +100,14 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     add_dense(corpus, loaded, folder)
 
 
-def _search(params_file: Path, folder: Path, query: str, k: int) -> None:
+def _search(options: argparse.Namespace) -> None:
+    query, k = options.query, options.k
     if k < 1:
         raise PipelineError(f"must be at least 1, got {k}", where="-k")
     if not query.strip():
         raise PipelineError("an empty query", fix='name the words to search for: search "Silent River"')
     try:
-        [found] = _retriever(params_file, folder).search([query], k)
+        [found] = _retriever(options.params, options.index, options.corpus).search([query], k)
     except RetrieverError as error:
         raise PipelineError(f"the search failed: {error}") from None
     if not found:
@@ -115,11 +117,13 @@ def _search(params_file: Path, folder: Path, query: str, k: int) -> None:
         print(f"{rank}. {passage.score:.3f}  {printable(words)}")
 
 
-def _retriever(params_file: Path, folder: Path) -> Retriever:
+def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retriever:
     """As the parameters say; an index folder alone, with no parameters beside it, is searched as it is."""
     from stages.index import open_index, open_retriever
 
-    return open_retriever(params.load(params_file), index=folder) if params_file.exists() else open_index(folder)
+    if not params_file.exists():
+        return open_index(folder, corpus=corpus)
+    return open_retriever(params.load(params_file), index=folder, corpus=corpus)
 
 
 def _searches(params_file: Path) -> None:
@@ -148,7 +152,7 @@ def _serve(options: argparse.Namespace) -> None:
     )
     with server.bind(options.host, options.port) as listener:  # first: it is the cheapest to find taken
         identity = identify(settings, index=options.index)
-        retriever = open_retriever(settings, index=options.index)
+        retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"{identity.description}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}", flush=True)

@@ -138,6 +138,18 @@ def test_the_files_do_not_depend_on_the_order_of_sets(project: Path) -> None:
     assert sums[0] == sums[1]
 
 
+def test_the_commands_refuse_an_index_of_another_corpus_where_one_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([])
+    write_corpus(Path("other"), "Another Thing")
+    for arguments in (["search", "crown"], ["serve", "--port", "0"]):
+        capsys.readouterr()
+        assert main(["--corpus", "other", *arguments]) == 2
+        assert "data/index: the index belongs to corpus" in one_error_line(capsys)
+    assert main(["--corpus", "data/corpus", "search", "crown"]) == 0
+
+
 def test_opening_reads_neither_passages_nor_scores(tmp_path: Path) -> None:
     def text(number: int) -> str:
         return " ".join(f"w{(7 * number + place) % 2000}" for place in range(1000))
