@@ -149,16 +149,18 @@ class VllmEngine:
         for token, values in zip(new.token_ids, new.logprobs, strict=True):
             row.ids.append(token)
             row.logprobs.append(values[token].logprob)
-            turn_ids = row.ids[row.turn_start :]
-            stop = ending(turn_ids, len(row.ids), end_ids=self._end_ids, finder=self._finder, sampling=self._sampling)
-            if stop is not None:
+            if (stop := self._stop(row)) is not None:
                 if not output.finished:
                     self._core.abort_request([row.request])
                 del self._running[row.request]
                 row.request = ""
-                return Turn(row.trajectory, turn_ids, row.logprobs, stop)
+                return Turn(row.trajectory, row.ids[row.turn_start :], row.logprobs, stop)
         assert not output.finished, f"vLLM ended a turn by itself: {new.finish_reason} ({new.stop_reason})"
         return None
+
+    def _stop(self, row: _Row) -> str | None:
+        turn_ids = row.ids[row.turn_start :]
+        return ending(turn_ids, len(row.ids), end_ids=self._end_ids, finder=self._finder, sampling=self._sampling)
 
     # --- log-probabilities of given tokens
 
