@@ -9,6 +9,9 @@ Models have random weights. Tokens are those of the trajectories, without paddin
 be done: the same model, attention, passes and loss, torch's AdamW on the weights as they are, no DeepSpeed, no metrics
 (in bfloat16 without float32 weights, which the trainer keeps). The share of the peak (MFU) counts the operations that
 the model needs, three forward passes, and none that checkpointing repeats.
+
+On a CPU seconds are the processor's, over all threads: other work on the machine then disturbs little. ``--wall`` takes
+the clock's. On a GPU they are always the clock's.
 """
 
 from __future__ import annotations
@@ -69,13 +72,14 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(options.rounds + 1):
         for name, update in contenders.items():
-            taken = timed(update, batch)
+            taken = timed(update, batch, wall=options.wall)
             if turn:  # the first is for warming up
                 seconds[name].append(taken)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads"
     print(
         f"{size.name}, {size.parameters:,} parameters, {options.dtype}, ZeRO {options.zero_stage}, {where}; "
-        f"{options.trajectories} trajectories, {tokens:,} tokens, {options.rounds} rounds"
+        f"{options.trajectories} trajectories, {tokens:,} tokens, {options.rounds} rounds, "
+        f"{'clock' if options.wall or torch.cuda.is_available() else 'processor'} seconds"
     )
     plain = median(seconds["plain"])
     print(f"{'':<10}{'tokens/s':>12}{'slowest':>10}{'quickest':>10}{'of plain':>10}{'MFU':>8}")
@@ -88,12 +92,13 @@ def main() -> None:
         print(f"memory, all contenders together: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
-def timed(update: Callable[[TrainingBatch], Any], batch: TrainingBatch) -> float:
+def timed(update: Callable[[TrainingBatch], Any], batch: TrainingBatch, *, wall: bool) -> float:
+    clock = time.perf_counter if wall or torch.cuda.is_available() else time.process_time
     _wait()
-    began = time.perf_counter()
+    began = clock()
     update(batch)
     _wait()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _wait() -> None:
@@ -192,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lora", type=int, default=0, metavar="RANK", help="adapters of this rank beside the others; 0: none")
     add("--rounds", type=int, default=7, help="(default: %(default)s)")
     add("--threads", type=int, default=1, help="on a CPU (default: %(default)s)")
+    add("--wall", action="store_true", help="seconds by the clock, on a CPU too")
     add("--peak", type=float, default=0.0, help="operations a second of the device, for the share of it; 0: none")
     return parser
 
