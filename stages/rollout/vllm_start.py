@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,9 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
             arguments["max_num_batched_tokens"] = max(settings.max_num_batched_tokens, longest)
             _shield_llvmlite()
         try:
-            core = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            with warnings.catch_warnings():  # its walk through all modules touches names that torch is about to drop
+                warnings.simplefilter("ignore", FutureWarning)
+                core = LLMEngine.from_engine_args(EngineArgs(**arguments))
         finally:
             torch.set_num_threads = threads  # vLLM's CPU worker replaces it for the whole process
     _end_alone(core)

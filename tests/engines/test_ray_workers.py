@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_project import make_project
 
-pytest.importorskip("ray", reason="Ray is not installed: .venv/bin/pip install -c requirements.lock '.[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 
 from flows.workers_ray import RayPlace, connect
 from stages.contract.errors import PipelineError
