@@ -17,9 +17,11 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
     """Copy a causal language model into ``folder`` as safetensors, with its tokenizer and a manifest."""
     if source.endswith(ENDING):
         model, tokenizer = open_gguf(source, dtype)
+        check_grammar(tokenizer, source)
     else:
-        model, tokenizer = load_model(source, dtype=dtype), load_tokenizer(source)
-    check_grammar(tokenizer, source)
+        tokenizer = load_tokenizer(source)
+        check_grammar(tokenizer, source)  # before all weights are read
+        model = load_model(source, dtype=dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     check_same_tokens(tokenizer, load_tokenizer(folder), source)
