@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import flows
+from flows.gpus import visible_gpus
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.train.workers import WorkerLost, WorkerSettings
@@ -126,8 +127,7 @@ def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
     hardware = params.hardware
     if not hardware.gpus:
         return ""
-    every = [str(gpu) for gpu in range(hardware.gpus)]
-    names = every if visible is None else [name.strip() for name in visible.split(",")]
+    names = visible_gpus(hardware.gpus, visible)
     if len(names) < hardware.gpus:
         raise PipelineError(
             f"the profile has workers on {hardware.gpus} GPUs, and CUDA_VISIBLE_DEVICES names {len(names)}",
