@@ -1,9 +1,10 @@
-"""The transformers engine: a batch of trajectories that advances column by column.
+"""The transformers engine: a batch of trajectories of which each has read its own number of tokens.
 
-At column c every row feeds its token c to the model: a row that still has prompt or document
-tokens ahead takes the next of them, any other row samples one. So documents are read into the
-cache while other rows generate, nothing is padded, nothing is read twice, and a finished row leaves
-the batch at once. The first columns, up to the shortest prompt, are read in one pass.
+A pass feeds every row's next token to the model: a row that still has prompt or document tokens ahead takes the next of
+them, any other row samples one. So short documents are read into the cache while other rows generate, and rows that
+begin alike begin in one pass. A long prompt or block of documents is read apart, in one pass of its own, and a prompt
+that rows share once for all of them. Nothing is padded, nothing is read twice, and a finished row leaves the batch at
+once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import torch
 
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Sampling, Turn
-from stages.rollout.columns import ColumnCache
+from stages.rollout.cache import Reading, RowCache
 from stages.rollout.sampling import draw, score, uniforms
 from stages.rollout.stops import StopFinder, end_of_text_ids, ending
+
+# Tokens ahead of a row from which on it reads them in a pass of its own. Fewer are read beside the others, where they
+# cost passes only if nobody generates meanwhile; a pass of its own costs the reading of all weights.
+READ_APART = 64
 
 
 @dataclass
@@ -28,14 +33,20 @@ class _Row:
     ids: list[int]  # all tokens known so far
     uniform: torch.Tensor
     turn_start: int  # where the present turn's sampled tokens begin
+    read: int = 0  # tokens in the cache
     logprobs: list[float] = field(default_factory=list)  # of the present turn
     waiting: bool = False  # its turn ended: to be extended or released
+
+    @property
+    def ahead(self) -> int:
+        """Tokens known and not read, at least 1."""
+        return len(self.ids) - self.read
 
 
 class TransformersEngine:
     """``Engine`` on a transformers model; see ``stages.contract.protocols``."""
 
-    overlaps = False  # its columns advance together
+    overlaps = False  # what a row reads with which others must not depend on the time
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "transformers") -> None:
         self.name = name
@@ -46,7 +57,7 @@ class TransformersEngine:
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._rows: list[_Row] = []
         self._released: set[int] = set()
-        self._column = 0
+        self._cache: RowCache | None = None
 
     def encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -89,15 +100,22 @@ class TransformersEngine:
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling = sampling
+        config = self._model.config
+        slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        if slides and sampling.max_total_tokens > config.sliding_window:
+            raise PipelineError(
+                f"the policy's layers look back {config.sliding_window} tokens, and this engine lets them see all",
+                where=f"rollout.max_total_tokens {sampling.max_total_tokens}",
+                fix=f"at most {config.sliding_window}, or rollout.engine: vllm",
+            )
         key = tuple(stops)
         if key not in self._finders:
             self._finders[key] = StopFinder(self._texts, key, self.decode)
         self._finder = self._finders[key]
-        self._rows, self._released, self._column = [], set(), 0
-        self._cache = ColumnCache(self._model.config.num_hidden_layers)
+        self._rows, self._released, self._cache = [], set(), None
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
-        assert self._column == 0, "trajectories are added before the first step"
+        assert self._cache is None, "trajectories are added before the first step"
         uniform = uniforms(seed, self._sampling.max_total_tokens)
         self._rows.append(_Row(trajectory, list(prompt_ids), uniform, len(prompt_ids)))
 
@@ -120,8 +138,7 @@ class TransformersEngine:
         self._drop_released()
         assert not any(row.waiting for row in self._rows), "an ended turn was neither extended nor released"
         while self._rows:
-            known = min(len(row.ids) for row in self._rows)  # at least one more than the columns read
-            if ended := self._advance(known):
+            if ended := self._read_apart() or self._read_together():
                 return ended
         return []
 
@@ -131,25 +148,56 @@ class TransformersEngine:
         kept = [place for place, row in enumerate(self._rows) if row.trajectory not in self._released]
         self._rows = [self._rows[place] for place in kept]
         self._released = set()
-        if self._rows and self._column:
+        if self._rows and self._cache is not None:
             self._cache.keep_rows(torch.tensor(kept, device=self._model.device))
 
-    def _advance(self, until: int) -> list[Turn]:
-        """Read columns [self._column, until) and sample where a row has no token at ``until``."""
-        ids = torch.tensor([row.ids[self._column : until] for row in self._rows], device=self._model.device)  # (B, N)
-        hidden = self._model.base_model(input_ids=ids, past_key_values=self._cache, use_cache=True).last_hidden_state[
-            :, -1
-        ]  # (B, D)
-        self._column = until
-        open_rows = [place for place, row in enumerate(self._rows) if len(row.ids) == until]
-        if not open_rows:
-            return []
-        rows = [self._rows[place] for place in open_rows]
-        logits = self._model.lm_head(hidden[torch.tensor(open_rows, device=hidden.device)]).float().cpu()  # (b, V)
-        uniform = torch.stack([row.uniform[until - 1] for row in rows])  # (b,)
+    def _read_apart(self) -> list[Turn]:
+        """Read all that rows with much ahead of them have, and sample their next tokens."""
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # rows that begin with the same prompt
+        for place, row in enumerate(self._rows):
+            if row.ahead >= READ_APART:
+                alike.setdefault((-1, tuple(row.ids)) if row.read == 0 else (place, ()), []).append(place)
+        ended = []
+        for places in alike.values():
+            row = self._rows[places[0]]
+            hidden = self._forward([row.ids[row.read :]], Reading(row.read, len(row.ids), only=places))  # (1, D)
+            ended += self._sample(places, hidden.expand(len(places), -1))
+        return ended
+
+    def _read_together(self) -> list[Turn]:
+        """Read as many tokens of every row as the row with the fewest ahead has; sample where none is left."""
+        number = min(row.ahead for row in self._rows)
+        reading = Reading.together([row.read for row in self._rows], number, self._model.device)
+        hidden = self._forward([row.ids[row.read : row.read + number] for row in self._rows], reading)  # (B, D)
+        open_rows = [place for place, row in enumerate(self._rows) if row.ahead == number]
+        for row in self._rows:
+            row.read += number
+        return self._sample(open_rows, hidden[torch.tensor(open_rows, device=hidden.device)])
+
+    def _forward(self, ids: list[list[int]], reading: Reading) -> torch.Tensor:
+        """(B, N) tokens in, the last token's hidden state (B, D) out."""
+        if self._cache is None:
+            self._cache = RowCache(self._model.config.num_hidden_layers, len(self._rows))
+        self._cache.read(reading)
+        found = self._model.base_model(
+            input_ids=torch.tensor(ids, device=self._model.device),
+            position_ids=reading.places,
+            attention_mask=reading.mask(),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        hidden: torch.Tensor = found.last_hidden_state[:, -1]
+        return hidden
+
+    def _sample(self, places: Sequence[int], hidden: torch.Tensor) -> list[Turn]:
+        """Sample the next token of the rows at ``places`` (b of them) behind their hidden states (b, D)."""
+        rows = [self._rows[place] for place in places]
+        logits = self._model.lm_head(hidden).float().cpu()  # (b, V)
+        uniform = torch.stack([row.uniform[len(row.ids) - 1] for row in rows])  # (b,)
         tokens, logprobs = draw(logits, uniform, self._sampling.temperature, self._sampling.top_p)
         ended = []
         for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
+            row.read = len(row.ids)
             row.ids.append(token)
             row.logprobs.append(logprob)
             if (stop := self._stop(row)) is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from stages.contract import params
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Engine
-from stages.rollout import column_attention
+from stages.rollout import token_attention
 from stages.rollout.engine import TransformersEngine
 
 
@@ -66,8 +66,7 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
         return VllmEngine(_folder(policy), tokenizer, rollout, tensor_parallel=tensor_parallel)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(policy, dtype=rollout.dtype).to(device)
-    if device == "cpu" and rollout.dtype == "bfloat16":
-        column_attention.use(model)
+    token_attention.use(model)
     return TransformersEngine(model, load_tokenizer(policy))
 
 

@@ -11,12 +11,22 @@ import torch
 from engine_jobs import GREEDY, SAMPLING, STOPS, Job, jobs, run
 from tiny_policy import forward_logprobs, random_engine, random_model, tokenizer
 
+import stages.rollout.engine
 from stages.contract import grammar
+from stages.contract.errors import PipelineError
 from stages.contract.protocols import Engine, Sampling
 from stages.rollout import load_engine
 from stages.rollout.engine import TransformersEngine
 
 
+@pytest.fixture(params=[2, 8, stages.rollout.engine.READ_APART])
+def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """From how many tokens ahead a row reads in a pass of its own."""
+    monkeypatch.setattr(stages.rollout.engine, "READ_APART", request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 @pytest.mark.parametrize(
     "sampling",
@@ -33,6 +43,7 @@ def test_logprobs_are_those_of_a_plain_forward(tags_are_tokens: bool, sampling: 
             assert abs(value - float(expected[place])) <= 1e-5
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("sampling", [SAMPLING, GREEDY], ids=["sampled", "greedy"])
 def test_a_trajectory_is_the_same_whichever_others_share_its_batch(sampling: Sampling) -> None:
     engine, chosen = random_engine(), jobs()
@@ -52,18 +63,24 @@ def test_the_seed_alone_makes_the_difference() -> None:
     assert run(engine, [job])[0] == run(engine, [job])[0]  # bitwise, log-probabilities too
 
 
-def test_every_token_is_read_once_and_finished_rows_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No padding, no second reading of a prefix: what the model reads are the tokens, all but each row's last."""
-    engine = random_engine()
-    read: list[tuple[int, int]] = []
-    model: Any = engine._model.base_model
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Rows and tokens of each pass of ``random_engine``."""
+    shapes: list[tuple[int, int]] = []
+    model: Any = random_engine()._model.base_model
     forward = model.forward
 
     def spy(*args: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
-        read.append(tuple(input_ids.shape))
+        shapes.append(tuple(input_ids.shape))
         return forward(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(model, "forward", spy)
+    return shapes
+
+
+def test_every_token_is_read_once_and_finished_rows_leave(read: list[tuple[int, int]]) -> None:
+    """No padding, no second reading of a prefix: what the model reads are the tokens, all but each row's last."""
+    engine = random_engine()
     made = run(engine, jobs())
     assert sum(rows * columns for rows, columns in read) == sum(len(one.ids) - 1 for one in made)
     rows = [rows for rows, _ in read]
@@ -74,6 +91,32 @@ def test_every_token_is_read_once_and_finished_rows_leave(monkeypatch: pytest.Mo
     (alone,) = run(engine, [jobs()[3]])
     assert len(read) == len(alone.logprobs)  # a lone row reads its documents in one pass, with the next token
     assert max(columns for _, columns in read[1:]) > 1
+
+
+def test_a_shared_prompt_and_long_documents_are_read_in_passes_of_their_own(read: list[tuple[int, int]]) -> None:
+    engine = random_engine()
+    prompt, document = [5, 6, 7] * 24, [9, 8] * 40
+    chosen = [Job(prompt, 1, []), Job(prompt, 2, [document]), Job([4] * 3, 3, []), Job(prompt, 4, [document])]
+    made = run(engine, chosen, Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=400))
+    assert [len(one.lengths) for one in made] == [1, 2, 1, 2]
+    assert read[0] == (1, len(prompt))  # once for three rows
+    assert [shape for shape in read[1:] if shape[0] == 1 and shape[1] > len(document)] == [(1, len(document) + 1)] * 2
+    assert sum(rows * tokens for rows, tokens in read) == sum(len(one.ids) - 1 for one in made) - 2 * len(prompt)
+    assert len(read) < 70  # not a pass a token of the documents
+    for one, job in zip(made, chosen, strict=True):
+        (alone,) = run(engine, [job], Sampling(1.0, 1.0, 20, 400))
+        assert alone.ids == one.ids
+        np.testing.assert_allclose([v for _, v in alone.logprobs], [v for _, v in one.logprobs], atol=1e-5)
+
+
+def test_a_model_that_looks_back_only_so_far_is_refused_where_that_would_matter() -> None:
+    engine = TransformersEngine(random_model(), tokenizer(True))
+    engine._model.config.layer_types = ["full_attention", "sliding_attention"]
+    engine._model.config.sliding_window = 199
+    with pytest.raises(PipelineError, match="look back 199 tokens"):
+        engine.start(SAMPLING, STOPS)
+    engine._model.config.sliding_window = 200
+    engine.start(SAMPLING, STOPS)
 
 
 def test_limits_are_exact() -> None:

@@ -1,6 +1,6 @@
-"""Attention of one new token a row over a cache: torch's kernel against stages/rollout/column_attention.py, one thread.
+"""Attention of one new token a row over a cache: torch's kernel against stages/rollout/token_attention.py, one thread.
 
-python benchmarks/column_attention.py
+python benchmarks/token_attention.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from stages.rollout.column_attention import attend
+from stages.rollout.token_attention import attend
 
 SIZES = {"smollm2-135m, 32 rows": (32, 9, 3, 64, 440), "qwen2.5-0.5b, 32 rows": (32, 14, 2, 64, 440)}
 ROUNDS, CALLS = 5, 20

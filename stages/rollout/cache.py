@@ -1,0 +1,127 @@
+"""The key-value cache of a batch whose rows have read different numbers of tokens.
+
+Before a pass the cache is told where it reads (``Reading``). Rows that have read equally many are written and returned
+as views; rows that have not are written each at its own place, and the pass needs a mask. Memory is taken in blocks, so
+that a new token is written in place instead of copying the whole cache, and rows that finish are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+BLOCK = 64  # tokens a row of memory taken at a time
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a pass of N tokens a row goes: behind ``start`` tokens, up to ``end``, the longest row's.
+
+    ``only``: the rows of the cache that get what a pass over one row reads (they hold the same tokens so far); None
+    where all rows are read. ``places``: (B, N) positions of the tokens, where rows differ; None where all begin at
+    ``start``.
+    """
+
+    start: int
+    end: int
+    only: Sequence[int] | None = None
+    places: Tensor | None = None
+
+    @classmethod
+    def together(cls, starts: Sequence[int], number: int, device: torch.device) -> Reading:
+        """``number`` tokens of every row, of which ``starts`` are read."""
+        first, last = min(starts), max(starts)
+        if first == last:
+            return cls(first, first + number)
+        places = torch.tensor(starts, device=device)[:, None] + torch.arange(number, device=device)
+        return cls(first, last + number, places=places)
+
+    def mask(self) -> Tensor | None:
+        """(B, 1, N, end), True where a token may look; None where transformers' own mask is right."""
+        if self.places is None:
+            return None
+        return (torch.arange(self.end, device=self.places.device) <= self.places[:, :, None])[:, None]
+
+
+class RowLayer(CacheLayerMixin):
+    """One layer's keys and values, (B, heads, tokens, D), of which each row has filled its own number."""
+
+    is_sliding = False
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.reading = Reading(0, 0)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        heads = key_states.shape[1]
+        self.keys = key_states.new_empty(self.rows, heads, 0, key_states.shape[-1])
+        self.values = value_states.new_empty(self.rows, heads, 0, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write (R, heads, N, D) where ``reading`` says; return what the R rows may look at, (R, heads, end, D)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        if self.reading.end > self.keys.shape[-2]:
+            room = -(-self.reading.end // BLOCK) * BLOCK
+            self.keys, self.values = _grown(self.keys, room), _grown(self.values, room)
+        return self._write(self.keys, key_states), self._write(self.values, value_states)
+
+    def _write(self, kept: Tensor, states: Tensor) -> Tensor:
+        start, end, only = self.reading.start, self.reading.end, self.reading.only
+        if only is not None:
+            kept[torch.tensor(only, device=kept.device), :, start:end] = states
+            return kept[only[0] : only[0] + 1, :, :end]
+        if self.reading.places is None:
+            kept[:, :, start:end] = states
+        else:
+            rows = torch.arange(len(kept), device=kept.device)[:, None]  # (B, 1)
+            kept[rows, :, self.reading.places] = states.transpose(1, 2)  # indexed so it is (B, N, heads, D)
+        return kept[:, :, :end]
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep the rows (a tensor of row numbers) and forget the others."""
+        assert self.keys is not None and self.values is not None
+        self.rows, self.keys, self.values = len(rows), self.keys[rows], self.values[rows]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.reading.end, 0
+
+    def get_seq_length(self) -> int:
+        return self.reading.start
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+def _grown(tensor: Tensor, room: int) -> Tensor:
+    """The same with more room behind. What nothing was written to is masked, but must be numbers: 0."""
+    larger = tensor.new_zeros(*tensor.shape[:2], room, tensor.shape[3])
+    larger[:, :, : tensor.shape[2]] = tensor
+    return larger
+
+
+class RowCache(Cache):
+    """A cache of ``RowLayer``s that transformers' models take."""
+
+    def __init__(self, num_layers: int, rows: int) -> None:
+        super().__init__(layers=[RowLayer(rows) for _ in range(num_layers)])
+
+    def read(self, reading: Reading) -> None:
+        """Say where the next pass reads."""
+        for layer in self.layers:
+            layer.reading = reading
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep some rows of every layer."""
+        for layer in self.layers:
+            layer.keep_rows(rows)
