@@ -12,11 +12,13 @@ from stages.contract import params as contract
 from stages.contract import profiles
 from stages.contract.errors import command
 from stages.contract.params import Params
-from stages.plan import memory, work
+from stages.plan import work
 from stages.plan.architecture import Architecture, of_source
 from stages.plan.check import check_fit, check_profile
+from stages.plan.devices import MAIN, uses
+from stages.plan.engine import trajectories_at_a_time
 from stages.plan.machine import this_machine
-from stages.plan.memory import GIB, USABLE
+from stages.plan.memory import GIB, Use
 
 
 @command
@@ -33,20 +35,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     model = of_source(params.base_model, options.model)
     disk = work.disk(model, params, workload)
-    uses = memory.uses(model, params, workload)
     hardware = params.hardware
-    limit = (options.memory_gib or hardware.gpu_memory_gib) * GIB
+    memory = (options.memory_gib or hardware.gpu_memory_gib) * GIB
     device = work.DEVICES[options.device or ("a100" if hardware.gpus else "cpu-core")]
     print(f"{options.name}: {model.name}, {model.parameters:,} parameters")
-    _print_uses(uses, limit)
-    away = memory.offloaded(model, params)
-    if away:
-        _print_parts("main memory for what is offloaded", away, sum(away.values()))
+    for use in uses(model, params, workload, memory):
+        _print_use(use)
     if params.train.segments:
-        _print_work(model, params, workload, device, limit)
+        _print_work(model, params, workload, device, memory)
     _print_parts("disk", disk.parts, disk.total)
-    if limit:
-        check_fit(options.name, model, params, workload, limit)
+    check_fit(options.name, model, params, workload, memory)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,11 +71,10 @@ def _positive(text: str) -> float:
     return value
 
 
-def _print_uses(uses: list[memory.Use], limit: float) -> None:
-    for use in uses:
-        _print_parts(f"memory of {use.device}", use.parts, use.total)
-        if limit:
-            print(f"  of {limit * USABLE / GIB:.1f} GiB ({USABLE:.0%} of {limit / GIB:g})")
+def _print_use(use: Use) -> None:
+    _print_parts(use.device if use.device == MAIN else f"memory of {use.device}", use.parts, use.total)
+    if use.memory:
+        print(f"  of {use.room / GIB:.1f} GiB ({use.share:.0%} of {use.memory / GIB:g})")
 
 
 def _print_parts(what: str, parts: dict[str, int], total: int) -> None:
@@ -87,11 +84,11 @@ def _print_parts(what: str, parts: dict[str, int], total: int) -> None:
 
 
 def _print_work(
-    model: Architecture, params: Params, workload: work.Workload, device: work.Device, limit: float
+    model: Architecture, params: Params, workload: work.Workload, device: work.Device, memory: float
 ) -> None:
     mean = workload.trajectory_tokens(params)
-    at_a_time = memory.trajectories_at_a_time(model, params, limit, mean)
-    longest = memory.trajectories_at_a_time(model, params, limit, params.rollout.max_total_tokens)
+    at_a_time = trajectories_at_a_time(model, params, memory, mean)
+    longest = trajectories_at_a_time(model, params, memory, params.rollout.max_total_tokens)
     print(
         f"a trajectory: {mean:,.0f} tokens expected; "
         f"an engine holds {at_a_time:,} at a time, {longest:,} of full length"

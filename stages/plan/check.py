@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Hardware, Params
-from stages.plan import memory
 from stages.plan.architecture import Architecture, of_source
+from stages.plan.devices import MAIN, shortages, uses
+from stages.plan.engine import CACHE
 from stages.plan.machine import Machine
-from stages.plan.memory import GIB, USABLE, Use
+from stages.plan.memory import GIB, Use
+from stages.plan.remedies import remedies
 from stages.plan.work import Workload, disk
 
 SMALL = "PROFILE=laptop and PROFILE=smoke need none, PROFILE=smollm2-135m-instruct trains a real model without one"
@@ -29,9 +31,9 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
             raise
         return ""
     work = Workload()
-    if params.hardware.gpus:
-        check_fit(name, model, params, work, params.hardware.gpu_memory_gib * GIB)
-    _check_machine(name, params, memory.uses(model, params, work), machine)
+    memory = params.hardware.gpu_memory_gib * GIB
+    check_fit(name, model, params, work, memory)
+    _check_machine(name, params, uses(model, params, work, memory), machine)
     needed = disk(model, params, work).total
     if needed <= machine.disk:
         return ""
@@ -42,33 +44,37 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
     )
 
 
-def check_fit(name: str, model: Architecture, params: Params, work: Workload, limit: float) -> None:
-    """``PipelineError`` where a device of ``limit`` bytes lacks memory, with the changes that help."""
-    for use in memory.uses(model, params, work):
-        if use.total > limit * USABLE:
-            helps = memory.remedies(model, params, work, limit)
-            raise PipelineError(
-                f"{name} cannot fit: {use.device} needs {use.total / GIB:.1f} GiB and has {limit * USABLE / GIB:.1f} "
-                f"({USABLE:.0%} of {limit / GIB:g})",
-                where="plan",
-                fix=f"any of these fits: {'; '.join(helps)}"
-                if helps
-                else "no single change fits: take a smaller model",
-            )
+def check_fit(name: str, model: Architecture, params: Params, work: Workload, memory: float) -> None:
+    """``PipelineError`` where a device of ``memory`` bytes (0: not known), what vLLM is given, or the main memory that
+    the profile states holds less than it must; with the changes that help."""
+    for use in shortages(model, params, work, memory):
+        helps = remedies(model, params, work, memory)
+        raise PipelineError(
+            f"{name} cannot fit: {use.device} needs {use.total / GIB:.1f} GiB and has {use.room / GIB:.1f} "
+            f"({use.share:.0%} of {use.memory / GIB:g})",
+            where="plan",
+            fix=f"any of these fits: {'; '.join(helps)}" if helps else "no single change fits: take a smaller model",
+        )
 
 
-def _check_machine(name: str, params: Params, uses: list[Use], machine: Machine) -> None:
-    """Main memory, where the run is on the CPU."""
+def _check_machine(name: str, params: Params, needed: list[Use], machine: Machine) -> None:
+    """Main memory: all of the run on a CPU, what leaves the GPUs else."""
     if params.hardware.gpus:
-        return
-    # The engine's cache grows only as far as trajectories do; what must be there is the rest.
-    wanted = sum(use.total - use.parts.get("engine's KV cache", 0) for use in uses)
+        wanted, what = sum(use.total for use in needed if use.device == MAIN), MAIN
+        fix = "a machine with more, or less in update.offload, or rollout.vllm.sleep=false"
+    else:
+        # The cache of transformers grows only as far as trajectories do; what must be there is the rest. vLLM's is
+        # taken whole.
+        grows = params.rollout.engine == "transformers"
+        cache = sum(use.parts[f"engine's {CACHE}"] for use in needed) if grows else 0
+        wanted, what = sum(use.total for use in needed) - cache, "memory"
+        smaller = "rollout.max_batch" if grows else "rollout.vllm.max_num_seqs, rollout.vllm.cpu_cache_gb"
+        fix = f"make {smaller} or rollout.max_total_tokens smaller, or use PROFILE=laptop"
     if wanted > machine.memory:
         raise PipelineError(
-            f"profile {name} needs about {wanted / GIB:.1f} GiB of memory, and {machine.memory / GIB:.1f} GiB are free",
+            f"profile {name} needs about {wanted / GIB:.1f} GiB of {what}, and {machine.memory / GIB:.1f} GiB are free",
             where="hardware",
-            fix=f"`python -m stages.plan {name}` says for what; make rollout.max_batch or rollout.max_total_tokens "
-            "smaller, or use PROFILE=laptop",
+            fix=f"`python -m stages.plan {name}` says for what; {fix}",
         )
 
 

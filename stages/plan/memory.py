@@ -1,4 +1,4 @@
-"""Memory of a run, a GPU or a CPU process at a time: bytes by what they hold, and what to change where they do not fit.
+"""Memory of a trainer's rank and of the reference policy, in bytes by what they hold, and what was offloaded of it.
 
 Sources: ZeRO (arXiv 1910.02054, section 3) for what is divided among ranks, DeepSpeed 0.19.8 for the precision of its
 gradients and its bucket, and `stages/update` for the arrays of the output head. The last part of a device's memory
@@ -7,10 +7,7 @@ is left free: fragments, libraries, communication.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from stages.contract.params import Params, Update
 from stages.plan.architecture import Architecture
@@ -20,20 +17,34 @@ GIB = 2**30
 BUCKET = 5 * 10**8  # numbers; DeepSpeed's reduce_bucket_size where a configuration says nothing
 LIVE = 10**9  # numbers; what ZeRO 3 keeps of parameters that come and go (stage3_max_live_parameters)
 HEAD_BYTES = 12  # a logit: as float32, its log-softmax, its probability
-USABLE = 0.9  # of a device's memory; vLLM's own default for gpu_memory_utilization
+USABLE = 0.9  # of a device's memory
+# What a rank frees after a pass. Gradients are counted as kept between two updates: in ZeRO 1 and bfloat16 they are.
+PASSING = ("activations", "output head")
 
 
 @dataclass(frozen=True)
 class Use:
-    """Bytes on one device, by what they hold."""
+    """Bytes on one device, by what they hold, and what of the device they may take."""
 
     device: str  # e.g. "each of 4 trainer GPUs"
     parts: dict[str, int] = field(default_factory=dict)
+    memory: float = 0.0  # bytes of the device; 0: not known, and not judged
+    share: float = USABLE  # of it
 
     @property
     def total(self) -> int:
         """All parts."""
         return sum(self.parts.values())
+
+    @property
+    def room(self) -> float:
+        """Bytes that may be taken."""
+        return self.share * self.memory
+
+    @property
+    def lacks(self) -> bool:
+        """Whether they are known to be too few."""
+        return 0 < self.room < self.total
 
 
 def trainer(model: Architecture, params: Params, work: Workload) -> Use:
@@ -67,7 +78,7 @@ def trainer(model: Architecture, params: Params, work: Workload) -> Use:
         parts["reference policy"] = width * size
     parts["activations"] = activations(model, update, work.pass_tokens(params))
     parts["output head"] = head(model, width, work.pass_policy_tokens(params))
-    return Use(_name("trainer", ranks if params.hardware.gpus else 0), parts)
+    return Use(named("trainer", ranks if params.hardware.gpus else 0), parts)
 
 
 def trained_parameters(model: Architecture, update: Update) -> int:
@@ -114,25 +125,6 @@ def head(model: Architecture, width: int, policy_tokens: int) -> int:
     return policy_tokens * model.vocabulary * (HEAD_BYTES + width)
 
 
-def engine(model: Architecture, params: Params) -> Use:
-    """A GPU of an engine: its part of the weights, and the cache that must be there for the profile to run.
-
-    On GPUs of its own the engine must hold one trajectory of full length; what is left over becomes cache, and more
-    trajectories at a time. In the trainer's process it is the transformers engine, whose cache is a rectangle: as
-    long as the longest, times `rollout.max_batch`.
-    """
-    rollout, hardware = params.rollout, params.hardware
-    width, apart = WIDTHS[rollout.dtype], hardware.gpus > 1
-    parts = hardware.tensor_parallel if apart else 1
-    rows = 1 if apart else rollout.max_batch
-    use = {
-        "weights": width * model.parameters // parts,
-        "KV cache": model.cache_bytes(width) * rollout.max_total_tokens * rows // min(parts, model.kv_heads),
-        "logits": rows * model.vocabulary * (HEAD_BYTES + width) // parts,
-    }
-    return Use(_name("engine", hardware.engine_gpus if hardware.gpus else 0), use)
-
-
 def reference(model: Architecture, params: Params, work: Workload) -> Use:
     """A GPU of the frozen reference policy."""
     width, number = WIDTHS[params.update.dtype], params.hardware.reference_gpus
@@ -142,91 +134,8 @@ def reference(model: Architecture, params: Params, work: Workload) -> Use:
         "activations": one_layer,
         "output head": head(model, width, work.pass_policy_tokens(params)),
     }
-    return Use(_name("reference", number), parts)
+    return Use(named("reference", number), parts)
 
 
-def uses(model: Architecture, params: Params, work: Workload) -> list[Use]:
-    """What stands on each device of the run. On one GPU, or none, trainer and engine are one process."""
-    training, rolling = trainer(model, params, work), engine(model, params)
-    if params.hardware.gpus > 1:
-        apart = [training, rolling] if params.train.segments else [rolling]
-        frozen = params.hardware.reference_gpus and params.update.kl_coefficient > 0 and params.train.segments
-        return [*apart, reference(model, params, work)] if frozen else apart
-    name = "the GPU" if params.hardware.gpus else "the process"
-    both = {f"engine's {part}": size for part, size in rolling.parts.items()}
-    if params.train.segments:
-        both = {f"trainer's {part}": size for part, size in training.parts.items()} | both
-    return [Use(name, both)]
-
-
-def trajectories_at_a_time(model: Architecture, params: Params, memory: float, tokens: float) -> int:
-    """How many trajectories of ``tokens`` tokens one engine holds beside its weights, of ``memory`` bytes a GPU."""
-    hardware, width = params.hardware, WIDTHS[params.rollout.dtype]
-    if hardware.gpus <= 1:
-        return params.rollout.max_batch
-    gpus = hardware.tensor_parallel
-    left = gpus * memory * USABLE - width * model.parameters
-    spread = gpus / min(gpus, model.kv_heads)  # more GPUs than key-value heads hold copies of them
-    return max(math.floor(left / (model.cache_bytes(width) * tokens * spread)), 0)
-
-
-def remedies(model: Architecture, params: Params, work: Workload, memory: float) -> list[str]:
-    """Single changes of parameters with which everything fits into ``memory`` bytes a device, least costly first."""
-    hardware, update = params.hardware, params.update
-    tries: list[tuple[str, Params]] = []
-    if not update.gradient_checkpointing:
-        tries.append(("update.gradient_checkpointing=true", _with(params, update={"gradient_checkpointing": True})))
-    if update.dtype == "float32":
-        tries.append(("update.dtype=bfloat16", _with(params, update={"dtype": "bfloat16"})))
-    for stage in range(zero_stage(update) + 1, 4) if hardware.trainer_gpus > 1 else ():
-        tries.append((f"update.zero_stage={stage}", _with(params, update={"zero_stage": stage})))
-    if hardware.gpus > 1:
-        for ranks in range(hardware.trainer_gpus + 1, 65):
-            more: dict[str, int] = {"trainer_gpus": ranks, "gpus": hardware.gpus + ranks - hardware.trainer_gpus}
-            tries.append((f"hardware.trainer_gpus={ranks}", _with(params, hardware=more)))
-        for parts in (2, 4, 8):
-            if parts > hardware.tensor_parallel and hardware.engine_gpus % parts == 0:
-                tries.append((f"hardware.tensor_parallel={parts}", _with(params, hardware={"tensor_parallel": parts})))
-    tries += _halved(params, "max_batch") if hardware.gpus <= 1 else []
-    tries += _halved(params, "max_total_tokens")
-    tries += _offloading(params) if hardware.gpus and update.offload == "none" else []
-    if not update.lora.rank:
-        tries.append(
-            ("update.lora.rank=16", _with(params, update={"lora": update.lora.model_copy(update={"rank": 16})}))
-        )
-    fits: dict[str, str] = {}  # the first of each parameter
-    for name, changed in tries:
-        if all(use.total <= memory * USABLE for use in uses(model, changed, work)):
-            fits.setdefault(name.split("=")[0], name)
-    return list(fits.values())
-
-
-def _offloading(params: Params) -> list[tuple[str, Params]]:
-    """The optimizer to main memory, in the ZeRO stage of the profile or in 1; all of it, in stage 3."""
-    stage = max(params.update.zero_stage, 1)
-    tries = []
-    for what, needed in (("optimizer", stage), ("all", 3)):
-        also = f" and update.zero_stage={needed}" if needed != params.update.zero_stage else ""
-        changed = _with(params, update={"offload": what, "zero_stage": needed})
-        tries.append((f"update.offload={what}{also}", changed))
-    return tries
-
-
-def _halved(params: Params, key: str) -> list[tuple[str, Params]]:
-    """The parameter of ``rollout`` halved until it is small; a pass' tokens with the length of a trajectory."""
-    found, value = [], getattr(params.rollout, key) // 2
-    while value >= (1 if key == "max_batch" else 512):
-        short = {"max_tokens_a_pass": min(params.update.max_tokens_a_pass, value)} if key != "max_batch" else {}
-        also = "".join(f" and update.{name}={number}" for name, number in short.items())
-        found.append((f"rollout.{key}={value}{also}", _with(params, rollout={key: value}, update=short)))
-        value //= 2
-    return found
-
-
-def _with(params: Params, **sections: Mapping[str, Any]) -> Params:
-    changes = {name: getattr(params, name).model_copy(update=values) for name, values in sections.items()}
-    return params.model_copy(update=changes)
-
-
-def _name(what: str, number: int) -> str:
+def named(what: str, number: int) -> str:
     return f"each of {number} {what} GPUs" if number > 1 else f"the {what}"

@@ -15,6 +15,7 @@ class Hardware(Section):
 
     gpus: Annotated[int, Field(ge=0)]  # of one machine; 0: none is needed
     gpu_memory_gib: Annotated[float, Field(ge=0)]  # of one GPU, in 2^30 bytes, as its maker counts
+    main_memory_gib: Annotated[float, Field(ge=0)]  # of the machine; 0: not stated, so what is offloaded is not judged
     trainer_gpus: Annotated[int, Field(ge=0)]  # a rank each
     engine_gpus: Annotated[int, Field(ge=0)]  # of all engines together
     tensor_parallel: Count  # GPUs of one engine
