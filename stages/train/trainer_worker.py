@@ -42,6 +42,7 @@ class TrainerWorker:
         )
         if folder is not None:
             self._trainer.load(folder)
+        self._give_back()
         self.at = at
 
     def update(
@@ -66,6 +67,7 @@ class TrainerWorker:
         if draft is not None and is_first_rank():
             write_table(draft / "advantages.parquet", table, metadata)
             write_json(draft / "metrics.json", metrics)
+        self._give_back()
         assert at is not None, "a trainer begins somewhere before it updates"
         self.at = at + 1
 
@@ -79,11 +81,20 @@ class TrainerWorker:
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
         """See ``workers.Trainers``."""
-        return self.trainer.logprobs(token_ids, policy_mask)
+        found = self.trainer.logprobs(token_ids, policy_mask)
+        self._give_back()
+        return found
 
     def weights(self) -> Mapping[str, Any]:
         """The trainer's own tensors by name: the next update changes them in place."""
         return self.trainer.export_weights()
+
+    def _give_back(self) -> None:
+        """Return what torch keeps of freed GPU memory: on one GPU vLLM, a process of its own, wakes in it."""
+        if self.params.hardware.gpus == 1 and self.params.rollout.engine == "vllm":
+            import torch
+
+            torch.cuda.empty_cache()
 
     @property
     def trainer(self) -> DeepSpeedTrainer:
