@@ -18,7 +18,7 @@ from flows.gpus import held, slots
 from flows.workers_local import LocalPlace
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
-from stages.train.workers import Job, Policy, WorkerLost, Workers, WorkerSettings
+from stages.train.workers import Job, Lesson, Policy, WorkerLost, Workers, WorkerSettings
 
 ENGINE = "stages.train.engine_worker:EngineWorker"
 TRAINER = "stages.train.trainer_worker:TrainerWorker"
@@ -129,17 +129,10 @@ class TrainerGroup:
                     raise
         self.at = at
 
-    def update(
-        self,
-        rollouts: Path,
-        rewards: Path,
-        draft: Path | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        reference: Path | None = None,
-    ) -> None:
+    def update(self, lesson: Lesson, draft: Path | None = None) -> None:
         """See ``stages.train.workers.Trainers``."""
         at, self.at = self.at, None
-        self._all("update", rollouts, rewards, draft, metadata, reference)
+        self._all("update", lesson, draft)
         assert at is not None, "a trainer begins somewhere before it updates"
         self.at = at + 1
 

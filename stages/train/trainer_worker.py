@@ -12,7 +12,7 @@ from stages.contract.artefacts import read_table, write_json, write_table
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.train.engine_worker import set_threads
 from stages.train.reference_worker import read_reference
-from stages.train.workers import WorkerSettings
+from stages.train.workers import Lesson, WorkerSettings
 
 if TYPE_CHECKING:
     from stages.update.trainer import DeepSpeedTrainer
@@ -45,27 +45,20 @@ class TrainerWorker:
         self._give_back()
         self.at = at
 
-    def update(
-        self,
-        rollouts: Path,
-        rewards: Path,
-        draft: Path | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        reference: Path | None = None,
-    ) -> None:
+    def update(self, lesson: Lesson, draft: Path | None = None) -> None:
         """See ``workers.Trainers``."""
         from stages.update import update_policy
 
         at, self.at = self.at, None  # half an update may be in the weights if this fails
         table, metrics = update_policy(
             self.trainer,
-            read_table(rollouts, ROLLOUTS),
-            read_table(rewards, REWARDS),
+            read_table(lesson.rollouts, ROLLOUTS),
+            read_table(lesson.rewards, REWARDS),
             self.params.update,
-            None if reference is None else read_reference(reference),
+            None if lesson.reference is None else read_reference(lesson.reference),
         )
         if draft is not None and is_first_rank():
-            write_table(draft / "advantages.parquet", table, metadata)
+            write_table(draft / "advantages.parquet", table, lesson.metadata)
             write_json(draft / "metrics.json", metrics)
         self._give_back()
         assert at is not None, "a trainer begins somewhere before it updates"

@@ -23,7 +23,7 @@ from stages.contract.store import Store
 from stages.train import batches, figures, handover
 from stages.train.inside import Inside
 from stages.train.segment import Made, SegmentState
-from stages.train.workers import Job, Policy, Trainers, Workers, WorkerSettings
+from stages.train.workers import Job, Lesson, Policy, Trainers, Workers, WorkerSettings
 
 Step = Literal["rollout", "watch"]
 
@@ -201,19 +201,22 @@ class Workbench(SegmentState):
         if self._shares_gpu:
             self.workers.engines.sleep()  # before a trainer is loaded
         trainer = self._trainer_after(iteration)
-        stored = self.store.get("updates", key)
+        lesson, stored = self._lesson(iteration, rollouts, rewards), self.store.get("updates", key)
         if stored is None:
             with self.store.put("updates", key) as draft:
-                reference = self._reference(iteration)
-                metadata = {"key": key, "rewards": self.keys[iteration].rewards}
-                trainer.update(rollouts, rewards, draft, metadata, reference)
+                trainer.update(lesson, draft)
                 write_json(draft / "timings.json", {"seconds": time.monotonic() - began})
         else:
-            trainer.update(rollouts, rewards, reference=self._reference(iteration))
+            trainer.update(lesson)
         if self.is_checkpointed(iteration + 1):
             self._checkpoint(iteration + 1)
         path = self.store.place("updates", key) / "advantages.parquet"
         return Made(path, dict(read_json(path.with_name("metrics.json"))), time.monotonic() - began, stored is not None)
+
+    def _lesson(self, iteration: int, rollouts: Path, rewards: Path) -> Lesson:
+        keys = self.keys[iteration]
+        metadata = {"key": keys.policy, "rewards": keys.rewards}
+        return Lesson(rollouts, rewards, self._reference(iteration), metadata)
 
     def _reference(self, iteration: int) -> Path | None:
         """The reference policy's log-probabilities of an iteration's rollouts, where it has a process of its own."""
@@ -252,8 +255,7 @@ class Workbench(SegmentState):
         while trainer.at is not None and trainer.at < done:
             keys = self.keys[trainer.at]
             rollouts, rewards = self.store.place("rollouts", keys.rollouts), self.store.place("rewards", keys.rewards)
-            reference = self._reference(trainer.at)
-            trainer.update(rollouts / "rollouts.parquet", rewards / "rewards.parquet", reference=reference)
+            trainer.update(self._lesson(trainer.at, rollouts / "rollouts.parquet", rewards / "rewards.parquet"))
         assert trainer.at == done, f"the trainer is at {trainer.at}, not at {done}"
         return trainer
 

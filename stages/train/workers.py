@@ -47,6 +47,19 @@ class Job:
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of the Parquet file; the engine's name is added
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a trainer is asked to learn from: Parquet files of an iteration.
+
+    ``reference``: what ``References`` wrote of these rollouts, where there is one.
+    """
+
+    rollouts: Path
+    rewards: Path
+    reference: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # of advantages.parquet
+
+
 class Engines(Protocol):
     """Rollout engines behind one call; each does one job at a time, and whichever is free does the next."""
 
@@ -70,16 +83,8 @@ class Trainers(Protocol):
         """Take up weights and trainer state of ``folder``, which has ``at`` updates; None: the segment's start."""
         ...
 
-    def update(
-        self,
-        rollouts: Path,
-        rewards: Path,
-        draft: Path | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        reference: Path | None = None,
-    ) -> None:
-        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed.
-        ``reference``: what ``References`` wrote of these rollouts, where there is one."""
+    def update(self, lesson: Lesson, draft: Path | None = None) -> None:
+        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed."""
         ...
 
     def save(self, policy: Path, *, step: int, parent: str) -> None:

@@ -12,7 +12,7 @@ from tiny_policy import params_with
 import stages.update
 from stages.train import trainer_worker
 from stages.train.trainer_worker import TrainerWorker
-from stages.train.workers import WorkerSettings
+from stages.train.workers import Lesson, WorkerSettings
 
 SHARED = {"hardware__gpus": 1, "hardware__gpu_memory_gib": 24, "hardware__trainer_gpus": 1, "hardware__engine_gpus": 1}
 
@@ -43,7 +43,7 @@ def test_memory_goes_back_to_the_driver_where_vllm_waits(
     worker = TrainerWorker(WorkerSettings(params_with(**changes), "stage1", Path("policy"), "retriever"))
     worker.begin(None, 0)
     assert len(given) == times // 3
-    worker.update(Path("rollouts.parquet"), Path("rewards.parquet"))
+    worker.update(Lesson(Path("rollouts.parquet"), Path("rewards.parquet")))
     assert len(given) == times // 3 * 2
     assert worker.logprobs([[0, 1]], [[False, True]]) == [[-1.0]]
     assert len(given) == times
