@@ -31,7 +31,7 @@ import bm25_engines as engines
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS_A_QUERY = 6
-RANK_BM25_AT_MOST, ONE_PIECE_AT_MOST = 100_000, 500_000  # the one is slow, the other takes 7 GB at two million
+RANK_BM25_AT_MOST = 100_000  # it is slow
 
 
 def cut(corpus: Path, number: int, folder: Path) -> Path:
@@ -131,7 +131,7 @@ def main() -> None:
             command += ["--params", str(settings(options.folder, options.stopwords))]
             measured(f"{number:,}: build", command)
         for engine in options.engines:
-            most = {"rank_bm25": RANK_BM25_AT_MOST, "one_piece": ONE_PIECE_AT_MOST}.get(engine, number)
+            most = RANK_BM25_AT_MOST if engine == "rank_bm25" else number
             if number > most:
                 continue
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", engine, "--corpus", str(corpus)]

@@ -30,6 +30,7 @@ from stages.contract.protocols import Sampling
 
 WAYS = ("ours on vLLM", "turn by turn on vLLM", "ours on transformers", "turn by turn on transformers")
 CACHED = "turn by turn on vLLM, prefix cache"
+ATTENDED = "turn by turn on transformers, our attention"
 
 
 @command
@@ -50,7 +51,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--ways", type=int, nargs="+", default=[0, 1, 2, 3], help="which of the four, from 0; 4: 1 cached"
+        "--ways",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3],
+        help="which of the four, from 0; 4: 1 with vLLM's prefix cache; 5: 3 with our attention of one token",
     )
     options = parser.parse_args()
 
@@ -126,12 +131,12 @@ def show(works: list[Work], rollout: params.Rollout, options: argparse.Namespace
 
 def compare(works: list[Work], policy: Path, rollout: params.Rollout, options: argparse.Namespace) -> None:
     """The ways take turns, after a little of the work to warm each up."""
-    made = [(*WAYS, CACHED)[way] for way in options.ways]
+    made = [(*WAYS, CACHED, ATTENDED)[way] for way in options.ways]
     ways = {name: way(name, policy, rollout) for name in made}
     for name, run in ways.items():
         with measured() as one:
             run([Work(works[0].prompt, (8,), ())], Search(0.0))
-        print(f"  {name:<36} opened; first turn {one.wall:.1f} s", flush=True)
+        print(f"  {name:<44} opened; first turn {one.wall:.1f} s", flush=True)
     spent: dict[str, list[Spent]] = {name: [] for name in ways}
     tokens = sum(sum(work.turns) for work in works)
     for _ in range(options.rounds):
@@ -141,11 +146,11 @@ def compare(works: list[Work], policy: Path, rollout: params.Rollout, options: a
                 found = run(works, search)
             assert found == tokens, f"{name}: {found} tokens of {tokens}"
             spent[name].append(one)
-            print(f"  {name:<36} {one.wall:7.1f} s  CPU {one.cpu:7.1f} s  {search.calls} search calls", flush=True)
-    print(f"\n| {'way':<36} | tokens/s | tokens a CPU second |\n|---|---|---|")
+            print(f"  {name:<44} {one.wall:7.1f} s  CPU {one.cpu:7.1f} s  {search.calls} search calls", flush=True)
+    print(f"\n| {'way':<44} | tokens/s | tokens a CPU second |\n|---|---|---|")
     for name, all_of in spent.items():
         best_wall, best_cpu = min(one.wall for one in all_of), min(one.cpu for one in all_of)
-        print(f"| {name:<36} | {tokens / best_wall:8.1f} | {tokens / best_cpu:8.1f} |")
+        print(f"| {name:<44} | {tokens / best_wall:8.1f} | {tokens / best_cpu:8.1f} |")
 
 
 def way(name: str, policy: Path, rollout: params.Rollout) -> Callable[[list[Work], Search], int]:
@@ -158,7 +163,7 @@ def way(name: str, policy: Path, rollout: params.Rollout) -> Callable[[list[Work
     generate: Any = (
         loops.VllmTexts(policy, rollout, prefix_cache=name == CACHED)
         if "vLLM" in name
-        else loops.TransformersTexts(policy, rollout)
+        else loops.TransformersTexts(policy, rollout, our_attention=name == ATTENDED)
     )
     return lambda works, search: loops.turn_by_turn(generate, works, search)
 

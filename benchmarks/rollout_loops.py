@@ -138,13 +138,16 @@ class VllmTexts:
 class TransformersTexts:
     """``generate`` of transformers: a padded batch that goes on until its last row has ended."""
 
-    def __init__(self, policy: Path, rollout: params.Rollout) -> None:
+    def __init__(self, policy: Path, rollout: params.Rollout, *, our_attention: bool) -> None:
         import torch
 
+        from stages.rollout import token_attention
         from stages.rollout.load import load_model, load_tokenizer
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_model(policy, dtype=rollout.dtype).to(device)
+        if our_attention:
+            token_attention.use(self.model)
         self.model.generation_config.eos_token_id = None
         self.tokenizer = load_tokenizer(policy)
         self.tokenizer.padding_side = "left"
