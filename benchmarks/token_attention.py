@@ -1,6 +1,9 @@
 """Attention of one new token a row over a cache: torch's kernel against stages/rollout/token_attention.py, one thread.
 
-python benchmarks/token_attention.py
+    python benchmarks/token_attention.py
+
+"ragged": rows that have read different numbers of tokens, behind a mask, as transformers calls torch then: with a key
+and a value a query head.
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
 
 from stages.rollout.token_attention import attend
 
@@ -30,17 +34,30 @@ def cpu_ms(call: Callable[[], object]) -> float:
     return 1000 * best
 
 
+def usual(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """As transformers calls torch."""
+    if mask is None:
+        return scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    copies = query.shape[1] // key.shape[1]
+    return scaled_dot_product_attention(query, repeat_kv(key, copies), repeat_kv(value, copies), attn_mask=mask)
+
+
 def main() -> None:
     """Print a table."""
     torch.set_num_threads(1)
-    print("| model | dtype | torch's kernel, ms a layer | by columns, ms a layer |\n|---|---|---|---|")
-    for name, (rows, heads, groups, dim, columns) in SIZES.items():
+    print("| model | dtype | rows | torch's kernel, ms a layer | ours, ms a layer |\n|---|---|---|---|---|")
+    for name, (rows, heads, groups, dim, tokens) in SIZES.items():
+        ragged = (torch.arange(tokens) < torch.linspace(tokens / 2, tokens, rows).round()[:, None])[:, None, None]
         for dtype in (torch.float32, torch.bfloat16):
             query = torch.randn(rows, heads, 1, dim).to(dtype)
-            room = torch.randn(2, rows, groups, columns + 64, dim).to(dtype)[:, :, :, :columns]
-            usual = cpu_ms(lambda q=query, r=room: scaled_dot_product_attention(q, r[0], r[1], enable_gqa=True))
-            ours = cpu_ms(lambda q=query, r=room: attend(nn.Module(), q, r[0], r[1], None))
-            print(f"| {name} | {str(dtype).removeprefix('torch.')} | {usual:.1f} | {ours:.1f} |")
+            room = torch.randn(2, rows, groups, tokens + 64, dim).to(dtype)[:, :, :, :tokens]
+            module = nn.Module()
+            module.num_key_value_groups = heads // groups  # type: ignore[assignment]
+            for mask in (None, ragged):
+                torchs = cpu_ms(lambda q=query, r=room, m=mask: usual(q, r[0], r[1], m))
+                ours = cpu_ms(lambda q=query, r=room, m=mask, one=module: attend(one, q, r[0], r[1], m))
+                kind, held = "equal" if mask is None else "ragged", str(dtype).removeprefix("torch.")
+                print(f"| {name} | {held} | {kind} | {torchs:.1f} | {ours:.1f} |")
 
 
 if __name__ == "__main__":
