@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.contract.protocols import Passage
 from stages.index.searches import Record, RecordingRetriever, ReplayRetriever
 

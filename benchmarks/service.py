@@ -31,6 +31,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.contract.grammar import Mode
 from stages.contract.params import Service
 from stages.contract.protocols import Passage, Retriever, RetrieverError

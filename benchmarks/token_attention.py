@@ -8,14 +8,17 @@ and a value a query head.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.rollout.token_attention import attend
 
 SIZES = {"smollm2-135m, 32 rows": (32, 9, 3, 64, 440), "qwen2.5-0.5b, 32 rows": (32, 14, 2, 64, 440)}

@@ -17,6 +17,7 @@ the clock's. On a GPU they are always the clock's.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.contract import params as contract
 from stages.contract.params import Update
 from stages.contract.protocols import TrainingBatch

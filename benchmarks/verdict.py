@@ -11,13 +11,16 @@ policy: two real samplings have more in common, and the verdict is then more pow
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stages.evaluate.verdict import Change, Rule, overall, verdicts
 
 RULE = Rule(margin=0.02, confidence=0.95, worse_share=0.8)  # the defaults of params.yaml
