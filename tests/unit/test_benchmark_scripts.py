@@ -1,4 +1,4 @@
-"""Each benchmark is started as docs/benchmarks.md says: `python benchmarks/NAME.py`, in a checkout that is not installed."""
+"""Each benchmark starts as docs/benchmarks.md says: `python benchmarks/NAME.py`, the project not being installed."""
 
 from __future__ import annotations
 
