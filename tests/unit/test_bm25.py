@@ -128,13 +128,12 @@ def test_columns_are_added_as_bm25s_adds_them(tmp_path: Path, k: int) -> None:
     engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))
     queries = ["title a 3 b", "c 5", "c 5", "nothing", "title 9"]
     expected = engine.search(queries, k)
-    # What numba compiles, where it is installed.
+    # What numba compiles.
     engine._compiled = columns.Columns(engine._scorer.scores, compile=False)
     assert engine.search(queries, k) == expected
 
 
 def test_numba_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     monkeypatch.setattr(columns, "JIT_FROM", 1)
     engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))
     assert engine._compiled is not None
