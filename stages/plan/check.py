@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stages.contract.errors import PipelineError
 from stages.contract.params import Hardware, Params
 from stages.plan.architecture import Architecture, of_source
@@ -32,8 +34,14 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
         return ""
     work = Workload()
     memory = params.hardware.gpu_memory_gib * GIB
-    check_fit(name, model, params, work, memory)
-    _check_machine(name, params, uses(model, params, work, memory), machine)
+
+    def held_here(asked: Params) -> None:
+        if asked.hardware.gpus:
+            _check_gpus(name, asked.hardware, machine)
+        _check_machine(name, asked, uses(model, asked, work, memory), machine)
+
+    check_fit(name, model, params, work, memory, here=held_here)
+    held_here(params)
     needed = disk(model, params, work).total
     if needed <= machine.disk:
         return ""
@@ -44,11 +52,28 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
     )
 
 
-def check_fit(name: str, model: Architecture, params: Params, work: Workload, memory: float) -> None:
+def check_fit(
+    name: str,
+    model: Architecture,
+    params: Params,
+    work: Workload,
+    memory: float,
+    *,
+    here: Callable[[Params], None] = lambda changed: None,
+) -> None:
     """``PipelineError`` where a device of ``memory`` bytes (0: not known), what vLLM is given, or the main memory that
-    the profile states holds less than it must; with the changes that help."""
+    the profile states holds less than it must; with the changes that help and that ``here`` does not refuse by a
+    ``PipelineError``."""
+
+    def is_accepted(changed: Params) -> bool:
+        try:
+            here(changed)
+        except PipelineError:
+            return False
+        return True
+
     for use in shortages(model, params, work, memory):
-        helps = remedies(model, params, work, memory)
+        helps = remedies(model, params, work, memory, here=is_accepted)
         raise PipelineError(
             f"{name} cannot fit: {use.device} needs {use.total / GIB:.1f} GiB and has {use.room / GIB:.1f} "
             f"({use.share:.0%} of {use.memory / GIB:g})",

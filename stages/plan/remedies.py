@@ -1,11 +1,14 @@
-"""What to change where a profile does not fit: single changes, each tried by computing the plan again."""
+"""What to change where a profile does not fit: each change holds all that must change with it, and was tried by
+checking the parameters and computing the plan again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from stages.contract import params as contract
+from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.plan.architecture import Architecture
 from stages.plan.devices import MAIN, shortages
@@ -13,91 +16,142 @@ from stages.plan.engine import least
 from stages.plan.memory import GIB, USABLE, zero_stage
 from stages.plan.work import Workload
 
-Try = tuple[str, Params]
+Change = dict[str, Any]  # parameter to value; the first names the remedy, the others go with it
 UTILIZATIONS = (0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
+MOST_RANKS = 64
 
 
-def remedies(model: Architecture, params: Params, work: Workload, memory: float) -> list[str]:
-    """Changes with which everything fits into ``memory`` bytes a device and into the main memory that the profile
-    states, least costly first; of each parameter the first that helps. Where none does alone, each with another share
-    of the GPU for vLLM: it is a part of a card, and other cards are of other sizes."""
-    tries = [*_of_engine(model, params), *_of_trainer(params), *_of_machine(params), *_of_lengths(params)]
+def remedies(
+    model: Architecture,
+    params: Params,
+    work: Workload,
+    memory: float,
+    *,
+    here: Callable[[Params], bool] = lambda changed: True,
+) -> list[str]:
+    """Changes with which the parameters are accepted and everything fits into ``memory`` bytes a device, into the main
+    memory that the profile states, and ``here``; least costly first, of each the first that helps. Where none does
+    alone, each with another share of the GPU for vLLM: it is a part of a card, and other cards are of other sizes."""
+    raw = params.model_dump(mode="json")
+    tries = [*_of_engine(model, params), *_of_trainer(params), *_of_gpus(model, params), *_of_lengths(params)]
     tries += [*_of_offload(params), *_of_main_memory(model, params, work, memory)]
     if not params.update.lora.rank:
-        low = params.update.lora.model_copy(update={"rank": 16})
-        tries.append(("update.lora.rank=16", _with(params, update={"lora": low})))
+        tries.append({"update.lora.rank": 16})
 
-    def fitting(tries: Iterable[Try]) -> list[str]:
+    def fitting(tries: Iterable[Change]) -> list[str]:
         fits: dict[str, str] = {}
-        for name, changed in tries:
-            parameter = name.split("=")[0]
-            if parameter not in fits and not shortages(model, changed, work, memory):
-                fits[parameter] = name
+        for change in tries:
+            name = next(iter(change))
+            if name not in fits and helps(_changed(raw, change)):
+                fits[name] = " and ".join(f"{key}={_written(value)}" for key, value in change.items())
         return list(fits.values())
 
-    both = ((f"{name} and {share}", shared) for name, changed in tries for share, shared in _of_share(changed))
-    return fitting(tries) or fitting(both)
+    def helps(changed: Params | None) -> bool:
+        return changed is not None and not shortages(model, changed, work, memory) and here(changed)
+
+    return fitting(tries) or fitting(change | share for change in tries for share in _of_share(params))
 
 
-def _of_engine(model: Architecture, params: Params) -> Iterator[Try]:
+def _changed(raw: Mapping[str, Any], change: Change) -> Params | None:
+    """The parameters with a change; nothing where they are refused so."""
+    whole = dict(raw)
+    for key, value in change.items():
+        *path, last = key.split(".")
+        section = whole
+        for part in path:
+            section[part] = dict(section[part])
+            section = section[part]
+        section[last] = value
+    try:
+        return contract.check(whole)
+    except PipelineError:
+        return None
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _of_engine(model: Architecture, params: Params) -> Iterator[Change]:
     """vLLM: another cache on a CPU; asleep while the trainer works, another share of its GPU, or smaller steps."""
     hardware, settings = params.hardware, params.rollout.vllm
     if params.rollout.engine != "vllm":
         return
     if not hardware.gpus:
         for use in least(model, params, 0):
-            cache = math.ceil(use.total / GIB * 10) / 10
-            yield f"rollout.vllm.cpu_cache_gb={cache}", _with_vllm(params, cpu_cache_gb=cache)
+            yield {"rollout.vllm.cpu_cache_gb": math.ceil(use.total / GIB * 10) / 10}
         return
     if hardware.gpus == 1 and not settings.sleep:
-        yield "rollout.vllm.sleep=true", _with_vllm(params, sleep=True)
+        yield {"rollout.vllm.sleep": True}
     yield from _of_share(params)
     step = settings.max_num_batched_tokens // 2
     while step >= max(settings.max_num_seqs, 512):
-        yield f"rollout.vllm.max_num_batched_tokens={step}", _with_vllm(params, max_num_batched_tokens=step)
+        yield {"rollout.vllm.max_num_batched_tokens": step}
         step //= 2
 
 
-def _of_share(params: Params) -> Iterator[Try]:
+def _of_share(params: Params) -> Iterator[Change]:
     """Another share of its GPU for vLLM, the largest first."""
     if params.rollout.engine != "vllm" or not params.hardware.gpus:
         return
     for share in UTILIZATIONS:
         if share != params.rollout.vllm.gpu_memory_utilization:
-            name = f"rollout.vllm.gpu_memory_utilization={share}"
-            yield name, _with_vllm(params, gpu_memory_utilization=share)
+            yield {"rollout.vllm.gpu_memory_utilization": share}
 
 
-def _of_trainer(params: Params) -> Iterator[Try]:
+def _of_trainer(params: Params) -> Iterator[Change]:
     update = params.update
     if not update.gradient_checkpointing:
-        yield "update.gradient_checkpointing=true", _with(params, update={"gradient_checkpointing": True})
+        yield {"update.gradient_checkpointing": True}
     if update.dtype == "float32":
-        yield "update.dtype=bfloat16", _with(params, update={"dtype": "bfloat16"})
+        yield {"update.dtype": "bfloat16"}
     for stage in range(zero_stage(update) + 1, 4) if params.hardware.trainer_gpus > 1 else ():
-        yield f"update.zero_stage={stage}", _with(params, update={"zero_stage": stage})
+        yield {"update.zero_stage": stage}
 
 
-def _of_machine(params: Params) -> Iterator[Try]:
-    """More GPUs for one of both, where each has its own."""
-    hardware = params.hardware
+def _of_gpus(model: Architecture, params: Params) -> Iterator[Change]:
+    """A GPU for the reference policy, more ranks, or more GPUs an engine, where each has its own: of the machine's that
+    nobody has or that fewer engines leave, else on a machine with more."""
+    hardware, engines = params.hardware, params.workers.engines
     if hardware.gpus <= 1:
         return
-    for ranks in range(hardware.trainer_gpus + 1, 65):
-        more: dict[str, int] = {"trainer_gpus": ranks, "gpus": hardware.gpus + ranks - hardware.trainer_gpus}
-        yield f"hardware.trainer_gpus={ranks}", _with(params, hardware=more)
+    free = hardware.gpus - hardware.trainer_gpus - hardware.engine_gpus - hardware.reference_gpus
+    if params.update.kl_coefficient > 0 and not hardware.reference_gpus:
+        yield {"hardware.reference_gpus": 1, "workers.reference": 1, **_machine(hardware.gpus, free, 1)}
+    for fewer in range(1, engines):
+        left = (engines - fewer) * hardware.tensor_parallel
+        ranks = hardware.trainer_gpus + fewer * hardware.tensor_parallel
+        yield {"hardware.engine_gpus": left, "workers.engines": engines - fewer, **_ranks(ranks)}
+    for ranks in range(hardware.trainer_gpus + 1, MOST_RANKS + 1):
+        yield {**_ranks(ranks), **_machine(hardware.gpus, free, ranks - hardware.trainer_gpus)}
     for parts in (2, 4, 8):
-        if parts > hardware.tensor_parallel and hardware.engine_gpus % parts == 0:
-            yield f"hardware.tensor_parallel={parts}", _with(params, hardware={"tensor_parallel": parts})
+        if parts <= hardware.tensor_parallel or model.heads % parts:  # vLLM divides whole heads
+            continue
+        if hardware.engine_gpus % parts == 0:
+            yield {"hardware.tensor_parallel": parts, "workers.engines": hardware.engine_gpus // parts}
+        elif hardware.engine_gpus < parts:
+            more = _machine(hardware.gpus, free, parts - hardware.engine_gpus)
+            one = {"hardware.engine_gpus": parts, "workers.engines": 1}
+            yield {"hardware.tensor_parallel": parts, **one, **more}
 
 
-def _of_lengths(params: Params) -> Iterator[Try]:
+def _ranks(number: int) -> Change:
+    """The trainer with so many GPUs, a rank each."""
+    return {"hardware.trainer_gpus": number, "workers.ranks": number}
+
+
+def _machine(gpus: int, free: int, more: int) -> Change:
+    """A machine of so many GPUs that ``more`` can be taken; nothing to change where they are free."""
+    return {"hardware.gpus": gpus + more - free} if more > free else {}
+
+
+def _of_lengths(params: Params) -> Iterator[Change]:
     if params.rollout.engine == "transformers":
         yield from _halved(params, "max_batch")
     yield from _halved(params, "max_total_tokens")
 
 
-def _of_offload(params: Params) -> Iterator[Try]:
+def _of_offload(params: Params) -> Iterator[Change]:
     """To main memory: the optimizer, in the ZeRO stage of the profile or in 1; all of it, in stage 3. Or less of it."""
     if not params.hardware.gpus:
         return
@@ -106,33 +160,21 @@ def _of_offload(params: Params) -> Iterator[Try]:
     now = every.index(params.update.offload)
     for what in (*reversed(every[:now]), *every[now + 1 :]):
         needed = {"none": params.update.zero_stage, "optimizer": stage, "all": 3}[what]
-        also = f" and update.zero_stage={needed}" if needed != params.update.zero_stage else ""
-        changed = _with(params, update={"offload": what, "zero_stage": needed})
-        yield f"update.offload={what}{also}", changed
+        also = {"update.zero_stage": needed} if needed != params.update.zero_stage else {}
+        yield {"update.offload": what, **also}
 
 
-def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[Try]:
+def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[Change]:
     """A machine with more of it, where that is what lacks."""
     for use in shortages(model, params, work, memory):
         if use.device == MAIN:
-            least = math.ceil(use.total / USABLE / GIB)
-            yield f"hardware.main_memory_gib={least}", _with(params, hardware={"main_memory_gib": float(least)})
+            yield {"hardware.main_memory_gib": math.ceil(use.total / USABLE / GIB)}
 
 
-def _halved(params: Params, key: str) -> Iterator[Try]:
+def _halved(params: Params, key: str) -> Iterator[Change]:
     """The parameter of ``rollout`` halved until it is small; a pass' tokens with the length of a trajectory."""
-    value = getattr(params.rollout, key) // 2
+    value, longest = getattr(params.rollout, key) // 2, params.update.max_tokens_a_pass
     while value >= (1 if key == "max_batch" else 512):
-        short = {"max_tokens_a_pass": min(params.update.max_tokens_a_pass, value)} if key != "max_batch" else {}
-        also = "".join(f" and update.{name}={number}" for name, number in short.items())
-        yield f"rollout.{key}={value}{also}", _with(params, rollout={key: value}, update=short)
+        short = {"update.max_tokens_a_pass": value} if key != "max_batch" and longest > value else {}
+        yield {f"rollout.{key}": value, **short}
         value //= 2
-
-
-def _with_vllm(params: Params, **values: Any) -> Params:
-    return _with(params, rollout={"vllm": params.rollout.vllm.model_copy(update=values)})
-
-
-def _with(params: Params, **sections: Mapping[str, Any]) -> Params:
-    changes = {name: getattr(params, name).model_copy(update=values) for name, values in sections.items()}
-    return params.model_copy(update=changes)
