@@ -26,11 +26,11 @@ def mistyped(raw: dict[str, Any]) -> None:
         (mistyped, "update.klip: unknown parameter (did you mean 'clip'?)"),
         (lambda raw: raw["update"].update(clip="wide"), "update.clip: Input should be a valid number"),
         (lambda raw: raw.pop("seed"), "seed: Field required"),
-        (lambda raw: raw["corpus"].update(source="files"), "corpus: Value error, source is files"),
-        (lambda raw: raw["base_model"]["tiny"].update(heads=3), "base_model.tiny: Value error, hidden must be a mult"),
-        (lambda raw: raw["base_model"]["tiny"].update(kv_heads=3), "base_model.tiny: Value error, heads must be a mul"),
-        (lambda raw: raw["update"].update(offload="optimizer"), "update: Value error, offload is optimizer: it needs"),
-        (lambda raw: raw["update"].update(offload="all", zero_stage=2), "update: Value error, offload is all: param"),
+        (lambda raw: raw["corpus"].update(source="files"), "corpus: source is files"),
+        (lambda raw: raw["base_model"]["tiny"].update(heads=3), "base_model.tiny: hidden must be a mult"),
+        (lambda raw: raw["base_model"]["tiny"].update(kv_heads=3), "base_model.tiny: heads must be a mul"),
+        (lambda raw: raw["update"].update(offload="optimizer"), "update: offload is optimizer: it needs"),
+        (lambda raw: raw["update"].update(offload="all", zero_stage=2), "update: offload is all: param"),
         (lambda raw: raw["update"]["lora"].update(dropout=0.1), "update.lora.dropout: unknown parameter"),
         (lambda raw: raw["update"]["lora"].update(rank=-1), "update.lora.rank: Input should be greater than"),
         (lambda raw: raw["train"]["segments"]["s1-00"].update(stage="stage3"), "train.segments.s1-00.stage: Input"),
@@ -43,6 +43,32 @@ def test_a_fault_is_named(change: Callable[[dict[str, Any]], None], line: str) -
         params.check(raw)
     assert str(caught.value).startswith(f"params.yaml, {line}"), caught.value
     assert "\n" not in str(caught.value) and "{" not in str(caught.value), "a whole section is no help"
+
+
+NODE = {"gpus": 8, "gpu_memory_gib": 80, "trainer_gpus": 4, "engine_gpus": 4, "tensor_parallel": 2, "reference_gpus": 0}
+PLACED = {"place": "local", "engines": 2, "shards": 2, "ranks": 4, "reference": 0}
+
+
+@pytest.mark.parametrize(
+    ("hardware", "workers", "line"),
+    [
+        ({"tensor_parallel": 4}, {}, ": workers.engines (2) × hardware.tensor_parallel (4) must be hardware.engine_gpus"),
+        ({}, {"ranks": 2}, ": workers.ranks (2) must be hardware.trainer_gpus (4)"),
+        ({}, {"reference": 1}, ": workers.reference (1) must be hardware.reference_gpus (0)"),
+        ({"trainer_gpus": 7}, {}, ", hardware: trainer, engine and reference need 11 GPUs of 8"),
+        ({}, {"shards": 1}, ", workers: shards is 1: of 2 engines some would have nothing to do"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_one_line_of_our_own_words(
+    hardware: dict[str, Any], workers: dict[str, Any], line: str
+) -> None:
+    raw = copy.deepcopy(RAW)
+    raw["rollout"]["engine"] = "vllm"
+    raw["hardware"] |= NODE | hardware
+    raw["workers"] |= PLACED | workers
+    with pytest.raises(PipelineError) as caught:
+        params.check(raw)
+    assert str(caught.value).startswith(f"params.yaml{line}")
 
 
 def test_text_that_is_no_yaml_or_no_mapping() -> None:

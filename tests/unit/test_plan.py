@@ -242,7 +242,7 @@ def test_too_little_memory_or_disk_on_a_cpu() -> None:
         ("hardware.gpus=1", "one GPU is shared"),
         ("hardware.reference_gpus=1", "need 9 GPUs of 8"),
         ("workers.place=inside", "place inside has one process for all"),
-        ("workers.reference=1", r"workers.reference is 1, hardware.reference_gpus 0"),
+        ("workers.reference=1", r"workers\.reference \(1\) must be hardware\.reference_gpus \(0\)"),
         ("rollout.engine=transformers", "needs rollout.engine vllm"),
     ],
 )

@@ -39,7 +39,9 @@ def check(raw: Any, *, where: str = "params.yaml") -> Params:
             raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None
         known = fault["type"] == "missing" or isinstance(fault["input"], dict)  # a whole section is no help
         given = "" if known else f", got {fault['input']!r}"
-        raise PipelineError(f"{fault['msg']}{given}", where=f"{where}, {key}") from None
+        # Our own checks say themselves what they found; those of all parameters together have no key of their own.
+        told = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else f"{fault['msg']}{given}"
+        raise PipelineError(told, where=f"{where}, {key}" if key else where) from None
 
 
 def load(path: Path | str = PARAMS_FILE) -> Params:

@@ -53,16 +53,19 @@ class Params(Section):
                 raise ValueError("workers.place inside is one process, on one GPU; local or ray")
             if workers.reference != hardware.reference_gpus:
                 raise ValueError(
-                    f"workers.reference is {workers.reference}, hardware.reference_gpus {hardware.reference_gpus}"
+                    f"workers.reference ({workers.reference}) must be hardware.reference_gpus "
+                    f"({hardware.reference_gpus})"
                 )
             if hardware.tensor_parallel > 1 and self.rollout.engine != "vllm":
                 raise ValueError("hardware.tensor_parallel above 1 needs rollout.engine vllm")
             if workers.ranks != hardware.trainer_gpus:
-                raise ValueError(f"workers.ranks is {workers.ranks}, hardware.trainer_gpus {hardware.trainer_gpus}")
+                raise ValueError(
+                    f"workers.ranks ({workers.ranks}) must be hardware.trainer_gpus ({hardware.trainer_gpus})"
+                )
             if workers.engines * hardware.tensor_parallel != hardware.engine_gpus:
                 raise ValueError(
                     f"workers.engines ({workers.engines}) × hardware.tensor_parallel ({hardware.tensor_parallel}) "
-                    f"is not hardware.engine_gpus ({hardware.engine_gpus})"
+                    f"must be hardware.engine_gpus ({hardware.engine_gpus})"
                 )
         if self.train.overlap and hardware.gpus == 1:
             raise ValueError("train.overlap: on one GPU engine and trainer take turns")
