@@ -52,7 +52,7 @@ PLACED = {"place": "local", "engines": 2, "shards": 2, "ranks": 4, "reference": 
 @pytest.mark.parametrize(
     ("hardware", "workers", "line"),
     [
-        ({"tensor_parallel": 4}, {}, ": workers.engines (2) × hardware.tensor_parallel (4) must be hardware.engine_gpus"),
+        ({"tensor_parallel": 4}, {}, ": workers.engines (2) × hardware.tensor_parallel (4) must be hardware.engine"),
         ({}, {"ranks": 2}, ": workers.ranks (2) must be hardware.trainer_gpus (4)"),
         ({}, {"reference": 1}, ": workers.reference (1) must be hardware.reference_gpus (0)"),
         ({"trainer_gpus": 7}, {}, ", hardware: trainer, engine and reference need 11 GPUs of 8"),
