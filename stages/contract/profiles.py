@@ -25,6 +25,7 @@ import yaml
 
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
+from stages.contract.brought import bring_changes, git, listed
 from stages.contract.errors import PipelineError, command
 from stages.contract.options import whole_number
 from stages.contract.store import ROOT_VARIABLE, STORE
@@ -147,9 +148,9 @@ def base_text(root: Path = Path()) -> str:
         here = (root / contract.PARAMS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PipelineError("no such file", where="params.yaml", fix="run from the project's root folder") from None
-    git = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True, text=True, check=False)
-    if git.returncode == 0 and contract.parse(git.stdout).profile != contract.parse(here).profile:
-        return git.stdout
+    shown = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True, text=True, check=False)
+    if shown.returncode == 0 and contract.parse(shown.stdout).profile != contract.parse(here).profile:
+        return shown.stdout
     return here
 
 
@@ -177,20 +178,20 @@ def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
     if not (folder / ".git").exists():
         if folder.exists() and any(folder.iterdir()):
             raise PipelineError("is not empty and no workspace of this project", where=str(folder), fix="remove it")
-        _git(root, "worktree", "prune")
-        _git(root, "worktree", "add", "--detach", "--force", str(folder.resolve()))
-        for name in _listed(folder, "ls-files", "-z", "metrics"):
+        git(root, "worktree", "prune")
+        git(root, "worktree", "add", "--detach", "--force", str(folder.resolve()))
+        for name in listed(folder, "ls-files", "-z", "metrics"):
             (folder / name).unlink()  # the checkout's
     else:
         made = {path: path.read_bytes() for path in _made(folder)}
-        _git(folder, "checkout", "--detach", "--force", "--quiet", _git(root, "rev-parse", "HEAD"))
+        git(folder, "checkout", "--detach", "--force", "--quiet", git(root, "rev-parse", "HEAD"))
         for path in _made(folder) - made.keys():
             path.unlink()
         for path, content in made.items():
             if not path.exists() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-    _bring_changes(root, folder)
+    bring_changes(root, folder, but=MADE)
     write_text(folder / "params.yaml", params_text)
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n")
 
@@ -201,33 +202,6 @@ def _made(folder: Path) -> set[Path]:
         path for name in MADE for path in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
     ]
     return {path for path in places if path.is_file()}
-
-
-def _bring_changes(root: Path, folder: Path) -> None:
-    """Copy what is changed or new in ``root`` against its commit, and remove what is removed."""
-    changed = _listed(root, "diff", "--name-only", "-z", "HEAD", "--no-renames")
-    for name in changed + _listed(root, "ls-files", "--others", "--exclude-standard", "-z"):
-        source, target = root / name, folder / name
-        if name.split("/")[0] in MADE:
-            continue
-        if source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source.read_bytes())
-        else:
-            target.unlink(missing_ok=True)
-
-
-def _listed(place: Path, *arguments: str) -> list[str]:
-    """Names that git separates by zero bytes (``-z``)."""
-    return [name for name in _git(place, *arguments).split("\0") if name]
-
-
-def _git(place: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PipelineError(f"git {arguments[0]} failed: {last}", where=str(place))
-    return run.stdout.strip()
 
 
 def workspace_environment(root: Path) -> dict[str, str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +176,118 @@ def test_a_workspace_has_the_checkouts_files_as_they_are_now(checkout: Path) -> 
     assert (workspace / "params.yaml").read_text() == "composed"
     assert str(checkout / ".dvc" / "cache") in (workspace / ".dvc" / "config.local").read_text()
     assert (checkout / "params.yaml").read_text() == BASE
+
+
+@pytest.fixture
+def corpus(checkout: Path) -> Path:
+    """A file of the user's own in ``inputs/``, an hour old."""
+    file = checkout / "inputs" / "corpus" / "mine.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("a passage")
+    os.utime(file, ns=(1_700_000_000_123_456_789,) * 2)
+    return file
+
+
+def brought(file: Path, checkout: Path) -> Path:
+    """Prepares the workspace; the file's place in it."""
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    return workspace / file.relative_to(checkout)
+
+
+def test_an_input_is_a_link_whose_time_is_the_files(checkout: Path, corpus: Path) -> None:
+    place = brought(corpus, checkout)
+    assert place.is_symlink() and place.resolve() == corpus
+    before = place.lstat()
+    assert brought(corpus, checkout).lstat() == before  # left alone
+    assert place.stat().st_mtime_ns == 1_700_000_000_123_456_789
+    with open(corpus.with_name("new"), "w") as new:  # how most editors save
+        new.write("another passage")
+    os.replace(corpus.with_name("new"), corpus)
+    assert place.read_text() == "another passage"
+
+
+def test_a_link_takes_the_place_of_an_earlier_copy(checkout: Path, corpus: Path) -> None:
+    place = checkout / ".workspaces" / "smoke" / corpus.relative_to(checkout)
+    profiles.prepare_workspace(checkout / ".workspaces" / "smoke", "composed", checkout)
+    place.unlink(missing_ok=True)
+    place.write_text("copied by an earlier release")
+    assert brought(corpus, checkout).resolve() == corpus
+    assert corpus.read_text() == "a passage"
+    assert [path.name for path in place.parent.iterdir()] == ["mine.jsonl"]
+
+
+def test_an_input_that_is_gone_from_the_checkout_is_gone_from_the_workspace(checkout: Path, corpus: Path) -> None:
+    place = brought(corpus, checkout)
+    own = place.with_name("of-the-workspace.jsonl")
+    own.write_text("put there by hand")
+    corpus.unlink()
+    brought(corpus, checkout)
+    assert not place.is_symlink()  # DVC would trip over a link to nothing
+    assert own.exists()
+
+
+def test_inputs_may_be_links_and_folders_of_other_repositories(checkout: Path, tmp_path: Path, corpus: Path) -> None:
+    far = tmp_path / "far"
+    (far / "model").mkdir(parents=True)
+    (far / "model" / "config.json").write_text("{}")
+    (corpus.parent / "far").symlink_to(far / "model")
+    cloned = checkout / "inputs" / "base_model" / "cloned"
+    cloned.mkdir(parents=True)
+    git(cloned, "init", "-q")
+    (cloned / "part").mkdir()
+    (cloned / "part" / "weights").write_text("weights")
+    place = brought(cloned, checkout)
+    assert place.is_dir() and not place.is_symlink()  # of a linked folder DVC would not see the files
+    assert (place / "part" / "weights").resolve() == cloned / "part" / "weights"
+    assert not (place / ".git").exists()
+    linked = brought(corpus, checkout).with_name("far")
+    assert (linked / "config.json").read_text() == "{}"
+
+    # A linked folder that became a real one: nothing may be written through the old link.
+    (corpus.parent / "far").unlink()
+    (corpus.parent / "far").mkdir()
+    (corpus.parent / "far" / "config.json").write_text("new")
+    brought(corpus, checkout)
+    assert (linked / "config.json").resolve() == corpus.parent / "far" / "config.json"
+    assert not (far / "model" / "config.json").is_symlink()
+    # And back: what stood in the folder makes room.
+    shutil.rmtree(corpus.parent / "far")
+    (corpus.parent / "far").symlink_to(far / "model")
+    brought(corpus, checkout)
+    assert linked.is_symlink() and (linked / "config.json").read_text() == "{}"
+
+
+def test_without_links_an_input_is_copied_once_with_its_time(
+    checkout: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: object, target_is_directory: bool = False) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    place = brought(corpus, checkout)
+    assert place.read_text() == "a passage" and not place.is_symlink()
+    assert place.stat().st_mtime_ns == corpus.stat().st_mtime_ns
+    before = place.stat()
+    after = brought(corpus, checkout).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    corpus.write_text("b passage")  # as long
+    assert brought(corpus, checkout).read_text() == "b passage"
+
+
+def test_other_files_are_copies_streamed_and_only_where_they_changed(checkout: Path) -> None:
+    """Code and settings of a run do not change under it. 64 MB are not read into memory."""
+    big = checkout / "mine.jsonl"
+    with open(big, "wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    place = brought(big, checkout)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert place.stat().st_size == 64 << 20 and not place.is_symlink() and peak < 16 << 20
+    before = place.stat()
+    assert brought(big, checkout).stat().st_ino == before.st_ino
+    assert place.stat().st_mtime_ns == big.stat().st_mtime_ns
 
 
 def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
