@@ -41,22 +41,23 @@ def update_params(**changes: Any) -> Update:
     return Update(**(values | changes))
 
 
-def make_policy(folder: Path, *, seed: int = 0) -> Path:
-    """A Hugging Face folder: 2-layer Qwen2 with random weights, and a word-level tokenizer."""
+def make_policy(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """A Hugging Face folder: 2-layer Qwen2 (``changes`` to its config), random weights, a word-level tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        initializer_range=0.3,  # sharp enough that probabilities differ
-        tie_word_embeddings=True,
-    )
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.3,  # sharp enough that probabilities differ
+        "tie_word_embeddings": True,
+    }
+    config = Qwen2Config(**sizes | changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         Qwen2ForCausalLM(config).save_pretrained(folder)

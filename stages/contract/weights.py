@@ -1,8 +1,11 @@
-"""The weight files of a model folder: one ``model.safetensors``, or the shards that its index names."""
+"""The weight files of a model folder: one ``model.safetensors``, or the shards that its index names; whether what is in
+them is what a model wants."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.contract.artefacts import fingerprint, read_json, sha256_file
 from stages.contract.errors import PipelineError
@@ -39,3 +42,46 @@ def weights_sha256(folder: Path, stem: str = STEM) -> str:
     """Identity of the weights: the file's sha256, or one over the shards' names and contents."""
     files = weight_files(folder, stem)
     return sha256_file(files[0]) if len(files) == 1 else fingerprint([[path.name, sha256_file(path)] for path in files])
+
+
+def check_fit(
+    missing: Iterable[str],
+    misshapen: Iterable[tuple[str, Iterable[int], Iterable[int]]],
+    unexpected: Iterable[str],
+    *,
+    where: str,
+    fix: str = "do config.json and the weights belong together?",
+) -> None:
+    """``PipelineError``, one line, where the tensors of a folder are not those of the model that opens them.
+
+    ``missing``: names that the model has and the files have not (transformers would draw those at random).
+    ``misshapen``: name, shape in the files, shape in the model. ``unexpected``: names for which the model has no
+    use (transformers would leave those out, a whole layer too). The first is named, the others are counted.
+    """
+    wrong = [f"{name} is missing" for name in sorted(missing)]
+    wrong += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in sorted(misshapen)]
+    wrong += [f"{name} has no place in the model" for name in sorted(unexpected)]
+    if wrong:
+        more = f", and {len(wrong) - 1} more do not fit" if len(wrong) > 1 else ""
+        raise PipelineError(wrong[0] + more, where=where, fix=fix)
+
+
+def check_loaded(model: Any, report: Mapping[str, Any], *, where: str) -> None:
+    """``check_fit`` and ``check_tied`` of a model that transformers has just opened with ``ignore_mismatched_sizes``;
+    ``report`` is its ``output_loading_info``, without what it knows to be of no use."""
+    check_fit(report["missing_keys"], report["mismatched_keys"], report["unexpected_keys"], where=where)
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    check_tied([(head, first) for head, first in tied.items() if head not in model.all_tied_weights_keys], where=where)
+
+
+def check_tied(differ: Iterable[tuple[str, str]], *, where: str) -> None:
+    """``PipelineError`` for a head and its embedding, by name, that config.json ties and that differ in the files.
+
+    Whoever opens them takes one or the other: transformers the head, ZeRO 3 and vLLM the embedding.
+    """
+    for head, embedding in differ:
+        raise PipelineError(
+            f"{head} is not {embedding}, to which config.json ties it",
+            where=where,
+            fix="set tie_word_embeddings to false in config.json, or save the model anew",
+        )

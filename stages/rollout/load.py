@@ -10,6 +10,7 @@ from typing import Any
 from stages.contract import params
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Engine
+from stages.contract.weights import check_loaded
 from stages.rollout import token_attention
 from stages.rollout.engine import TransformersEngine
 
@@ -30,7 +31,8 @@ def load_tokenizer(policy: Path | str) -> Any:
 def load_model(policy: Path | str, *, dtype: str) -> Any:
     """A causal language model in evaluation mode. Only safetensors are read: nothing is unpickled.
 
-    A weight that the files lack, or hold in another shape, is an error: transformers would draw it at random.
+    A weight that the files lack, hold in another shape, or have beyond the model's is an error: transformers would draw
+    it at random, or leave it out.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -45,13 +47,7 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    wrong = [*sorted(report["missing_keys"]), *sorted(key for key, *_ in report["mismatched_keys"])]
-    if wrong:
-        raise PipelineError(
-            f"no model could be opened: {len(wrong)} weights are missing or of another shape, such as {wrong[0]}",
-            where=str(policy),
-            fix="do config.json and the weights belong together?",
-        )
+    check_loaded(model, report, where=str(policy))
     return model.eval()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Update
+from stages.contract.weights import check_loaded
 from stages.update import attention, distributed
 from stages.update.packing import Pass
 from stages.update.partitioned import load_partitioned
@@ -102,8 +103,8 @@ def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
     """The causal language model of a Hugging Face folder, without dropout; under ZeRO 3 divided among the ranks.
 
     ``trained``: false for a frozen one, which is whole on every rank. Raises ``PipelineError`` for a folder without
-    config, weights or tokenizer, and for a model whose logits are more than its output embedding applied to the last
-    hidden state.
+    config, weights or tokenizer, for weights that are not all and only those of its config, and for a model whose
+    logits are more than its output embedding applied to the last hidden state.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -111,22 +112,29 @@ def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
     check_folder(policy)
     logging.disable_progress_bar()  # the terminal shows one line an iteration
     dtype, attending = update.dtype, attention.implementation(update)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what does not fit is one line here, and a table of every weight there
     try:
         if trained and update.zero_stage == 3:
             model = load_partitioned(policy, dtype, attending, distributed.config(update))
         else:
-            model = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 policy,
                 dtype=getattr(torch, dtype),
                 attn_implementation=attending,
                 local_files_only=True,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )
+            check_loaded(model, report, where=str(policy))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise PipelineError(
             f"not a causal language model that transformers opens: {reason}", where=str(policy)
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) is not None:
             raise PipelineError(

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from stages.contract.errors import PipelineError
+from stages.update.fitting import check_tensors
 from stages.update.shards import Tensors
 
 
 def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Mapping[str, Any]) -> Any:
     """The causal language model of a Hugging Face folder, its parameters divided. All ranks must call.
 
-    ``engine_config`` is the one that the DeepSpeed engine will have. Raises ``PipelineError`` where the files lack a
-    parameter or hold it in another shape.
+    ``engine_config`` is the one that the DeepSpeed engine will have. Raises ``PipelineError`` as ``check_tensors``.
     """
     import deepspeed
     from accelerate import init_empty_weights
@@ -44,17 +42,9 @@ def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Ma
         setattr(model.get_submodule(place), leaf, buffer)
     model.tie_weights()  # which it does with its initialisation else
     tensors = Tensors(policy)
+    check_tensors(tensors, model, where=str(policy))
     for name, parameter in model.named_parameters():
-        tensor = _checked(tensors, name, tuple(parameter.ds_shape), policy)
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             if torch.distributed.get_rank() == 0:
-                parameter.data.copy_(tensor)
+                parameter.data.copy_(tensors[name])
     return model
-
-
-def _checked(tensors: Tensors, name: str, shape: tuple[int, ...], policy: Path) -> Tensor:
-    found = tensors.get(name)
-    if found is None or tuple(found.shape) != shape:
-        held = "is missing" if found is None else f"is {tuple(found.shape)}, not {shape}"
-        raise PipelineError(f"{name} {held}", where=str(policy), fix="do config.json and the weights belong together?")
-    return found

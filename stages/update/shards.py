@@ -119,3 +119,7 @@ class Tensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one tensor, from its file's header."""
+        return tuple(self._files[name].get_slice(name).get_shape())

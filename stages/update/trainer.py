@@ -30,9 +30,10 @@ from stages.contract.protocols import TrainingBatch
 from stages.contract.weights import weights_sha256
 from stages.update import checkpoint, distributed, lora, losses, state
 from stages.update.arrays import Arrays
+from stages.update.fitting import check_tensors
 from stages.update.model import COPIED_FILES, TokenPolicy, load_model, run_pass
 from stages.update.packing import Ints, Pass, lay_out, token_offsets
-from stages.update.shards import Entry
+from stages.update.shards import Entry, Tensors
 from stages.update.stepping import take_step
 
 
@@ -285,7 +286,7 @@ class DeepSpeedTrainer:
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:
         """Take up weights and trainer state where a ``save`` left them: what follows is as if never interrupted.
 
-        Raises ``PipelineError`` for a state of other weights, another seed, or other adapters.
+        Raises ``PipelineError`` for a state of other weights, another seed, other adapters, or another model.
         """
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
         tensors, moments, numbers = checkpoint.read(policy, folder)
@@ -294,10 +295,13 @@ class DeepSpeedTrainer:
                 f"the trainer state was made with seed {numbers['seed']}, not {self.seed}", where=str(folder)
             )
         lora.check_same(numbers.get("lora"), self.settings.lora, folder)
+        self._check_model(tensors, policy)
         trained: Mapping[str, Tensor] = tensors
         if self.settings.lora.rank:
+            base = checkpoint.read_base(folder)
+            self._check_model(base, folder)
             self._base_sha256 = numbers["base_sha256"]
-            state.set_weights(self.engine, checkpoint.read_base(folder))
+            state.set_weights(self.engine, base)
             trained = {name: moments[f"{state.ADAPTER}/{name}"] for name, _ in state.trained_parameters(self.engine)}
             state.set_adapters(self.engine, trained)
         else:
@@ -307,6 +311,10 @@ class DeepSpeedTrainer:
                 self._step_at_rest()
             state.set_optimizer_state(self.engine, moments, trained, numbers["optimizer_steps"])
         self.iteration, self.optimizer_steps = numbers["iteration"], numbers["optimizer_steps"]
+
+    def _check_model(self, tensors: Tensors, folder: Path) -> None:
+        fix = "the checkpoint is of another model than the trainer: begin with the policy that it was made from"
+        check_tensors(tensors, self.engine.module.model, where=str(folder), fix=fix)
 
     def _step_at_rest(self) -> None:
         """An optimiser step that moves nothing: DeepSpeed's optimisers make their state in the first one."""

@@ -217,8 +217,8 @@ def broken(policy: Path, tmp_path: Path, fault: str) -> Path:
         ("config is no JSON", "could be opened"),
         ("unknown architecture", "could be opened"),
         ("weights cut short", "no model could be opened"),
-        ("weights of another size", "no model could be opened"),
-        ("weights of fewer layers", "no model could be opened"),
+        ("weights of another size", "weight is ("),
+        ("weights of fewer layers", "model.layers.1.input_layernorm.weight is missing"),
     ],
 )
 def test_a_broken_model_is_one_clear_line(
