@@ -12,7 +12,7 @@ from stages.contract import params as contract
 from stages.contract import profiles
 from stages.contract.errors import command
 from stages.contract.params import Params
-from stages.plan import work
+from stages.plan import search, work
 from stages.plan.architecture import Architecture, of_source
 from stages.plan.check import check_fit, check_profile
 from stages.plan.devices import MAIN, uses
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if params.train.segments:
         _print_work(model, params, workload, device, memory)
     _print_parts("disk", disk.parts, disk.total)
+    if unknown := search.uncounted(params, workload.passages):
+        print(unknown)
     check_fit(options.name, model, params, workload, memory)
 
 

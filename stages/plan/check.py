@@ -83,10 +83,10 @@ def check_fit(
 
 
 def _check_machine(name: str, params: Params, needed: list[Use], machine: Machine) -> None:
-    """Main memory: all of the run on a CPU, what leaves the GPUs else."""
+    """Main memory: all of the run on a CPU, what stands beside the GPUs else."""
     if params.hardware.gpus:
         wanted, what = sum(use.total for use in needed if use.device == MAIN), MAIN
-        fix = "a machine with more, or less in update.offload, or rollout.vllm.sleep=false"
+        fix = "a machine with more, or less in update.offload, rollout.vllm.sleep=false, index.dense.kind=ivfpq"
     else:
         # The cache of transformers grows only as far as trajectories do; what must be there is the rest. vLLM's is
         # taken whole.

@@ -1,23 +1,24 @@
-"""What stands together on each device of a run, and what of it leaves the GPUs for main memory."""
+"""What stands together on each device of a run, and what of it is in the main memory beside the GPUs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from stages.contract.params import Params
+from stages.plan import search
 from stages.plan.architecture import Architecture
 from stages.plan.engine import engine, least
 from stages.plan.memory import GIB, PASSING, Use, offloaded, reference, trainer
 from stages.plan.work import Workload
 
-MAIN = "main memory for what leaves the GPUs"
+MAIN = "main memory beside the GPUs"
 
 
 def uses(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
-    """What stands on each device of ``memory`` bytes (0: not known), and in the main memory what left the GPUs."""
+    """What stands on each device of ``memory`` bytes (0: not known), and in the main memory beside GPUs."""
     placed = _apart if params.hardware.gpus > 1 else _together
     found = [replace(use, memory=memory) for use in placed(model, params, work, memory)]
-    away = main_memory(model, params)
+    away = main_memory(model, params, work)
     return [*found, Use(MAIN, away, memory=params.hardware.main_memory_gib * GIB)] if away else found
 
 
@@ -27,11 +28,13 @@ def shortages(model: Architecture, params: Params, work: Workload, memory: float
     return [use for use in found if use.lacks]
 
 
-def main_memory(model: Architecture, params: Params) -> dict[str, int]:
-    """Bytes of the machine's main memory that hold what left its GPUs; empty where nothing does."""
+def main_memory(model: Architecture, params: Params, work: Workload) -> dict[str, int]:
+    """Bytes of the main memory of a machine with GPUs that hold what left these, and what dense search wants; empty
+    where nothing does. Without GPUs the index is not judged: what is mapped can be read again from the disk."""
+    parts = search.in_main_memory(params, work.passages) if params.hardware.gpus else {}
     if not params.train.segments:
-        return {}
-    parts = offloaded(model, params)
+        return parts
+    parts |= offloaded(model, params)
     if _takes_turns(params):
         parts["sleeping engine's weights"] = engine(model, params, 0).parts["weights"]
     return parts

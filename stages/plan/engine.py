@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from stages.contract.params import Params
+from stages.plan import search
 from stages.plan.architecture import Architecture
 from stages.plan.memory import GIB, HEAD_BYTES, Use, named
 from stages.plan.work import WIDTHS
@@ -23,6 +24,7 @@ BLOCK = 32  # tokens of a block of vLLM's cache on a CPU; on a GPU 16, which dif
 def engine(model: Architecture, params: Params, memory: float) -> Use:
     """A device of an engine, of ``memory`` bytes; without GPUs ``memory`` is not looked at."""
     parts = _vllm(model, params, memory) if params.rollout.engine == "vllm" else _transformers(model, params)
+    parts |= search.on_gpu(params)
     return Use(named("engine", params.hardware.engine_gpus if params.hardware.gpus else 0), parts)
 
 

@@ -165,10 +165,12 @@ def _of_offload(params: Params) -> Iterator[Change]:
 
 
 def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[Change]:
-    """A machine with more of it, where that is what lacks."""
+    """A machine with more of it, where that is what lacks, or a dense index of codes."""
     for use in shortages(model, params, work, memory):
         if use.device == MAIN:
             yield {"hardware.main_memory_gib": math.ceil(use.total / USABLE / GIB)}
+            if params.index.dense and params.index.dense.kind != "ivfpq":
+                yield {"index.dense.kind": "ivfpq"}
 
 
 def _halved(params: Params, key: str) -> Iterator[Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.contract.params import Params, Update
+from stages.plan import search
 from stages.plan.architecture import Architecture
 
 WIDTHS = {"float32": 4, "bfloat16": 2}
@@ -48,6 +49,7 @@ class Workload:
     decode_use: float = 0.5  # of the memory bandwidth
     prefill_use: float = 0.5  # of the peak
     padding: float = 0.1  # of an update's tokens, beside them, in the padded layout
+    passages: float = 0.0  # of the corpus, for a dense index; 0: what the corpus is known to have
 
     def trajectory_tokens(self, params: Params) -> float:
         """Mean tokens of a trajectory, within the profile's limit."""
@@ -158,7 +160,8 @@ TEXT_BYTES = 8.4  # a token's characters, kept twice: the text and its segments
 
 
 def disk(model: Architecture, params: Params, work: Workload) -> Disk:
-    """The base model, each segment's policy and trainer state, checkpoints in the store, rollouts with advantages.
+    """The base model, each segment's policy and trainer state, checkpoints in the store, rollouts with advantages, and
+    a dense index with the vectors that it is made of.
 
     DVC's cache holds a second copy of what a stage makes, unless the file system can share it (reflink). Parquet's
     compression is not counted.
@@ -184,5 +187,8 @@ def disk(model: Architecture, params: Params, work: Workload) -> Disk:
         "checkpoints in the store": checkpoints * (policy + state),
         "rollouts": int(rollouts * trajectory * 2),  # the store's, and the segment's
     }
-    parts["DVC's cache"] = parts["base model"] + parts["policies and trainer state"] + parts["rollouts"] // 2
+    index = search.vectors(params, work.passages)
+    if index:
+        parts |= {"dense index": index, "vectors in the store": search.kept_vectors(params, work.passages)}
+    parts["DVC's cache"] = parts["base model"] + parts["policies and trainer state"] + parts["rollouts"] // 2 + index
     return Disk(parts)

@@ -162,7 +162,7 @@ def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
     with pytest.raises(PipelineError) as refused:
         check_fit("qwen2.5-3b", model, small, USUAL, 80 * GIB)
     told = str(refused.value)
-    assert "main memory for what leaves the GPUs needs 52.3 GiB and has 28.8 (90% of 32)" in told
+    assert "main memory beside the GPUs needs 52.3 GiB and has 28.8 (90% of 32)" in told
     assert "\n" not in told and "hardware.main_memory_gib=59" in told and "update.offload=none" in told
     for remedy in remedies(model, small, USUAL, 80 * GIB):
         changes = [*OFFLOADED, "hardware.main_memory_gib=32", *remedy.split(" and ")]
@@ -193,6 +193,6 @@ def test_the_command_shows_both_turns_and_main_memory(
     assert main(["qwen2.5-3b"]) == 0
     told = capsys.readouterr().out
     assert "memory of the GPU while it trains" in told and "memory of the GPU while it samples" in told
-    assert "main memory for what leaves the GPUs" in told and "of 115.2 GiB (90% of 128)" in told
+    assert "main memory beside the GPUs" in told and "of 115.2 GiB (90% of 128)" in told
     assert main(["qwen2.5-3b", "--set", "hardware.main_memory_gib=4"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
