@@ -18,7 +18,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.server import prefect_server
-from flows.workspace import open_workspace, run_stages, workspace_name
+from flows.workspace import check_place, open_workspace, run_stages, workspace_name
 from stages.contract.artefacts import read_json
 from stages.contract.errors import PipelineError, command
 from stages.contract.options import whole_number
@@ -50,6 +50,7 @@ def pipeline(
         changes: Other values of parameters, e.g. ["train.stage2.learning_rate=2e-4"].
     """
     with open_workspace(profile, seed=seed, changes=changes or (), iterations=iterations) as place:
+        check_place(place)
         done = run_stages(place, [f"train@{segment}" for segment in segments or ()])
         create_table_artifact(
             done, key=place.key("stages"), description=f"Stages of {place.name}: what became of each, and its seconds"

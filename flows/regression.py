@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 
 import flows
 from flows.server import prefect_server
-from flows.workspace import Workspace, open_workspace, run_stages, say, workspace_name
+from flows.workspace import Workspace, check_place, open_workspace, run_stages, say, workspace_name
 from stages.contract.artefacts import write_text
 from stages.contract.errors import command
 from stages.contract.options import whole_number
@@ -59,6 +59,7 @@ def regression(
         write_markdown: A file that gets the Markdown, too.
     """
     with open_workspace(profile, seed=seed, changes=changes or ()) as place:
+        check_place(place)
         done = run_stages(place, [EVALUATED])
         create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
         found = judge(place, flows.ROOT / FOLDER / place.name, even_so)

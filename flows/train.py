@@ -20,6 +20,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.log import Log, step_name
+from flows.machine import check_machine
 from flows.server import prefect_server
 from flows.workers import open_workers
 from stages.contract.errors import command
@@ -98,9 +99,16 @@ def finish(shards: Sequence[PrefectFuture[None]]) -> bool:
 @flow(name="train-segment", validate_parameters=False)
 def train(segment: str) -> dict[str, Any]:
     """Train one segment of params.yaml and write its outputs; returns its summary."""
-    bench = Workbench(segment)
+    bench = _opened(segment)
     with open_workers(bench):
         return _train(bench)
+
+
+def _opened(segment: str) -> Workbench:
+    """The segment's workbench. A wrong parameter, a missing file or GPU stops here, before anything starts."""
+    bench = Workbench(segment)
+    check_machine(bench.params, bench.start)  # too little disk was said before the first stage
+    return bench
 
 
 def _train(bench: Workbench) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--segment", required=True, metavar="NAME", help="a key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
-    bench = Workbench(segment)  # a wrong parameter or a missing file stops here, before anything starts
+    bench = _opened(segment)
     with prefect_server(meanwhile=bench.prepare):
         train.with_options(
             flow_run_name=f"{bench.params.profile} {segment}",

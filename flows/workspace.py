@@ -21,6 +21,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 import flows
+from flows.machine import check_machine
 from flows.processes import end_tree
 from stages.contract import params as contract
 from stages.contract import profiles
@@ -75,6 +76,14 @@ def open_workspace(
     with profiles.workspace_lock(folder, say=say) as lock:
         profiles.prepare_workspace(folder, text, flows.ROOT)
         yield Workspace(name, folder, stage_environment(), lock)
+
+
+def check_place(place: Workspace) -> None:
+    """Whether this machine can train what a workspace's parameters say: ``flows.machine.check_machine``."""
+    params = contract.load(place.folder / contract.PARAMS_FILE)
+    model = place.folder / params.base_model.source
+    if warning := check_machine(params, model if model.is_dir() else None):
+        say(f"warning: {warning}")
 
 
 def stage_environment() -> dict[str, str]:

@@ -1,0 +1,102 @@
+"""A profile for GPUs stops in one line on a machine without them, by whichever way it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.contract import params as contract
+from stages.contract.errors import PipelineError
+from stages.plan.machine import Machine
+from stages.plan.memory import GIB
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+SEGMENTS = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 1, "iteration_offset": 0}}
+ONE_GPU = {"gpus": 1, "gpu_memory_gib": 24, "trainer_gpus": 1, "engine_gpus": 1}
+NO_GPU = r"profile laptop needs 1 GPU of 24 GB, and this machine has none"
+BARE = Machine(gpus=(), memory=1000 * GIB, disk=10_000 * GIB)
+CARD = Machine(gpus=(24 * GIB,), memory=1000 * GIB, disk=10_000 * GIB)
+
+
+def with_gpu(text: str, **workers: Any) -> str:
+    raw = yaml.safe_load(text)
+    raw["hardware"] |= ONE_GPU
+    raw["workers"] |= workers
+    return yaml.safe_dump(raw)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: BARE)
+
+
+@pytest.fixture
+def gpu_project(project: Callable[..., Path], bare: None) -> Path:
+    place = project("gpu", SEGMENTS)
+    (place / "params.yaml").write_text(with_gpu((place / "params.yaml").read_text()))
+    return place
+
+
+def test_the_command_of_dvcs_stages_stops_before_anything_starts(
+    gpu_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows import train
+
+    monkeypatch.setattr(train, "prefect_server", lambda **_: pytest.fail("a server was started"))
+    assert train.main(["--segment", "s1"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "needs 1 GPU of 24 GB, and this machine has none" in line and "PROFILE=laptop" in line
+    assert not (gpu_project / "data" / "train").exists()
+
+
+def test_so_does_the_flow_itself(prefect: str, gpu_project: Path) -> None:
+    from flows.train import train
+
+    with pytest.raises(PipelineError, match=NO_GPU):
+        train("s1")
+    assert not (gpu_project / "data" / "train").exists()
+
+
+@pytest.mark.parametrize("flow", ["pipeline", "regression"])
+def test_a_deployment_stops_before_its_first_stage(
+    flow: str, prefect: str, bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import contextlib
+    import importlib
+
+    from flows.workspace import Workspace
+
+    (tmp_path / "params.yaml").write_text(with_gpu(BASE))
+    module = importlib.import_module(f"flows.{flow}")
+    opened = contextlib.nullcontext(Workspace("gpu", tmp_path, {}))
+    monkeypatch.setattr(module, "open_workspace", lambda *_, **__: opened)
+    monkeypatch.setattr(module, "run_stages", lambda *_: pytest.fail("a stage was run"))
+    with pytest.raises(PipelineError, match=NO_GPU):
+        getattr(module, flow)("laptop")
+
+
+def test_a_profile_without_gpus_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.machine import check_machine
+
+    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: pytest.fail("the machine was asked"))
+    assert check_machine(contract.parse(BASE)) == ""
+    # Ray has the GPUs of its cluster, which need not be this machine's, and counts them itself.
+    assert check_machine(contract.parse(with_gpu(BASE, place="ray"))) == ""
+
+
+def test_the_model_is_read_where_it_is_known_by_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.machine import check_machine
+
+    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: CARD)
+    raw = yaml.safe_load(with_gpu(BASE))
+    raw["base_model"]["source"] = "model.gguf"
+    found = contract.parse(yaml.safe_dump(raw))
+    with pytest.raises(PipelineError, match="is not known here"):
+        check_machine(found)
+    with pytest.raises(PipelineError, match=r"config\.json: cannot be read"):
+        check_machine(found, tmp_path)
