@@ -1,14 +1,18 @@
-"""The grammar through tokenizers of real models' kinds: a tag is several tokens, and every text comes back.
+"""The grammar through tokenizers: a tag is several tokens, and every text comes back.
 
-No tokenizer of a real model is part of this repository. The kinds are built here by the rules that Qwen2.5, Llama 3 and
-SmolLM2 publish in their tokenizer.json (byte-level BPE, each with its own way to cut text before merging), over
-vocabularies of our own. $R1SEARCHER_TOKENIZERS may name a folder with a real model's folder each: those are tested too.
+No tokenizer of a real model is part of this repository. Look-alikes are built here by the rules that Qwen2.5, Llama 3
+and SmolLM2 publish in their tokenizer.json (byte-level BPE, each with its own way to cut text before merging, and with
+its special tokens), over vocabularies of our own. Real ones are tested alike where they are: the base models that this
+checkout and its workspaces made, the tiny one aside, and folders that $R1SEARCHER_TOKENIZERS names (parted by ``:``; a
+model's, or one with a folder a model).
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +20,48 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from stages.base_model.imported import check_grammar
+from stages.base_model.imported import check_grammar, check_same_tokens
 from stages.contract import grammar
 from stages.contract.errors import PipelineError
+from stages.rollout.load import load_tokenizer
+from stages.rollout.prompt import load_prompt
 from stages.rollout.stops import StopFinder
 
-GIVEN = os.environ.get("R1SEARCHER_TOKENIZERS", "")
-REAL = sorted(path.name for path in Path(GIVEN).iterdir() if path.is_dir()) if GIVEN else []
+ROOT = Path(__file__).resolve().parents[2]
+GIVEN = [Path(name) for name in os.environ.get("R1SEARCHER_TOKENIZERS", "").split(os.pathsep) if name]
 END = "<|endoftext|>"
+SPECIAL = {  # the first ones of each; Llama's have a beginning in common with our tags
+    "qwen": [END, "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|box_start|>", "<|vision_pad|>"],
+    "llama": ["<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+    "smollm": [END, "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"],
+}
+
+
+def real(given: Sequence[Path], root: Path) -> dict[str, Path]:
+    """Folders of real models' tokenizers by a name for each: those given, and those that were made under ``root``."""
+    found: list[Path] = []
+    for folder in given:
+        inside = [folder] if _has_tokenizer(folder) else sorted(filter(_has_tokenizer, folder.iterdir()))
+        if not inside:
+            raise FileNotFoundError(f"R1SEARCHER_TOKENIZERS: no tokenizer in {folder}")
+        found += inside
+    for folder in (root / "data/base_model", *sorted(root.glob(".workspaces/*/data/base_model"))):
+        manifest = folder / "manifest.json"
+        made_of = json.loads(manifest.read_text("utf-8")).get("source") if manifest.exists() else None
+        if _has_tokenizer(folder) and made_of not in (None, "tiny"):
+            found.append(folder)
+    return {f"{number}-{folder.name}": folder for number, folder in enumerate(found)}
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
+REAL = real(GIVEN, ROOT)
+NONE = pytest.mark.skip(reason="no real model's tokenizer here: R1SEARCHER_TOKENIZERS names folders")
+REALS = [*REAL] or [pytest.param("a real one", marks=NONE)]
 # Digits one by one (Qwen) or up to three (Llama), then letters, signs with the line breaks after them, white space.
 CUTS = {
     digits: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -55,16 +91,27 @@ def built(kind: str) -> Any:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     draft.train_from_iterator(
         TEXTS,
-        trainers.BpeTrainer(vocab_size=420, special_tokens=[END], initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=430, special_tokens=SPECIAL[kind], initial_alphabet=alphabet, show_progress=False
+        ),
     )
-    return PreTrainedTokenizerFast(tokenizer_object=draft, eos_token=END, clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=draft, eos_token=SPECIAL[kind][0], clean_up_tokenization_spaces=False
+    )
 
 
+@functools.cache
 def tokenizer(name: str) -> Any:
-    return AutoTokenizer.from_pretrained(Path(GIVEN) / name, local_files_only=True) if name in REAL else built(name)
+    return load_tokenizer(REAL[name]) if name in REAL else built(name)
 
 
-ALL = pytest.mark.parametrize("name", ["qwen", "llama", "smollm", *REAL])
+@functools.cache
+def token_texts(name: str) -> list[str]:
+    names = tokenizer(name)
+    return [names.decode([number]) for number in range(len(names))]
+
+
+ALL = pytest.mark.parametrize("name", ["qwen", "llama", "smollm", *REALS])
 
 
 def back(names: Any, ids: list[int]) -> str:
@@ -94,9 +141,48 @@ def test_tags_among_anything_come_back(name: str, parts: list[str]) -> None:
 def test_a_stop_of_several_tokens_is_found_where_it_ends(name: str, before: str, stop: str) -> None:
     names = tokenizer(name)
     ids = names.encode(f"{before}{stop}", add_special_tokens=False)
-    texts = [names.decode([number]) for number in range(len(names))]
-    finder = StopFinder(texts, grammar.STOPS, lambda tokens: back(names, list(tokens)))
+    finder = StopFinder(token_texts(name), grammar.STOPS, lambda tokens: back(names, list(tokens)))
     assert [finder.find(ids[:length]) for length in range(1, len(ids) + 1)] == [None] * (len(ids) - 1) + [stop]
+
+
+@ALL
+def test_special_tokens_stay_one_and_break_no_tag(name: str) -> None:
+    names = tokenizer(name)
+    specials = names.get_added_vocab()
+    assert set(SPECIAL.get(name, [])) <= set(specials) and names.eos_token in specials
+    for token, number in specials.items():
+        text = f"{grammar.QUERY}{token}{grammar.END_QUERY}"
+        ids = names.encode(text, add_special_tokens=False)
+        assert number in ids and back(names, ids) == text
+
+
+@pytest.mark.parametrize("name", REALS)
+def test_a_real_models_own_prompt_comes_back_and_is_cut_alike_once_saved(name: str, tmp_path: Path) -> None:
+    names = tokenizer(name)
+    for prompt in ["base", *(["instruct"] if names.chat_template else [])]:
+        text = load_prompt(prompt).render("Who made Silent Harbor?", names)
+        assert back(names, names.encode(text, add_special_tokens=False)) == text
+    names.save_pretrained(tmp_path)
+    check_same_tokens(names, load_tokenizer(tmp_path), name)
+
+
+def test_real_tokenizers_are_found_where_they_may_be(tmp_path: Path) -> None:
+    """Given: a model's folder, or a folder of such. Made: base models of the checkout and its workspaces, not tiny."""
+    checkout, models = tmp_path / "checkout", tmp_path / "models"
+    made = {"data/base_model": {"source": "tiny"}, ".workspaces/a/data/base_model": {"source": "a/real-model"}}
+    for place, manifest in made.items():
+        (checkout / place).mkdir(parents=True)
+        (checkout / place / "manifest.json").write_text(json.dumps(manifest))
+        (checkout / place / "tokenizer.json").write_text("{}")
+    for model in ("one", "two"):
+        (models / model).mkdir(parents=True)
+        (models / model / "tokenizer.json").write_text("{}")
+    (models / "notes").mkdir()
+    one, two, workspace = models / "one", models / "two", checkout / ".workspaces/a/data/base_model"
+    assert [*real([], checkout).values()] == [workspace]
+    assert [*real([two, models], checkout).values()] == [two, one, two, workspace]
+    with pytest.raises(FileNotFoundError, match="R1SEARCHER_TOKENIZERS: no tokenizer in"):
+        real([models / "notes"], checkout)
 
 
 def test_a_tokenizer_that_breaks_a_tag_is_refused() -> None:
