@@ -7,18 +7,17 @@ folder, which every machine of the cluster must have at the same place.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flows.ray_cluster import cluster_lost, connect, first_line
 from flows.worker_process import build, portable
 from flows.workers_local import free_port, python_path
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.train.workers import WorkerLost, WorkerSettings
 
-CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
 PLACE_SECONDS = 120.0  # for a cluster to have what the workers need
 
 
@@ -58,12 +57,12 @@ class RayWorker:
             done, value = ray.get(self._actor.call.remote(method, args, kwargs))
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
             raise WorkerLost(
-                f"{self.name} is gone: {_first_line(e)}",
+                f"{self.name} is gone: {first_line(e)}",
                 where="workers",
                 fix=f"{self._log} has its last words; the same command goes on from what is stored",
             ) from None
         except ray.exceptions.RaySystemError as error:
-            raise _cluster_lost(error) from None
+            raise cluster_lost(error) from None
         if done:
             return value
         raise value
@@ -168,62 +167,8 @@ class RayPlace:
         ray.shutdown()
 
 
-def connect(address: str, *, cpus: float) -> None:
-    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise PipelineError("Ray is not installed", where="workers.place", fix="make setup-ray") from None
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    if not address:
-        ray.init(**settings, num_cpus=max(int(cpus), os.cpu_count() or 1), include_dashboard=False)
-        return
-    if address != "auto":
-        check_answers(address)
-    try:
-        ray.init(address=address, **settings)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_head(address, _first_line(error)) from None
-
-
-def check_answers(address: str) -> None:
-    """``PipelineError`` where nobody listens at ``address``: Ray itself would try for a long time."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise PipelineError(
-            f"not an address of a Ray cluster: {address!r}",
-            where="workers.ray_address",
-            fix="write host:port (usually 6379), auto, or nothing",
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _no_head(address, str(error)) from None
-
-
-def _no_head(address: str, why: str) -> PipelineError:
-    return PipelineError(
-        f"no Ray cluster answers at {address}: {why}",
-        where="workers.ray_address",
-        fix="`ray start --head` on its first machine; or leave the address empty, and one is started here",
-    )
-
-
-def _cluster_lost(error: BaseException) -> PipelineError:
-    return PipelineError(
-        f"the Ray cluster does not answer any more: {_first_line(error)}",
-        where="workers",
-        fix="start its head again; the same command goes on from what is stored",
-    )
-
-
 def _address() -> tuple[str, int]:
     """This machine's address in the cluster, and a port that nobody uses now."""
     import ray
 
     return str(ray.util.get_node_ip_address()), free_port()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

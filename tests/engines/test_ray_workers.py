@@ -13,7 +13,8 @@ from tiny_project import make_project
 
 pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 
-from flows.workers_ray import RayPlace, connect
+from flows.ray_cluster import connect
+from flows.workers_ray import RayPlace
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
 

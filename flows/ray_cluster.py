@@ -1,0 +1,135 @@
+"""A Ray cluster: joined, or started here; with the authentication that it asks for.
+
+Ray takes its mode of authentication from RAY_AUTH_MODE, which must be the same in every process of a cluster. Since
+2.59 `ray.init()` without an address makes a token (~/.ray/auth_token) where there is none, and `ray start` asks for the
+token wherever there is one; a driver that joins by host:port sends none unless it is told to, and a driver that sends
+one to a cluster without does not hear of its workers. So the cluster is asked first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from stages.contract.errors import PipelineError
+
+CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
+ASK_SECONDS = 60.0  # for a process that loads Ray and asks a head that listens
+AUTHENTICATION = "RAY_AUTH_MODE"
+WITHOUT, WITH = "disabled", "token"  # its values
+REFUSED = "InvalidAuthToken"
+
+
+def connect(address: str, *, cpus: float) -> None:
+    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if importlib.util.find_spec("ray") is None:
+        raise PipelineError("Ray is not installed", where="workers.place", fix="make setup-ray")
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if not address:
+        import ray
+
+        ray.init(**settings, num_cpus=max(int(cpus), os.cpu_count() or 1), include_dashboard=False)
+        return
+    if address != "auto":
+        check_answers(address)
+    os.environ[AUTHENTICATION] = authentication(address)
+    import ray
+
+    ray._raylet.Config.initialize("")  # as Ray does when it changes the mode itself: it was read at the import
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_head(address, first_line(error)) from None
+
+
+def check_answers(address: str) -> None:
+    """``PipelineError`` where nobody listens at ``address``: Ray itself would try for a long time."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise PipelineError(
+            f"not an address of a Ray cluster: {address!r}",
+            where="workers.ray_address",
+            fix="write host:port (usually 6379), auto, or nothing",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_head(address, str(error)) from None
+
+
+def authentication(address: str) -> str:
+    """RAY_AUTH_MODE of the cluster. Raises ``PipelineError`` where it has another than is set here, refuses the token
+    that is here, or does not answer as a cluster."""
+    ours = os.environ.get(AUTHENTICATION)
+    said = _ask(address, WITHOUT)
+    if said is None:
+        if ours == WITH:
+            raise _other_mode(f"the Ray cluster at {address} asks for no token", WITH)
+        return WITHOUT
+    if REFUSED not in said:
+        raise _no_head(address, said)
+    if ours == WITHOUT:
+        raise _other_mode(f"the Ray cluster at {address} asks for a token", WITHOUT)
+    if _ask(address, WITH) is not None:
+        raise PipelineError(
+            f"the Ray cluster at {address} asks for a token, and there is none here, or another",
+            where="workers.ray_address",
+            fix="copy ~/.ray/auth_token of its first machine to this one; docs/workers.md, More machines",
+        )
+    return WITH
+
+
+def _ask(address: str, mode: str) -> str | None:
+    """What is wrong with joining a cluster in a mode; None: nothing. In a process of its own: one process has one mode,
+    and every refusal is a warning on its output."""
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+            env={**os.environ, AUTHENTICATION: mode},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ASK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"what listens there did not answer as Ray does within {ASK_SECONDS:.0f} s"
+    if not run.returncode:
+        return None
+    lines = (run.stdout + run.stderr).strip().splitlines()
+    return next((line for line in lines if REFUSED in line), lines[-1] if lines else f"status {run.returncode}")
+
+
+def _other_mode(what: str, ours: str) -> PipelineError:
+    return PipelineError(
+        f"{what}, and {AUTHENTICATION} is {ours} here",
+        where="workers.ray_address",
+        fix=f"unset {AUTHENTICATION}, or start the cluster with the same",
+    )
+
+
+def _no_head(address: str, why: str) -> PipelineError:
+    return PipelineError(
+        f"no Ray cluster answers at {address}: {why}",
+        where="workers.ray_address",
+        fix="`ray start --head` on its first machine; or leave the address empty, and one is started here",
+    )
+
+
+def cluster_lost(error: BaseException) -> PipelineError:
+    """The cluster that ran is gone."""
+    return PipelineError(
+        f"the Ray cluster does not answer any more: {first_line(error)}",
+        where="workers",
+        fix="start its head again; the same command goes on from what is stored",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,65 @@
+"""Heads of Ray clusters on this machine, as `ray start --head` makes them, each with a home folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.ray_cluster import AUTHENTICATION
+from flows.workers_local import free_port
+
+START_SECONDS = 90.0
+AUTHENTICATED_BY = (AUTHENTICATION, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
+
+
+def home_with_token(home: Path) -> Path:
+    """A home folder in which Ray has saved a token of its own."""
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray/auth_token").write_text(secrets.token_hex(32))
+    return home
+
+
+def environment(home: Path, **changes: str) -> dict[str, str]:
+    """Ours, but for Ray's settings, with another home."""
+    ours = {name: value for name, value in os.environ.items() if name not in AUTHENTICATED_BY}
+    return {**ours, "HOME": str(home), **changes}
+
+
+@contextlib.contextmanager
+def head(home: Path, *, cpus: int = 2) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its address, and the leader of the session of all its processes, which are killed in the end."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: Ray's sockets are in it
+        log = Path(folder) / "head.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
+                 f"--num-cpus={cpus}", "--include-dashboard=false", f"--temp-dir={folder}/ray"],
+                env=environment(home, RAY_USAGE_STATS_ENABLED="0"),
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            end = time.monotonic() + START_SECONDS
+            while b"Ray runtime started" not in log.read_bytes():
+                assert process.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.2)
+            yield f"127.0.0.1:{port}", process
+        finally:
+            kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End the session that it leads, at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
