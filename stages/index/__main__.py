@@ -133,6 +133,8 @@ def _searches(params_file: Path) -> None:
     record = Record(record_folder(params.load(params_file)), replay=True)
     for one in record.retrievers():
         print(f"{one.fingerprint[:12]}  {one.kind}: {one.description}; {one.searches:,} searches, {one.calls:,} calls")
+        for run, calls in record.runs(one.fingerprint).items():
+            print(f"              {run}: {calls:,} calls")
     print(f"→ {record.path}")
 
 

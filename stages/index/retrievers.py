@@ -181,8 +181,14 @@ def _open(params: Params, index: Path, corpus: Path | None) -> Retriever:
     identity = kind.identify(params, index)
     record = Record(record_folder(params))
     record.introduce(Recorded(identity.fingerprint, params.retriever.kind, identity.corpus, identity.description))
-    opened = kind.open(params, index, corpus, lambda limit: record.take(identity.fingerprint, limit))
+    opened = kind.open(params, index, corpus, lambda limit: record.take(identity.fingerprint, run_name(params), limit))
     return RecordingRetriever(opened, record)
+
+
+def run_name(params: Params) -> str:
+    """The run that paid calls are booked for: a profile with a seed. So whatever starts in its workspace, again or for
+    another stage, has one budget together, and no change of a parameter is a way to a fresh one."""
+    return f"{params.profile}, seed {params.seed}"
 
 
 def record_folder(params: Params) -> Path:

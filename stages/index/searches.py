@@ -32,12 +32,17 @@ create table if not exists searches (
 create table if not exists passages (
     sha256 text primary key, passage_id text not null, title text not null, text text not null);
 """
+# Later than the form: a record without it is one from before runs were told apart.
+_RUNS = """
+create table if not exists runs (
+    retriever text not null, run text not null, calls integer not null, primary key (retriever, run))"""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A retriever whose searches are in a record; ``calls``: paid calls, ``searches``: what they are served from."""
+    """A retriever whose searches are in a record; ``calls``: paid calls of all runs, ``searches``: what they are
+    served from."""
 
     fingerprint: str
     kind: str
@@ -83,6 +88,12 @@ class Record:
                 self._database.execute(statement)
             self._database.execute(f"pragma user_version = {_FORM}")
             self._database.execute("commit")
+        if not replay and not self._tells_runs_apart():
+            self._database.execute(_RUNS)
+
+    def _tells_runs_apart(self) -> bool:
+        sql = "select 1 from sqlite_master where type = 'table' and name = 'runs'"
+        return self._database.execute(sql).fetchone() is not None
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """SQLite's own complaints (no database, locked, disk full) as one line."""
@@ -125,12 +136,28 @@ class Record:
         with self._lock:
             return [Recorded(*row) for row in self._guarded(lambda: self._database.execute(sql).fetchall())]
 
-    def take(self, retriever: str, limit: int) -> bool:
-        """Book one paid call of a retriever; false, and nothing booked, where ``limit`` were booked before."""
+    def runs(self, retriever: str) -> dict[str, int]:
+        """Paid calls of a retriever by run."""
+
+        def read() -> dict[str, int]:
+            if not self._tells_runs_apart():
+                return {}
+            sql = "select run, calls from runs where retriever = ? order by run"
+            return dict(self._database.execute(sql, (retriever,)).fetchall())
+
+        with self._lock:
+            return self._guarded(read)
+
+    def take(self, retriever: str, run: str, limit: int) -> bool:
+        """Book one paid call of a retriever for a run; false, and nothing booked, where the run has ``limit``."""
 
         def book(database: sqlite3.Connection) -> bool:
-            sql = "update retrievers set calls = calls + 1 where fingerprint = ? and calls < ?"
-            return database.execute(sql, (retriever, limit)).rowcount == 1
+            database.execute("insert or ignore into runs values (?, ?, 0)", (retriever, run))
+            sql = "update runs set calls = calls + 1 where retriever = ? and run = ? and calls < ?"
+            booked = database.execute(sql, (retriever, run, limit)).rowcount == 1
+            if booked:
+                database.execute("update retrievers set calls = calls + 1 where fingerprint = ?", (retriever,))
+            return booked
 
         return self._write(book)
 

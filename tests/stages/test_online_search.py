@@ -194,7 +194,7 @@ def test_the_budget_ends_the_run_and_what_was_found_comes_along(web: fake_web.We
     calls = iter(range(100))
     retriever = opened(web, pages=False, take=lambda limit: next(calls) < limit, max_calls=100, max_cost=0.003)
     assert len(retriever.search(["a", "b"], 1)) == 2
-    with pytest.raises(SearchStopped, match=r"the budget of 3 calls is used up") as error:
+    with pytest.raises(SearchStopped, match=r"this run's budget of 3 calls is used up") as error:
         retriever.search(["c", "d", "e"], 1)
     assert len(web.asked) == 3
     assert sum(isinstance(entry, list) for entry in error.value.found) == 1

@@ -17,6 +17,7 @@ from tiny_policy import ScriptedEngine, params_with, questions_table, random_mod
 from stages.contract import grammar, params
 from stages.contract.artefacts import read_metadata, read_table, write_json, write_table
 from stages.contract.errors import PipelineError
+from stages.contract.protocols import Retriever
 from stages.contract.store import ROOT_VARIABLE
 from stages.evaluate.__main__ import main as evaluate
 from stages.index import open_retriever
@@ -98,6 +99,25 @@ def test_an_outage_costs_its_own_trajectory_and_is_counted(place: Path, web: fak
     check_lost(table, 0.25)
     with pytest.raises(PipelineError, match=r"failed on 1 of 4 trajectories \(allowed: 20%\): tavily: HTTP 503"):
         check_lost(table, settings.rollout.max_error_share)
+
+
+def test_each_run_has_a_budget_and_a_resumed_one_goes_on_with_what_is_left(place: Path, web: fake_web.Web) -> None:
+    first = online(web.base, seed=0)
+    small = first.retriever.online.model_copy(update={"max_calls": 3})
+
+    def opened(run: params.Params) -> Retriever:
+        retriever = run.retriever.model_copy(update={"online": small})
+        return open_retriever(run.model_copy(update={"retriever": retriever}), index=Path("nowhere"))
+
+    opened(first).search(["a", "b", "c"], 1)
+    with pytest.raises(PipelineError, match=r"this run's budget of 3 calls is used up"):
+        opened(first).search(["d"], 1)  # started again
+    other = first.model_copy(update={"seed": 1})
+    assert len(opened(other).search(["a", "b", "c", "d", "e"], 1)) == 5  # three are in the record: they cost nothing
+    with pytest.raises(PipelineError, match=r"this run's budget of 3 calls is used up"):
+        opened(other.model_copy(update={"threads": 7})).search(["f", "g"], 1)  # the same run, on more threads
+    assert len(opened(first.model_copy(update={"profile": "smoke"})).search(["h"], 1)) == 1
+    assert len(web.asked) == 3 + 2 + 1 + 1
 
 
 def test_after_the_outage_only_what_is_missing_is_asked(place: Path, web: fake_web.Web) -> None:
@@ -200,3 +220,4 @@ def test_the_command_line_asks_the_web_and_lists_what_is_recorded(
     assert (
         "online: tavily at http://127.0.0.1" in (shown := capsys.readouterr().out) and "; 1 searches, 4 calls" in shown
     )
+    assert f"{settings.profile}, seed {settings.seed}: 4 calls" in shown

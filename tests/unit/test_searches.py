@@ -118,14 +118,32 @@ def test_nothing_is_written_in_replay(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_calls_are_booked_over_all_runs(tmp_path: Path) -> None:
+def test_calls_are_booked_a_run_however_often_it_is_started(tmp_path: Path) -> None:
     record = Record(tmp_path)
     record.introduce(ONE)
-    assert [record.take("one", 3) for _ in range(2)] == [True, True]
+    assert [record.take("one", "laptop, seed 0", 3) for _ in range(2)] == [True, True]
     again = Record(tmp_path)
     again.introduce(ONE)
-    assert [again.take("one", 3) for _ in range(3)] == [True, False, False]
-    assert [(one.fingerprint, one.calls, one.searches) for one in record.retrievers()] == [("one", 3, 0)]
+    assert [again.take("one", "laptop, seed 0", 3) for _ in range(3)] == [True, False, False]
+    assert [again.take("one", "laptop, seed 1", 3) for _ in range(2)] == [True, True]  # another run has its own budget
+    assert [record.take("one", "laptop, seed 0", limit) for limit in (3, 4)] == [False, True]  # a raised one goes on
+    assert [(one.fingerprint, one.calls, one.searches) for one in record.retrievers()] == [("one", 6, 0)]
+    assert record.runs("one") == {"laptop, seed 0": 4, "laptop, seed 1": 2}
+    assert record.runs("two") == {}
+
+
+def test_a_record_from_before_runs_were_told_apart_is_gone_on_with(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.introduce(ONE)
+    record.close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("drop table runs")
+        database.execute("update retrievers set calls = 7")
+    assert Record(tmp_path, replay=True).runs("one") == {}  # which only reads
+    record = Record(tmp_path)
+    assert record.take("one", "laptop, seed 0", 1)
+    assert record.runs("one") == {"laptop, seed 0": 1}
+    assert [one.calls for one in record.retrievers()] == [8]
 
 
 WRITER = """
@@ -136,7 +154,7 @@ from stages.index.searches import Record, Recorded
 record = Record(Path(sys.argv[1]))
 record.introduce(Recorded("one", "online", "the web", "tavily"))
 for number in range(int(sys.argv[3])):
-    record.take("one", 10**9)
+    record.take("one", "run", 10**9)
     query = f"{sys.argv[2]} {number}"
     record.put("one", 2, {query: [Passage(query, "t", "text of " + query, 0.5), Passage("shared", "t", "x", 0.25)]})
     if number == 5:

@@ -39,9 +39,9 @@ class Online(Section):
     max_wait: Annotated[float, Field(ge=0)]  # longest wait in seconds, also where the engine asks for more
     calls_a_second: Annotated[float, Field(gt=0)]
     concurrency: Count  # calls, and pages, at a time
-    max_calls: Count  # of all runs that share a record, retries included; then the run stops
+    max_calls: Count  # of a run (a profile with a seed), retries included; then it stops
     price_a_call: Annotated[float, Field(ge=0)]  # in the currency of max_cost
-    max_cost: Annotated[float, Field(ge=0)]
+    max_cost: Annotated[float, Field(ge=0)]  # of a run
 
 
 class DenseSearch(Section):

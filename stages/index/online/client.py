@@ -146,7 +146,7 @@ class Client:
     def _once(self, query: str, count: int) -> list[Hit]:
         if not self._take():
             raise SearchStopped(
-                f"the budget of {budget(self._settings)} calls is used up",
+                f"this run's budget of {budget(self._settings)} calls is used up",
                 where=WHERE,
                 fix="raise max_calls and max_cost; what was found is recorded, and the same command goes on from there",
             )
@@ -203,7 +203,7 @@ class Client:
 
 
 def budget(settings: Online) -> int:
-    """Calls that may be made: by their number and by their price."""
+    """Calls that a run may make: by their number and by their price."""
     if settings.price_a_call == 0:
         return settings.max_calls
     return min(settings.max_calls, int(settings.max_cost / settings.price_a_call + 1e-9))
