@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from tiny_policy import ScriptedEngine, params_with, questions_table, random_model, rollout_params, tokenizer
+from tiny_policy import ScriptedEngine, params_with, questions_table, rollout_params
+from tiny_project import write_policy_that_searches
 
 from stages.contract import grammar, params
 from stages.contract.artefacts import read_metadata, read_table, write_json, write_table
@@ -130,8 +131,7 @@ def test_after_the_outage_only_what_is_missing_is_asked(place: Path, web: fake_w
 
 
 def make_policy() -> None:
-    random_model().save_pretrained("policy")
-    tokenizer(True).save_pretrained("policy")
+    write_policy_that_searches(Path("policy"))
     write_json("policy/manifest.json", {"sha256": "f" * 64, "step": 0})
     write_table("questions/held_out.parquet", questions_table(QUESTIONS))
 

@@ -176,14 +176,14 @@ def test_with_overlap_an_iteration_is_sampled_by_the_policy_before_the_last_upda
                 "workers": {"place": "local"},
                 "hardware": {"gpus": 3, "gpu_memory_gib": 8, "trainer_gpus": 2, "engine_gpus": 1},
             },
-            r"workers\.ranks is 1, hardware\.trainer_gpus 2",
+            r"workers\.ranks \(1\) must be hardware\.trainer_gpus \(2\)",
         ),
         (
             {
                 "workers": {"place": "local"},
                 "hardware": {"gpus": 3, "gpu_memory_gib": 8, "trainer_gpus": 1, "engine_gpus": 2},
             },
-            r"is not hardware\.engine_gpus \(2\)",
+            r"must be hardware\.engine_gpus \(2\)",
         ),
     ],
 )
