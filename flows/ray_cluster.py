@@ -9,23 +9,28 @@ one to a cluster without does not hear of its workers. So the cluster is asked f
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 from stages.contract.errors import PipelineError
 
 CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
 ASK_SECONDS = 60.0  # for a process that loads Ray and asks a head that listens
+WATCH_SECONDS = 3.0  # between two looks at the head while a call is under way
+LOOKS, LOOK_SECONDS = 3, 1.0  # in vain, so far apart, until a head is gone
 AUTHENTICATION = "RAY_AUTH_MODE"
 WITHOUT, WITH = "disabled", "token"  # its values
 REFUSED = "InvalidAuthToken"
 
 
-def connect(address: str, *, cpus: float) -> None:
-    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs."""
+def connect(address: str, *, cpus: float) -> str:
+    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs; its
+    host:port."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if importlib.util.find_spec("ray") is None:
         raise PipelineError("Ray is not installed", where="workers.place", fix="make setup-ray")
@@ -34,7 +39,7 @@ def connect(address: str, *, cpus: float) -> None:
         import ray
 
         ray.init(**settings, num_cpus=max(int(cpus), os.cpu_count() or 1), include_dashboard=False)
-        return
+        return _address()
     if address != "auto":
         check_answers(address)
     os.environ[AUTHENTICATION] = authentication(address)
@@ -45,6 +50,13 @@ def connect(address: str, *, cpus: float) -> None:
         ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_head(address, first_line(error)) from None
+    return _address() if address == "auto" else address
+
+
+def _address() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def check_answers(address: str) -> None:
@@ -56,10 +68,18 @@ def check_answers(address: str) -> None:
             where="workers.ray_address",
             fix="write host:port (usually 6379), auto, or nothing",
         )
+    if (why := _unheard(address)) is not None:
+        raise _no_head(address, why)
+
+
+def _unheard(address: str) -> str | None:
+    """Why nobody listens at an address; None: somebody does."""
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise _no_head(address, str(error)) from None
+        return str(error)
+    return None
 
 
 def authentication(address: str) -> str:
@@ -121,12 +141,35 @@ def _no_head(address: str, why: str) -> PipelineError:
     )
 
 
-def cluster_lost(error: BaseException) -> PipelineError:
+def answered(asked: Any, address: str, seconds: float = math.inf) -> bool:
+    """Wait for what ``asked``, an object of the cluster at ``address``, refers to; whether it came within so long.
+    Raises ``PipelineError`` where the head is gone: Ray waits for a minute and then ends this process."""
+    import ray
+
+    end = time.monotonic() + seconds
+    while not ray.wait([asked], timeout=max(0.0, min(WATCH_SECONDS, end - time.monotonic())))[0]:
+        check_is_there(address)
+        if time.monotonic() >= end:
+            return False
+    return True
+
+
+def check_is_there(address: str) -> None:
+    """``PipelineError`` where the head of a cluster that ran does not listen any more."""
+    for _ in range(LOOKS):
+        why = _unheard(address)
+        if why is None:
+            return
+        time.sleep(LOOK_SECONDS)
+    raise cluster_lost(address, str(why))
+
+
+def cluster_lost(address: str, why: str) -> PipelineError:
     """The cluster that ran is gone."""
     return PipelineError(
-        f"the Ray cluster does not answer any more: {first_line(error)}",
+        f"the Ray cluster at {address} does not answer any more: {why}",
         where="workers",
-        fix="start its head again; the same command goes on from what is stored",
+        fix="start it again (`ray start --head`); the same command goes on from what is stored",
     )
 
 

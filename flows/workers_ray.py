@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.ray_cluster import cluster_lost, connect, first_line
+from flows.ray_cluster import answered, check_is_there, cluster_lost, connect, first_line
 from flows.worker_process import build, portable
 from flows.workers_local import free_port, python_path
 from stages.contract.errors import PipelineError
@@ -46,23 +46,28 @@ class Host:
 class RayWorker:
     """An actor behind the interface of ``flows.workers.Worker``."""
 
-    def __init__(self, name: str, actor: Any, log: Path) -> None:
-        self.name, self._actor, self._log = name, actor, log
+    def __init__(self, name: str, actor: Any, log: Path, address: str) -> None:
+        """``address``: of the cluster's head."""
+        self.name, self._actor, self._log, self._address = name, actor, log, address
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the method raises, and ``WorkerLost`` where the actor is gone."""
+        """Raises what the method raises, ``WorkerLost`` where the actor is gone, and another ``PipelineError`` where
+        the cluster is."""
         import ray
 
         try:
-            done, value = ray.get(self._actor.call.remote(method, args, kwargs))
+            asked = self._actor.call.remote(method, args, kwargs)
+            answered(asked, self._address)
+            done, value = ray.get(asked)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
+            check_is_there(self._address)  # a worker that was lost with its cluster is not tried again
             raise WorkerLost(
                 f"{self.name} is gone: {first_line(e)}",
                 where="workers",
                 fix=f"{self._log} has its last words; the same command goes on from what is stored",
             ) from None
         except ray.exceptions.RaySystemError as error:
-            raise cluster_lost(error) from None
+            raise cluster_lost(self._address, first_line(error)) from None
         if done:
             return value
         raise value
@@ -96,7 +101,7 @@ class RayPlace:
     def __init__(self, settings: WorkerSettings, logs: Path) -> None:
         self.settings, self.logs = settings, logs
         self._wanted = bundles(settings.params)
-        connect(settings.params.workers.ray_address, cpus=sum(bundle["CPU"] for bundle in self._wanted))
+        self._address = connect(settings.params.workers.ray_address, cpus=sum(bundle["CPU"] for bundle in self._wanted))
         try:
             self._group = self._reserve()
         except BaseException:
@@ -108,9 +113,7 @@ class RayPlace:
         from ray.util import placement_group
 
         group = placement_group(self._wanted, strategy="PACK")
-        try:
-            ray.get(group.ready(), timeout=PLACE_SECONDS)
-        except ray.exceptions.GetTimeoutError:
+        if not answered(group.ready(), self._address, PLACE_SECONDS):
             total = {name: sum(bundle.get(name, 0) for bundle in self._wanted) for name in ("CPU", "GPU")}
             has = ray.cluster_resources()
             raise PipelineError(
@@ -118,7 +121,7 @@ class RayPlace:
                 f"{PLACE_SECONDS:.0f} s; it has {has.get('CPU', 0):g} and {has.get('GPU', 0):g}, in use or not",
                 where="workers",
                 fix="wait for other jobs (`ray status`), add machines, or lower workers.engines and workers.ranks",
-            ) from None
+            )
         return group
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> RayWorker:
@@ -141,7 +144,7 @@ class RayPlace:
             )
             .remote(target, self.settings, str(Path.cwd()), str(log))
         )
-        return RayWorker(f"{role} {number}", actor, log)
+        return RayWorker(f"{role} {number}", actor, log, self._address)
 
     def rendezvous(self) -> dict[str, str]:
         """Where the ranks meet: the machine of the first one's bundle."""
@@ -152,7 +155,9 @@ class RayPlace:
             scheduling_strategy=self._in_bundle(self.settings.params.workers.engines),
             runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
         )
-        address, port = ray.get(task.remote())
+        asked = task.remote()
+        answered(asked, self._address)
+        address, port = ray.get(asked)
         return {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 
     def _in_bundle(self, index: int) -> Any:

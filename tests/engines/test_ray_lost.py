@@ -1,0 +1,76 @@
+"""A cluster whose head is killed while a worker works: one line within seconds, before Ray ends the whole process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_project import make_project
+
+pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
+
+from ray_heads import environment, head
+
+TESTS = Path(__file__).resolve().parents[1]
+WORK = """
+import time
+from pathlib import Path
+from flows.workers_ray import RayPlace
+from stages.contract.errors import command
+from stages.train.workbench import Workbench
+
+@command
+def main():
+    place = RayPlace(Workbench("s1").worker_settings, Path("logs"))
+    try:
+        place.start("engine", 0, "slow_worker:SlowWorker", {}).call("work", 300.0)
+    finally:
+        place.close()
+
+raise SystemExit(main())
+"""
+START_SECONDS = 90.0
+SECONDS = 30.0  # some for the line, 5 for Ray to shut down, and a busy machine; Ray itself would take 60
+WORKER_SECONDS = 100.0  # for a worker to end that does not hear of the head's end: 60 by Ray's own clock
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all of its processes", "the server alone"])
+def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole: bool) -> None:
+    """The server alone: workers go on, as those on other machines would, and are not heard of any more."""
+    (tmp_path / "home").mkdir()
+    with head(tmp_path / "home") as (address, leader):
+        place = make_project(tmp_path / "place", {"place": "ray", "ray_address": address})
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        run = subprocess.Popen(
+            [sys.executable, "-c", WORK],
+            cwd=place,
+            env=environment(tmp_path / "home", PYTHONPATH=path),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            end = time.monotonic() + START_SECONDS
+            while not (place / "working").exists():
+                assert run.poll() is None and time.monotonic() < end
+                time.sleep(0.1)
+            worker = psutil.Process(int((place / "working").read_text()))
+            if whole:
+                os.killpg(leader.pid, signal.SIGKILL)
+            else:
+                leader.send_signal(signal.SIGSTOP)  # or it ends the others
+                [server] = [one for one in psutil.Process(leader.pid).children() if one.name() == "gcs_server"]
+                server.kill()
+            _, said = run.communicate(timeout=SECONDS)
+        finally:
+            run.kill()
+        [line] = [line for line in said.splitlines() if line.startswith("error:")]
+        assert line.startswith(f"error: workers: the Ray cluster at {address} does not answer any more: ")
+        assert "ray start --head" in line and "the same command goes on" in line
+        assert run.returncode == 2
+        worker.wait(WORKER_SECONDS)
