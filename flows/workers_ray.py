@@ -7,13 +7,13 @@ folder, which every machine of the cluster must have at the same place.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.ray_cluster import answered, check_is_there, cluster_lost, connect, first_line
 from flows.worker_process import build, portable
-from flows.workers_local import free_port, python_path
+from flows.workers_local import cores_of, free_port, python_path
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.train.workers import WorkerLost, WorkerSettings
@@ -24,8 +24,13 @@ PLACE_SECONDS = 120.0  # for a cluster to have what the workers need
 class Host:
     """The object in an actor's process: it makes the worker in it and calls its methods."""
 
-    def __init__(self, target: str, settings: WorkerSettings, folder: str, log: str) -> None:
+    def __init__(self, target: str, settings: WorkerSettings, folder: str, log: str, seat: tuple[int, int]) -> None:
+        """``seat``: which of how many workers of its kind on this node it is; its cores follow from that."""
         os.chdir(folder)
+        if hasattr(os, "sched_setaffinity"):  # Linux; before torch counts them
+            cores = cores_of(*seat, settings.params.threads, os.sched_getaffinity(0))
+            if cores:
+                os.sched_setaffinity(0, cores)
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as out:
             os.dup2(out.fileno(), 1)
@@ -95,6 +100,12 @@ def bundles(params: Params) -> list[dict[str, float]]:
     return [{"CPU": cpus} for _ in wanted]
 
 
+def seats(nodes: Sequence[str], roles: Sequence[str]) -> list[tuple[int, int]]:
+    """Of each worker, by its node and role: which of its role's workers on that node it is, and of how many."""
+    where = list(zip(nodes, roles, strict=True))
+    return [(where[:place].count(one), where.count(one)) for place, one in enumerate(where)]
+
+
 class RayPlace:
     """Starts workers on a cluster. Raises ``PipelineError`` where there is none, or too little in it."""
 
@@ -104,6 +115,7 @@ class RayPlace:
         self._address = connect(settings.params.workers.ray_address, cpus=sum(bundle["CPU"] for bundle in self._wanted))
         try:
             self._group = self._reserve()
+            self._seats = self._find_seats()
         except BaseException:
             self.close()
             raise
@@ -124,6 +136,15 @@ class RayPlace:
             )
         return group
 
+    def _find_seats(self) -> list[tuple[int, int]]:
+        """Of the workers in the order of their bundles: Ray counts CPUs and says nothing of which."""
+        from ray.util import placement_group_table
+
+        nodes = placement_group_table(self._group)["bundles_to_node_id"]
+        workers = self.settings.params.workers
+        roles = ["engine"] * workers.engines + ["trainer"] * workers.ranks + ["reference"] * workers.reference
+        return seats([nodes[index] for index in range(len(roles))], roles)
+
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> RayWorker:
         """A worker of a role, engine, trainer or reference, in its bundle."""
         import ray
@@ -142,7 +163,7 @@ class RayPlace:
                 scheduling_strategy=self._in_bundle(index),
                 runtime_env={"env_vars": {"PYTHONPATH": python_path(), **environment, **gpus}},
             )
-            .remote(target, self.settings, str(Path.cwd()), str(log))
+            .remote(target, self.settings, str(Path.cwd()), str(log), self._seats[index])
         )
         return RayWorker(f"{role} {number}", actor, log, self._address)
 

@@ -76,3 +76,21 @@ def test_a_cluster_with_too_little_says_what_it_has(tmp_path: Path, monkeypatch:
         PipelineError, match=r"did not give 1 CPUs and 8 GPUs within 1 s; it has .* and 0, in use or not"
     ):
         RayPlace(Workbench("s1").worker_settings, tmp_path / "logs")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process")
+def test_workers_of_a_kind_have_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = os.sched_getaffinity(0)
+    if len(ours) < 2:
+        pytest.skip("two engines cannot have a core each: this process has one")
+    monkeypatch.chdir(make_project(tmp_path / "pinned", SPREAD))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    place = RayPlace(Workbench("s1").worker_settings, tmp_path / "logs")
+    try:
+        for kind in ("engine", "trainer"):
+            workers = [place.start(kind, number, "pinned_worker:PinnedWorker", {}) for number in range(2)]
+            one, two = (worker.call("cores") for worker in workers)
+            assert one and two and not one & two, kind
+            assert one | two <= ours and len(one) == len(two) == len(ours) // 2, kind
+    finally:
+        place.close()

@@ -13,6 +13,7 @@ import pytest
 from test_train_flow import FAKES, ONE, in_a_process, made, train
 
 from flows.workers_local import LocalPlace, cores_of, gpus_of
+from flows.workers_ray import seats
 from stages.contract.artefacts import read_metadata
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
@@ -139,6 +140,8 @@ def test_who_gets_which_gpus_and_cores(project: Callable[..., Path]) -> None:
         gpus_of(params, "trainer", 0, "0,1")
     assert cores_of(1, 2, 2, {0, 2, 4, 6}) == {4, 6}
     assert cores_of(1, 2, 2, {0, 1, 2}) is None  # fewer cores a worker than it has threads
+    nodes, roles = ["a", "b", "a", "a", "b"], ["engine"] * 3 + ["trainer"] * 2
+    assert seats(nodes, roles) == [(0, 2), (0, 1), (1, 2), (0, 1), (0, 1)]  # on Ray, where nodes are several
 
 
 def test_what_goes_wrong_in_a_worker_is_raised_here(project: Callable[..., Path], tmp_path: Path) -> None:

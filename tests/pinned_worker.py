@@ -1,0 +1,21 @@
+"""A worker that says which cores it may run on."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+class PinnedWorker:
+    """Asked from a thread of its own, as torch's are."""
+
+    def __init__(self, settings: object) -> None:
+        pass
+
+    def cores(self) -> set[int]:
+        """Of the operating system's numbers."""
+        found: list[set[int]] = []
+        thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
+        thread.start()
+        thread.join()
+        return found[0]
