@@ -12,6 +12,8 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
+from stages.contract.params import Params
+
 LEASE_SECONDS = 60.0  # the shortest that Prefect takes; renewed as long as the run lives
 
 
@@ -26,6 +28,13 @@ def slots(count: int) -> list[str]:
     return [
         f"gpu:{socket.gethostname()}:{name}" for name in visible_gpus(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
     ]
+
+
+def slots_of(params: Params) -> list[str]:
+    """What a run holds here. A Ray cluster that it joins gives each GPU to one of all its runs by itself; one that it
+    starts knows of no other run."""
+    joins = params.workers.place == "ray" and params.workers.ray_address
+    return [] if joins else slots(params.hardware.gpus)
 
 
 @contextlib.contextmanager

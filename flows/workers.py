@@ -14,7 +14,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.gpus import held, slots
+from flows.gpus import held, slots_of
 from flows.workers_local import LocalPlace
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
@@ -245,7 +245,7 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
     settings = bench.worker_settings
     where = settings.params.workers.place
     if where == "inside":
-        with held(slots(settings.params.hardware.gpus)):
+        with held(slots_of(settings.params)):
             yield bench.workers
         return
     logs = bench.store.root / LOGS / f"{bench.params.profile}-{bench.name}"
@@ -258,9 +258,8 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
         place = LocalPlace(settings, logs)
     workers = Elsewhere(place, settings)
     bench.workers = workers
-    own = slots(settings.params.hardware.gpus) if where == "local" else []  # Ray counts its GPUs itself
     try:
-        with held(own):
+        with held(slots_of(settings.params)):
             yield workers
     finally:
         workers.close()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from flows import gpus
+from stages.contract.params import Params
 
 
 def test_names_are_the_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +19,22 @@ def test_names_are_the_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6,7")
     assert gpus.slots(2) == ["gpu:node:4", "gpu:node:6"]
     assert gpus.slots(0) == []
+
+
+def test_a_run_on_ray_holds_gpus_where_the_cluster_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "node")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    hardware = SimpleNamespace(gpus=2)
+    for place, address, names in (
+        ("inside", "", 2),
+        ("local", "", 2),
+        ("local", "node:6379", 2),  # an address that counts for nothing
+        ("ray", "", 2),
+        ("ray", "auto", 0),
+        ("ray", "node:6379", 0),
+    ):
+        params = SimpleNamespace(hardware=hardware, workers=SimpleNamespace(place=place, ray_address=address))
+        assert len(gpus.slots_of(cast(Params, params))) == names, (place, address)
 
 
 def test_none_are_held_where_none_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
