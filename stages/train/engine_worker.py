@@ -71,7 +71,7 @@ class EngineWorker:
             place, gpus = policy.folder or self.settings.start, self.params.hardware.tensor_parallel
             fresh = load_engine(place, self.params.rollout, tensor_parallel=gpus)
             if policy.folder is not None:
-                self._check(fresh, policy)
+                self._check(fresh, policy)  # that an engine started does not say that it has these weights
                 self._at = policy.key
             self._engine = fresh
         engine: Any = self._engine

@@ -86,23 +86,40 @@ class Workbench(SegmentState):
         return [shard for shard in range(self._shards(asked)) if not self.store.get(*self._place(asked, shard))]
 
     def hand_over(self, step: Step, number: int) -> None:
-        """See to it that the policy of a step can be taken up by any engine; not while another step is sampled."""
-        done = self._asked(step, number).done
-        if self.workers.weights is not None or done == 0 or handover.find(self.store, self.policy_key(done)):
+        """See to it that any engine can take up the policy of a step, the first and a checkpoint's too, and be held
+        against the trainer; not while another step is sampled."""
+        if self.workers.weights is not None:
+            # Nothing to compare: after an update the engine copies the trainer's own tensors, and the folder that both
+            # begin with each opens with transformers, held to its config.json weight by weight (contract/weights.py).
             return
-        if self.workers.trainer.at is None and self.policy_folder(done) is not None:
-            return  # a checkpoint, and no trainer runs against which it could be held
+        done = self._asked(step, number).done
+        before = self.policy_of(done)  # with overlap it samples next, and a trainer at ``done`` is past it
+        if before < done < self.length and self.workers.trainer.at is None and self.missing("rollout", done):
+            self._keep_probe(before)
+        self._keep_probe(done)
+
+    def _keep_probe(self, done: int) -> None:
+        """Keep the trainer's word on the policy after ``done`` updates, and its weights where no folder has them."""
+        if self._handed_over(done) is not None:
+            return
+        if self._shares_gpu and self.workers.trainer.at is None:
+            self.workers.engines.sleep()  # before a trainer is loaded
+        if done == 0:
+            probe = handover.unsampled(self.start, self.params, self.questions["question"].to_pylist())
+        else:
+            rollouts = self.store.place("rollouts", self.keys[done - 1].rollouts)
+            probe = handover.sampled(rollouts / "rollouts.parquet")
         trainer = self._trainer_after(done)
-        handover.write(
-            self.store,
-            self.policy_key(done),
-            trainer,
-            step=self._step_number(done),
-            parent=self.roots.policy,
-            rollouts=self.store.place("rollouts", self.keys[done - 1].rollouts) / "rollouts.parquet",
-        )
-        for earlier in range(1, done):
-            self.store.remove(handover.KIND, self.policy_key(earlier))
+        with self.store.put(handover.KIND, self._probe_key(done)) as draft:
+            if self.policy_folder(done) is None:
+                trainer.save_policy(draft / "policy", step=self._step_number(done), parent=self.roots.policy)
+            handover.write(draft, trainer, probe, given=done == 0)
+        for earlier in range(self.policy_of(done)):
+            self.store.remove(handover.KIND, self._probe_key(earlier))
+
+    def _probe_key(self, done: int) -> str:
+        """Of what is handed over with a policy. The first one's own key says nothing of precision and temperature."""
+        return self.keys[done - 1].policy if done else fingerprint(["probe", self.keys[0].policy])
 
     def sample(self, step: Step, number: int, shard: int) -> None:
         """Sample one shard of a step; any thread may, after ``hand_over``."""
@@ -273,13 +290,11 @@ class Workbench(SegmentState):
         return self.workers.weights()
 
     def _handed_over(self, done: int) -> Policy | None:
-        """The policy after ``done`` updates in a folder: what was handed over, else a checkpoint."""
-        key = self.policy_key(done)
-        folder = self.policy_folder(done)
-        return handover.find(self.store, key) or (None if folder is None else Policy(key, folder))
+        """The policy after ``done`` updates in a folder, with its probe; None before both are there."""
+        return handover.find(self.store, self.policy_key(done), self._probe_key(done), self.policy_folder(done))
 
     def tidy(self) -> None:
         """Remove what was handed over: a finished segment needs it no more."""
-        for done in range(1, self.length + 1):
-            self.store.remove(handover.KIND, self.policy_key(done))
+        for done in range(self.length + 1):
+            self.store.remove(handover.KIND, self._probe_key(done))
             self.store.remove("references", self.policy_key(done))

@@ -10,8 +10,10 @@ import pytest
 from tiny_engines import settings, true_logprobs, write_policy
 from tiny_project import make_project
 
+import stages.rollout
 from stages.contract import grammar
 from stages.contract.artefacts import read_table
+from stages.contract.errors import PipelineError
 from stages.contract.schemas import ROLLOUTS
 from stages.train.workbench import Workbench
 
@@ -52,3 +54,14 @@ def test_a_segment_inside_and_with_a_process_a_worker(
     check_on_policy(local)
     first = [read_table(made / "rollouts/0000.parquet", ROLLOUTS) for made in (inside, local)]
     assert first[0]["token_ids"].to_pylist() == first[1]["token_ids"].to_pylist()
+
+
+def test_vllm_that_starts_with_other_weights_samples_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_project(tmp_path / "other", {}, write_policy=write_policy, rollout=VLLM)
+    other = write_policy(tmp_path / "policy", seed=5)
+    load = stages.rollout.load_engine
+    monkeypatch.setattr(stages.rollout, "load_engine", lambda policy, *args, **more: load(other, *args, **more))
+    monkeypatch.chdir(place)
+    with pytest.raises(PipelineError, match="engine vllm: the engine does not hold the trainer's weights"):
+        Workbench("s1").watch(0)
+    assert list((place / ".store").glob("watches/*/*")) == []

@@ -44,6 +44,8 @@ class FakeEngine:
 
     def __init__(self, policy: Path) -> None:
         self.weights = read_policy(policy)
+        if os.environ.get("FAKE_BLIND"):  # it starts, with weights that are not the folder's
+            self.weights = [1.0, *self.weights[1:]]
 
     def load_state(self, weights: Weights) -> None:
         self.weights = list(weights)
@@ -225,7 +227,10 @@ def fakes() -> dict[str, types.ModuleType]:
             update_policy=update_policy,
             load_trainer=lambda policy, params, learning_rate, **more: FakeTrainer(Path(policy), learning_rate),
         ),
-        "stages.rollout.load": module("stages.rollout.load"),
+        "stages.rollout.load": module(
+            "stages.rollout.load",
+            load_tokenizer=lambda policy: types.SimpleNamespace(encode=lambda text, **more: list(text.encode())),
+        ),
         "stages.update.trainer": module("stages.update.trainer"),
         "stages.index": module(
             "stages.index",

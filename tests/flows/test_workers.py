@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from test_train_flow import FAKES, ONE, in_a_process, made, train
 
 from flows.workers_local import LocalPlace, cores_of, gpus_of
 from flows.workers_ray import seats
-from stages.contract.artefacts import read_metadata
+from stages.contract.artefacts import read_metadata, read_table
 from stages.contract.errors import PipelineError
+from stages.train.inside import Inside
 from stages.train.workbench import Workbench
 from stages.train.workers import WorkerLost
 
@@ -33,6 +35,14 @@ def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PYTHONPATH", f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}")
     monkeypatch.setenv("FAKE_LOSE", str(tmp_path / "lose"))
     return tmp_path / "lose"
+
+
+class Apart(Inside):
+    """Workers in this process who hand weights over by folder, as those in others do."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench.worker_settings)
+        self.weights = None
 
 
 def all_ended(place: Path, at_least: int) -> bool:
@@ -84,6 +94,72 @@ def test_an_engine_that_did_not_take_up_the_weights_stops_the_run(
     monkeypatch.setenv("FAKE_DEAF", "1")
     with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
         train("s1")
+
+
+def test_an_engine_that_starts_with_other_weights_stops_the_run_before_it_samples(
+    prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the first policy, with a checkpoint when a run is continued; and what then holds them is none the worse."""
+    whole = project("whole", ONE, workers={"place": "local"})
+    train("s1")
+    place = project("blind", ONE, workers={"place": "local"})
+    monkeypatch.setenv("FAKE_BLIND", "1")
+    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+        train("s1")
+    assert list((place / ".store").glob("watches/*/*")) == list((place / ".store").glob("rollouts/*/*")) == []
+    monkeypatch.delenv("FAKE_BLIND")
+    run = in_a_process(place, prefect, FAKE_LAST_ITERATION="1")  # two updates, and a checkpoint of the second
+    assert run.returncode == -9, run.stderr
+    bench = Workbench("s1")
+    assert bench.resume_point() == 2 and bench.missing("rollout", 2)
+    for kept in (place / ".store").glob("weights/*/*"):  # as if the run had ended otherwise
+        shutil.rmtree(kept)
+    monkeypatch.setenv("FAKE_BLIND", "1")
+    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+        train("s1")
+    assert bench.missing("rollout", 2)
+    monkeypatch.delenv("FAKE_BLIND")
+    train("s1")
+    assert made(place) == made(whole)
+
+
+def test_a_checkpoint_is_not_written_again_to_be_handed_over(project: Callable[..., Path]) -> None:
+    project("kept", ONE, workers={"place": "local"})
+    bench = Workbench("s1")
+    bench.workers = Apart(bench)
+    for done in range(3):
+        bench.hand_over("rollout", done)
+        policy, probe = bench._policy(done), bench._policy(done).probe
+        assert policy.folder == (Path("data/base_model") if done == 0 else policy.folder)
+        assert policy.folder is not None and (policy.folder / "model.safetensors").exists()
+        assert probe is not None and read_table(probe).num_rows == 4
+        assert (probe.parent / "policy").exists() == (done == 1)  # of the second there is a checkpoint
+        made = bench.rollout(done)
+        bench.update(done, made.path, bench.reward(done, made.path).path)
+    assert len(list(bench.store.root.glob("weights/*/*"))) == 1  # of the present one
+    bench.tidy()
+    assert list(bench.store.root.glob("weights/*/*")) == []
+
+
+def test_with_overlap_the_policy_before_a_checkpoint_is_held_against_the_trainer_too(
+    project: Callable[..., Path],
+) -> None:
+    """The trainer begins with it, although the watch, which comes first, is of the checkpoint."""
+    project("before", ONE, overlap=1, workers={"place": "local"}, checkpoint_every=1)
+    bench = Workbench("s1")
+    bench.workers = Apart(bench)
+    for iteration in range(2):
+        made = bench.rollout(iteration)
+        bench.update(iteration, made.path, bench.reward(iteration, made.path).path)
+    again = Workbench("s1")
+    again.workers = Apart(again)
+    for kept in again.store.root.glob("weights/*/*"):
+        shutil.rmtree(kept)
+    again.hand_over("watch", 2)
+    assert again.workers.trainer.at == 2
+    again.watch(2)
+    again.rollout(2)
+    assert again._policy(1).probe is not None and again._policy(2).probe is not None
 
 
 def test_with_overlap_rollouts_are_one_update_behind_and_a_killed_run_goes_on(
