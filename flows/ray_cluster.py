@@ -141,36 +141,46 @@ def _no_head(address: str, why: str) -> PipelineError:
     )
 
 
-def answered(asked: Any, address: str, seconds: float = math.inf) -> bool:
-    """Wait for what ``asked``, an object of the cluster at ``address``, refers to; whether it came within so long.
-    Raises ``PipelineError`` where the head is gone: Ray waits for a minute and then ends this process."""
-    import ray
+class Head:
+    """The head of a cluster that was joined, looked at every few seconds as long as something is asked of the cluster:
+    Ray itself goes on without it for a minute and then ends this process."""
 
-    end = time.monotonic() + seconds
-    while not ray.wait([asked], timeout=max(0.0, min(WATCH_SECONDS, end - time.monotonic())))[0]:
-        check_is_there(address)
-        if time.monotonic() >= end:
-            return False
-    return True
+    def __init__(self, address: str) -> None:
+        """``address``: host:port."""
+        self.address = address
+        self._seen = time.monotonic()
 
+    def answered(self, asked: Any, seconds: float = math.inf) -> bool:
+        """Wait for what ``asked``, an object of the cluster, refers to; whether it came within so long. Raises
+        ``PipelineError`` where the head is gone."""
+        import ray
 
-def check_is_there(address: str) -> None:
-    """``PipelineError`` where the head of a cluster that ran does not listen any more."""
-    for _ in range(LOOKS):
-        why = _unheard(address)
-        if why is None:
-            return
-        time.sleep(LOOK_SECONDS)
-    raise cluster_lost(address, str(why))
+        end = time.monotonic() + seconds
+        while True:
+            if time.monotonic() - self._seen >= WATCH_SECONDS:  # of whichever call: many are shorter
+                self.check()
+            if ray.wait([asked], timeout=max(0.0, min(WATCH_SECONDS, end - time.monotonic())))[0]:
+                return True
+            if time.monotonic() >= end:
+                return False
 
+    def check(self) -> None:
+        """``PipelineError`` where it does not listen any more."""
+        for _ in range(LOOKS):
+            why = _unheard(self.address)
+            if why is None:
+                self._seen = time.monotonic()
+                return
+            time.sleep(LOOK_SECONDS)
+        raise self.lost(str(why))
 
-def cluster_lost(address: str, why: str) -> PipelineError:
-    """The cluster that ran is gone."""
-    return PipelineError(
-        f"the Ray cluster at {address} does not answer any more: {why}",
-        where="workers",
-        fix="start it again (`ray start --head`); the same command goes on from what is stored",
-    )
+    def lost(self, why: str) -> PipelineError:
+        """The cluster that ran is gone."""
+        return PipelineError(
+            f"the Ray cluster at {self.address} does not answer any more: {why}",
+            where="workers",
+            fix="start it again (`ray start --head`); the same command goes on from what is stored",
+        )
 
 
 def first_line(error: BaseException) -> str:

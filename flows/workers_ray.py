@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.ray_cluster import answered, check_is_there, cluster_lost, connect, first_line
+from flows.ray_cluster import Head, connect, first_line
 from flows.worker_process import build, portable
 from flows.workers_local import cores_of, free_port, python_path
 from stages.contract.errors import PipelineError
@@ -51,9 +51,9 @@ class Host:
 class RayWorker:
     """An actor behind the interface of ``flows.workers.Worker``."""
 
-    def __init__(self, name: str, actor: Any, log: Path, address: str) -> None:
-        """``address``: of the cluster's head."""
-        self.name, self._actor, self._log, self._address = name, actor, log, address
+    def __init__(self, name: str, actor: Any, log: Path, head: Head) -> None:
+        """``head``: of the cluster that the actor is in."""
+        self.name, self._actor, self._log, self._head = name, actor, log, head
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Raises what the method raises, ``WorkerLost`` where the actor is gone, and another ``PipelineError`` where
@@ -62,17 +62,17 @@ class RayWorker:
 
         try:
             asked = self._actor.call.remote(method, args, kwargs)
-            answered(asked, self._address)
+            self._head.answered(asked)
             done, value = ray.get(asked)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
-            check_is_there(self._address)  # a worker that was lost with its cluster is not tried again
+            self._head.check()  # a worker that was lost with its cluster is not tried again
             raise WorkerLost(
                 f"{self.name} is gone: {first_line(e)}",
                 where="workers",
                 fix=f"{self._log} has its last words; the same command goes on from what is stored",
             ) from None
         except ray.exceptions.RaySystemError as error:
-            raise cluster_lost(self._address, first_line(error)) from None
+            raise self._head.lost(first_line(error)) from None
         if done:
             return value
         raise value
@@ -112,7 +112,8 @@ class RayPlace:
     def __init__(self, settings: WorkerSettings, logs: Path) -> None:
         self.settings, self.logs = settings, logs
         self._wanted = bundles(settings.params)
-        self._address = connect(settings.params.workers.ray_address, cpus=sum(bundle["CPU"] for bundle in self._wanted))
+        cpus = sum(bundle["CPU"] for bundle in self._wanted)
+        self._head = Head(connect(settings.params.workers.ray_address, cpus=cpus))
         try:
             self._group = self._reserve()
             self._seats = self._find_seats()
@@ -125,7 +126,7 @@ class RayPlace:
         from ray.util import placement_group
 
         group = placement_group(self._wanted, strategy="PACK")
-        if not answered(group.ready(), self._address, PLACE_SECONDS):
+        if not self._head.answered(group.ready(), PLACE_SECONDS):
             total = {name: sum(bundle.get(name, 0) for bundle in self._wanted) for name in ("CPU", "GPU")}
             has = ray.cluster_resources()
             raise PipelineError(
@@ -149,6 +150,7 @@ class RayPlace:
         """A worker of a role, engine, trainer or reference, in its bundle."""
         import ray
 
+        self._head.check()  # Ray would wait for it in vain, out of reach
         workers = self.settings.params.workers
         index = number + {"engine": 0, "trainer": workers.engines, "reference": workers.engines + workers.ranks}[role]
         wanted = self._wanted[index]
@@ -165,19 +167,20 @@ class RayPlace:
             )
             .remote(target, self.settings, str(Path.cwd()), str(log), self._seats[index])
         )
-        return RayWorker(f"{role} {number}", actor, log, self._address)
+        return RayWorker(f"{role} {number}", actor, log, self._head)
 
     def rendezvous(self) -> dict[str, str]:
         """Where the ranks meet: the machine of the first one's bundle."""
         import ray
 
+        self._head.check()
         task = ray.remote(_address).options(
             num_cpus=0,
             scheduling_strategy=self._in_bundle(self.settings.params.workers.engines),
             runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
         )
         asked = task.remote()
-        answered(asked, self._address)
+        self._head.answered(asked)
         address, port = ray.get(asked)
         return {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 

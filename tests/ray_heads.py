@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from flows.ray_cluster import AUTHENTICATION
 from flows.workers_local import free_port
@@ -35,7 +36,7 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def head(home: Path, *, cpus: int = 2) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Its address, and the leader of the session of all its processes, which are killed in the end."""
+    """Its address, and the process that started all its others; they are killed in the end."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: Ray's sockets are in it
         log = Path(folder) / "head.log"
@@ -59,7 +60,11 @@ def head(home: Path, *, cpus: int = 2) -> Iterator[tuple[str, subprocess.Popen[b
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End the session that it leads, at once."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End it and all that it started, at once: some of them lead sessions of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(process.pid)
+        leader.suspend()  # so that it starts nothing, and ends nothing before it is counted
+        for one in [*leader.children(recursive=True), leader]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""A worker that says in a file who it is, and then works for a long time."""
+"""A worker that says in a file who it is, and then works for as long as it is told."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from tiny_project import make_project
 
 pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 
-from ray_heads import environment, head
+from ray_heads import environment, head, kill
 
 TESTS = Path(__file__).resolve().parents[1]
 WORK = """
-import time
+import sys
 from pathlib import Path
 from flows.workers_ray import RayPlace
 from stages.contract.errors import command
@@ -29,7 +29,9 @@ from stages.train.workbench import Workbench
 def main():
     place = RayPlace(Workbench("s1").worker_settings, Path("logs"))
     try:
-        place.start("engine", 0, "slow_worker:SlowWorker", {}).call("work", 300.0)
+        worker = place.start("engine", 0, "slow_worker:SlowWorker", {})
+        while True:
+            worker.call("work", float(sys.argv[1]))
     finally:
         place.close()
 
@@ -40,15 +42,19 @@ SECONDS = 30.0  # some for the line, 5 for Ray to shut down, and a busy machine;
 WORKER_SECONDS = 100.0  # for a worker to end that does not hear of the head's end: 60 by Ray's own clock
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["all of its processes", "the server alone"])
-def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole: bool) -> None:
-    """The server alone: workers go on, as those on other machines would, and are not heard of any more."""
+@pytest.mark.parametrize(
+    ("whole", "seconds"),
+    [(True, 300.0), (False, 300.0), (False, 1.0)],
+    ids=["all of its processes", "the server alone", "between short calls"],
+)
+def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole: bool, seconds: float) -> None:
+    """The server alone: workers go on, as those on other machines would, and their answers still come."""
     (tmp_path / "home").mkdir()
     with head(tmp_path / "home") as (address, leader):
         place = make_project(tmp_path / "place", {"place": "ray", "ray_address": address})
         path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         run = subprocess.Popen(
-            [sys.executable, "-c", WORK],
+            [sys.executable, "-c", WORK, str(seconds)],
             cwd=place,
             env=environment(tmp_path / "home", PYTHONPATH=path),
             stderr=subprocess.PIPE,
@@ -61,7 +67,7 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
                 time.sleep(0.1)
             worker = psutil.Process(int((place / "working").read_text()))
             if whole:
-                os.killpg(leader.pid, signal.SIGKILL)
+                kill(leader)
             else:
                 leader.send_signal(signal.SIGSTOP)  # or it ends the others
                 [server] = [one for one in psutil.Process(leader.pid).children() if one.name() == "gcs_server"]
@@ -73,4 +79,5 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
         assert line.startswith(f"error: workers: the Ray cluster at {address} does not answer any more: ")
         assert "ray start --head" in line and "the same command goes on" in line
         assert run.returncode == 2
-        worker.wait(WORKER_SECONDS)
+        if seconds > SECONDS:  # else it waits for work, and its end is the same
+            worker.wait(WORKER_SECONDS)
