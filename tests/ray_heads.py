@@ -35,8 +35,9 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def head(home: Path, *, cpus: int = 2) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Its address, and the process that started all its others; they are killed in the end."""
+def head(home: Path, *, cpus: int = 2, **changes: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its address, and the process that started all its others; they are killed in the end. ``changes``: of what they
+    have for an environment."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: Ray's sockets are in it
         log = Path(folder) / "head.log"
@@ -44,7 +45,7 @@ def head(home: Path, *, cpus: int = 2) -> Iterator[tuple[str, subprocess.Popen[b
             process = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
                  f"--num-cpus={cpus}", "--include-dashboard=false", f"--temp-dir={folder}/ray"],
-                env=environment(home, RAY_USAGE_STATS_ENABLED="0"),
+                env=environment(home, RAY_USAGE_STATS_ENABLED="0", **changes),
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
