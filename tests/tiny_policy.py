@@ -271,7 +271,7 @@ def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence
         def __init__(self, tokens: Sequence[int]) -> None:
             self.tokens = itertools.chain(tokens, itertools.repeat(end_of_text))
 
-        def __getitem__(self, column: int) -> torch.Tensor:
+        def __getitem__(self, position: int) -> torch.Tensor:
             return torch.tensor(float(next(self.tokens)))
 
     def draw(
@@ -280,7 +280,7 @@ def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence
         tokens = uniform.long()
         return tokens, (logits / temperature).log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
-    monkeypatch.setattr(stages.rollout.engine, "uniforms", lambda seed, columns: Script(scripts[seed]))
+    monkeypatch.setattr(stages.rollout.engine, "uniforms", lambda seed, positions: Script(scripts[seed]))
     monkeypatch.setattr(stages.rollout.engine, "draw", draw)
 
 

@@ -1,4 +1,4 @@
-"""Drawing tokens by inverse transform: one uniform number a row and column, fixed by the row's seed.
+"""Drawing tokens by inverse transform: one uniform number a row and position, fixed by the row's seed.
 
 So a trajectory's draws do not depend on which other trajectories share its batch. And scoring tokens that are there.
 """
@@ -14,9 +14,9 @@ import torch
 HEAD_POSITIONS = 1024  # scored at a time: the logits of a long sequence would be gigabytes
 
 
-def uniforms(seed: int, columns: int) -> torch.Tensor:
-    """The (columns,) numbers in [0, 1) of one trajectory."""
-    return torch.from_numpy(np.random.default_rng(seed).random(columns, dtype=np.float32))
+def uniforms(seed: int, positions: int) -> torch.Tensor:
+    """The (positions,) numbers in [0, 1) of one trajectory."""
+    return torch.from_numpy(np.random.default_rng(seed).random(positions, dtype=np.float32))
 
 
 def draw(
