@@ -15,11 +15,12 @@ from flows import ui
 from flows.processes import end_group, end_tree
 from stages.contract.errors import PipelineError
 
-# Says its child's process id and waits; with an argument both ignore what Ctrl-C sends.
+# Says its child's process id and waits. Both hear what Ctrl-C sends, whatever the shell ignores for us; with an argument
+# neither does.
 FAMILY = """
 import signal, subprocess, sys, time
 child = 'import time; print(flush=True); time.sleep(600)'
-if sys.argv[1:]: signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1:] else signal.default_int_handler)
 child = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
