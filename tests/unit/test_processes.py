@@ -15,8 +15,8 @@ from flows import ui
 from flows.processes import end_group, end_tree
 from stages.contract.errors import PipelineError
 
-# Says its child's process id and waits. Both hear what Ctrl-C sends, whatever the shell ignores for us; with an argument
-# neither does.
+# Says its child's process id and waits. Both hear what Ctrl-C sends, whatever the shell ignores for us; with an
+# argument neither does.
 FAMILY = """
 import signal, subprocess, sys, time
 child = 'import time; print(flush=True); time.sleep(600)'
