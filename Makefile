@@ -16,7 +16,13 @@ PIP       := $(BIN)/python -m pip
 
 # What the targets run.
 COMPOSE   := $(BIN)/python -m stages.contract.profiles
-NAME      := $(or $(PROFILE),laptop)$(if $(SEED),-seed$(SEED))
+# A value of the command line as one word of the shell, whatever it holds. Exported, make would expand it.
+unexport PROFILE SEED MARKDOWN
+quoted     = '$(subst ','\'',$(strip $(1)))'
+CHOSEN    := $(call quoted,$(or $(value PROFILE),laptop))
+SEEDED    := $(if $(value SEED),--seed=$(call quoted,$(value SEED)))
+NAME      := $(or $(value PROFILE),laptop)$(if $(value SEED),-seed$(value SEED))
+PLACE     := $(call quoted,.workspaces/$(NAME))
 REPORT    := report/report.html
 # DVC removes a stage's outputs before it runs the stage: a mistyped parameter is to be found before that.
 CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
@@ -94,26 +100,26 @@ setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 	@$(PIP) install $(PIP_FLAGS) -c requirements.lock '$(RAY)'
 
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
-ifeq ($(PROFILE)$(SEED),)
+ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
 	@$(BIN)/dvc repro
 	@echo 'done: open $(REPORT); training step by step: make ui'
 else
-	@$(BIN)/python -m stages.plan $(or $(PROFILE),laptop) --check
-	@$(COMPOSE) $(or $(PROFILE),laptop) --workspace .workspaces/$(NAME) $(if $(SEED),--seed $(SEED))
-	@echo 'done: open .workspaces/$(NAME)/$(REPORT)'
+	@$(BIN)/python -m stages.plan $(CHOSEN) --check
+	@$(COMPOSE) $(CHOSEN) --workspace $(PLACE) $(SEEDED)
+	@echo 'done: open' $(PLACE)/$(REPORT)
 endif
 
 plan: setup  ## what PROFILE needs in memory, time and disk, before anything is made
-	@$(BIN)/python -m stages.plan $(or $(PROFILE),laptop)
+	@$(BIN)/python -m stages.plan $(CHOSEN)
 
 smoke: setup  ## the whole pipeline with the smallest figures, in .workspaces/smoke
 	@$(COMPOSE) smoke --workspace .workspaces/smoke
 	@echo 'done: open .workspaces/smoke/$(REPORT)'
 
 regression: setup  ## is a profile (smoke) as good as its committed baseline? fails where it is worse
-	@$(BIN)/python -m flows.regression --profile $(or $(PROFILE),smoke) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(MARKDOWN),--markdown $(MARKDOWN))
+	@$(BIN)/python -m flows.regression --profile $(call quoted,$(or $(value PROFILE),smoke)) $(SEEDED) \
+	  $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
 
 test: lint  ## every check: lint, then all tests
 	@$(BIN)/python -m pytest

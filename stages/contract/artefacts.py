@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.contract.errors import PipelineError
+from stages.contract.texts import parse_json
 
 METADATA_KEY = b"r1searcher"  # the one key of ours in a Parquet file's schema metadata, JSON
 
@@ -126,7 +127,7 @@ def write_json(path: Path | str, value: object) -> None:
 def read_json(path: Path | str) -> Any:
     """Read JSON; a missing or broken file is a ``PipelineError`` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path), fix="run `dvc repro`, which makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

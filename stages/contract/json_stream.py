@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from stages.contract.errors import PipelineError
+from stages.contract.texts import DEEP, LONG_NUMBER
 
 CHUNK = 1 << 20  # bytes
 LARGEST_ITEM = 1 << 26  # characters; past it, what does not parse is a fault and not an item that is still to end
@@ -97,6 +98,10 @@ class _Text:
                     continue
                 self._place = error.pos
                 raise self.fault(error.msg.removesuffix(" at")) from None
+            except RecursionError:
+                raise self.fault(DEEP) from None
+            except ValueError:
+                raise self.fault(LONG_NUMBER) from None
             # A number may go on: of "0." the parser takes the 0.
             number = isinstance(value, int | float) and self._buffer[end : end + 1] not in _AFTER_NUMBER
             if number and self._more():

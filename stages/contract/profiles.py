@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
 from stages.contract.brought import bring_changes, git, listed
 from stages.contract.errors import PipelineError, command
+from stages.contract.names import checked_profile
 from stages.contract.options import whole_number
 from stages.contract.store import ROOT_VARIABLE, STORE
+from stages.contract.texts import parse_yaml
 
 FOLDER = Path("profiles")
 # Maps that an overlay names anew as a whole.
@@ -70,10 +70,7 @@ def assignment(text: str) -> dict[str, Any]:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise PipelineError(f"not an assignment: {text!r}", where="--set", fix="write key.of.params=value")
-    try:
-        found: Any = _number(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=f"--set {path}") from None
+    found: Any = _number(parse_yaml(value, where=f"--set {path}"))
     for key in reversed(keys):
         found = {key: found}
     return dict(found)
@@ -91,16 +88,13 @@ def overlays(
     name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
-    path = root / FOLDER / f"{name}.yaml"
+    path = root / FOLDER / f"{checked_profile(name)}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in (root / FOLDER).glob("*.yaml")))
         raise PipelineError(f"no profile {name!r}", where=str(root / FOLDER), fix=f"known: {known}") from None
-    try:
-        overlay = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    overlay = parse_yaml(text, where=str(path))
     if not isinstance(overlay, dict):
         raise PipelineError("holds no parameters", where=str(path))
     yield str(path), overlay

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from stages.contract import streams
 from stages.contract.errors import PipelineError
 from stages.contract.json_stream import read_items
+from stages.contract.texts import parse_json
 
 KINDS = (".jsonl", ".json", ".tsv", ".parquet")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
@@ -125,7 +126,7 @@ def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record
     """The records of an open stream with one JSON object a line; ``where`` names it in errors."""
     for place, number, line in _lines(stream, where, after):
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
         except json.JSONDecodeError as error:
             if line.lstrip().startswith("["):
                 fix = "one JSON object a line is needed; name a JSON array .json"

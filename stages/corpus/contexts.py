@@ -14,7 +14,6 @@ of one question (``paragraphs``), or the corpus that they make up (``read_contex
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from stages.contract import streams
 from stages.contract.errors import PipelineError
 from stages.contract.records import Record, read_records
+from stages.contract.texts import parse_json
 from stages.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from stages.corpus.files import passage_id
 from stages.corpus.seen import Seen
@@ -118,7 +118,7 @@ def read_contexts(
 
 
 def _parsed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return parse_json(value) if isinstance(value, str) else value
 
 
 def _triples(value: Any) -> Iterator[tuple[str, str, bool | None]]:

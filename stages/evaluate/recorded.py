@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Judge
+from stages.contract.texts import parse_json
 from stages.evaluate.chat_server import Reply
 from stages.evaluate.judge import Case, Verdict, case_of, judged_figures, key_of, load_template, read_verdict
 from stages.evaluate.protocol import text_sha256
@@ -109,7 +110,7 @@ def _entry(line: bytes, where: str) -> tuple[str, Reply]:
     """Key and reply of a line, whose key must be that of its contents."""
     again = "remove the line: it will be asked again"
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
         case = Case(fields["question"], tuple(fields["golds"]), fields["prediction"])
         own = key_of(fields["judge"], fields["prompt_sha256"], case)
         tokens = int(fields["prompt_tokens"]), int(fields["completion_tokens"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import BaseModelParams, Lora
+from stages.contract.texts import parse_json
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def of_source(base_model: BaseModelParams, model: Path | None = None) -> Archite
 def _of_folder(folder: Path) -> Architecture:
     file = folder / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise PipelineError(f"cannot be read: {error.strerror}", where=str(file), fix="give a model folder") from None
     except ValueError as error:

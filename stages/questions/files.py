@@ -29,6 +29,7 @@ import pyarrow as pa
 from stages.contract import schemas
 from stages.contract.errors import PipelineError
 from stages.contract.records import Record, identifier, read_records, text_field
+from stages.contract.texts import parse_json
 
 QUESTION_NAMES = ("question", "question_text", "Question")
 ANSWER_NAMES = ("answers", "answer", "golden_answers", "answers_objects", "Answer")
@@ -130,7 +131,7 @@ def _strings(record: Record, name: str, value: Any) -> list[str]:
     """Strings of a value that is a string, a whole number, or a list of these (in TSV: such a list as JSON)."""
     if isinstance(value, str) and value.lstrip().startswith("[") and record.textual:
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except json.JSONDecodeError:
             raise PipelineError(f"{name!r} starts like a JSON list but is none", where=record.place) from None
     values = value if isinstance(value, list) else [value]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,6 @@ def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
             where="params.yaml, questions.files",
             fix=f"needed: {', '.join(NEEDED_SPLITS)}; train_… is one more training set, any other a benchmark",
         )
-    for split in questions.files:
-        if not re.fullmatch(r"\w[\w-]*", split):
-            raise PipelineError(
-                f"{split!r} cannot be a split's name",
-                where="params.yaml, questions.files",
-                fix="letters, digits, _ and - only",
-            )
     return {split: read_questions(Path(name)) for split, name in questions.files.items()}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from stages.contract import grammar
 from stages.contract.errors import PipelineError
 from stages.contract.grammar import Transcript
+from stages.contract.texts import parse_json
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def names_of(paths: Sequence[Path | str]) -> list[str]:
 
 def _row(line: str, *, where: str) -> ReleasedRow:
     try:
-        raw = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        raw = parse_json(line)
+    except json.JSONDecodeError as error:
         raise PipelineError(f"not JSON: {error}", where=where) from None
     if not isinstance(raw, dict):
         raise PipelineError(f"a JSON object was expected, not {type(raw).__name__}", where=where)

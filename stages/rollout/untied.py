@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import PipelineError
+from stages.contract.texts import parse_json
 
 HEAD = "lm_head.weight"
 HEAD_FILE = "untied-lm_head.safetensors"  # sorts behind the other files, so it is read last
@@ -47,7 +48,7 @@ def untied(policy: Path, view: Path) -> Path:
     """
     policy = policy.resolve()
     try:
-        config: dict[str, Any] = json.loads((policy / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = parse_json((policy / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PipelineError(f"no model could be opened: {error}", where=str(policy)) from error
     shutil.rmtree(view, ignore_errors=True)

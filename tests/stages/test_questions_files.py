@@ -260,7 +260,7 @@ def test_splits_apart_need_no_note(project: Path, capsys: pytest.CaptureFixture[
         ({"train": "train.jsonl"}, "questions.files: no file for validation, held_out (needed: train, validation,"),
         (
             {"train": "train.jsonl", "validation": "val.jsonl", "held_out": "test.jsonl", "../x": "val.jsonl"},
-            "'../x' cannot be a split's name",
+            "questions.files: '../x' is no name: letters, digits, _ and -",
         ),
         (
             {"train": "train.jsonl", "validation": "val.jsonl", "held_out": "nowhere.jsonl"},

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stages.contract.grammar import Mode
+from stages.contract.names import Name, PathText
 from stages.contract.params.base import Count, Section, Server
 
 
@@ -51,7 +52,7 @@ class Evaluate(Section):
     batch_questions: Count
     prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, where it is not rollout.prompt
     served: Serving
-    policies: dict[str, Policy]  # name → folder or server; the baselines' modes are names as well, or ends of names
+    policies: dict[Name, Policy]  # name → folder or server; the baselines' modes are names as well, or ends of names
 
 
 class Regression(Section):
@@ -70,7 +71,7 @@ class Regression(Section):
 class BenchmarkSet(Section):
     """A released benchmark: ``index`` is the index folder that its questions are answered from."""
 
-    index: str
+    index: PathText
 
 
 class Benchmarks(Section):
@@ -78,8 +79,8 @@ class Benchmarks(Section):
 
     mirrors: list[str]  # folders or addresses that are tried for a released file before its own address
     questions: Count  # at most so many a benchmark, the first ones
-    corpora: list[str]  # benchmarks whose own context paragraphs become a corpus and an index
-    sets: dict[str, BenchmarkSet]  # the benchmarks that are evaluated
+    corpora: list[Name]  # benchmarks whose own context paragraphs become a corpus and an index
+    sets: dict[Name, BenchmarkSet]  # the benchmarks that are evaluated
 
 
 class Judge(Server):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from stages.contract.names import Name, PathText
 from stages.contract.params.base import Count, Section, Share
 
 
@@ -24,7 +25,7 @@ class Questions(Section):
 
     source: Literal["world", "files"]
     world: QuestionCounts
-    files: dict[str, str] = Field(default_factory=dict)
+    files: dict[Name, str] = Field(default_factory=dict)
 
 
 class Audit(Section):
@@ -44,14 +45,14 @@ Level = Literal["easy", "medium", "difficult"]
 class Labelled(Section):
     """A question file and the policy folder whose rollouts say how difficult each question is."""
 
-    policy: str
-    questions: str
+    policy: PathText
+    questions: PathText
 
 
 class Mix(Section):
     """A training mix: how many questions of a dataset and a difficulty, from a labelled file or a folder of them."""
 
-    questions: str
+    questions: PathText
     counts: dict[str, dict[Level, Count]]  # dataset → difficulty → questions
 
 
@@ -63,8 +64,8 @@ class Difficulty(Section):
     easy_below: Count  # needed rollouts below this: easy
     medium_up_to: Count  # up to this: medium; above: difficult
     questions_a_chunk: Count  # questions whose counts are kept together; what a kill can cost
-    label: dict[str, Labelled] = Field(default_factory=dict)  # name → what becomes data/difficulty/NAME.parquet
-    mixes: dict[str, Mix] = Field(default_factory=dict)  # name → what becomes data/mixes/NAME.parquet
+    label: dict[Name, Labelled] = Field(default_factory=dict)  # name → what becomes data/difficulty/NAME.parquet
+    mixes: dict[Name, Mix] = Field(default_factory=dict)  # name → what becomes data/mixes/NAME.parquet
 
     @model_validator(mode="after")
     def _can_be_told_apart(self) -> Difficulty:

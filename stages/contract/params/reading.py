@@ -6,22 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.contract.errors import PipelineError
 from stages.contract.params.whole import Params
+from stages.contract.texts import parse_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
 
 def parse(text: str, *, where: str = "params.yaml") -> Params:
     """Check the text of a params file. The first fault stops, with its key and what was allowed."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PipelineError(f"not YAML: {' '.join(str(error).split())}", where=where) from None
-    return check(raw, where=where)
+    return check(parse_yaml(text, where=where), where=where)
 
 
 def check(raw: Any, *, where: str = "params.yaml") -> Params:
@@ -34,7 +30,8 @@ def check(raw: Any, *, where: str = "params.yaml") -> Params:
         faults = error.errors(include_url=False)
         # A mistyped key is also a missing one: name what was written.
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-        key = ".".join(str(part) for part in fault["loc"])
+        # Of a map's key pydantic says "map.key.[key]"; what it says itself names the key too.
+        key = ".".join(str(part) for part in fault["loc"][: -2 if fault["loc"][-1:] == ("[key]",) else None])
         if fault["type"] == "extra_forbidden":
             raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None
         known = fault["type"] == "missing" or isinstance(fault["input"], dict)  # a whole section is no help

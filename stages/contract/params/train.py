@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stages.contract.names import Name, PathText
 from stages.contract.params.base import Count, Section, Share
 
 
@@ -87,10 +88,10 @@ class Segment(Section):
     """What DVC versions of training: ``iterations`` iterations of a stage, from the policy ``prev``."""
 
     stage: Literal["stage1", "stage2"]
-    prev: str  # a policy folder
+    prev: PathText  # a policy folder
     iterations: Count
     iteration_offset: int  # iterations of this stage that earlier segments did
-    questions: str = "data/questions/train.parquet"  # what is asked; dvc.yaml needs it said
+    questions: PathText = "data/questions/train.parquet"  # what is asked; dvc.yaml needs it said
 
 
 class Train(Section):
@@ -99,4 +100,4 @@ class Train(Section):
     overlap: Literal[0, 1]  # 1: an iteration is sampled while the update before it runs, off-policy by that update
     stage1: TrainStage
     stage2: TrainStage
-    segments: dict[str, Segment]
+    segments: dict[Name, Segment]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from stages.contract.names import ProfileName
 from stages.contract.params.base import Count, Section
 from stages.contract.params.base_model import BaseModelParams
 from stages.contract.params.corpus import Corpus
@@ -21,7 +22,7 @@ from stages.contract.params.workers import Hardware, Workers
 class Params(Section):
     """All of params.yaml."""
 
-    profile: str
+    profile: ProfileName
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     hardware: Hardware
