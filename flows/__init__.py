@@ -10,6 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))  # the runs' database, beside the project
+# Prefect does not look for these two below its home: results of flows that fail, and what its server remembers.
+os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", os.path.join(os.environ["PREFECT_HOME"], "storage"))
+os.environ.setdefault("PREFECT_SERVER_MEMO_STORE_PATH", os.path.join(os.environ["PREFECT_HOME"], "memo_store.toml"))
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # The loop prints its own lines, and an error is shown once, by the command that ends because of it;

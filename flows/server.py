@@ -2,11 +2,13 @@
 
 Prefect's own ephemeral server starts anew in every process (10–20 s each on two cores). This one is
 started by the first flow, in the background while models load, serves the flows that follow, and ends
-itself ``IDLE_SECONDS`` after the last of them. Its database is the project's ``.prefect/prefect.db``, so that
-`make ui` (a full server on the same database) shows every run afterwards.
+itself a minute after the last of them. Its database is the project's ``.prefect/prefect.db``, so that
+`make ui` (a full server on the same database) shows every run afterwards. It is book-keeping: where it dies or hangs
+under a run, it is started anew, and the run goes on.
 
     python -m flows.server prepare   make or migrate the database (`make setup` does)
     python -m flows.server stop      end the shared server now
+    python -m flows.server page      the server with its page alone (`make ui` starts it with a worker)
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,15 +26,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import flows
-from stages.contract.artefacts import write_json
+from flows import access
+from flows.server_process import HISTORY, page, prepare, serve, set_broken_aside
 from stages.contract.errors import PipelineError, command
 
-IDLE_SECONDS = 60.0
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
+LOOK_SECONDS = 2.0  # between two looks at the server behind a run
+HUNG_SECONDS = 60.0  # without an answer, although it listens: then it is ended and started anew
 # What a server without UI and schedules can do without; each costs start or idle time.
 LEAN = {
     "PREFECT_UI_ENABLED": "false",
@@ -43,8 +47,17 @@ LEAN = {
 }
 
 
+@dataclass(frozen=True)
+class Found:
+    """A server: its API's address, what it wants to be told, and its process where it is the shared one."""
+
+    url: str
+    password: str
+    pid: int | None = None
+
+
 class Server:
-    """A server that is there or on its way; ``url()`` waits for it. Keep the object while flows run:
+    """A server that is there or on its way; ``found()`` waits for it. Keep the object while flows run:
     its lock tells the shared server that somebody needs it (the kernel drops it with the process)."""
 
     def __init__(self, home: Path | None = None) -> None:
@@ -54,25 +67,20 @@ class Server:
         self._in_use: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         if self._given is None:
-            self.home.mkdir(parents=True, exist_ok=True)
+            access.close_home(self.home)
             self._in_use = open(self.home / "in_use.lock", "w")  # noqa: SIM115  held as long as the object
             fcntl.flock(self._in_use, fcntl.LOCK_SH)  # waits only while a server is ending itself
-            if _healthy_url(self.home) is None:
+            if _healthy(self.home) is None:
+                set_broken_aside(self.home)
                 self._process = _spawn(self.home)
 
-    def url(self) -> str:
-        """The API's address, once it answers; ``PipelineError`` where it does not."""
+    def found(self) -> Found:
+        """The server, once it answers; ``PipelineError`` where it does not."""
         if self._given is not None:
-            if not _answers(self._given):
-                raise PipelineError(
-                    "no Prefect server answers",
-                    where=f"PREFECT_API_URL={self._given}",
-                    fix="start it, or unset the variable: a small server is then started for you",
-                )
-            return self._given
+            return _given(self._given)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
-            found = _healthy_url(self.home)
+            found = _healthy(self.home)
             if found is not None:
                 return found
             if self._process is not None and self._process.poll() not in (None, 0):
@@ -80,7 +88,55 @@ class Server:
             time.sleep(0.1)
         log = self.home / "server.log"
         last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        raise PipelineError(f"the Prefect server did not start: {' '.join(last)}", where=str(log))
+        raise PipelineError(
+            f"the Prefect server did not start: {' '.join(last)}",
+            where=str(log),
+            fix=f"where it is the database, move {self.home / 'prefect.db'} away: {HISTORY}",
+        )
+
+    def restart(self, lost: Found, why: str) -> None:
+        """Start the shared server anew at its address, so that all who talk to it need not know."""
+        if lost.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(lost.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+        print(
+            f"warning: Prefect's server (process {lost.pid}) {why}; it is started anew, and the run goes on", flush=True
+        )
+        set_broken_aside(self.home)
+        self._process = _spawn(self.home, lost)
+
+    @contextlib.contextmanager
+    def watched(self, found: Found) -> Iterator[None]:
+        """Look after the shared server while the block runs. One that was given is somebody else's."""
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(found, over), daemon=True)
+        if found.pid is not None:
+            watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if watcher.is_alive():
+                watcher.join()
+
+    def _watch(self, found: Found, over: threading.Event) -> None:
+        answered = time.monotonic()
+        while not over.wait(LOOK_SECONDS):
+            why = silent(found.url)
+            if why is None:
+                answered = time.monotonic()
+                found = stored(self.home) or found  # another flow may have started it anew
+            elif why == GONE or time.monotonic() - answered > HUNG_SECONDS:
+                if stored(self.home) not in (None, found):
+                    found = stored(self.home) or found
+                    continue
+                self.restart(found, why)
+                end = time.monotonic() + START_SECONDS
+                while silent(found.url) and time.monotonic() < end and not over.wait(LOOK_SECONDS / 4):
+                    pass
+                answered = time.monotonic()
 
     def close(self) -> None:
         """Say that this process needs the server no more."""
@@ -99,38 +155,80 @@ def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]
     try:
         if meanwhile is not None:
             meanwhile()
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: server.url()}):
-            yield server.url()
+        found = server.found()
+        with (
+            temporary_settings({PREFECT_API_URL: found.url, PREFECT_API_AUTH_STRING: found.password or None}),
+            server.watched(found),
+        ):
+            yield found.url
     finally:
         server.close()
 
 
-def _healthy_url(home: Path) -> str | None:
-    """The address of a running shared server, or None."""
+def _given(url: str) -> Found:
+    """The server that PREFECT_API_URL names, with the password that Prefect finds in the environment or a profile."""
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    password = PREFECT_API_AUTH_STRING.value() or ""
+    where = f"PREFECT_API_URL={url}"
+    if silent(url) is not None:
+        raise PipelineError(
+            "no Prefect server answers",
+            where=where,
+            fix="start it, or unset the variable: a small server is then started for you",
+        )
+    if access.refused(url, password):
+        raise PipelineError(
+            "the Prefect server wants another password" if password else "the Prefect server wants a password",
+            where=where,
+            fix=f"export {access.CLIENTS} with what `make ui` printed there",
+        )
+    return Found(url, password)
+
+
+def stored(home: Path) -> Found | None:
+    """The shared server as its file has it, whether it answers or not."""
     try:
-        url = str(json.loads((home / "server.json").read_text())["url"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        stored = json.loads((home / "server.json").read_text())
+        return Found(str(stored["url"]), str(stored["password"]), int(stored["pid"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return url if _answers(url) else None
 
 
-def _answers(url: str) -> bool:
+def _healthy(home: Path) -> Found | None:
+    """The shared server, where it answers."""
+    found = stored(home)
+    return found if found is not None and silent(found.url) is None else None
+
+
+GONE = "is gone"
+
+
+def silent(url: str) -> str | None:
+    """Why a server does not answer, ``GONE`` where nothing listens; None: it does."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+            return None if reply.status == 200 else f"answers with status {reply.status}"
+    except urllib.error.URLError as error:
+        return GONE if isinstance(error.reason, ConnectionRefusedError) else "does not answer"
+    except (OSError, ValueError):
+        return "does not answer"
 
 
-def _spawn(home: Path) -> subprocess.Popen[bytes]:
-    """Start the shared server in a session of its own, so that Ctrl-C on a flow does not end it half-way."""
+def _spawn(home: Path, like: Found | None = None) -> subprocess.Popen[bytes]:
+    """Start the shared server in a session of its own, so that Ctrl-C on a flow does not end it half-way.
+
+    ``like``: at the address and with the password of one that was lost.
+    """
+    port = [] if like is None else ["--port", like.url.removesuffix("/api").rpartition(":")[2]]
+    password = {} if like is None else {access.SERVERS: like.password}
     with open(home / "server.log", "wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.server", "serve"],
+            [sys.executable, "-m", "flows.server", "serve", *port],
             cwd=flows.ROOT,
-            env={**os.environ, **LEAN, "PREFECT_HOME": str(home.resolve()), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **LEAN, **password, "PREFECT_HOME": str(home.resolve()), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -138,64 +236,14 @@ def _spawn(home: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def serve(home: Path) -> None:
-    """Be the shared server: bind a free port, write ``server.json`` once it is known, end when idle."""
-    with open(home / "serve.lock", "w") as only_one:
-        try:
-            fcntl.flock(only_one, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # another process was first; whoever asked finds that one
-        import uvicorn
-        from prefect.server.api.server import create_app
-
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            state = home / "server.json"
-            url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
-            app = create_app(ephemeral=True, final=True)
-            server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=3))
-            write_json(state, {"pid": os.getpid(), "url": url})
-            threading.Thread(target=_end_when_idle, args=(server, home), daemon=True).start()
-            try:
-                server.run(sockets=[bound])
-            finally:
-                state.unlink(missing_ok=True)
-
-
-def _end_when_idle(server: object, home: Path) -> None:
-    """Watch the flows' lock; free for ``IDLE_SECONDS`` means that nobody needs the server."""
-    free_since = time.monotonic()
-    with open(home / "in_use.lock", "a") as lock:
-        while True:
-            time.sleep(1)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                free_since = time.monotonic()
-                continue
-            if time.monotonic() - free_since > IDLE_SECONDS:
-                (home / "server.json").unlink(missing_ok=True)  # from here on nobody finds this server
-                server.should_exit = True  # type: ignore[attr-defined]
-                return  # closes the file, and with it the lock
-            fcntl.flock(lock, fcntl.LOCK_UN)
-
-
-def prepare(home: Path) -> None:
-    """Make or migrate the database, so that the first flow need not (about 10 s, once)."""
-    import asyncio
-
-    home.mkdir(parents=True, exist_ok=True)
-    from prefect.server.database import provide_database_interface
-
-    asyncio.run(provide_database_interface().create_db())
-
-
 def stop(home: Path) -> bool:
     """End the shared server; false where none ran."""
+    found = stored(home)
+    if found is None or found.pid is None:
+        return False
     try:
-        process = int(json.loads((home / "server.json").read_text())["pid"])
-        os.kill(process, signal.SIGTERM)
-    except (FileNotFoundError, ProcessLookupError):
+        os.kill(found.pid, signal.SIGTERM)
+    except ProcessLookupError:
         return False
     return True
 
@@ -203,13 +251,18 @@ def stop(home: Path) -> bool:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description="The flows' shared Prefect server.")
-    parser.add_argument("action", choices=("prepare", "serve", "stop"))
-    action = parser.parse_args().action
+    parser.add_argument("action", choices=("prepare", "serve", "stop", "page"))
+    parser.add_argument("--host", default="127.0.0.1", help="page: the address to listen at (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="serve, page: (a free one; 4200)")
+    parser.add_argument("--name", action="append", default=[], help="page: another name by which clients ask for it")
+    options = parser.parse_args()
     home = Path(os.environ["PREFECT_HOME"])
-    if action == "prepare":
+    if options.action == "prepare":
         prepare(home)
-    elif action == "serve":
-        serve(home)
+    elif options.action == "serve":
+        serve(home, options.port)
+    elif options.action == "page":
+        page(home, options.host, options.port or 4200, options.name)
     else:
         print("stopped" if stop(home) else "no shared server is running")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
 import signal
 import socket
@@ -24,22 +23,36 @@ from pathlib import Path
 from types import FrameType
 
 import flows
+from flows import access
+from flows.leftovers import forget_what_others_left, skip_missed
 from flows.processes import end_group
-from flows.server import START_SECONDS
+from flows.server import HUNG_SECONDS, START_SECONDS, silent
+from flows.server_process import set_broken_aside
 from stages.contract.errors import PipelineError, command
 
 HOST = "127.0.0.1"
 PORT = 4200
 PORT_VARIABLE = "PREFECT_SERVER_API_PORT"
 POOL = "local"
+LOOK_SECONDS = 2.0  # between two looks at the server
+STARTS, STARTS_SECONDS = 4, 600.0  # so many starts of the server in so long, and no more
 
 
 @contextlib.contextmanager
 def started(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> Iterator[subprocess.Popen]:
-    """A Prefect command in a session of its own, so that Ctrl-C reaches it through us, with all that it started."""
-    with open(log, "wb") if log else contextlib.nullcontext() as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
+    """A module of Python in a session of its own, so that Ctrl-C reaches it through us, with all that it started."""
+    process = start(arguments, environment, log)
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> subprocess.Popen:
+    """Start a module of Python; whoever calls ends it."""
+    with open(log, "ab") if log else contextlib.nullcontext() as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
             cwd=flows.ROOT,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -47,10 +60,49 @@ def started(arguments: Sequence[str], environment: Mapping[str, str], log: Path 
             stderr=out,
             start_new_session=True,
         )
-    try:
-        yield process
-    finally:
-        end_group(process)
+
+
+class PageServer:
+    """The server with the page. It is book-keeping: where it dies or hangs, it is started anew at the same address."""
+
+    def __init__(self, port: int, environment: Mapping[str, str], log: Path) -> None:
+        """Start it; nothing is waited for."""
+        self.port, self.log = port, log
+        self.api = f"http://{HOST}:{port}/api"
+        self._environment = environment
+        self._answered = time.monotonic()
+        self._starts: list[float] = []
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen:
+        self._starts.append(time.monotonic())
+        arguments = ("flows.server", "page", "--host", HOST, "--port", str(self.port))
+        return start(arguments, self._environment, self.log)
+
+    def wait(self) -> None:
+        """Until it answers; ``PipelineError`` where it does not."""
+        wait_until_there(f"{self.api}/health", {"server": self._process}, self.log)
+        self._answered = time.monotonic()
+
+    def look(self) -> None:
+        """Start it anew where it is gone or does not answer; ``PipelineError`` where that happens again and again."""
+        status = self._process.poll()
+        if status is None and silent(self.api) is None:
+            self._answered = time.monotonic()
+        if status is None and time.monotonic() - self._answered < HUNG_SECONDS:
+            return
+        if len([one for one in self._starts if time.monotonic() - one < STARTS_SECONDS]) >= STARTS:
+            check_alive({"server": self._process}, self.log)
+            raise PipelineError("the Prefect server does not answer", where=self.api, fix=f"see {self.log}")
+        why = f"ended with status {status}" if status is not None else f"did not answer for {HUNG_SECONDS:.0f} s"
+        print(f"warning: Prefect's server {why}; it is started anew, and what runs goes on", flush=True)
+        end_group(self._process, grace=0.0)
+        self._process = self._start()
+        self.wait()
+
+    def close(self) -> None:
+        """End it."""
+        end_group(self._process)
 
 
 def check_free(port: int) -> None:
@@ -67,11 +119,14 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def wait_until_there(url: str, processes: Mapping[str, subprocess.Popen], log: Path) -> None:
+def wait_until_there(
+    url: str, processes: Mapping[str, subprocess.Popen], log: Path, headers: Mapping[str, str] | None = None
+) -> None:
     """Until a GET of ``url`` succeeds; ``PipelineError`` where a process ends before, or nothing comes."""
     end = time.monotonic() + START_SECONDS
+    request = urllib.request.Request(url, headers=dict(headers or {}))
     while time.monotonic() < end:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=5):
             return
         check_alive(processes, log)
         time.sleep(0.2)
@@ -83,22 +138,6 @@ def check_alive(processes: Mapping[str, subprocess.Popen], log: Path) -> None:
     for name, process in processes.items():
         if process.poll() is not None:
             raise PipelineError(f"the Prefect {name} ended with status {process.returncode}", fix=f"see {log}")
-
-
-def skip_missed(api: str) -> int:
-    """Forget the nights on which no worker was there: one run now is worth as much as all of them; how many."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    now = datetime.datetime.now(datetime.UTC).isoformat()
-    late = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": now}}
-    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(late))
-        missed = [run for run in found if run.auto_scheduled]
-        for run in missed:
-            client.delete_flow_run(run.id)
-    return len(missed)
 
 
 def deploy(environment: Mapping[str, str]) -> None:
@@ -118,32 +157,45 @@ def deploy(environment: Mapping[str, str]) -> None:
 
 
 def run(port: int) -> None:
-    """Server, deployments, worker; until Ctrl-C, or until one of them ends by itself."""
+    """Server, deployments, worker; until Ctrl-C, or until the worker ends by itself."""
     check_free(port)
     home = Path(os.environ["PREFECT_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    access.close_home(home)
+    set_broken_aside(home)
     log = home / "ui.log"
-    address = f"http://{HOST}:{port}"
-    environment = {**os.environ, "PREFECT_API_URL": f"{address}/api"}
-    serve = ("server", "start", "--host", HOST, "--port", str(port))
-    work = ("worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
-    with started(serve, environment, log) as server:
-        wait_until_there(f"{address}/api/health", {"server": server}, log)
-        skip_missed(f"{address}/api")
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    address, password = f"http://{HOST}:{port}", access.new_password()
+    api = f"{address}/api"
+    environment = {**os.environ, "PREFECT_API_URL": api, access.CLIENTS: password}
+    serving = {**environment, access.SERVERS: password}
+    work = ("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
+    with contextlib.closing(PageServer(port, serving, log)) as server:
+        server.wait()
+        if access.was_open(home):
+            forget_what_others_left(api, password)
+            access.note_closed(home)
+        skip_missed(api, password)
         with started(work, environment, None) as worker:
-            both = {"server": server, "worker": worker}
-            wait_until_there(f"{address}/api/work_pools/{POOL}", both, log)  # the worker makes it
+            # The worker makes it.
+            wait_until_there(f"{api}/work_pools/{POOL}", {"worker": worker}, log, access.header(password))
             deploy(environment)
-            print(
-                f"Prefect: {address}   (its log: {log})\n"
-                f"worker:  of the work pool {POOL!r}, one run at a time; deployments as in prefect.yaml\n"
-                f"try:     PREFECT_API_URL={address}/api prefect deployment run pipeline/smoke --watch\n"
-                "Ctrl-C ends all of it",
-                flush=True,
-            )
-            while True:
-                check_alive(both, log)
-                time.sleep(0.5)
+            access.write_profile(home, api, password)
+            try:
+                print(
+                    f"Prefect:  {address}   (its log: {log})\n"
+                    f"password: {password}   (the page asks for it; new with every start)\n"
+                    f"worker:   of the work pool {POOL!r}, one run at a time; deployments as in prefect.yaml\n"
+                    "try:      prefect deployment run pipeline/pipeline-smoke --watch   (in this folder)\n"
+                    "Ctrl-C ends all of it",
+                    flush=True,
+                )
+                while True:
+                    check_alive({"worker": worker}, log)
+                    server.look()
+                    time.sleep(LOOK_SECONDS)
+            finally:
+                access.remove_profile(home)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

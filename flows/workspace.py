@@ -21,6 +21,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 import flows
+from flows import access
 from flows.machine import check_machine
 from flows.processes import end_tree
 from stages.contract import params as contract
@@ -88,12 +89,12 @@ def check_place(place: Workspace) -> None:
 
 def stage_environment() -> dict[str, str]:
     """Environment of the stages: their own Prefect runs go to the server of this run, as runs of their own."""
-    from prefect.settings import PREFECT_API_URL
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     own = profiles.workspace_environment(flows.ROOT)
     kept = {name: value for name, value in own.items() if not name.startswith("PREFECT__")}  # this run's identity
-    address = PREFECT_API_URL.value()
-    return kept | ({"PREFECT_API_URL": address} if address else {})
+    server = {"PREFECT_API_URL": PREFECT_API_URL.value(), access.CLIENTS: PREFECT_API_AUTH_STRING.value()}
+    return kept | {name: value for name, value in server.items() if value}
 
 
 def say(line: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,13 +24,15 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
+from flows import access
 from stages.contract.artefacts import read_metadata, read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 1800  # a machine that hangs, not a timing
-PIPELINE, REGRESSION = "pipeline/smoke", "regression/smoke"
+PIPELINE, REGRESSION = "pipeline/pipeline-smoke", "regression/regression-smoke"
 FLIPPED = 2  # questions on which the baseline differs
 READY = "Ctrl-C ends all of it"
+PASSWORDS: dict[str, str] = {}  # of each port's server, as it was printed
 
 
 @dataclass
@@ -82,16 +85,16 @@ def schedule(root: Path) -> Scheduled:
     log = root.parent / "ui.log"
 
     with serving(root, log, done) as api:
-        started = run(root, "prefect", "deployment", "run", PIPELINE, PREFECT_API_URL=api)
+        started = run(root, "prefect", "deployment", "run", PIPELINE)
         assert started.returncode == 0, started.stdout + started.stderr
         wait_for(lambda: any(run["name"].startswith("smoke s1-00 rollout 4/") for run in ask(api, "task_runs")), log)
     done.stored = modified(root / ".store" / "rollouts")
 
     with serving(root, log, done) as api:
         done.stopped = ask(api, "flow_runs")
-        done.watched = watch(root, PIPELINE, api, log)
+        done.watched = watch(root, PIPELINE, log)
         write_baseline(root, done.workspace)
-        done.watched += watch(root, REGRESSION, api, log)
+        done.watched += watch(root, REGRESSION, log)
         with urllib.request.urlopen(api.removesuffix("/api"), timeout=30) as reply:
             done.page = reply.read().decode()
         done.flow_runs, done.task_runs = ask(api, "flow_runs"), ask(api, "task_runs")
@@ -99,9 +102,10 @@ def schedule(root: Path) -> Scheduled:
     return done
 
 
-def watch(root: Path, deployment: str, api: str, log: Path) -> str:
-    """Run a deployment to its end; what the command said. It fails where the run does."""
-    watched = run(root, "prefect", "deployment", "run", deployment, "--watch", PREFECT_API_URL=api)
+def watch(root: Path, deployment: str, log: Path) -> str:
+    """Run a deployment to its end; what the command said. It fails where the run does. The command finds the server by
+    itself."""
+    watched = run(root, "prefect", "deployment", "run", deployment, "--watch")
     said = watched.stdout + watched.stderr
     assert watched.returncode == 0, said[-4000:] + log.read_text(encoding="utf-8")[-4000:]
     return said
@@ -157,6 +161,7 @@ def serving(root: Path, log: Path, done: Scheduled) -> Iterator[str]:
         )
     try:
         wait_for(lambda: READY in log.read_text(encoding="utf-8"), log, ui)
+        PASSWORDS[port] = re.findall(r"^password: (\S+)", log.read_text(encoding="utf-8"), re.MULTILINE)[-1]
         yield f"http://127.0.0.1:{port}/api"
     finally:
         family = psutil.Process(ui.pid).children(recursive=True) if ui.poll() is None else []
@@ -188,7 +193,9 @@ def ask(api: str, kind: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
         body = json.dumps({"limit": 200, "offset": len(found)}).encode()
-        request = urllib.request.Request(f"{api}/{kind}/filter", body, {"Content-Type": "application/json"})
+        password = PASSWORDS[api.removesuffix("/api").rpartition(":")[2]]
+        headers = {"Content-Type": "application/json", **access.header(password)}
+        request = urllib.request.Request(f"{api}/{kind}/filter", body, headers)
         with urllib.request.urlopen(request, timeout=60) as reply:
             page = json.load(reply)
         found += page

@@ -153,7 +153,12 @@ def test_deployments_name_flows_and_profiles_that_exist() -> None:
         assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
         assert (ROOT / "profiles" / f"{deployment['parameters']['profile']}.yaml").exists()
         assert deployment["work_pool"] == {"name": "local"}
-    assert names >= {"pipeline/smoke", "pipeline/laptop", "index/laptop", "regression/smoke"}
+    assert names >= {
+        "pipeline/pipeline-smoke",
+        "pipeline/pipeline-laptop",
+        "index/index-laptop",
+        "regression/regression-smoke",
+    }
     assert len(names) == len(found)
     nightly = [deployment["entrypoint"] for deployment in found if active(deployment)]
     assert nightly == ["flows/regression.py:regression"]
