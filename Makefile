@@ -50,7 +50,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke regression test test-unit test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke regression verify test test-unit test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -63,6 +63,7 @@ help:  ## this page
 	@echo '  PROFILE=name    train, plan, regression: a profile of profiles/; runs in a workspace of its own (.workspaces/NAME)'
 	@echo '  SEED=number     train, regression: another seed, also in a workspace of its own'
 	@echo '  MARKDOWN=file   regression: also write the verdict as Markdown, for a pull request'
+	@echo '  REPAIR=1        verify: set aside what is damaged'
 	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
 	@echo '  HF_HUB_OFFLINE=0  train: let a profile fetch its base model from the Hugging Face hub'
@@ -120,6 +121,9 @@ smoke: setup  ## the whole pipeline with the smallest figures, in .workspaces/sm
 regression: setup  ## is a profile (smoke) as good as its committed baseline? fails where it is worse
 	@$(BIN)/python -m flows.regression --profile $(call quoted,$(or $(value PROFILE),smoke)) $(SEEDED) \
 	  $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
+
+verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
+	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)
 
 test: lint  ## every check: lint, then all tests
 	@$(BIN)/python -m pytest

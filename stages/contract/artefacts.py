@@ -14,9 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.contract import sums
 from stages.contract.errors import PipelineError
 from stages.contract.texts import parse_json
 
+sha256_file = sums.sha256_file
 METADATA_KEY = b"r1searcher"  # the one key of ours in a Parquet file's schema metadata, JSON
 
 
@@ -26,20 +28,19 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256_file(path: Path | str) -> str:
-    """Sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_tree(path: Path | str) -> str:
-    """Sha256 of a file, or of a folder's relative names and contents."""
+    """Sha256 of a file, or of a folder's relative names and contents (without its sums, which say the same).
+
+    Raises ``sums.Damaged`` where a file is not what was written.
+    """
     path = Path(path)
     if path.is_file():
+        sums.check_file(path)
         return sha256_file(path)
     if not path.is_dir():
         raise PipelineError("no such file or folder", where=str(path), fix="run `dvc repro`, which makes it")
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    sums.check(path)
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name != sums.NAME)
     return fingerprint([[entry.relative_to(path).as_posix(), sha256_file(entry)] for entry in files])
 
 
@@ -58,17 +59,21 @@ def code_fingerprint(*rooms: str) -> str:
 def atomic(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
     """Yield a temporary place beside ``path``; rename it to ``path`` when the block ends well.
 
-    With ``folder`` the place is an existing empty folder, and it replaces a folder at ``path``.
-    When the block raises, the temporary place is removed and ``path`` is as it was.
+    With ``folder`` the place is an existing empty folder, and it replaces a folder at ``path``; the sums of its files
+    are written with it (``sums``). When the block raises, the temporary place is removed and ``path`` is as it was.
+    What killed processes left of the same path is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     _remove(draft)
+    remove_orphans(path)
     if folder:
         draft.mkdir()
     try:
         yield draft
+        if folder:
+            sums.write(draft)
         if draft.is_file():
             with open(draft, "rb") as file:
                 os.fsync(file.fileno())
@@ -88,12 +93,25 @@ def remove_orphans(path: Path | str) -> list[Path]:
     """Remove the drafts of ``path`` that killed processes left, which may fill a disk; returns them."""
     path = Path(path)
     found = []
-    for draft in path.parent.glob(f".{path.name}.*.draft"):
+    for draft in _left(path):
         owner = draft.name.split(".")[-2]
         if owner.isdecimal() and int(owner) != os.getpid() and not _runs(int(owner)):
             _remove(draft)
             found.append(draft)
     return found
+
+
+def _left(path: Path) -> list[Path]:
+    """Drafts of ``path``, and what stood there while one took its place."""
+    if not path.parent.is_dir():
+        return []
+    begin = f".{path.name}."
+    with os.scandir(path.parent) as entries:
+        return [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(begin) and entry.name.endswith((".draft", ".old"))
+        ]
 
 
 def _runs(process: int) -> bool:
@@ -125,8 +143,9 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON; a missing or broken file is a ``PipelineError`` that names it."""
+    """Read JSON; a missing, broken or damaged file is a ``PipelineError`` that names it."""
     try:
+        sums.check_file(Path(path))
         return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path), fix="run `dvc repro`, which makes it") from None
@@ -145,12 +164,9 @@ def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object
 
 def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
     """Read Parquet and hold it to ``schema``: a missing or mistyped column stops with its name."""
-    try:
+    with reading(path):
+        sums.check_file(Path(path))
         table = pq.read_table(path)
-    except FileNotFoundError:
-        raise PipelineError("no such file", where=str(path), fix="run `dvc repro`, which makes it") from None
-    except pa.ArrowInvalid as error:
-        raise PipelineError(f"not a Parquet file: {error}", where=str(path)) from None
     if schema is None:
         return table
     missing = [name for name in schema.names if name not in table.column_names]
@@ -161,14 +177,33 @@ def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
     metadata = table.schema.metadata
     try:
         return table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+    except pa.ArrowException as error:
         raise PipelineError(f"a column has the wrong type: {error}", where=str(path)) from None
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Our metadata of a Parquet file; empty where there is none."""
-    try:
+    with reading(path):
+        sums.check_file(Path(path))
         metadata = pq.read_schema(path).metadata or {}
+        found: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    return found
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, *, fix: str = "run `dvc repro`, which makes it", kind: str = "Parquet") -> Iterator[None]:
+    """Make whatever pyarrow says of a file that it cannot read a ``PipelineError``, one line, which names the file.
+
+    ``fix``: what to do where the file is not there. The disk's own errors stay what they are.
+    """
+    try:
+        yield
     except FileNotFoundError:
-        raise PipelineError("no such file", where=str(path)) from None
-    return json.loads(metadata.get(METADATA_KEY, b"{}"))
+        raise PipelineError("no such file", where=str(path), fix=fix) from None
+    except IsADirectoryError:
+        raise PipelineError("is a folder, not a file", where=str(path)) from None
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"not a {kind} file, or a damaged one: {reason}", where=str(path)) from None

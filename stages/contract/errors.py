@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import select
+import signal
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class PipelineError(Exception):
@@ -41,15 +44,17 @@ CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """Make a ``main`` that raises into one that returns an exit status: its own where it returns one, else 0.
 
-    ``PipelineError`` and a full disk become one line on stderr and status 2; Ctrl-C becomes 130. A reader of
-    the output that has seen enough (``| head``) ends the command without a word, with 141.
-    Anything else is a bug of ours and keeps its traceback.
+       ``PipelineError`` and a full disk become one line on stderr and status 2; Ctrl-C becomes 130. SIGTERM ends the
+       process as ever, but with a line that says how to go on. A reader of
+    enough (``| head``) ends the command without a word, with 141.
+       Anything else is a bug of ours and keeps its traceback.
     """
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> int:
         try:
-            status = main(*args, **kwargs)
+            with _farewell():
+                status = main(*args, **kwargs)
             sys.stdout.flush()  # here, where a closed pipe can still be met
         except PipelineError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -74,6 +79,27 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
         return status or 0
 
     return run
+
+
+@contextlib.contextmanager
+def _farewell() -> Iterator[None]:
+    """Let SIGTERM say a line before it ends the process, as it does anyway; where nobody else has taken it over."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not ours:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        os.write(2, b"stopped by SIGTERM; run the same command again to go on from here\n")
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _output_is_closed() -> bool:

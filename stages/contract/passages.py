@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.contract import artefacts, schemas
+from stages.contract import artefacts, schemas, sums
 from stages.contract.errors import PipelineError
 from stages.contract.store import link_or_copy
 
@@ -75,7 +75,7 @@ def fingerprint(corpus: Path | str) -> str:
     """
     files = parts(corpus)
     if len(files) == 1 and files[0].parent.name != FOLDER:
-        return artefacts.sha256_file(files[0])
+        return artefacts.sha256_tree(files[0])
     folder = files[0].parent
     if (folder / MANIFEST).is_file():
         return artefacts.fingerprint([[entry["file"], entry["sha256"]] for entry in _manifest(folder)])
@@ -104,20 +104,22 @@ def batches(
                     where=str(path),
                     fix=f"columns needed: {', '.join(schemas.PASSAGES.names)}",
                 )
-            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            stream = file.iter_batches(batch_size=rows, columns=list(columns))
+            while True:
+                with artefacts.reading(path):
+                    batch = next(stream, None)
+                if batch is None:
+                    break
                 try:
                     yield batch.select(list(columns)).cast(schema)
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+                except pa.ArrowException as error:
                     raise PipelineError(f"a column has the wrong type: {error}", where=str(path)) from None
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    try:
+    with artefacts.reading(path, fix=_FIX):
+        sums.check_file(path)
         return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise PipelineError("no such file", where=str(path), fix=_FIX) from None
-    except pa.ArrowInvalid as error:
-        raise PipelineError(f"not a Parquet file: {' '.join(str(error).split())}", where=str(path)) from None
 
 
 def read(corpus: Path | str) -> pa.Table:

@@ -7,6 +7,7 @@ line (of a JSON array the item, of a Parquet file the row), counted from 1.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.contract import streams
+from stages.contract.artefacts import reading
 from stages.contract.errors import PipelineError
 from stages.contract.json_stream import read_items
 from stages.contract.texts import parse_json
@@ -205,16 +206,21 @@ def _unquoted(value: str) -> str:
 
 
 def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | None) -> Iterator[Record]:
-    try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            file = stack.enter_context(pq.ParquetFile(path, memory_map=True))
             wanted = [name for name in file.schema_arrow.names if name in columns]
             bytes_a_row = path.stat().st_size / max(1, file.metadata.num_rows)
-            number = 0
-            for batch in file.iter_batches(batch_size=10_000, columns=wanted):
-                if on_bytes is not None:
-                    on_bytes(round(batch.num_rows * bytes_a_row))
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield Record(f"{path}, row {number}", number, fields)
-    except pa.ArrowInvalid as error:
-        raise PipelineError(f"not a Parquet file: {' '.join(str(error).split())}", where=str(path)) from None
+            batches = file.iter_batches(batch_size=10_000, columns=wanted)
+        number = 0
+        while True:
+            with reading(path):  # not round the yields: what the reader of the records raises is no fault of the file
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            if batch is None:
+                break
+            if on_bytes is not None:
+                on_bytes(round(batch.num_rows * bytes_a_row))
+            for fields in rows:
+                number += 1
+                yield Record(f"{path}, row {number}", number, fields)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.contract import sums
 from stages.contract.artefacts import fingerprint, read_json, sha256_file
 from stages.contract.errors import PipelineError
 
@@ -42,6 +43,33 @@ def weights_sha256(folder: Path, stem: str = STEM) -> str:
     """Identity of the weights: the file's sha256, or one over the shards' names and contents."""
     files = weight_files(folder, stem)
     return sha256_file(files[0]) if len(files) == 1 else fingerprint([[path.name, sha256_file(path)] for path in files])
+
+
+def check_policy(folder: Path | str, *, weights: bool = True) -> None:
+    """Hold a policy folder against its sums, or if it has none, against the sha256 in its manifest.
+
+    ``weights``: the weights too; they are large. A hub's name, and a folder that was not made here, pass.
+    Raises ``PipelineError`` for a manifest that is cut off, and where a file is not what was written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if sums.read(folder) is not None:
+        if weights:
+            sums.check(folder)
+        else:
+            sums.check_files(path for path in files if path.suffix != ".safetensors" and path.name != sums.NAME)
+        return
+    manifest = folder / "manifest.json"
+    found = read_json(manifest) if manifest.is_file() else None
+    recorded = found.get("sha256") if isinstance(found, dict) and "parent" in found else None
+    if weights and recorded is not None and (there := weights_sha256(folder)) != recorded:
+        raise PipelineError(
+            f"the weights' sha256 is {there[:12]}, not {recorded[:12]} as {manifest.name} says",
+            where=str(folder),
+            fix="copy the policy's folder anew, whole",
+        )
 
 
 def check_fit(

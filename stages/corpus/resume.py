@@ -48,14 +48,10 @@ class Parts:
         ``counts`` and ``seen`` are as they were behind the last."""
         state = None
         while (place := self._place()) is not None:
-            found = artefacts.read_json(place / _STATE)
-            if artefacts.sha256_file(place / _PART) != found["entry"]["sha256"]:
-                self._store.remove(KIND, self._key(self._number))
-                break
-            state = found
+            state = artefacts.read_json(place / _STATE)
             self._remember(place / _PART)
             self._number += 1
-            yield place / _PART, found["entry"]
+            yield place / _PART, state["entry"]
         if state is not None:
             self.position = Position(**state["position"])
             self.counts[:] = [FileCount(**count) for count in state["counts"]]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.contract import artefacts
+from stages.contract import artefacts, sums
 from stages.contract.errors import PipelineError
 from stages.contract.passages import fingerprint as passages_fingerprint
 from stages.contract.protocols import Passage
-from stages.index.build import META_FILE, tokenizer_code
+from stages.index.build import META_FILE, PARAMS_FILE, tokenizer_code
 from stages.index.columns import compiled, top_rows
-from stages.index.identity import PASSAGES_FILE, search_fingerprint
+from stages.index.identity import FILES, PASSAGES_FILE, search_fingerprint
 from stages.index.passage_file import PassageFile
 from stages.index.tokenizer import Tokenizer
 from stages.index.vocabulary import Vocabulary
@@ -33,7 +33,8 @@ _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
 def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads: int = 1) -> Bm25Retriever:
-    """Open an index folder: scores are memory-mapped, and neither they nor passages are read before a query needs them.
+    """Open an index folder: its files are held against their sums, once in a process; then scores are memory-mapped,
+    and neither they nor passages are in memory before a query needs them.
 
     ``corpus``: the corpus folder (or its passages.parquet) that the index must belong to; their fingerprints
     are compared. ``threads``: how many queries of a call are searched at once.
@@ -43,6 +44,7 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
     meta = read_meta(folder)
     if corpus is not None:
         _check_corpus(folder, meta, Path(corpus))
+    sums.check_files(folder / name for name in (*FILES, PARAMS_FILE))
     if meta["tokenizer"] != tokenizer_code():
         raise PipelineError("the index was made with another tokenizer", where=str(folder), fix=_REBUILD)
     import bm25s

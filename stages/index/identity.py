@@ -19,6 +19,7 @@ from stages.index import vocabulary
 from stages.index.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE
 
 PASSAGES_FILE = "passages.arrow"
+FILES = (DATA_FILE, INDICES_FILE, INDPTR_FILE, vocabulary.FILE, PASSAGES_FILE)  # what a search reads
 # Stands for the code of a search (words of a query, order of the sums, ties): to be raised where the same content and
 # query would give other passages or scores. A test holds it against recorded results.
 SEARCH_FORM = 1

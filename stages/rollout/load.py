@@ -10,7 +10,7 @@ from typing import Any
 from stages.contract import params
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Engine
-from stages.contract.weights import check_loaded
+from stages.contract.weights import check_loaded, check_policy
 from stages.rollout import token_attention
 from stages.rollout.engine import TransformersEngine
 
@@ -24,6 +24,7 @@ def load_tokenizer(policy: Path | str) -> Any:
         (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
+    check_policy(policy, weights=False)
     with reading("tokenizer", policy):
         return AutoTokenizer.from_pretrained(policy)
 
@@ -39,6 +40,7 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
 
     if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
         raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
+    check_policy(policy)
     with reading("model", policy):
         model, report = AutoModelForCausalLM.from_pretrained(
             policy,
@@ -58,6 +60,7 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
     if rollout.engine == "vllm":
         from stages.rollout.vllm_engine import VllmEngine
 
+        check_policy(policy)
         tokenizer = load_tokenizer(policy)
         return VllmEngine(_folder(policy), tokenizer, rollout, tensor_parallel=tensor_parallel)
     device = "cuda" if torch.cuda.is_available() else "cpu"

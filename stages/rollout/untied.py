@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import PipelineError
+from stages.contract.sums import NAME as SUMS
 from stages.contract.texts import parse_json
 
 HEAD = "lm_head.weight"
@@ -55,7 +56,7 @@ def untied(policy: Path, view: Path) -> Path:
     view.mkdir(parents=True)
     tied = bool(config.get("tie_word_embeddings", False))
     for file in policy.iterdir():
-        if file.is_file() and not (tied and file.name in ("config.json", _INDEX)):
+        if file.is_file() and file.name != SUMS and not (tied and file.name in ("config.json", _INDEX)):
             os.symlink(file, view / file.name)
     if tied:
         config["tie_word_embeddings"] = False

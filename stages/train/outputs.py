@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.contract.artefacts import atomic, write_json, write_text
+from stages.contract import sums
+from stages.contract.artefacts import atomic, sha256_file, write_json, write_text
+from stages.contract.errors import PipelineError
 from stages.contract.store import link_or_copy, link_tree
 from stages.contract.weights import weights_sha256
 from stages.train.curves import curves_csv
@@ -16,8 +18,11 @@ PARTS = (("rollouts", "rollouts", "rollouts"), ("rewards", "rewards", "rewards")
 
 
 def export(bench: Workbench, root: Path) -> dict[str, Any]:
-    """Write everything that DVC versions of a finished segment, under ``root``; returns the summary."""
-    final = bench.store.place("checkpoints", bench.keys[-1].policy)
+    """Write everything that DVC versions of a finished segment, under ``root``; returns the summary.
+
+    What leaves the store is what was stored: ``PipelineError`` where a file is not, or is gone.
+    """
+    final = _stored(bench, "checkpoints", bench.keys[-1].policy)
     target = root / "data" / "train" / bench.name
     for part in ("policy", "trainer_state"):
         with atomic(target / part, folder=True) as draft:
@@ -25,8 +30,8 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
     for kind, stored, key in PARTS:
         with atomic(target / kind, folder=True) as draft:
             for iteration, keys in enumerate(bench.keys):
-                source = bench.store.place(stored, getattr(keys, key)) / f"{kind}.parquet"
-                link_or_copy(source, draft / f"{iteration:04d}.parquet")
+                entry = _stored(bench, stored, getattr(keys, key))
+                _take(entry, f"{kind}.parquet", draft / f"{iteration:04d}.parquet")
     curves = [bench.curve(iteration) for iteration in range(bench.length)]
     watches = {done: bench.watch(done).figures for done in range(bench.length + 1) if bench.is_watched(done)}
     write_text(root / "plots" / "train" / f"{bench.name}.csv", curves_csv(curves, watches))
@@ -38,3 +43,22 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
     }
     write_json(root / "metrics" / "train" / f"{bench.name}.json", summary)
     return summary
+
+
+def _stored(bench: Workbench, kind: str, key: str) -> Path:
+    entry = bench.store.get(kind, key)
+    if entry is None:
+        raise PipelineError(
+            "is missing, or was damaged",
+            where=str(bench.store.place(kind, key)),
+            fix="run the same command again, which makes it anew",
+        )
+    return entry
+
+
+def _take(entry: Path, name: str, target: Path) -> None:
+    """A file of an artefact at ``target``; a copy that went wrong stops here."""
+    link_or_copy(entry / name, target)
+    recorded = (sums.read(entry) or {}).get(name)
+    if sha256_file(target) != recorded:
+        raise sums.Damaged("is not what is stored", target)

@@ -90,7 +90,7 @@ class SegmentState:
 
         With overlap the next rollouts are of the policy before that checkpoint's: they must be there, or it.
         """
-        found = 0
+        there: list[int] = []
         for done in range(1, self.length + 1):
             keys = self.keys[done - 1]
             if not (
@@ -101,9 +101,12 @@ class SegmentState:
                 break
             if not self._watched(done - 1):
                 break
-            if self.store.get("checkpoints", keys.policy) and self._goes_on_from(done):
-                found = done
-        return found
+            there.append(done)
+        # From the last one back: checkpoints are large, and to get one is to read it.
+        return next((done for done in reversed(there) if self._is_stored(done) and self._goes_on_from(done)), 0)
+
+    def _is_stored(self, done: int) -> bool:
+        return self.store.get("checkpoints", self.keys[done - 1].policy) is not None
 
     def _goes_on_from(self, done: int) -> bool:
         if done == self.length or self.store.get("rollouts", self.keys[done].rollouts):

@@ -19,7 +19,7 @@ from stages.contract import params as contract
 from stages.contract.artefacts import fingerprint, read_json, read_table, write_json, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.schemas import REWARDS, ROLLOUTS
-from stages.contract.store import Store
+from stages.contract.store import Store, readable_size
 from stages.train import batches, figures, handover
 from stages.train.inside import Inside
 from stages.train.segment import Made, SegmentState
@@ -52,6 +52,9 @@ class Workbench(SegmentState):
         """``workers``: default engine and trainer in this process. None of them is started before it is needed."""
         super().__init__(name, params_file=params_file, store=store)
         self.workers: Workers = workers or Inside(self.worker_settings)
+        if dropped := self.store.drop_drafts():
+            size = readable_size(sum(draft.size for draft in dropped))
+            print(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})", flush=True)
 
     @property
     def worker_settings(self) -> WorkerSettings:
@@ -267,7 +270,7 @@ class Workbench(SegmentState):
         replayed from the store."""
         trainer = self.workers.trainer
         if trainer.at is None:
-            at = max(place for place in range(done + 1) if self.policy_folder(place) is not None)
+            at = next(place for place in range(done, -1, -1) if self.policy_folder(place) is not None)
             trainer.begin(self.policy_folder(at) if at > 0 or self.continues else None, at)
         while trainer.at is not None and trainer.at < done:
             keys = self.keys[trainer.at]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.contract import artefacts
+from stages.contract import artefacts, sums
 from stages.contract.errors import PipelineError
 from stages.contract.weights import STEM, weights_sha256
 from stages.update import shards
@@ -70,12 +70,14 @@ def write_state(
         artefacts.write_json(draft / NUMBERS, dict(numbers))
 
 
-def read(policy: Path, folder: Path) -> tuple[Tensors, Tensors, dict[str, Any]]:
+def read(policy: Path, folder: Path, *, checks: bool = True) -> tuple[Tensors, Tensors, dict[str, Any]]:
     """Weights, moments and counters of a policy folder and the trainer state that belongs to it; tensors are
-    read when they are asked for.
+    read when they are asked for. ``checks``: hold the state's files against their sums; one rank does.
 
-    Raises ``PipelineError`` where one is missing, or the state belongs to other weights.
+    Raises ``PipelineError`` where one is missing or not what was written, or the state belongs to other weights.
     """
+    if checks:
+        sums.check(folder)
     numbers = artefacts.read_json(folder / NUMBERS)
     if numbers["policy_sha256"] != weights_sha256(policy):
         raise PipelineError(

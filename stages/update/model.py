@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Update
-from stages.contract.weights import check_loaded
+from stages.contract.weights import check_loaded, check_policy
 from stages.update import attention, distributed
 from stages.update.packing import Pass
 from stages.update.partitioned import load_partitioned
@@ -166,3 +166,4 @@ def check_folder(policy: Path) -> None:
         raise PipelineError(
             "the tokenizer is missing", where=str(policy), fix="copy tokenizer.json and tokenizer_config.json into it"
         )
+    check_policy(policy)

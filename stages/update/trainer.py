@@ -289,7 +289,7 @@ class DeepSpeedTrainer:
         Raises ``PipelineError`` for a state of other weights, another seed, other adapters, or another model.
         """
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
-        tensors, moments, numbers = checkpoint.read(policy, folder)
+        tensors, moments, numbers = checkpoint.read(policy, folder, checks=self.rank == 0)
         if numbers["seed"] != self.seed:
             raise PipelineError(
                 f"the trainer state was made with seed {numbers['seed']}, not {self.seed}", where=str(folder)

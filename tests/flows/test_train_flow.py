@@ -59,7 +59,7 @@ def test_a_segment_leaves_all_its_outputs(
     train("s1")
     folder = place / "data/train/s1"
     for kind, schema in (("rollouts", ROLLOUTS), ("rewards", REWARDS), ("advantages", ADVANTAGES)):
-        files = sorted(file.name for file in (folder / kind).iterdir())
+        files = sorted(file.name for file in (folder / kind).glob("*.parquet"))
         assert files == [f"{iteration:04d}.parquet" for iteration in range(5)]
         assert read_table(folder / kind / files[-1], schema).num_rows == 4 * 2
     assert read_metadata(folder / "rollouts/0003.parquet")["iteration"] == 3

@@ -139,6 +139,7 @@ def test_run_asks_every_benchmark_greedily_in_batches(project: Path, world: Simp
     assert run("stage2") == 0
     assert sorted(path.name for path in Path("data/evaluation/stage2").iterdir()) == [
         "comparison.parquet",
+        "files.sha256",
         "held_out.parquet",
     ]
     assert [call["n"] for call in world.calls] == [8, 2, 8, 8, 4]  # 10 comparisons, then 20 of the 25 held out

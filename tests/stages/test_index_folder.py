@@ -17,6 +17,7 @@ import yaml
 
 from stages.contract import artefacts, params, passages, schemas
 from stages.contract.errors import PipelineError
+from stages.contract.sums import NAME, renew
 from stages.corpus.world import make_world
 from stages.index import build, build_index, open_index
 from stages.index.__main__ import _parser, main
@@ -185,6 +186,10 @@ def test_a_broken_index_is_one_line(project: Path, name: str, fault: str, capsys
     capsys.readouterr()
     assert main(["search", "crown"]) == 2
     line = one_error_line(capsys)
+    assert f"{path}: " in line and "dvc repro" in line
+    Path("data/index", NAME).unlink()  # as in an index from before there were sums
+    assert main(["search", "crown"]) == 2
+    line = one_error_line(capsys)
     assert "data/index: a broken index" in line and "dvc repro index" in line
 
 
@@ -200,6 +205,7 @@ def test_an_index_of_another_tokenizer_is_refused(project: Path) -> None:
     main([])
     meta = artefacts.read_json("data/index/meta.json")
     artefacts.write_json("data/index/meta.json", meta | {"tokenizer": "0" * 64})
+    renew(Path("data/index"))
     with pytest.raises(PipelineError, match="made with another tokenizer"):
         open_index("data/index")
 
@@ -274,7 +280,8 @@ def test_a_corpus_in_parts_is_indexed_as_in_one_file(project: Path, capsys: pyte
     assert len(passages.parts(parts)) == 2
     assert main(["--corpus", "parts", "--index", "other"]) == 0
     for path in Path("data/index").iterdir():
-        if path.name not in ("meta.json", "passages.arrow"):  # the corpus' name, and where its batches end
+        # But the corpus' name, and where its batches end.
+        if path.name not in ("meta.json", "passages.arrow", NAME):
             assert path.read_bytes() == (Path("other") / path.name).read_bytes(), path.name
     found = open_index("data/index").search(["golden river"], 2)
     assert found == open_index("other", corpus=parts).search(["golden river"], 2)

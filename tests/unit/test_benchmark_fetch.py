@@ -143,12 +143,14 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path, server: Ser
     assert store.entries() == [] and server.paths == []
 
 
-def test_a_stored_file_that_was_changed_is_refused(tmp_path: Path, store: Store) -> None:
+def test_a_stored_file_that_was_changed_is_fetched_again(tmp_path: Path, store: Store) -> None:
     (tmp_path / "made.jsonl").write_bytes(CONTENT)
     path = fetch(release(NOBODY), [str(tmp_path)], store)
     path.write_bytes(CONTENT[1:])
-    with pytest.raises(PipelineError, match="was changed after it was fetched"):
-        fetch(release(NOBODY), [str(tmp_path)], store)
+    again = fetch(release(NOBODY), [str(tmp_path)], Store(store.root))
+    assert again == path and path.read_bytes() == CONTENT
+    [aside] = store.damaged()
+    assert (aside.path / "made.jsonl").read_bytes() == CONTENT[1:]
 
 
 def test_what_is_no_place_is_refused(store: Store) -> None:

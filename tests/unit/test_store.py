@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from stages.contract import store as room
 from stages.contract.errors import PipelineError
 from stages.contract.store import Store, link_tree, readable_size
+from stages.contract.sums import NAME
 
 KEY = "ab" + "0" * 62
 
@@ -129,3 +131,73 @@ def test_links_copy_where_links_are_not_possible(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1536, "1.5 KB"), (5 << 30, "5.0 GB")])
 def test_sizes_read_well(size: int, text: str) -> None:
     assert readable_size(size) == text
+
+
+def damaged(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+def test_a_damaged_artefact_is_set_aside_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path).put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+    damaged(tmp_path / "rollouts" / "ab" / KEY / "file")
+    store = Store(tmp_path)
+    assert store.get("rollouts", KEY) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ") and "/file: " in line and "set aside as" in line and "made again" in line
+    [aside] = store.damaged()
+    assert (aside.path / "file").exists()
+    with store.put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+    assert store.get("rollouts", KEY) is not None
+    store.prune("rollouts")
+    assert len(store.damaged()) == 1  # of a kind only what is whole
+    store.prune()
+    assert store.damaged() == []
+
+
+def test_an_artefact_from_before_there_were_sums_gets_them(tmp_path: Path) -> None:
+    with Store(tmp_path).put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+    place = tmp_path / "rollouts" / "ab" / KEY
+    (place / NAME).unlink()
+    os.utime(place, (1, 1))
+    assert Store(tmp_path).get("rollouts", KEY) == place
+    assert (place / NAME).exists() and place.stat().st_mtime == 1
+    damaged(place / "file")
+    assert Store(tmp_path).get("rollouts", KEY) is None
+
+
+def _hold(root: Path, held: multiprocessing.synchronize.Event) -> None:
+    with Store(root).put("rollouts", KEY) as draft:
+        (draft / "half").write_text("one")
+        held.set()
+        time.sleep(60)
+
+
+def test_drafts_of_the_killed_go_and_those_of_the_living_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    maker = context.Process(target=_hold, args=(tmp_path, held))
+    maker.start()
+    assert held.wait(60)
+    store = Store(tmp_path)
+    assert store.drop_drafts() == [] and len(store.drafts()) == 1
+    monkeypatch.setattr("sys.argv", ["store", "--root", str(tmp_path)])
+    room.main()
+    assert "1 in the making" in capsys.readouterr().out
+    maker.kill()
+    maker.join()
+    room.main()
+    assert "1 of killed runs" in capsys.readouterr().out
+    assert [draft.size for draft in store.drop_drafts()] == [3]
+    assert store.drafts() == []
+
+
+def test_a_new_store_is_closed_to_others(tmp_path: Path) -> None:
+    with Store(tmp_path / "new").put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

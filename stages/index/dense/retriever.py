@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.contract import artefacts, params
+from stages.contract import artefacts, params, sums
 from stages.contract import passages as corpora
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage
@@ -77,6 +77,7 @@ def build_dense(
         artefacts.write_json(draft / META_FILE, meta)
     # Who depends on the index folder by its meta.json alone learns here that the vectors changed.
     artefacts.write_json(index / META_FILE, {**base, "dense": meta["fingerprint"]})
+    sums.renew(index)
     return meta
 
 
@@ -140,6 +141,7 @@ def open_dense(
             where=str(index / FOLDER),
             fix=_REBUILD,
         )
+    sums.check_files([index / FOLDER / VECTORS_FILE, index / PASSAGES_FILE])
     kind = meta["settings"]["kind"]
     opened = vectors.Vectors(index / FOLDER / VECTORS_FILE, kind, search)
     folder = models.locate(model or meta["model"], f"{_WHERE}.model")
