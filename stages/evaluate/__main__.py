@@ -7,7 +7,6 @@ python -m stages.evaluate run --name stage1 --policy data/train/s1-00/policy --o
 python -m stages.evaluate gather --out metrics/evaluation.json data/evaluation/base data/evaluation/stage1
 python -m stages.evaluate score predictions.jsonl --json
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
-python -m stages.evaluate baseline
 python -m stages.evaluate judge data/evaluation/stage2
 """
 
@@ -65,12 +64,6 @@ def _compare(options: argparse.Namespace) -> int:
     return run(options)
 
 
-def _baseline(options: argparse.Namespace) -> None:
-    from stages.evaluate.baseline import run
-
-    run(options)
-
-
 def _judge(options: argparse.Namespace) -> None:
     from stages.evaluate.judging import run
 
@@ -90,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
         (arguments.add_gather_command, _gather),
         (arguments.add_score_command, _score),
         (arguments.add_compare_command, _compare),
-        (arguments.add_baseline_command, _baseline),
         (arguments.add_judge_command, _judge),
     ):
         add(commands).set_defaults(run=run)

@@ -99,7 +99,7 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
         "compare",
         "is policy B better, the same or worse than A? a paired verdict",
         "Is policy B better, the same or worse than A, question by question? Exit status: 0, 1 where B is worse, "
-        "2 for an error, 3 where it cannot tell and --strict is given.",
+        "2 for an error, 3 where it cannot tell and --strict is given, 4 where the protocol cards differ.",
     )
     parser.add_argument("reference", type=Path, metavar="A", help="an evaluated policy: a folder, or one Parquet file")
     parser.add_argument("candidate", type=Path, metavar="B", help="another, on the same questions")
@@ -111,16 +111,6 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
     parser.add_argument("--params", type=Path, default=_PARAMS)
-    return parser
-
-
-def add_baseline_command(commands: Any) -> argparse.ArgumentParser:
-    """``baseline``."""
-    parser = _command(
-        commands, "baseline", "keep the evaluated policies (regression.policies) as the baseline of later verdicts"
-    )
-    parser.add_argument("--workspace", type=Path, default=Path(), help="where the pipeline has run: .workspaces/smoke")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="baselines/PROFILE of this checkout, unless given")
     return parser
 
 

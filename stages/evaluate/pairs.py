@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.contract.artefacts import read_metadata, read_table
-from stages.contract.errors import PipelineError
+from stages.contract.errors import PipelineError, Refused
 from stages.evaluate.protocol import differences
 
 ASKED = ("question_id", "question", "answers", "prediction")  # what of a row is shown; the metrics come on top
@@ -22,7 +22,7 @@ _NOT_OF_COMPARISONS = ("f1", "cover_em", "cover_em_contiguous")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One policy's answers to one benchmark: a file that `run` or `baseline` wrote."""
+    """One policy's answers to one benchmark: a file that `run` wrote."""
 
     path: Path
     benchmark: str
@@ -80,11 +80,12 @@ def pair_policies(
     names: tuple[str, str],
     benchmarks: Sequence[str] = (),
     even_so: bool = False,
+    fix: str | None = None,
 ) -> list[Pair]:
     """The pairs of two evaluated policies, a benchmark each; all that they have, or those of ``benchmarks``.
 
-    ``names`` are those of the two in errors. Unlike cards are a ``PipelineError`` that names the lines, unless
-    ``even_so``. A benchmark or a question that only one of the two has always is.
+    ``names`` are those of the two in errors. Unlike cards are ``Refused`` with the lines, unless ``even_so``; ``fix``
+    is the remedy to tell then. A benchmark or a question that only one of the two has is a ``PipelineError``.
     """
     for benchmark in benchmarks or {**reference, **candidate}:
         for name, found in zip(names, (reference, candidate), strict=True):
@@ -95,17 +96,19 @@ def pair_policies(
                     fix="evaluate both policies on the same benchmarks, or name those to compare with --benchmark",
                 )
     order = benchmarks or list(reference)
-    return [pair(reference[name], candidate[name], metrics, even_so=even_so) for name in order]
+    return [pair(reference[name], candidate[name], metrics, even_so=even_so, fix=fix) for name in order]
 
 
-def pair(reference: Evaluated, candidate: Evaluated, metrics: Sequence[str], *, even_so: bool = False) -> Pair:
+def pair(
+    reference: Evaluated, candidate: Evaluated, metrics: Sequence[str], *, even_so: bool = False, fix: str | None = None
+) -> Pair:
     """One benchmark's rows by question."""
     apart = differences(reference.card, candidate.card)
     if apart and not even_so:
-        raise PipelineError(
+        raise Refused(
             f"{reference.benchmark} was measured under another protocol than in {reference.path}: {'; '.join(apart)}",
             where=str(candidate.path),
-            fix="evaluate both with the same parameters, or compare them --even-so",
+            fix=fix or "evaluate both with the same parameters, or compare them --even-so",
         )
     names = metrics_of(metrics, set(reference.kinds) | set(candidate.kinds))
     rows, others = _by_question(reference), _by_question(candidate)

@@ -11,13 +11,13 @@ _LONGEST = 100  # characters of a question or a prediction
 _MARKS = {"better": "✅ better", "same": "✅ same", "worse": "❌ worse", "cannot tell": "❔ cannot tell"}
 
 
-def markdown(comparison: Comparison) -> str:
-    """The verdict, a table of the metrics, and the questions that flipped."""
+def markdown(comparison: Comparison, *, title: str = "## Regression") -> str:
+    """The verdict under a ``title``, a table of the metrics, and the questions that flipped."""
     rule = comparison.rule
-    blocks = [f"## Regression: {_MARKS[comparison.verdict]}", f"{_safe(comparison.headline)}."]
+    blocks = [f"{title}: {_MARKS[comparison.verdict]}", f"{safe(comparison.headline, longest=None)}."]
     for part in comparison.benchmarks:
         if part.apart:
-            apart = "".join(f"\n> - {_safe(line)}" for line in part.apart)
+            apart = "".join(f"\n> - {safe(line)}" for line in part.apart)
             blocks.append(
                 f"> [!WARNING]\n> **{part.benchmark} was measured under two protocols and compared even so:**{apart}"
             )
@@ -27,7 +27,7 @@ def markdown(comparison: Comparison) -> str:
     rows = [_row(part, finding) for part in comparison.benchmarks for finding in part.findings]
     blocks.append("\n".join([head, "|---|---|" + "---:|" * 7 + "---|---:|", *rows]))
     blocks.append(
-        f"A is `{_safe(comparison.names[0])}`, B is `{_safe(comparison.names[1])}`. Points of 100. Margin "
+        f"A is `{safe(comparison.names[0])}`, B is `{safe(comparison.names[1])}`. Points of 100. Margin "
         f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
         "(sign-flip permutation, paired by question). *Would tell*: about how many questions would."
     )
@@ -67,7 +67,7 @@ def _flipped(part: Compared) -> str:
     more = len(part.flips) - len(rows)
     rest = f"\n\n{more} more are in the output of `--json`." if more else ""
     table = "\n".join(["| question | gold | A | B | lost | won |", "|---|---|---|---|---|---|", *rows])
-    return f"<details><summary>{_safe(title)}</summary>\n\n{table}{rest}\n\n</details>"
+    return f"<details><summary>{safe(title)}</summary>\n\n{table}{rest}\n\n</details>"
 
 
 def shown(flips: Sequence[Flip]) -> list[Flip]:
@@ -87,13 +87,14 @@ def _flip(flip: Flip) -> str:
         ", ".join(flip.lost),
         ", ".join(flip.won),
     ]
-    return f"| {' | '.join(_safe(cell) for cell in cells)} |"
+    return f"| {' | '.join(safe(cell) for cell in cells)} |"
 
 
-def _safe(text: str) -> str:
-    """One line of plain text inside Markdown: what a model wrote must not become mark-up."""
+def safe(text: str, *, longest: int | None = _LONGEST) -> str:
+    """One line of plain text inside Markdown, cut after ``longest`` characters (None: never): what a model wrote must
+    not become mark-up."""
     line = " ".join(text.split())
-    line = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+    line = line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for mark in "\\`*[]|":
         line = line.replace(mark, f"\\{mark}")
@@ -101,7 +102,7 @@ def _safe(text: str) -> str:
 
 
 def lines(comparison: Comparison) -> str:
-    """The same table without Markdown, and the first questions that flipped."""
+    """The verdict, the same table without Markdown, and the first questions that flipped."""
     table = [["benchmark", "metric", "n", "A", "B", "B-A", "interval", "lost", "won", "verdict", "would tell"]]
     table += [_cells(part, finding) for part in comparison.benchmarks for finding in part.findings]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -119,4 +120,4 @@ def lines(comparison: Comparison) -> str:
         for flip in shown(part.flips):
             what = f"lost {', '.join(flip.lost)}" if flip.lost else f"won {', '.join(flip.won)}"
             said.append(f"{part.benchmark} {flip.question_id} {what}: {flip.reference!r} -> {flip.candidate!r}")
-    return "\n".join([*said, comparison.headline])
+    return "\n".join([comparison.headline, "", *said])

@@ -1,5 +1,5 @@
 """Every folder of tests is run by something: by `make test`, or by `make test-engines`, which continuous integration
-calls after it."""
+calls after it; and continuous integration asks the code gate."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def test_every_folder_with_tests_is_run() -> None:
     assert (
         (ROOT / ".ci/run")
         .read_text(encoding="utf-8")
-        .endswith("make test < /dev/null\nexec make test-engines < /dev/null\n")
+        .endswith("make test < /dev/null\nmake code-gate < /dev/null\nexec make test-engines < /dev/null\n")
     )

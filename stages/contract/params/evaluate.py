@@ -56,9 +56,8 @@ class Evaluate(Section):
 
 
 class Regression(Section):
-    """When a policy counts as worse than another, and when as the same (docs/design.md, Verdicts)."""
+    """When a policy counts as worse than another, and when as the same (docs/regression.md)."""
 
-    policies: Annotated[list[str], Field(min_length=1)]  # of `evaluate.policies`: held against baselines/
     # Columns of an evaluation, in [0, 1], more is better; the number is the part of the allowed error that it gets.
     metrics: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
     margin: Annotated[float, Field(gt=0, lt=1)]  # a difference in a mean that is too small to matter

@@ -1,0 +1,72 @@
+"""Make what the regression gates compare with anew, after a protocol or the recipe was changed on purpose.
+
+    python -m flows.baselines                      both, of the profiles laptop and smoke
+    python -m flows.baselines --only recipe --seeds 24
+
+Everything is trained through DVC in workspaces of its own; what is up to date is not made again, so a call that
+was stopped goes on. The files are in baselines/, to be committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from prefect import flow
+
+import flows
+from flows.regression import EVALUATED
+from flows.server import prefect_server
+from flows.workspace import check_place, open_workspace, run_stages, say
+from stages.contract.errors import command
+from stages.contract.options import whole_number
+from stages.regression import code, recipe
+from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
+
+SEEDS = 24
+TRAINED = ("evaluate",)  # the stage that needs the final policy and the questions
+
+
+@flow(name="baselines")
+def baselines(profile: str = RECIPE_PROFILE, seeds: int = SEEDS, only: str | None = None) -> None:
+    """Renew the baselines in baselines/.
+
+    Args:
+        profile: A name in profiles/, for the recipe gate.
+        seeds: How many of its seeds are trained: 0, 1, …
+        only: code or recipe; both unless given.
+    """
+    if only in (None, "code"):
+        with open_workspace(CODE_PROFILE) as place:
+            run_stages(place, TRAINED)
+            out = flows.ROOT / code.FOLDER
+            size = code.make_code_baseline(place.folder, out, profile_params(CODE_PROFILE, flows.ROOT))
+            say(f"{code.FOLDER}: {size:,} bytes")
+    if only in (None, "recipe"):
+        places = {}
+        for seed in range(seeds):
+            with open_workspace(profile, seed=seed) as place:
+                check_place(place)
+                run_stages(place, EVALUATED)
+                places[str(seed)] = place.folder
+        path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
+        runs = recipe.make_recipe_baseline(places, path)
+        say(f"{recipe.FOLDER}/{path.name}: {len(runs)} runs")
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.baselines", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--profile", default=RECIPE_PROFILE, help=f"of the recipe gate's runs ({RECIPE_PROFILE})")
+    parser.add_argument(
+        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"how many of them ({SEEDS})"
+    )
+    parser.add_argument("--only", choices=("code", "recipe"), help="that baseline alone")
+    options = parser.parse_args(arguments)
+    with prefect_server():
+        baselines(options.profile, options.seeds, options.only)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,17 @@
+"""The parameters that the present checkout gives a profile, whatever its params.yaml holds at the moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.contract import params as contract
+from stages.contract import profiles
+from stages.contract.params import Params
+
+CODE_PROFILE, RECIPE_PROFILE = "laptop", "smoke"  # of the two gates
+
+
+def profile_params(name: str, root: Path = Path()) -> Params:
+    """A profile composed as a run of it would compose it."""
+    overlays = list(profiles.overlays(name, root=root))
+    return contract.parse(profiles.composed(profiles.base_text(root), overlays))

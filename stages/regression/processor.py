@@ -1,0 +1,44 @@
+"""The kind of processor that figures were made on: within one, equal code gives equal tokens."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+
+
+def processor_kind() -> dict[str, str]:
+    """What decides how torch rounds: architecture, maker (MKL has kernels for each), the vector instructions that torch
+    chose, and torch itself."""
+    import torch
+
+    return {
+        "architecture": platform.machine(),
+        "maker": _maker(Path("/proc/cpuinfo")),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a policy's answers pass through."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def named(kind: Mapping[str, str]) -> str:
+    """A kind for readers."""
+    return ", ".join(f"torch {value}" if name == "torch" else value for name, value in kind.items())
+
+
+def _maker(path: Path) -> str:
+    """The processor's maker as Linux names it; other systems are told apart by their architecture alone."""
+    if not path.is_file():
+        return platform.system()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("vendor_id", "CPU implementer"):
+            return value.strip()
+    return platform.system()
