@@ -52,17 +52,10 @@ CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """Make a ``main`` that raises into one that returns an exit status: its own where it returns one, else 0.
 
-<<<<<<< HEAD
-       ``PipelineError`` and a full disk become one line on stderr and status 2; Ctrl-C becomes 130. SIGTERM ends the
-       process as ever, but with a line that says how to go on. A reader of
-    enough (``| head``) ends the command without a word, with 141.
-       Anything else is a bug of ours and keeps its traceback.
-=======
     ``PipelineError`` becomes one line on stderr and its status (2; 4 where a comparison is refused), a full disk
-    one line and 2; Ctrl-C becomes 130. A reader of the output that has seen enough (``| head``) ends the command
-    without a word, with 141.
+    one line and 2; Ctrl-C becomes 130. SIGTERM ends the process as ever, but with a line that says how to go on. A
+    reader of the output that has seen enough (``| head``) ends the command without a word, with 141.
     Anything else is a bug of ours and keeps its traceback.
->>>>>>> 4521361 (Regression: two gates, one of the code and one of the recipe (in work))
     """
 
     @functools.wraps(main)

@@ -27,7 +27,7 @@ from stages.index.searches import Record
 from stages.regression.processor import package_versions, processor_kind
 
 FOLDER = Path("baselines/code")
-RENEW = "where it was changed on purpose: make baselines"
+RENEW = "where something was changed on purpose: make baselines"
 POLICY = "stage2"  # of the workspace that the baseline is made from
 MANIFEST, PASSAGES = "manifest.json", "passages.parquet"
 _OF_THE_NUMBER = ("num_questions", "num_gold_answers", "questions_sha256")  # lines of a card about how many are asked
@@ -77,6 +77,8 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
     ``limit``: the first so many questions of a benchmark. Raises ``Refused`` where the baseline cannot be read, or
     was made under another protocol.
     """
+    if not (baseline / MANIFEST).is_file():
+        raise Refused("no baseline of the code gate", where=str(baseline), fix=RENEW)
     try:
         facts = read_json(baseline / MANIFEST)
         was = read_evaluated(baseline / "answers")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+NAMED = ("architecture", "maker", "instructions", "torch")
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
@@ -30,7 +31,7 @@ def package_versions() -> dict[str, str]:
 
 def named(kind: Mapping[str, str]) -> str:
     """A kind for readers."""
-    return ", ".join(f"torch {value}" if name == "torch" else value for name, value in kind.items())
+    return ", ".join(f"torch {kind[name]}" if name == "torch" else kind[name] for name in NAMED if name in kind)
 
 
 def _maker(path: Path) -> str:

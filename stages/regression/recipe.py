@@ -57,13 +57,15 @@ def baseline_file(profile: str, folder: Path = FOLDER) -> Path:
 def read_recipe_baseline(path: Path, params: Params) -> dict[str, dict[str, float]]:
     """The committed figures by seed. Raises ``Refused`` where they cannot be read, or were made under other parameters
     than ``params``."""
-    fix = f"where it was changed on purpose: make baselines PROFILE={params.profile}"
+    fix = f"where something was changed on purpose: {_renew(params)}"
+    if not path.is_file():
+        raise Refused(f"no runs of profile {params.profile} are committed", where=str(path), fix=_renew(params))
     try:
         facts = read_json(path)
         runs = {str(seed): {name: float(figures[name]) for name in FIGURES} for seed, figures in facts["runs"].items()}
         apart = protocol_differences(facts["protocol"], protocol(params))
     except (PipelineError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refused(f"the recipe gate's baseline cannot be used: {error!r}", where=str(path), fix=fix) from None
+        raise Refused(f"the recipe gate's baseline cannot be used: {_named(error)}", where=str(path), fix=fix) from None
     if apart:
         raise Refused(f"these runs were made under other parameters: {'; '.join(apart)}", where=str(path), fix=fix)
     if len(runs) < 2:
@@ -104,6 +106,14 @@ def make_recipe_baseline(workspaces: Mapping[str, Path], path: Path) -> Runs:
     }
     write_json(path, facts)
     return runs
+
+
+def _renew(params: Params) -> str:
+    return f"make baselines PROFILE={params.profile}"
+
+
+def _named(error: Exception) -> str:
+    return str(error) if isinstance(error, PipelineError) else repr(error)
 
 
 def _table(runs: Runs) -> list[list[float]]:

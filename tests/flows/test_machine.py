@@ -76,6 +76,9 @@ def test_a_deployment_stops_before_its_first_stage(
     opened = contextlib.nullcontext(Workspace("gpu", tmp_path, {}))
     monkeypatch.setattr(module, "open_workspace", lambda *_, **__: opened)
     monkeypatch.setattr(module, "run_stages", lambda *_: pytest.fail("a stage was run"))
+    if flow == "regression":  # its gates before any training: passed
+        monkeypatch.setattr(module, "judge_code", lambda *_: module.Verdict("same", "", ""))
+        monkeypatch.setattr(module.recipe, "read_recipe_baseline", lambda *_: {})
     with pytest.raises(PipelineError, match=NO_GPU):
         getattr(module, flow)("laptop")
 

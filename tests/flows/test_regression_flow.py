@@ -1,95 +1,146 @@
-"""The verdict as a flow: an artifact with the flipped questions, and a failed run where the policy is worse."""
+"""Both gates as a flow: pages, exit statuses, and that a refusal is found before anything is trained."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from stages.contract.artefacts import write_table
-from stages.contract.schemas import EVALUATION
+from stages.contract.artefacts import read_json, write_json
+from stages.contract.errors import PipelineError, Refused
+from stages.regression.code import CodeResult
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNS = read_json(ROOT / "baselines/recipe/smoke.json")["runs"]
+KIND = {"architecture": "x86_64", "maker": "Any", "instructions": "AVX2", "torch": "2"}
 
 
-def write_answers(path: Path, right: int, weights: str) -> None:
-    """100 questions, of which the first ``right`` are answered rightly."""
-    rows = [
-        {
-            "question_id": f"q{place}",
-            "question": f"Where was {place} born?",
-            "answers": ["Port Tarn"],
-            "prediction": "Port Tarn" if place < right else "Bel",
-            **dict.fromkeys(("em", "f1", "cover_em", "cover_em_contiguous"), float(place < right)),
-            "format_right": True,
-        }
-        for place in range(100)
-    ]
-    card = {"benchmark": path.stem, "policy": "stage2", "policy_sha256": weights, "mode": "search", "k": 2}
-    write_table(path, pa.Table.from_pylist(rows, EVALUATION), {"card": card, "kinds": ["composition"]})
+class Trained:
+    """Stands for the workspaces: which seeds were trained, and what their figures are."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+        self.moved: dict[str, float] = {}
+        self.fault: str | None = None
+
+    def figures(self, seed: int) -> dict[str, float]:
+        return {name: value + self.moved.get(name, 0.0) for name, value in RUNS[str(seed)].items()}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Path:
-    """A checkout whose workspace is made by nothing but a copy: baseline 90 right of 100."""
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Trained:
+    """A checkout with the committed runs, a code gate that passes, and workspaces that are not made."""
     import flows
     from flows import regression
     from flows.workspace import Workspace
+    from stages.evaluate.compare import Comparison
+    from stages.evaluate.verdict import Rule
 
-    place = tmp_path / "workspace"
-    place.mkdir()
-    shutil.copy(ROOT / "params.yaml", place)
+    (tmp_path / "profiles").mkdir()
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("smoke", "laptop"):
+        shutil.copy(ROOT / f"profiles/{name}.yaml", tmp_path / "profiles")
+    shutil.copytree(ROOT / "baselines/recipe", tmp_path / "baselines/recipe")
+    done = Trained()
 
     @contextlib.contextmanager
-    def open_workspace(profile: str, **given: Any) -> Iterator[Workspace]:
-        yield Workspace(profile, place, {})
+    def open_workspace(profile: str, *, seed: int, changes: list[str]) -> Iterator[Workspace]:
+        done.seeds.append(seed)
+        place = tmp_path / f"{profile}-seed{seed}"
+        place.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "params.yaml", place)
+        yield Workspace(place.name, place, {})
 
-    def run_stages(place: Workspace, targets: list[str]) -> list[dict[str, Any]]:
-        assert targets == ["summary"]
+    def run_stages(place: Workspace, targets: tuple[str, ...]) -> list[dict[str, Any]]:
+        assert set(targets) == {"summary", "base_metrics"}
+        if done.fault:
+            raise PipelineError(done.fault, where="train@s1-00")
         return [{"stage": "summary", "outcome": "unchanged", "seconds": 0.0}]
 
+    same = CodeResult(KIND, KIND, 600, [], 0, Comparison(("a", "b"), "same", Rule(0.02, 0.95, 0.8), []))
     monkeypatch.setattr(flows, "ROOT", tmp_path)
     monkeypatch.setattr(regression, "open_workspace", open_workspace)
     monkeypatch.setattr(regression, "run_stages", run_stages)
+    monkeypatch.setattr(regression, "read_figures", lambda place: done.figures(int(place.name.rpartition("seed")[2])))
+    monkeypatch.setattr(regression.code, "check_code", lambda *_, **__: same)
     monkeypatch.setenv("PREFECT_API_URL", prefect)
-    write_answers(tmp_path / "baselines/tiny/stage2/held_out.parquet", 90, "0")
-    return tmp_path
+    return done
 
 
-def test_worse_fails_with_an_artifact_that_names_the_flipped_questions(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def said(tmp_path: Path) -> str:
+    return (tmp_path / "verdict.md").read_text(encoding="utf-8")
+
+
+def run(tmp_path: Path, *arguments: str) -> int:
+    from flows.regression import main
+
+    return main([*arguments, "--markdown", str(tmp_path / "verdict.md")])
+
+
+def test_the_committed_runs_pass(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path) == 0
+    assert trained.seeds == [0, 1, 2, 3, 4, 5]
+    assert "## Code gate: ✅ same\n" in said(tmp_path) and "## Recipe gate: ✅ same\n" in said(tmp_path)
+    assert "recipe gate: same: the figures of all 6 runs" in capsys.readouterr().out
+
+
+def test_worse_fails_with_artifacts(trained: Trained, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.regression import main
-
-    write_answers(checkout / "workspace/data/evaluation/stage2/held_out.parquet", 70, "1")
-    assert main(["--profile", "tiny", "--markdown", str(checkout / "verdict.md")]) == 1
-    said = (checkout / "verdict.md").read_text()
-    assert said.startswith("## Regression: ❌ worse") and "20 questions flipped" in said
-    assert "worse: tiny is worse than baseline of tiny" in capsys.readouterr().out
+    trained.moved = {"stage1_reward": -0.2}
+    assert run(tmp_path, "--seeds", "4") == 1
+    assert trained.seeds == [0, 1, 2, 3]
+    assert "## Recipe gate: ❌ worse\n" in said(tmp_path)
     with get_client(sync_client=True) as client:
-        (artifact,) = [found for found in client.read_artifacts() if found.key == "tiny-verdict"]
-        (run,) = [found for found in client.read_flow_runs() if found.name == "tiny regression"]
-    assert artifact.data == said
-    assert run.state_name == "Failed" and "tiny is worse" in str(run.state and run.state.message)
+        artifacts = [(found.key, str(found.data)) for found in client.read_artifacts()]
+        states = [found.state for found in client.read_flow_runs() if found.name == "smoke regression"]
+    (worse,) = [text for _, text in artifacts if text.startswith("## Recipe gate: ❌ worse")]
+    assert ("smoke-recipe-verdict", worse) in artifacts and worse in said(tmp_path)
+    assert any(key == "smoke-code-verdict" and text.startswith("## Code gate: ✅ same") for key, text in artifacts)
+    messages = [str(state and state.message) for state in states]
+    assert any("recipe gate: worse: 4 runs against 24 committed ones (stage1_reward)" in line for line in messages)
 
 
-def test_equal_answers_pass(checkout: Path) -> None:
-    from flows.regression import main
+def test_a_baseline_of_other_parameters_is_refused_before_anything_is_trained(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "baselines/recipe/smoke.json"
+    facts = json.loads(path.read_text())
+    facts["protocol"]["rollout.k"] = 9
+    write_json(path, facts)
+    assert run(tmp_path) == 4
+    assert trained.seeds == []
+    assert "## Recipe gate: ⛔ refused\n" in said(tmp_path) and "rollout.k: 9, 2" in said(tmp_path)
+    assert "worse" not in said(tmp_path) and "## Code gate: ✅ same\n" in said(tmp_path)
+    assert "make baselines PROFILE=smoke" in capsys.readouterr().out
 
-    write_answers(checkout / "workspace/data/evaluation/stage2/held_out.parquet", 90, "0")
-    assert main(["--profile", "tiny"]) == 0
+
+def test_no_baseline_at_all_is_refused(trained: Trained, tmp_path: Path) -> None:
+    assert run(tmp_path, "--profile", "laptop") == 4
+    assert "no runs of profile laptop are committed" in said(tmp_path) and trained.seeds == []
 
 
-def test_no_baseline_is_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from flows.regression import main
+def test_a_run_that_fails_is_an_error_on_the_page(trained: Trained, tmp_path: Path) -> None:
+    trained.fault = "training collapsed at iteration 9"
+    assert run(tmp_path) == 2
+    assert "## Recipe gate: ⛔ error\n" in said(tmp_path) and "training collapsed at iteration 9" in said(tmp_path)
 
-    write_answers(checkout / "workspace/data/evaluation/stage2/held_out.parquet", 90, "0")
-    assert main(["--profile", "other"]) == 2
-    assert "no baseline of policy 'stage2'" in capsys.readouterr().err
+
+def test_the_gravest_of_both_gates_is_the_status(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import regression
+
+    def refuse(*_: Any, **__: Any) -> CodeResult:
+        raise Refused("unreadable")
+
+    monkeypatch.setattr(regression.code, "check_code", refuse)
+    assert run(tmp_path) == 4
+    assert "## Code gate: ⛔ refused\n" in said(tmp_path) and "## Recipe gate: ✅ same\n" in said(tmp_path)
+    trained.moved = {"stage1_reward": -0.2}
+    assert run(tmp_path) == 1

@@ -71,7 +71,7 @@ def test_runs_like_them_are_no_loss_and_a_loss_is_worse() -> None:
 
 
 def test_one_seed_cannot_tell_and_says_how_many_can() -> None:
-    assert (least_seeds(24), least_seeds(3)) == (2, 6)
+    assert (least_seeds(24), least_seeds(3)) == (2, 7)
     found = check_recipe(committed(), some(1, stage1_reward=-0.5))
     assert found.verdict == "too few" and "2 at least can tell" in page.recipe_headline(found)
 
@@ -105,7 +105,7 @@ def test_a_damaged_baseline_is_refused_in_one_line(spoil: Callable[[dict[str, An
     with pytest.raises(Refused, match=r"smoke.json.*make baselines") as refused:
         read_recipe_baseline(path, PRESENT)
     assert "\n" not in str(refused.value)
-    with pytest.raises(Refused, match="make baselines"):
+    with pytest.raises(Refused, match=r"no runs of profile smoke are committed \(make baselines PROFILE=smoke\)"):
         read_recipe_baseline(tmp_path / "nothing.json", PRESENT)
 
 
