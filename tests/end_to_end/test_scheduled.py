@@ -76,7 +76,7 @@ def test_progress_and_a_table_a_segment(scheduled: Scheduled) -> None:
 
 
 def test_the_verdicts_of_both_gates(scheduled: Scheduled) -> None:
-    """One seed, which the pipeline's run has made: here its figures may be the committed ones, elsewhere one cannot tell."""
+    """One seed, which the pipeline has made: its figures may be the committed ones; else one seed cannot tell."""
     code, recipe = (by_key(scheduled)[f"smoke-{gate}-verdict"] for gate in ("code", "recipe"))
     assert code["type"] == recipe["type"] == "markdown"
     assert re.match("## Code gate: ✅ (same|not worse)\n", code["data"])
