@@ -15,12 +15,13 @@ from tiny_policy import questions_table
 from tiny_project import make_project
 
 from stages.contract import params as contract
+from stages.contract import sums
 from stages.contract.artefacts import read_json, read_metadata, read_table, write_json, write_table
 from stages.contract.errors import Refused
 from stages.contract.params import Params
 from stages.regression import page
 from stages.regression.__main__ import main
-from stages.regression.code import FOLDER, RENEW, check_code, make_code_baseline
+from stages.regression.code import FOLDER, PASSAGES, RENEW, check_code, make_code_baseline
 from stages.regression.present import CODE_PROFILE, profile_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +62,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
 
 @pytest.fixture
 def baseline(made: tuple[Path, Params], tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    return Path(shutil.copytree(made[0], tmp_path / "baseline"))
+    """A copy to change on purpose: without its sums."""
+    place = Path(shutil.copytree(made[0], tmp_path / "baseline"))
+    (place / sums.NAME).unlink()
+    return place
 
 
 def test_the_present_code_answers_as_it_did(made: tuple[Path, Params]) -> None:
@@ -150,6 +153,16 @@ def test_what_cannot_be_compared_is_refused_with_the_command_that_renews(
     with pytest.raises(Refused, match=why) as refused:
         check_code(baseline, made[1])
     assert str(refused.value).endswith(f"({RENEW})") and "\n" not in str(refused.value)
+
+
+def test_one_flipped_bit_is_refused(made: tuple[Path, Params], tmp_path: Path) -> None:
+    place = Path(shutil.copytree(made[0], tmp_path / "baseline"))
+    file = place / PASSAGES
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Refused, match=PASSAGES):
+        check_code(place, made[1])
 
 
 def test_the_command_says_refused_by_its_status(
