@@ -109,7 +109,10 @@ def train(profile: str, seed: int, changes: Sequence[str] = ()) -> dict[str, flo
     """The figures of a profile's run with a seed, made in its workspace where they are not up to date."""
     with open_workspace(profile, seed=seed, changes=changes) as place:
         check_place(place)
-        done = run_stages(place, EVALUATED)
+        try:
+            done = run_stages(place, EVALUATED)
+        except PipelineError as error:  # training that collapsed, too: no figures to compare, and no pass
+            raise PipelineError(f"the run with seed {seed} did not come to its end: {error}") from error
         create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
         return read_figures(place.folder)
 

@@ -87,7 +87,7 @@ def recipe_headline(found: RecipeResult) -> str:
         return f"recipe gate: same: the figures of all {len(found.seeds)} runs are the committed ones to the last digit"
     if found.verdict == "too few":
         return f"recipe gate: too few seeds: {runs}; {found.least_seeds} at least can tell"
-    told = [change.figure for change in found.changes if change.verdict == found.verdict]
+    told = [change.figure for change in found.changes if change.verdict == found.verdict != "no loss found"]
     what = f" ({', '.join(told)})" if told else ""
     return f"recipe gate: {found.verdict}: {runs}{what}"
 

@@ -61,6 +61,7 @@ def test_the_committed_runs_themselves_are_the_same() -> None:
 def test_runs_like_them_are_no_loss_and_a_loss_is_worse() -> None:
     found = check_recipe(committed(), some(6))
     assert (found.verdict, list(found.unchanged)) == ("no loss found", [])
+    assert page.recipe_headline(found) == "recipe gate: no loss found: 6 runs against 24 committed ones"
     lost = check_recipe(committed(), some(6, stage1_reward=-0.15))
     assert lost.verdict == "worse" and page.exit_status([lost.verdict]) == 1
     assert page.recipe_headline(lost).endswith("committed ones (stage1_reward)")
