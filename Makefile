@@ -4,6 +4,7 @@ PYTHON    ?= python3
 PROFILE   ?=
 SEED      ?=
 SEEDS     ?=
+MARKDOWN  ?=
 PIP_FLAGS ?= --quiet
 
 # A pipe fails where one of its parts fails.
@@ -18,7 +19,7 @@ PIP       := $(BIN)/python -m pip
 # What the targets run.
 COMPOSE   := $(BIN)/python -m stages.contract.profiles
 # A value of the command line as one word of the shell, whatever it holds. Exported, make would expand it.
-unexport PROFILE SEED MARKDOWN
+unexport PROFILE SEED SEEDS MARKDOWN
 quoted     = '$(subst ','\'',$(strip $(1)))'
 CHOSEN    := $(call quoted,$(or $(value PROFILE),laptop))
 SEEDED    := $(if $(value SEED),--seed=$(call quoted,$(value SEED)))

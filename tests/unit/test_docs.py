@@ -27,7 +27,9 @@ PROFILES = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
 MADE = re.compile(r"(data|metrics|plots|report|\.store|\.venv|\.workspaces|\.prefect)(/|$)|(rollouts|rewards)\.parquet")
 PLACEHOLDERS = re.compile(r"path/to/|NAME|transcripts\.jsonl")
 # First words of a command line that are a command of their own, with options of their own.
-VERBS = set("run gather score search measure fetch benchmark baseline compare audit difficulty mix judge serve".split())
+VERBS = set(
+    "run gather score search measure fetch benchmark code recipe compare audit difficulty mix judge serve".split()
+)
 TOP_FOLDERS = ("stages", "flows", "tests", "docs", "profiles")
 
 
