@@ -2,8 +2,8 @@
 
     python benchmarks/kills.py --kills 200 --folder .workspaces/kills
 
-A round is a clone of this checkout's commit with nothing made, where the command is started and killed (with all that it
-started in its group) until it comes to its end. Then a new round begins, until there were as many kills as asked for.
+A round is a clone of this commit with nothing made, where the command is started and killed (with all that it started
+in its group) until it comes to its end. Then a new round begins, until there were as many kills as asked for.
 Every file of the round is held against that of a round without kills, which comes first.
 """
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.contract import sums
-from stages.contract.errors import PipelineError, command
+from stages.contract.errors import PipelineError, command, printable
 
 STORE = ".store"
 ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
@@ -82,7 +82,8 @@ class Store:
         self._folder(aside.parent)
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.rename(self.place(kind, key), aside)
-            print(f"warning: {why.file}: {why.what}: damaged; set aside as {aside}, and made again", file=sys.stderr)
+            line = printable(f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again")
+            print(f"warning: {line}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def put(self, kind: str, key: str) -> Iterator[Path]:

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from stages.contract import sums
-from stages.contract.errors import PipelineError, command
+from stages.contract.errors import PipelineError, command, printable
 from stages.contract.store import DAMAGED, Store, readable_size
 
 LOCK = Path("dvc.lock")
@@ -199,8 +199,11 @@ def main(arguments: list[str] | None = None) -> int:
     found: list[Fault] = []
     for fault in faults(store, seen):
         found.append(fault)
-        print(f"damaged: {fault.file}: {fault.what}")
-        print(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {fault.remedy}", flush=True)
+        print(f"damaged: {printable(f'{fault.file}: {fault.what}')}")
+        print(
+            f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {printable(fault.remedy)}",
+            flush=True,
+        )
     print(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: ", end="")
     print(f"{len(found)} damaged" if found else "all are what was written")
     for entries, what in ((store.drafts(), "unfinished drafts"), (store.damaged(), "set aside as damaged")):

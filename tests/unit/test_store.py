@@ -157,6 +157,16 @@ def test_a_damaged_artefact_is_set_aside_and_made_again(tmp_path: Path, capsys: 
     assert store.damaged() == []
 
 
+def test_a_name_that_no_longer_is_text_is_said_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path).put("rollouts", KEY) as draft:
+        (draft / "file").write_text("one")
+    listed = tmp_path / "rollouts" / "ab" / KEY / NAME
+    content = listed.read_bytes()
+    listed.write_bytes(content[:-2] + bytes([content[-2] | 128]) + content[-1:])
+    assert Store(tmp_path).get("rollouts", KEY) is None
+    assert "made again" in capfd.readouterr().err
+
+
 def test_an_artefact_from_before_there_were_sums_gets_them(tmp_path: Path) -> None:
     with Store(tmp_path).put("rollouts", KEY) as draft:
         (draft / "file").write_text("one")

@@ -1,0 +1,126 @@
+"""A segment whose store was damaged, or that was killed at random moments, ends in the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_rooms
+import pytest
+
+from stages.contract import sums
+from stages.contract.artefacts import sha256_tree
+from stages.contract.store import Store
+from stages.train.workbench import Workbench
+
+ONE: dict[str, Any] = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 4, "iteration_offset": 0}}
+FAKES = Path(fake_rooms.__file__)
+KILLS = 3
+
+
+def made(place: Path) -> dict[str, str]:
+    parts = ("data/train/s1", "plots/train/s1.csv", "metrics/train/s1.json")
+    return {part: sha256_tree(place / part) for part in parts}
+
+
+def train() -> None:
+    from flows.train import train as flow
+
+    flow("s1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A copy of the project of an undisturbed run; the first test that needs it makes it."""
+    return []
+
+
+def damage(file: Path) -> None:
+    """One bit, where the file is read; its times stay."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 8
+    file.unlink()  # outputs may be links to it
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    sums.forget()
+
+
+FILES = (
+    ("rollouts", "0", "rollouts.parquet"),
+    ("rollouts", "3", "rollouts.parquet"),
+    ("rewards", "1", "rewards.parquet"),
+    ("updates", "2", "advantages.parquet"),
+    ("updates", "3", "metrics.json"),
+    ("checkpoints", "1", "trainer_state/momentum.json"),
+    ("checkpoints", "3", "policy/model.safetensors"),
+    ("checkpoints", "3", "files.sha256"),
+)
+
+
+@pytest.fixture
+def whole(
+    prefect: str, project: Callable[..., Path], finished: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The project of an undisturbed run."""
+    if not finished:
+        place = project("undisturbed", ONE)
+        train()
+        finished.append(Path(shutil.copytree(place, tmp_path_factory.mktemp("keep") / "project")))
+    return finished[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids="-".join)
+def test_what_is_damaged_is_made_again(
+    whole: Path, project: Callable[..., Path], file: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, iteration, name = file
+    place = project("damaged", ONE)
+    shutil.copytree(whole / ".store", place / ".store")
+    keys = Workbench("s1").keys[int(iteration)]
+    key = {"rollouts": keys.rollouts, "rewards": keys.rewards}.get(kind, keys.policy)
+    damage(Store(place / ".store").place(kind, key) / name)
+    train()
+    used = (
+        kind != "checkpoints" or iteration == "3"
+    )  # an earlier checkpoint is not read: what was made from it is there
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [("made again" in line, f"{kind}/{key[:2]}" in line) for line in warned] == [(True, True)] * used
+    assert made(place) == made(whole)
+
+
+def test_killed_at_random_moments(whole: Path, prefect: str, project: Callable[..., Path]) -> None:
+    """The short form of benchmarks/kills.py, by the clock: wherever a kill falls, the end is the same."""
+    place = project("killed", ONE)
+    draw, paths = random.Random(0), f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}"
+    for number in range(KILLS + 1):
+        process = subprocess.Popen(
+            [sys.executable, str(FAKES), "s1"],
+            cwd=place,
+            env={
+                **os.environ,
+                "PYTHONPATH": paths,
+                "PREFECT_API_URL": prefect,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        way = signal.SIGTERM if number == 0 else signal.SIGKILL
+        try:
+            _, errors = process.communicate(timeout=60 if number == KILLS else draw.uniform(2, 6))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, way)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGKILL, -signal.SIGTERM), errors
+    assert process.returncode == 0
+    assert made(place) == made(whole)
+    assert Store(place / ".store").drafts() == []
