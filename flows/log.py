@@ -53,6 +53,8 @@ class Log:
         )
         start = "starts" if first == 0 else f"goes on after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")
+        if found := bench.found(first):
+            self.say(found)
         for line in audit_findings():
             self.say(f"warning: {line} ({AUDIT})")
 

@@ -108,6 +108,20 @@ class SegmentState:
     def _is_stored(self, done: int) -> bool:
         return self.store.get("checkpoints", self.keys[done - 1].policy) is not None
 
+    def found(self, first: int) -> str | None:
+        """What an earlier run left behind iteration ``first``, from which this one goes on, in words; None: nothing."""
+        keys = self.keys[first:]
+        counts = {
+            "rollouts": sum(self.store.get("rollouts", one.rollouts) is not None for one in keys),
+            "rewards": sum(self.store.get("rewards", one.rewards) is not None for one in keys),
+            "updates": sum(self.store.get("updates", one.policy) is not None for one in keys),
+        }
+        if not any(counts.values()):
+            return None
+        return (
+            f"kept by an earlier run and used again: {', '.join(f'{number} {kind}' for kind, number in counts.items())}"
+        )
+
     def _goes_on_from(self, done: int) -> bool:
         if done == self.length or self.store.get("rollouts", self.keys[done].rollouts):
             return True

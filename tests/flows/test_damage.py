@@ -96,6 +96,23 @@ def test_what_is_damaged_is_made_again(
     assert made(place) == made(whole)
 
 
+def test_what_a_killed_run_left_is_said(
+    whole: Path, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = project("left", ONE)
+    keys = Workbench("s1").keys
+    store, full = Store(place / ".store"), Store(whole / ".store")
+    for kind, key in (("rollouts", keys[0].rollouts), ("rewards", keys[0].rewards), ("rollouts", keys[1].rollouts)):
+        if full.get(kind, key):
+            shutil.copytree(full.place(kind, key), store.place(kind, key))
+    (place / ".store/.drafts/rollouts-killed").mkdir(parents=True)
+    train()
+    said = capsys.readouterr().out
+    assert "s1: removed 1 unfinished drafts of killed runs" in said
+    assert "kept by an earlier run and used again: 2 rollouts, 1 rewards, 0 updates" in said
+    assert made(place) == made(whole)
+
+
 def test_killed_at_random_moments(whole: Path, prefect: str, project: Callable[..., Path]) -> None:
     """The short form of benchmarks/kills.py, by the clock: wherever a kill falls, the end is the same."""
     place = project("killed", ONE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,33 @@ def raising(error: BaseException) -> int:
         raise error
 
     return main()
+
+
+def test_sigterm_ends_a_command_as_ever_but_for_a_line_that_says_how_to_go_on() -> None:
+    body = "print('here', flush=True); import time; time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTS.format(body=body)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "here\n"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert said == "stopped by SIGTERM; run the same command again to go on from here\n"
+
+
+def test_who_has_taken_sigterm_over_keeps_it() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert command(lambda: int(signal.getsignal(signal.SIGTERM) != signal.SIG_IGN))() == 0
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        assert command(lambda: int(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL))() == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_status_is_passed_on_and_none_is_0() -> None:
