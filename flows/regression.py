@@ -24,6 +24,7 @@ from flows.workspace import check_place, open_workspace, run_stages, say
 from stages.contract.artefacts import write_text
 from stages.contract.errors import PipelineError, Refused, command
 from stages.contract.options import whole_number
+from stages.evaluate.verdict_page import unasked
 from stages.regression import STATUSES, code, page, recipe
 from stages.regression.figures import read_figures
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
@@ -93,6 +94,8 @@ def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> Verdict:
     """The recipe gate: whether it can be asked is found before anything is trained."""
 
     def judge() -> tuple[Verdict, str]:
+        if seeds < 1:
+            raise PipelineError("at least 1", where="seeds")
         path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
         committed = recipe.read_recipe_baseline(path, profile_params(profile, flows.ROOT))
         runs = {str(seed): train(profile, seed, changes) for seed in range(seeds)}
@@ -124,7 +127,7 @@ def _shown(gate: str, key: str, judge: Callable[[], tuple[Verdict, str]]) -> Ver
     except PipelineError as error:
         word = "refused" if isinstance(error, Refused) else "error"
         lines = page.unasked_line(gate, word, str(error))
-        verdict = Verdict(word, lines, page.unasked_markdown(gate, word, str(error)))
+        verdict = Verdict(word, lines, unasked(gate, word, str(error)))
     create_markdown_artifact(verdict.markdown, key=_key(key), description=verdict.headline)
     for line in lines.splitlines():
         say(line)

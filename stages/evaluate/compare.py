@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
-from stages.contract.errors import PipelineError
+from stages.contract.errors import PipelineError, Refused
 from stages.evaluate.pairs import Pair, pair_policies, read_evaluated
 from stages.evaluate.verdict import Change, Rule, Verdict, overall, verdicts
 
@@ -214,18 +214,23 @@ def changed(params: contract.Regression, margin: float | None, confidence: float
 
 def run(options: argparse.Namespace) -> int:
     """Compare, print, and say by the exit status how it came out."""
-    from stages.evaluate.verdict_page import lines, markdown
+    from stages.evaluate.verdict_page import lines, markdown, unasked
 
     params = changed(contract.load(options.params).regression, options.margin, options.confidence)
     names = (str(options.reference), str(options.candidate))
-    pairs = pair_policies(
-        read_evaluated(options.reference),
-        read_evaluated(options.candidate),
-        [*params.metrics],
-        names=names,
-        benchmarks=options.benchmark,
-        even_so=options.even_so,
-    )
+    try:
+        pairs = pair_policies(
+            read_evaluated(options.reference),
+            read_evaluated(options.candidate),
+            [*params.metrics],
+            names=names,
+            benchmarks=options.benchmark,
+            even_so=options.even_so,
+        )
+    except Refused as refused:
+        if options.markdown is not None:
+            write_text(options.markdown, unasked("Regression", "refused", str(refused)))
+        raise
     comparison = compare(pairs, params, names)
     warn(comparison)
     if options.markdown is not None:

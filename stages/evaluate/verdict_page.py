@@ -35,6 +35,11 @@ def markdown(comparison: Comparison, *, title: str = "## Regression") -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def unasked(title: str, word: str, why: str) -> str:
+    """The page of a verdict that there is not: it was refused, or an error ended what it needs."""
+    return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{safe(why, longest=None)}\n"
+
+
 def _row(part: Compared, finding: Finding) -> str:
     return f"| {' | '.join([*_cells(part, finding)[:-2], _MARKS[finding.change.verdict], _needed(finding)])} |"
 

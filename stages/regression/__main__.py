@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.contract.errors import command
+from stages.contract.errors import Refused, command
+from stages.contract.options import whole_number
 from stages.regression import STATUSES
 
 # Each command imports what it needs when it is run.
@@ -21,11 +22,17 @@ from stages.regression import STATUSES
 
 def _code(options: argparse.Namespace) -> int:
     from stages.contract.artefacts import write_text
+    from stages.evaluate.verdict_page import unasked
     from stages.regression.code import check_code
     from stages.regression.page import code_lines, code_markdown, exit_status
     from stages.regression.present import CODE_PROFILE, profile_params
 
-    found = check_code(options.baseline, profile_params(CODE_PROFILE), limit=options.limit)
+    try:
+        found = check_code(options.baseline, profile_params(CODE_PROFILE), limit=options.limit)
+    except Refused as refused:
+        if options.markdown is not None:
+            write_text(options.markdown, unasked("Code gate", "refused", str(refused)))
+        raise
     if options.markdown is not None:
         write_text(options.markdown, code_markdown(found))
     print(code_lines(found))
@@ -89,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     code = commands.add_parser("code", help="does the committed policy answer as it did?")
-    code.add_argument("--limit", type=int, metavar="N", help="the first N questions of a benchmark alone")
+    code.add_argument(
+        "--limit", type=whole_number("--limit", least=1), metavar="N", help="the first N questions of a benchmark alone"
+    )
     code.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
     code.set_defaults(run=_code)
     recipe = commands.add_parser("recipe", help="are these finished runs as good as the committed ones?")

@@ -17,8 +17,6 @@ SHOWN = 10  # changed transcripts
 MARKS = {
     "worse": "❌ worse",
     "changed": "❌ changed",
-    "error": "⛔ error",
-    "refused": "⛔ refused",
     "too few": "❔ too few seeds",
     "better": "✅ better",
     "same": "✅ same",
@@ -27,12 +25,6 @@ MARKS = {
 }
 # Exit statuses, the gravest first; 3 is "cannot tell" of `compare --strict`.
 STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
-
-
-_UNASKED = {
-    "refused": "No verdict: the baseline and the present code cannot be compared, so nothing was.",
-    "error": "No verdict: a run did not come to its end.",
-}
 
 
 def exit_status(verdicts: Sequence[str]) -> int:
@@ -121,13 +113,8 @@ def recipe_markdown(found: RecipeResult) -> str:
     )
 
 
-def unasked_markdown(gate: str, word: str, why: str) -> str:
-    """A gate that has no verdict: it was ``refused``, or an ``error`` ended it."""
-    return f"## {gate}: {MARKS[word]}\n\n{_UNASKED[word]}\n\n{safe(why, longest=None)}\n"
-
-
 def unasked_line(gate: str, word: str, why: str) -> str:
-    """The same as a line."""
+    """A gate that has no verdict, as a line: it was ``refused``, or an ``error`` ended it."""
     return f"{gate.lower()}: {word}: {why}"
 
 

@@ -119,7 +119,9 @@ def test_unlike_cards_are_refused_with_a_status_of_their_own_and_compared_even_s
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write("k5/held_out.parquet", rows(500, lambda place: place < 400), k=5, max_searches=2)
-    status, _, err = compared(capsys, "a", "k5")
+    status, _, err = compared(capsys, "a", "k5", "--markdown", "refused.md")
+    page = Path("refused.md").read_text()
+    assert page.startswith("## Regression: ⛔ refused\n") and "k: 3, 5" in page and "worse" not in page
     assert status == 4 and err.count("\n") == 1 and err.startswith("refused: ")
     assert "k: 3, 5; max_searches: 8, 2" in err and "--even-so" in err
     status, found, err = compared(capsys, "a", "k5", "--even-so", "--markdown", "verdict.md")

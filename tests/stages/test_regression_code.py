@@ -169,5 +169,8 @@ def test_the_command_says_refused_by_its_status(
     baseline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(["code", "--baseline", str(baseline), "--limit", "2"]) == 4, "made with other parameters than laptop's"
+    verdict = baseline.parent / "verdict.md"
+    options = ["--baseline", str(baseline), "--limit", "2", "--markdown", str(verdict)]
+    assert main(["code", *options]) == 4, "made with other parameters than laptop's"
     assert capsys.readouterr().err.startswith("refused: ")
+    assert verdict.read_text().startswith("## Code gate: ⛔ refused\n")
