@@ -148,17 +148,22 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where the clones are made, one after another")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds after a start (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--undisturbed", type=Path, help="that of an earlier call, of the same commit (default: made now)"
+    )
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(options.seed)
 
     began = time.monotonic()
-    fresh(folder / "undisturbed")
-    if status := start(folder / "undisturbed", folder / "undisturbed.log").wait():
-        print(f"the undisturbed run ended with status {status}: {folder / 'undisturbed.log'}")
-        return 2
-    wanted = made(folder / "undisturbed")
+    whole = options.undisturbed or folder / "undisturbed"
+    if options.undisturbed is None:
+        fresh(whole)
+        if status := start(whole, folder / "undisturbed.log").wait():
+            print(f"the undisturbed run ended with status {status}: {folder / 'undisturbed.log'}")
+            return 2
+    wanted = made(whole)
     print(f"undisturbed: {len(wanted)} files, {time.monotonic() - began:.0f} s", flush=True)
 
     kills: Counter[str] = Counter()

@@ -85,6 +85,12 @@ class Store:
             line = printable(f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again")
             print(f"warning: {line}", file=sys.stderr, flush=True)
 
+    def differs(self, kind: str, key: str, name: str) -> bool:
+        """Whether a file of an artefact that was damaged and made again is not what it was before."""
+        again = sums.sha256_file(self.place(kind, key) / name)
+        before = [_was(aside, name) for aside in (self.root / DAMAGED).glob(f"{kind}-{key}-*")]
+        return any(again not in known for known in before)
+
     @contextlib.contextmanager
     def put(self, kind: str, key: str) -> Iterator[Path]:
         """Yield an empty draft folder; it becomes the artefact, whole, when the block ends well.
@@ -174,6 +180,16 @@ class Store:
                 if entry.days >= days:
                     shutil.rmtree(entry.path, ignore_errors=True)
         return removed
+
+
+def _was(aside: Path, name: str) -> set[str]:
+    """What a file that was set aside may have been: what its sums say, or where these are damaged, what it is."""
+    known: set[str] = set()
+    with contextlib.suppress(sums.Damaged, FileNotFoundError):
+        known.add((sums.read(aside) or {}).get(name, ""))
+    with contextlib.suppress(FileNotFoundError):
+        known.add(sums.sha256_file(aside / name))
+    return known
 
 
 def _found(paths: list[Path]) -> Iterator[Entry]:

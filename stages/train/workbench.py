@@ -71,7 +71,24 @@ class Workbench(SegmentState):
     def rollout(self, iteration: int, *, sampled: bool = False) -> Made:
         """The iteration's trajectories by the policy of its turn: shards that are not stored are sampled, one after
         another, then all are joined. ``sampled``: somebody else has just done the first."""
-        return self._whole("rollout", iteration, sampled)
+        made = self._whole("rollout", iteration, sampled)
+        if not made.stored and self.store.differs("rollouts", self.keys[iteration].rollouts, made.path.name):
+            self._forget(iteration)
+        return made
+
+    def _forget(self, iteration: int) -> None:
+        """Remove what was made from rollouts that were damaged, where an engine did not sample the same again."""
+        what = f"iteration {iteration + 1} was sampled again, with other rollouts"
+        print(f"{self.name}: {what}: what came of the damaged ones is made again too", flush=True)
+        for later in range(iteration, self.length):
+            keys = self.keys[later]
+            made = [("rewards", keys.rewards), ("updates", keys.policy), ("references", keys.policy)]
+            made += [("watches", self._watch_key(later + 1)), ("checkpoints", keys.policy)]
+            if later > iteration:
+                made.append(("rollouts", keys.rollouts))
+            for kind, key in made:
+                self.store.remove(kind, key)
+            self._curves.pop(later, None)
 
     def watch(self, done: int, *, sampled: bool = False) -> Made:
         """Greedy rollouts of the policy after ``done`` updates on validation questions; figures are their means."""

@@ -96,6 +96,24 @@ def test_what_is_damaged_is_made_again(
     assert made(place) == made(whole)
 
 
+def test_what_came_of_rollouts_that_are_not_sampled_alike_again_goes_with_them(
+    whole: Path, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a GPU: rewards and updates are of the rollouts that were damaged, and not of the ones made again."""
+    place = project("unlike", ONE)
+    shutil.copytree(whole / ".store", place / ".store")
+    entry = Store(place / ".store").place("rollouts", Workbench("s1").keys[1].rollouts)
+    damage(entry / "rollouts.parquet")
+    sums.renew(entry)  # so it was written
+    content = (entry / "rollouts.parquet").read_bytes()
+    (entry / "rollouts.parquet").write_bytes(content[:-9])
+    fake_rooms.calls.clear()
+    train()
+    assert "iteration 2 was sampled again, with other rollouts" in capsys.readouterr().out
+    assert fake_rooms.calls.count("rollout") == 3  # iterations 2 to 4
+    assert made(place) == made(whole)
+
+
 def test_what_a_killed_run_left_is_said(
     whole: Path, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
