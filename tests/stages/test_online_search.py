@@ -10,7 +10,6 @@ from typing import Any
 
 import fake_web
 import httpcore
-import httpx
 import pytest
 
 from stages.contract import params
@@ -18,7 +17,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.protocols import RetrieverError, search_each
 from stages.index.online.client import SearchStopped
 from stages.index.online.engines import ENGINES
-from stages.index.online.guard import PublicOnly
+from stages.index.online.guard import Network
 from stages.index.online.pages import Pages
 from stages.index.online.retriever import OnlineRetriever, online_fingerprint
 
@@ -234,7 +233,6 @@ def test_pages_are_read_within_limits_and_once(web: fake_web.Web) -> None:
     for _ in range(3):
         pages.passages(f"{web.base}/page/rome")
     assert web.read == ["huge", "latin", "away", "ada", "rome"]
-    pages.close()
 
 
 def test_pages_inside_the_own_network_are_not_read(web: fake_web.Web) -> None:
@@ -245,7 +243,6 @@ def test_pages_inside_the_own_network_are_not_read(web: fake_web.Web) -> None:
     assert web.read == []
     [[ada]] = opened(web, allow_private_addresses=False).search([ADA], 1)  # the engine's own address is the user's
     assert ada.text == "A snippet about Ada."
-    pages.close()
 
 
 def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,8 +264,7 @@ def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, mo
     assert pages.passages("http://inner.example/") == ()
     assert "169.254.169.254" in asked and "inner.example" in asked
     with pytest.raises(httpcore.ConnectError, match=r"inner.example is at 10\.0\.0\.7, which is not public"):
-        PublicOnly().connect_tcp("inner.example", 80)
-    pages.close()
+        Network(public_only=True).connect_tcp("inner.example", 80)
 
 
 def test_an_address_that_does_not_answer_is_not_the_last_word(
@@ -285,7 +281,6 @@ def test_an_address_that_does_not_answer_is_not_the_last_word(
     monkeypatch.setattr("stages.index.online.guard.is_public", lambda address: True)
     pages = Pages(settings(web, allow_private_addresses=False))
     assert pages.passages(f"http://two.example:{web.base.rpartition(':')[2]}/page/rome")
-    pages.close()
 
 
 def test_without_the_extractor_it_is_one_line(web: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,15 +288,6 @@ def test_without_the_extractor_it_is_one_line(web: fake_web.Web, monkeypatch: py
     with pytest.raises(PipelineError, match=r"retriever\.online\.pages: reading pages needs the package trafilatura"):
         opened(web)
     assert opened(web, pages=False).search([ADA], 1)
-
-
-def test_certificates_are_still_checked_behind_the_guard() -> None:
-    from stages.index.online.guard import public_transport
-
-    transport = public_transport(2)
-    assert transport._pool._ssl_context.check_hostname  # type: ignore[union-attr]
-    with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError):
-        client.get("https://localhost/")
 
 
 def test_what_a_search_depends_on_is_in_the_fingerprint_and_nothing_else(web: fake_web.Web) -> None:

@@ -144,6 +144,13 @@ def test_a_query_is_cut_between_words() -> None:
         ("::ffff:8.8.8.8", True),
         ("64:ff9b::7f00:1", False),  # NAT64 of 127.0.0.1
         ("2002:7f00:1::", False),  # 6to4 of 127.0.0.1
+        ("fec0::1", False),  # site-local
+        ("192.0.0.192", False),
+        ("192.0.0.8", False),
+        ("168.63.129.16", False),  # Azure's host service
+        ("::ffff:168.63.129.16", False),
+        ("3fff::1", False),  # documentation
+        ("168.63.129.17", True),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:

@@ -33,7 +33,7 @@ class Online(Section):
     max_page_bytes: Count  # of a page, decoded; what follows is not read
     allow_private_addresses: bool  # also read pages inside this machine's own networks
     user_agent: str  # who asks for pages; put an address here under which you can be reached
-    timeout: Annotated[float, Field(gt=0)]  # seconds for a connection or for an answer to begin, and for a whole page
+    timeout: Annotated[float, Field(gt=0)]  # seconds for an engine to answer, and for a page in all, redirects included
     attempts: Count  # of one search, the first included
     backoff: Annotated[float, Field(gt=0)]  # seconds before the second attempt, doubled for each after it, with jitter
     max_wait: Annotated[float, Field(ge=0)]  # longest wait in seconds, also where the engine asks for more

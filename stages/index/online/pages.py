@@ -6,84 +6,75 @@ robots.txt is not asked; a page is read once a process, at most, as a person who
 
 from __future__ import annotations
 
+import codecs
 import functools
-import time
+import re
 from collections.abc import Sequence
 
 import httpx
 import numpy as np
 
 from stages.contract.params import Online
-from stages.index.online.guard import public_transport
+from stages.index.online import bounded
+from stages.index.online.guard import Network
 from stages.index.tokenizer import Tokenizer
 
 _TYPES = ("text/html", "application/xhtml+xml", "text/plain")
-_MAX_REDIRECTS = 5
 _MAX_PASSAGES = 200  # of a page
 _KEPT_PAGES = 512
 _K1, _B, _METHOD = 1.5, 0.75, "lucene"
 
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE | re.ASCII)
+# The encodings of the web (https://encoding.spec.whatwg.org), as Python calls them. It knows others that are no
+# encodings of text (zlib, hex, rot13), or none that a page should have (utf-7, unicode_escape).
+_ENCODINGS = frozenset(
+    "ascii utf-8 utf-16 utf-16-le utf-16-be big5 big5hkscs cp866 cp874 cp932 cp949 euc_jp euc_kr gb18030 gb2312 gbk "
+    "iso2022_jp koi8-r koi8-u mac-cyrillic mac-roman shift_jis tis-620".split()
+    + [f"iso8859-{number}" for number in range(1, 17) if number != 12]
+    + [f"cp{number}" for number in range(1250, 1259)]
+)
+
 
 class Pages:
-    """Reads pages; may be shared by threads. ``close`` ends its connections."""
+    """Reads pages; may be shared by threads. No connection outlives its page."""
 
     def __init__(self, settings: Online) -> None:
         self._settings = settings
-        connections = 2 * settings.concurrency
-        limits = httpx.Limits(max_connections=connections)
-        private = settings.allow_private_addresses
-        self._http = httpx.Client(
-            transport=httpx.HTTPTransport(limits=limits) if private else public_transport(connections),
-            headers={"User-Agent": settings.user_agent, "Accept": ", ".join(_TYPES)},
-            timeout=settings.timeout,
-            follow_redirects=True,
-            max_redirects=_MAX_REDIRECTS,
-            trust_env=False,  # a proxy would make the connections, and nobody would look at their addresses
-        )
+        self._network = Network(public_only=not settings.allow_private_addresses)
+        self._context = httpx.create_ssl_context()
         self.passages = functools.lru_cache(_KEPT_PAGES)(self._passages)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def _passages(self, url: str) -> tuple[str, ...]:
         """The passages of a page, in its order; empty where it cannot be read or says nothing."""
-        found = self._fetch(url)
-        if found is None:
+        try:
+            found = bounded.get(
+                url,
+                headers={"User-Agent": self._settings.user_agent, "Accept": ", ".join(_TYPES)},
+                network=self._network,
+                context=self._context,
+                seconds=self._settings.timeout,
+                most=self._settings.max_page_bytes,
+                wanted=_TYPES,
+            )
+        except bounded.Unreadable:
             return ()
-        content, kind, encoding = found
-        text = content.decode(encoding, "replace") if kind == "text/plain" else main_text(content, url)
+        if not found.content:
+            return ()
+        if found.content_type.strip().lower().startswith("text/plain"):
+            text = found.content.decode(encoding(found.content_type), "replace")
+        else:
+            text = main_text(found.content, url)
         return tuple(cut(text, self._settings.passage_words)[:_MAX_PASSAGES])
 
-    def _fetch(self, url: str) -> tuple[bytes, str, str] | None:
-        """Body, media type and encoding of a page; None where it cannot be had."""
-        deadline = time.monotonic() + self._settings.timeout
-        try:
-            parsed = httpx.URL(url)
-            if parsed.scheme not in ("http", "https") or parsed.userinfo:
-                return None
-            with self._http.stream("GET", parsed) as response:
-                kind = response.headers.get("Content-Type", "text/html").partition(";")[0].strip().lower()
-                if response.status_code != 200 or kind not in _TYPES:
-                    return None
-                body = bytearray()
-                for chunk in response.iter_bytes(65_536):
-                    body += chunk
-                    if len(body) >= self._settings.max_page_bytes or time.monotonic() > deadline:
-                        break  # the beginning of a page is a page
-                return bytes(body[: self._settings.max_page_bytes]), kind, _encoding(response)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError):
-            return None
 
-
-def _encoding(response: httpx.Response) -> str:
-    """The declared encoding where Python knows it, else UTF-8."""
-    import codecs
-
+def encoding(content_type: str) -> str:
+    """The declared encoding where it is one of the web's, else UTF-8."""
+    declared = _CHARSET.search(content_type)
     try:
-        return codecs.lookup(response.charset_encoding or "utf-8").name
+        name = codecs.lookup(declared[1]).name if declared else ""
     except LookupError:
-        return "utf-8"
+        name = ""
+    return name if name in _ENCODINGS else "utf-8"
 
 
 def main_text(content: bytes, url: str) -> str:

@@ -83,8 +83,6 @@ class OnlineRetriever:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-        if self._pages is not None:
-            self._pages.close()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best ``k`` passages a query, equal queries asked once. ``score`` is 1 / rank.
