@@ -6,6 +6,8 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,3 +22,10 @@ def test_every_folder_with_tests_is_run() -> None:
         .read_text(encoding="utf-8")
         .endswith("make test < /dev/null\nmake code-gate < /dev/null\nexec make test-engines < /dev/null\n")
     )
+
+
+def test_the_workflow_asks_both_regression_gates_and_shows_their_verdicts() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step.get("run", "") for step in jobs["regression"]["steps"]]
+    assert "make regression MARKDOWN=verdict.md" in steps
+    assert any("verdict.md >> " in step for step in steps)
