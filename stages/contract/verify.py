@@ -10,10 +10,12 @@ itself trusts unread: `dvc repro` then takes the file from whichever of the two 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -60,10 +62,26 @@ class Seen:
 def faults(store: Store, seen: Seen, *, lock: Path = LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
     """Every damaged file of the store, the outputs and DVC's cache, as it is found."""
     yield from _in_store(store, seen)
+    yield from _in_records(store, seen)
     yield from _in_outputs(outputs, seen)
     cache = cache_folder()
     yield from in_cache(cache, seen)
     yield from _in_lock(lock, cache, seen)
+
+
+def _in_records(store: Store, seen: Seen) -> Iterator[Fault]:
+    """Databases of recorded searches: whether SQLite finds them whole."""
+    for path in sorted(store.root.glob("searches/*.sqlite")):
+        seen.add(path)
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+                said = str(database.execute("pragma integrity_check").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            said = str(error)
+        if said != "ok":
+            remedy = f"rm {path}; searches are then made, and recorded, anew"
+            units = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")))
+            yield Fault(path, units, f"a damaged database: {' '.join(said.split())}", remedy)
 
 
 def _in_store(store: Store, seen: Seen) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from stages.contract.artefacts import fingerprint
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from stages.contract.sums import REPAIR
 
 FILE = "searches.sqlite"
 _FORM = 1
@@ -100,7 +101,10 @@ class Record:
         try:
             return work()
         except sqlite3.Error as error:
-            raise PipelineError(f"the record cannot be used: {error}", where=str(self.path)) from None
+            # Only an error of the file itself says that it is damaged; a lock or a full disk goes by.
+            broken = type(error) is sqlite3.DatabaseError
+            fix = f"`{REPAIR}` sets it aside; searches are then made, and recorded, anew" if broken else None
+            raise PipelineError(f"the record cannot be used: {error}", where=str(self.path), fix=fix) from None
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One transaction: whole or not at all."""

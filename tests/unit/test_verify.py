@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,19 @@ def test_an_artefact_without_sums_is_counted(project: Path, capsys: pytest.Captu
     (Store().place("rollouts", KEY) / sums.NAME).unlink()
     assert verify.main([]) == 0
     assert "1 artefacts have no sums yet" in capsys.readouterr().out
+
+
+def test_a_record_of_searches_that_is_cut_off_is_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Store().root / "searches" / "searches.sqlite"
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table searches (query text)")
+        database.executemany("insert into searches values (?)", [("query " * 100,)] * 200)
+        database.commit()
+    assert verify.main([]) == 0
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert verify.main(["--repair"]) == 1
+    assert "a damaged database" in capsys.readouterr().out and not path.exists()
 
 
 def test_a_broken_lock_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
