@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stages.contract.errors import PipelineError
+from stages.contract.keys import read_key, without_key
 from stages.contract.params import Server
 from stages.evaluate.pace import Pace
 
@@ -70,7 +70,13 @@ class ChatServer:
 
         self.settings = settings
         self._where = where
-        self._key = _key(settings, where)
+        address = _address(settings.server, where)
+        self._key = read_key(
+            settings.key_variable,
+            address,
+            where=f"{where}.key_variable",
+            fix="export the server's key under this name, or leave key_variable empty for a server without keys",
+        )
         self._lock = threading.Lock()
         self._usage = Usage()
         self._failures = 0  # in a row, of requests that the server did not answer
@@ -81,7 +87,7 @@ class ChatServer:
             timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         )
         self._client = openai.OpenAI(
-            base_url=_address(settings.server, where),
+            base_url=address,
             api_key=self._key or "none",  # the client insists on one; a server without keys looks at none
             max_retries=settings.retries,
             http_client=self._http,
@@ -181,8 +187,7 @@ class ChatServer:
     def _said(self, error: BaseException) -> str:
         """An error's text in one line, without the key."""
         text = " ".join(str(error).split()) or type(error).__name__
-        if self._key:
-            text = text.replace(self._key, "…")
+        text = without_key(text, self._key)
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
     def _failed(self, reason: str, *, answered: bool = False) -> RequestFailed:
@@ -221,22 +226,6 @@ def _check_completion(response: Any) -> None:
         if isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str):
             return
     raise ValueError("the reply is no completion")
-
-
-def _key(settings: Server, where: str) -> str:
-    """The key; empty where none is needed."""
-    if not settings.key_variable:
-        return ""
-    if not settings.key_variable.isidentifier():  # a key, most likely: it is not shown
-        raise PipelineError("is the name of an environment variable, not a key", where=f"{where}.key_variable")
-    key = os.environ.get(settings.key_variable, "").strip()
-    if not key:
-        raise PipelineError(
-            f"the environment variable {settings.key_variable} is not set",
-            where=f"{where}.key_variable",
-            fix="export the server's key under this name, or leave key_variable empty for a server without keys",
-        )
-    return key
 
 
 def _address(server: str, where: str) -> str:

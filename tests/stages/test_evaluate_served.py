@@ -246,15 +246,15 @@ def test_what_the_command_line_can_get_wrong(project: Path, capsys: pytest.Captu
     assert error.count("\n") == 1 and "4 of 4 requests" in error
     assert main(["run", "--name", "x", "--server", nobody, "--out", "x"]) == 2
     assert "add --model NAME" in capsys.readouterr().err
-    assert run(nobody, "x", "--key-variable", "NO_SUCH_KEY") == 2
-    assert "NO_SUCH_KEY is not set" in capsys.readouterr().err
+    assert run(nobody, "x", "--key-variable", "NO_SUCH_API_KEY") == 2
+    assert "NO_SUCH_API_KEY is not set" in capsys.readouterr().err
 
 
 def test_a_key_is_sent_and_stays_out_of_everything(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", "sk-secret")
+    monkeypatch.setenv("SOME_API_KEY", "sk-secret")
     script = policy(lambda question, shown: FINAL)
     with serving(script.app) as url:
-        assert run(url, "served", "--key-variable", "SOME_KEY") == 0
+        assert run(url, "served", "--key-variable", "SOME_API_KEY") == 0
     assert {body["key"] for body in script.requests} == {"Bearer sk-secret"}
     files = [file for file in project.rglob("*") if file.is_file()]
     assert len(files) > 5 and not any(b"sk-secret" in file.read_bytes() for file in files)

@@ -173,9 +173,9 @@ def test_a_missing_key_is_said_before_anything_is_asked(web: fake_web.Web, monke
     monkeypatch.delenv("TAVILY_API_KEY")
     with pytest.raises(PipelineError, match="the environment variable TAVILY_API_KEY is not set"):
         opened(web)
-    monkeypatch.setenv("MY_KEY", fake_web.KEY)
-    assert opened(web, key_variable="MY_KEY").search([ADA], 1)
-    with pytest.raises(PipelineError, match="is the name of an environment variable, not a key") as error:
+    monkeypatch.setenv("MY_API_KEY", fake_web.KEY)
+    assert opened(web, key_variable="MY_API_KEY").search([ADA], 1)
+    with pytest.raises(PipelineError, match="must be the name of an environment variable") as error:
         opened(web, key_variable="tvly-123")
     assert "tvly" not in str(error.value)
 

@@ -148,18 +148,18 @@ def test_unknown_model_is_said_at_once() -> None:
 
 
 def test_refused_key_is_said_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", "sk-very-secret")
-    with pytest.raises(PipelineError, match=r"refuses the key.*\$TEST_KEY") as caught:
-        asked(lambda body, number: fault(401, "bad key sk-very-secret"), key_variable="TEST_KEY")
+    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret")
+    with pytest.raises(PipelineError, match=r"refuses the key.*\$TEST_API_KEY") as caught:
+        asked(lambda body, number: fault(401, "bad key sk-very-secret"), key_variable="TEST_API_KEY")
     assert "very-secret" not in str(caught.value)
     with pytest.raises(PipelineError, match=r"refuses the key.*judge\.key_variable"):
         asked(lambda body, number: fault(401, "a key is needed"))
 
 
 def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", "sk-very-secret")
+    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
-    _, script, _ = asked(lambda body, number: "yes", key_variable="TEST_KEY")
+    _, script, _ = asked(lambda body, number: "yes", key_variable="TEST_API_KEY")
     assert script.requests[0]["key"] == "Bearer sk-very-secret"
     _, script, _ = asked(lambda body, number: "yes")
     assert script.requests[0]["key"] == "Bearer none"  # a local server is shown nobody's key
@@ -167,11 +167,11 @@ def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("value", [None, " "])
 def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
-    monkeypatch.delenv("TEST_KEY", raising=False)
+    monkeypatch.delenv("TEST_API_KEY", raising=False)
     if value is not None:
-        monkeypatch.setenv("TEST_KEY", value)
-    with pytest.raises(PipelineError, match="TEST_KEY is not set"):
-        ChatServer(settings("http://127.0.0.1:1/v1", key_variable="TEST_KEY"), where="judge")
+        monkeypatch.setenv("TEST_API_KEY", value)
+    with pytest.raises(PipelineError, match="TEST_API_KEY is not set"):
+        ChatServer(settings("http://127.0.0.1:1/v1", key_variable="TEST_API_KEY"), where="judge")
 
 
 def test_a_key_in_the_parameters_is_refused_and_not_shown() -> None:

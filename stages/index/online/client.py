@@ -18,6 +18,7 @@ import httpx
 import tenacity
 
 from stages.contract.errors import PipelineError
+from stages.contract.keys import without_key
 from stages.contract.params import Online
 from stages.contract.protocols import Passage, RetrieverError
 from stages.index.online.engines import Engine, Hit, NoAnswer, WrongForm
@@ -196,9 +197,7 @@ class Client:
 
     def _said(self, text: str) -> str:
         """Somebody else's words in one line, without the key."""
-        line = " ".join(text.split())
-        if self._key:
-            line = line.replace(self._key, "…")
+        line = without_key(" ".join(text.split()), self._key)
         return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 

@@ -8,7 +8,6 @@ kept because it knows the whole web, and one passage a page because k of the sam
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,11 +15,12 @@ import httpx
 
 from stages.contract.artefacts import fingerprint
 from stages.contract.errors import PipelineError
+from stages.contract.keys import read_key
 from stages.contract.params import Online
 from stages.contract.protocols import Passage, RetrieverError, whole
 from stages.index import addresses
 from stages.index.online.client import WHERE, Client, SearchStopped, budget, key_variable
-from stages.index.online.engines import ENGINES, Engine, Hit
+from stages.index.online.engines import ENGINES, Hit
 from stages.index.online.pages import Pages, best_passages
 
 # Stands for the code in the fingerprint: to be raised where the same answers of the web would become other passages.
@@ -77,7 +77,13 @@ class OnlineRetriever:
         self._settings = settings
         limit = budget(settings)
         self._http = httpx.Client(timeout=settings.timeout, headers={"User-Agent": settings.user_agent})
-        self._client = Client(engine, settings, _key(engine, settings), self._http, take=lambda: take(limit))
+        key = read_key(
+            key_variable(engine, settings),
+            address(settings),
+            where=f"{WHERE}.key_variable",
+            fix=f"export your {engine.name} key under that name",
+        )
+        self._client = Client(engine, settings, key, self._http, take=lambda: take(limit))
         self._pages = Pages(settings) if settings.pages else None
 
     def close(self) -> None:
@@ -129,20 +135,3 @@ class OnlineRetriever:
             Passage(f"{hit.url}#{number}" if read else hit.url, hit.title, page[number], 1.0 / rank)
             for rank, ((hit, page, read), number) in enumerate(zip(known, best, strict=True), 1)
         ]
-
-
-def _key(engine: Engine, settings: Online) -> str:
-    """The engine's key from the environment; empty where it needs none."""
-    variable = key_variable(engine, settings)
-    if not variable:
-        return ""
-    if not variable.isidentifier():  # a key, most likely: it is not shown
-        raise PipelineError("is the name of an environment variable, not a key", where=f"{WHERE}.key_variable")
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise PipelineError(
-            f"the environment variable {variable} is not set",
-            where=f"{WHERE}.key_variable",
-            fix=f"export your {engine.name} key under that name",
-        )
-    return key
