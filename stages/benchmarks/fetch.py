@@ -6,10 +6,10 @@ does not have the file, or does not answer, is passed over for the next one.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from stages.benchmarks.releases import Release
 from stages.contract.artefacts import sha256_file
@@ -20,6 +20,7 @@ KIND = "benchmarks"  # of the store
 RETRIES = 4  # of a request that failed in a way that may pass: no connection, 429, 5xx
 BACKOFF = 0.5  # s before the second retry, doubled each time
 TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of an answer
+LONGEST = 600.0  # s for a file, its retries included
 _BLOCK = 1 << 16
 _PASSING = (429, 500, 502, 503, 504)
 
@@ -45,7 +46,7 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
         try:
             with store.put(KIND, release.sha256) as draft:
                 path = draft / release.file
-                _take(place, path, backoff)
+                _take(place, path, release.num_bytes, backoff)
                 _check(path, release, place)
         except Absent as reason:
             missed.append(f"{place}: {reason}")
@@ -58,11 +59,11 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
     )
 
 
-def _take(place: str, path: Path, backoff: float) -> None:
-    """Bring ``path.name`` from ``place``, a folder or an address, to ``path``."""
+def _take(place: str, path: Path, num_bytes: int, backoff: float) -> None:
+    """Bring ``path.name`` from ``place``, a folder or an address, to ``path``; at most ``num_bytes`` + 1."""
     scheme = place.partition("://")[0] if "://" in place else ""
     if scheme in ("http", "https"):
-        _download(f"{place.rstrip('/')}/{path.name}", path, backoff)
+        _download(f"{place.rstrip('/')}/{path.name}", path, num_bytes, backoff)
     elif scheme and scheme != "file":
         raise PipelineError(
             f"cannot fetch from {place!r}", where="benchmarks.mirrors", fix="a folder, http:// or https://"
@@ -70,21 +71,28 @@ def _take(place: str, path: Path, backoff: float) -> None:
     else:
         source = Path(place.removeprefix("file://")).expanduser() / path.name
         try:
-            shutil.copyfile(source, path)
-        except (FileNotFoundError, NotADirectoryError):
+            with source.open("rb") as given:
+                path.write_bytes(given.read(num_bytes + 1))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Absent("no such file") from None
         except PermissionError:
             raise Absent("not readable") from None
 
 
-def _download(address: str, path: Path, backoff: float) -> None:
-    """GET ``address`` into ``path``, again from the start where the connection breaks on the way."""
+def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
+    """GET ``address`` into ``path``, again from the start where the connection breaks on the way.
+
+    What would have to be decoded is not taken, and nothing is read beyond ``num_bytes`` + 1 or after LONGEST seconds.
+    """
     import requests
+    import urllib3
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
     retries = Retry(total=RETRIES, backoff_factor=backoff, status_forcelist=_PASSING, allowed_methods=["GET"])
+    until = time.monotonic() + LONGEST
     with requests.Session() as session:
+        session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
         for attempt in range(RETRIES):
@@ -92,15 +100,26 @@ def _download(address: str, path: Path, backoff: float) -> None:
                 with session.get(address, stream=True, timeout=TIMEOUT) as answer, path.open("wb") as file:
                     if not answer.ok:
                         raise Absent(f"the server says {answer.status_code} {answer.reason}".rstrip())
-                    for block in answer.iter_content(_BLOCK):
-                        file.write(block)
+                    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+                        raise Absent("the server sends it encoded")
+                    _receive(answer.raw, file, num_bytes, until)
                 return
-            except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+            except urllib3.exceptions.ProtocolError:
                 if attempt + 1 == RETRIES:
                     raise Absent("the connection broke each time before the file was whole") from None
                 time.sleep(backoff * 2**attempt)
-            except requests.exceptions.RequestException as error:
+            except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
                 raise Absent(_reason(error)) from None
+
+
+def _receive(answer: Any, file: IO[bytes], num_bytes: int, until: float) -> None:
+    """Write the body of a urllib3 response as it comes. A body cut short is a ``ProtocolError``."""
+    left = num_bytes + 1
+    while left and (block := answer.read1(min(left, _BLOCK), decode_content=False)):
+        file.write(block)
+        left -= len(block)
+        if time.monotonic() > until:
+            raise Absent(f"it was not whole after {LONGEST:.0f} s")
 
 
 def _reason(error: BaseException) -> str:
@@ -115,10 +134,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _check(path: Path, release: Release, place: str) -> None:
-    found = sha256_file(path)
-    if found != release.sha256:
+    size, found = path.stat().st_size, sha256_file(path)
+    if size > release.num_bytes or found != release.sha256:
+        other = f"sha256 {found[:16]}…, not {release.sha256[:16]}…"
+        if size > release.num_bytes:
+            other = f"it has more than {release.num_bytes:,} bytes"
         raise PipelineError(
-            f"{release.file} is another file than the released one: sha256 {found[:16]}…, not {release.sha256[:16]}…",
+            f"{release.file} is another file than the released one: {other}",
             where=place,
             fix="remove it there, or name another place in benchmarks.mirrors",
         )

@@ -28,6 +28,7 @@ class Release:
     file: str
     address: str  # of the folder that holds ``file``
     sha256: str
+    num_bytes: int  # of the file: a place that sends more does not send this file
     num_questions: int
     licence: str
     contexts: bool = False
@@ -40,6 +41,7 @@ _ALL = (
         "hotpotqa_500.jsonl",
         _R1_SEARCHER,
         "bf8a42f6e1abcaaaf050cf3c7ffa50231102dd1c021b77ab01eeac95fad04bea",
+        87363,
         500,
         "MIT",
     ),
@@ -49,6 +51,7 @@ _ALL = (
         "2wiki_500.jsonl",
         _R1_SEARCHER,
         "0fb19dee8acbf146d60c699443b1164038727f9597f30f4894bab2da253b2f1a",
+        74747,
         500,
         "MIT",
     ),
@@ -58,6 +61,7 @@ _ALL = (
         "musique_500.jsonl",
         _R1_SEARCHER,
         "d1342802b9b9850e44a946031de4557722427783c92421178d729dd6e113b50d",
+        89778,
         500,
         "MIT",
     ),
@@ -67,6 +71,7 @@ _ALL = (
         "bamboogle.jsonl",
         _R1_SEARCHER,
         "1c551e2f4c3387fd97a1cf711737258df5ffd4ea86996f1b2ba63a861cb7af29",
+        17783,
         125,
         "MIT",
     ),
@@ -76,6 +81,7 @@ _ALL = (
         "dev_subsampled.jsonl",
         _IRCOT,  # IRCoT publishes it in an archive; this is a copy of the one file
         "837a919903fedf521211c4271f168ad5458488198e9c4d967bf5f3a579525ce8",
+        3312335,
         500,
         "CC BY-SA 4.0",
         contexts=True,
@@ -86,6 +92,7 @@ _ALL = (
         "hotpotqa_train.json",
         _HIPPORAG,
         "6c0e2689d03c94b3bb4d5f94ed806ea4f4eb4f46c12132f8e91df774ad5c5a22",
+        810836,
         100,
         "CC BY-SA 4.0",
         contexts=True,
@@ -96,6 +103,7 @@ _ALL = (
         "musique_train.json",
         _HIPPORAG,
         "bca674746844637f5c68408a96b67bc0542d98e7c53715f3acafe144bd5e4ff4",
+        1179088,
         100,
         "CC BY 4.0",
         contexts=True,

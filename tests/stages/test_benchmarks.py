@@ -62,7 +62,17 @@ def project(tmp_path: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A folder whose parameters name the hand-made benchmark ``made``, and two policies that are scripts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "store"))
-    release = Release("made", "by hand", released.name, "http://127.0.0.1:9", sha256_file(released), 3, "none", True)
+    release = Release(
+        "made",
+        "by hand",
+        released.name,
+        "http://127.0.0.1:9",
+        sha256_file(released),
+        released.stat().st_size,
+        3,
+        "none",
+        True,
+    )
     monkeypatch.setitem(RELEASES, "made", release)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["benchmarks"] |= {
@@ -246,7 +256,17 @@ def test_a_broken_file_names_its_line(
     make_all()
     spoil, said = broken
     spoil(released)
-    spoilt = Release("made", "by hand", released.name, "http://127.0.0.1:9", sha256_file(released), 3, "none", True)
+    spoilt = Release(
+        "made",
+        "by hand",
+        released.name,
+        "http://127.0.0.1:9",
+        sha256_file(released),
+        released.stat().st_size,
+        3,
+        "none",
+        True,
+    )
     monkeypatch.setitem(RELEASES, "made", spoilt)
     capsys.readouterr()
     assert benchmarks(["questions", "made"]) == 2
@@ -276,7 +296,16 @@ def test_what_is_not_there_is_one_line(
 def test_a_benchmark_without_paragraphs_makes_no_corpus(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bare = Release("made", "", "made_by_hand.jsonl", "http://127.0.0.1:9", RELEASES["made"].sha256, 3, "none")
+    bare = Release(
+        "made",
+        "",
+        "made_by_hand.jsonl",
+        "http://127.0.0.1:9",
+        RELEASES["made"].sha256,
+        RELEASES["made"].num_bytes,
+        3,
+        "none",
+    )
     monkeypatch.setitem(RELEASES, "made", bare)
     assert benchmarks(["corpus", "made"]) == 2
     assert "made brings no paragraphs to search" in capsys.readouterr().err

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 from stages.benchmarks.fetch import KIND, RETRIES, fetch
 from stages.benchmarks.releases import RELEASES, Release, release_of
+from stages.contract.artefacts import sha256_file
 from stages.contract.errors import PipelineError
 from stages.contract.store import Store
 
@@ -20,7 +24,8 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 def release(address: str, content: bytes = CONTENT) -> Release:
-    return Release("made", "made by hand", "made.jsonl", address, hashlib.sha256(content).hexdigest(), 5000, "none")
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Release("made", "made by hand", "made.jsonl", address, sha256, len(content), 5000, "none")
 
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -169,3 +174,67 @@ def test_releases_are_pinned(name: str) -> None:
     assert found.name == name and "-" not in name  # a stage is named policy-benchmark
     assert len(found.sha256) == 64 and int(found.sha256, 16)
     assert found.address.startswith("https://") and not found.address.endswith("/")
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(2_000):
+            handler.wfile.write(bytes(100_000))
+
+
+def bomb(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.end_headers()
+    handler.wfile.write(gzip.compress(bytes(3_000_000)))
+
+
+def test_a_place_that_sends_more_is_stopped(server: Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    own = sha256_file
+
+    def noted(path: Path) -> str:
+        written.append(path.stat().st_size)
+        return own(path)
+
+    monkeypatch.setattr("stages.benchmarks.fetch.sha256_file", noted)
+    server.answers = [endless]
+    with pytest.raises(PipelineError, match=f"another file .* more than {len(CONTENT):,} bytes"):
+        fetch(release(server.address), [], store)
+    assert written == [len(CONTENT) + 1]
+
+
+def test_an_encoded_file_is_not_taken(server: Server, store: Store) -> None:
+    server.answers = [bomb]
+    with pytest.raises(PipelineError, match="the server sends it encoded"):
+        fetch(release(server.address), [], store)
+
+
+def test_a_long_file_in_a_folder_is_not_copied_whole(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "made.jsonl").write_bytes(CONTENT + bytes(100))
+    with pytest.raises(PipelineError, match="more than"):
+        fetch(release(NOBODY), [str(tmp_path)], store)
+
+
+def test_a_mirror_that_drips_is_given_up(server: Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST", 0.1)
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(500):
+                handler.wfile.write(b"x")
+                time.sleep(0.02)
+
+    server.answers = [drip]
+    with pytest.raises(PipelineError, match="it was not whole after"):
+        fetch(release(server.address), [], store)
+
+
+@pytest.mark.parametrize("address", ["http://" + "a" * 300, "http://" + "a" * 300 + ".org", "http://[", "http://a..b"])
+def test_an_address_that_cannot_be_is_one_line(address: str, store: Store) -> None:
+    with pytest.raises(PipelineError, match="was found nowhere"):
+        fetch(release(NOBODY), [address], store, backoff=0.001)
