@@ -6,6 +6,7 @@ as Arrow IPC files, and ``meta.json``, which says from which corpus and with whi
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from stages.contract import artefacts, sums
 from stages.contract.errors import PipelineError
@@ -53,7 +55,9 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
         scorer = bm25s.BM25.load(folder, mmap=True, load_vocab=False, show_progress=False)
         vocabulary = Vocabulary(folder)
         passages = PassageFile(folder / PASSAGES_FILE)
-    except (FileNotFoundError, ValueError, KeyError) as error:  # Arrow's and JSON's own errors are ValueErrors
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # the disk's, not the files'
         reason = " ".join(str(error).split())
         raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=_REBUILD) from None
     return Bm25Retriever(scorer, vocabulary, passages, meta, threads)
