@@ -11,6 +11,7 @@ import pytest
 
 from stages.contract import passages
 from stages.contract.errors import PipelineError
+from stages.contract.sums import Damaged, renew
 from stages.index import build_index, identify, open_retriever
 from stages.index.dense import retriever
 from stages.index.dense.encoder import Encoder
@@ -61,10 +62,14 @@ def test_a_dimension_that_does_not_fit_is_refused(place: Path) -> None:
     build(chosen, corpus, place / "index")
     build(tiny(random_encoder(place / "wide", hidden=32)), corpus, place / "wider")
     shutil.copyfile(place / "wider/dense/vectors.faiss", place / "index/dense/vectors.faiss")
+    with pytest.raises(Damaged, match=r"vectors\.faiss: its sha256 is"):
+        open_retriever(chosen, index=place / "index")
+    renew(place / "index/dense")
     with pytest.raises(PipelineError, match="the dense index has 32 dimensions, where 16 are needed"):
         open_retriever(chosen, index=place / "index")
     build(chosen, write_corpus(place / "shorter", numbered(4)), place / "short")
     shutil.copyfile(place / "short/dense/vectors.faiss", place / "index/dense/vectors.faiss")
+    renew(place / "index/dense")
     with pytest.raises(PipelineError, match="the dense index has 4 vectors, where 5 are needed"):
         open_retriever(chosen, index=place / "index")
 
@@ -79,9 +84,11 @@ def test_what_is_missing_or_broken_is_one_line(place: Path) -> None:
             open_retriever(tiny(model, kind), index=place / "index")
     build(tiny(model), corpus, place / "index")
     (place / "index/dense/vectors.faiss").write_bytes(b"nothing of that kind")
+    renew(place / "index/dense")
     with pytest.raises(PipelineError, match=r"vectors\.faiss: no faiss index: .*\(run `dvc repro index`\)"):
         open_retriever(tiny(model), index=place / "index")
     (place / "index/dense/meta.json").write_text(json.dumps({"corpus": "c"}))
+    renew(place / "index/dense")
     with pytest.raises(PipelineError, match="not the meta file of a dense index"):
         identify(tiny(model), index=place / "index")
     (place / "model/model.safetensors").write_bytes(b"no weights")
