@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from stages.contract import artefacts, params, passages
@@ -158,6 +159,7 @@ def _serve(options: argparse.Namespace) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"{identity.description}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}", flush=True)
+        asked = replace(asked, hosts=server.own_hosts(options.host, host))
         server.make_server(server.make_app(retriever, identity, kind, asked), asked).run(sockets=[listener])
 
 

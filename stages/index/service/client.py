@@ -148,17 +148,18 @@ class ServiceRetriever:
                 known[query] = RetrieverError(f"the query has {len(query)} characters, too many for the service")
             else:
                 short.append(query)
-        for part in self._parts(short):
+        for part in self._parts(short, k):
             known.update(zip(part, self._found(part, k), strict=True))
         return whole([known[query] for query in queries])
 
-    def _parts(self, queries: Sequence[str]) -> Iterator[list[str]]:
+    def _parts(self, queries: Sequence[str], k: int) -> Iterator[list[str]]:
         """The queries in requests that the server takes."""
         part: list[str] = []
         room = most = self._limits.max_bytes - 200
+        longest = max(1, min(self._limits.max_queries, self._limits.max_passages // k))
         for query in queries:
             size = len(json.dumps(query)) + 2
-            if part and (len(part) == self._limits.max_queries or size > room):
+            if part and (len(part) == longest or size > room):
                 yield part
                 part, room = [], most
             part.append(query)

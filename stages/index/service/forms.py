@@ -34,6 +34,7 @@ class Limits(BaseModel):
     max_k: int = 100
     max_characters: int = 10_000  # of a query
     max_bytes: int = 8_000_000  # of a request
+    max_passages: int = 40_960  # of an answer: queries × k
 
     def fault(self, queries: Sequence[str], k: int) -> str | None:
         """What is wrong with a request, in one line; None: nothing."""
@@ -41,6 +42,8 @@ class Limits(BaseModel):
             return f"k must be 1 to {self.max_k}, got {k}"
         if len(queries) > self.max_queries:
             return f"at most {self.max_queries} queries a request, got {len(queries)}"
+        if len(queries) * k > self.max_passages:
+            return f"at most {self.max_passages} passages an answer, and {len(queries)} queries × k {k} are more"
         longest = max(map(len, queries), default=0)
         if longest > self.max_characters:
             return f"a query has at most {self.max_characters} characters, got {longest}"

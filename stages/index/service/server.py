@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import signal
@@ -28,10 +29,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from stages.index.retrievers import Identity
-from stages.index.service import forms, metrics
+from stages.index.service import forms, held, metrics
 from stages.index.service.batches import Batches, Overloaded
 
 _log = logging.getLogger(__name__)
+_DRAINED = 8  # times max_bytes: what is read of a request that is too large
 PATHS = ("/search", "/retrieve", "/queries", "/health", "/metrics")
 
 
@@ -43,6 +45,9 @@ class Settings:
     max_waiting: int = 8192
     max_wait: float = 20.0  # in the queue
     max_connections: int = 1024
+    max_connections_a_client: int = 256  # an address
+    seconds: float = 30.0  # for a request to come, and for an answer that nobody reads
+    hosts: tuple[str, ...] = ()  # names that a request may have asked; none: any. Bound to loopback, its own
     grace: float = 30.0  # for running requests when it is told to stop
     limits: forms.Limits = field(default_factory=forms.Limits)
 
@@ -66,7 +71,7 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
         batches.close()
 
     app = FastAPI(title="Retrieval service", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Guard, limits=settings.limits, counted=counted)
+    app.add_middleware(_Guard, settings=settings, counted=counted)
 
     async def search(queries: Sequence[str], k: int) -> list[forms.Found]:
         fault = settings.limits.fault(queries, k)
@@ -149,22 +154,42 @@ async def _stopped(request: Request, error: Exception) -> Response:
 
 
 class _Guard:
-    """Refuses bodies that are too large before they are read whole, and counts every request."""
+    """Refuses bodies that are too large or too slow before they are read whole, and counts every request."""
 
-    def __init__(self, app: ASGIApp, *, limits: forms.Limits, counted: metrics.Metrics) -> None:
-        self._app, self._most, self._counted = app, limits.max_bytes, counted
+    def __init__(self, app: ASGIApp, *, settings: Settings, counted: metrics.Metrics) -> None:
+        self._app, self._most, self._counted = app, settings.limits.max_bytes, counted
+        self._seconds, self._hosts = settings.seconds, settings.hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, read = time.perf_counter(), 500, 0
+        began, status, read, more = time.perf_counter(), 500, 0, True
+
+        async def coming() -> Message:
+            nonlocal more
+            if not more:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, self._seconds + began - time.perf_counter()))
+            except TimeoutError:
+                raise HTTPException(408, f"a request is whole within {self._seconds:g} s") from None
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def drained() -> None:
+            """Read what comes and keep none of it: a client that still sends would not read the answer."""
+            left = _DRAINED * self._most
+            with contextlib.suppress(HTTPException):
+                while more and left > 0:
+                    left -= len((await coming()).get("body", b""))
 
         async def limited() -> Message:
             nonlocal read
-            message = await receive()
+            message = await coming()
             read += len(message.get("body", b""))
             if read > self._most:
+                await drained()
                 raise HTTPException(413, f"a request has at most {self._most} bytes")
             return message
 
@@ -174,9 +199,13 @@ class _Guard:
                 status = message["status"]
             await send(message)
 
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
         try:
-            if announced.isdigit() and int(announced) > self._most:
+            if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
+                await _said(421, "is not served under this name")(scope, receive, noting)
+            elif announced.isdigit() and int(announced) > self._most:
+                await drained()
                 refusal = _said(413, f"a request has at most {self._most} bytes", {"Connection": "close"})
                 await refusal(scope, receive, noting)
             else:
@@ -184,6 +213,20 @@ class _Guard:
         finally:
             path = scope["path"] if scope["path"] in PATHS else "other"
             self._counted.note_request(path, status, time.perf_counter() - began)
+
+
+def _host(header: bytes) -> str:
+    """The name in a Host header, without its port."""
+    name = header.decode("latin-1").lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+
+
+def own_hosts(host: str, bound: str) -> tuple[str, ...]:
+    """What may be asked of a server on ``bound`` that was told ``host``: any name (empty) unless only this machine
+    reaches it. A page of the web whose name leads to 127.0.0.1 (DNS rebinding) is then refused."""
+    if not ipaddress.ip_address(bound.partition("%")[0]).is_loopback:
+        return ()
+    return tuple({f"[{name}]" if ":" in name else name.lower() for name in (host, bound, "localhost", "127.0.0.1")})
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -218,6 +261,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         timeout_keep_alive=60,
+        http=held.protocol(seconds=settings.seconds, connections=settings.max_connections_a_client),
     )
     return _Server(config)
 
