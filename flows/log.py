@@ -12,16 +12,26 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from stages.contract.artefacts import read_json
+from stages.contract.base_metrics import nothing_to_reward
 from stages.train import figures
 from stages.train.segment import Made
 from stages.train.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
+BASE_METRICS = Path("metrics/base_model.json")
 
 
 def audit_findings() -> list[str]:
     """What the audit before training found; it reaches the terminal here alone when the audit itself is up to date."""
-    return list(read_json(AUDIT)["findings"]) if AUDIT.exists() else []
+    if not AUDIT.exists():
+        return []
+    found = read_json(AUDIT)
+    return [*found["findings"], *found.get("notes", [])]
+
+
+def base_findings() -> list[str]:
+    """What the base policy's measurement says against training it."""
+    return nothing_to_reward(read_json(BASE_METRICS)) if BASE_METRICS.exists() else []
 
 
 def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
@@ -57,6 +67,8 @@ class Log:
             self.say(found)
         for line in audit_findings():
             self.say(f"warning: {line} ({AUDIT})")
+        for line in base_findings():
+            self.say(f"warning: {line} ({BASE_METRICS})")
 
     def say(self, line: str) -> None:
         """A line for the terminal, and for the run's page."""
@@ -68,7 +80,10 @@ class Log:
         now = time.monotonic()
         left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
         speed, place = rollouts.tokens_per_second, self._place(iteration + 1)
-        self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left))
+        equal = figures.zero_advantage_share(updated.figures)
+        self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left, zero_advantage=equal))
+        if warning := self.bench.equal_rewards(iteration):
+            self.say(f"warning: {warning}")
         self.bench.note_timings(
             iteration,
             {

@@ -114,6 +114,8 @@ def _opened(segment: str) -> Workbench:
 def _train(bench: Workbench) -> dict[str, Any]:
     first = bench.resume_point()
     log = Log(bench, first)
+    for line in bench.check_before():
+        log.say(f"warning: {line}")
     overlap = bench.params.train.overlap
     if bench.is_watched(first):
         log.watched(first, watch(bench, first, finish(begin(bench, "watch", first))))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.contract import params
 from stages.contract.artefacts import atomic, write_json
+from stages.contract.base_metrics import nothing_to_reward
 from stages.contract.errors import command
 
 
@@ -61,6 +62,8 @@ def _measure(settings: params.Params, options: argparse.Namespace) -> None:
     for name, rates in found.items():
         shown = ", ".join(f"{key} {value:.3f}" for key, value in rates.items() if key != "n")
         _log(f"base policy, {name}: {shown} (n = {rates['n']})")
+    for line in nothing_to_reward(found):
+        _log(f"warning: {line}")
     _log(f"→ {out}")
 
 

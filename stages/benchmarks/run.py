@@ -21,10 +21,10 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     search.json holds the index folder and the content that its meta.json names, so that whatever depends on
     ``folder`` is made anew when that index changes. Returns the number of questions.
     """
-    from stages.questions.files import read_questions
+    from stages.questions.files import read_questions, without_control
 
     meta = artefacts.read_json(Path(index) / "meta.json")
-    questions = read_questions(source)
+    questions, _ = without_control(read_questions(source))
     if questions.num_rows != release.num_questions:
         raise PipelineError(
             f"holds {questions.num_rows} questions, not the {release.num_questions} of the release", where=str(source)

@@ -46,6 +46,7 @@ _MARKED = re.compile(
     re.IGNORECASE,
 )
 _ESCAPE = re.compile("⟦([0-9A-F]{2,6})⟧")
+_CONTROL = re.compile(r"<[|｜][^<>\s]{1,40}[|｜]>|<(start|end)_of_turn>|</?s>")
 _HALF_ESCAPE = re.compile(r"⟦[0-9A-F]{0,6}\Z")
 _HARMLESS = re.compile(r"[^\W_]|[ .,;:!?'\"()-]")  # what `strict` leaves
 _BRACKETS = {"<": "‹", ">": "›"}
@@ -78,6 +79,13 @@ def neutralise(text: str, special: Iterable[str] = CHAT_TOKENS, *, strict: bool 
         parts += [text[done:place], marked[place]]
         done = place + 1
     return "".join(parts) + text[done:]
+
+
+def holds_control(text: str) -> bool:
+    """Whether a tag of the grammar, an end of text or a chat's control token stands in ``text``, in any spelling that a
+    tokenizer may fold to it."""
+    plain = _plain(text)
+    return bool(_CONTROL.search(plain)) or any(_plain(one) in plain for one in (*NEVER, *CHAT_TOKENS))
 
 
 def restore(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from stages.contract.errors import PipelineError
-from stages.contract.params import Segment
+from stages.contract.params import Segment, Train
 
 
 def with_iterations(segments: Mapping[str, Segment], iterations: Mapping[str, int]) -> dict[str, Any]:
@@ -38,3 +39,14 @@ def with_iterations(segments: Mapping[str, Segment], iterations: Mapping[str, in
             }
         }
     }
+
+
+def least_questions(train: Train) -> dict[str, int]:
+    """How many questions an iteration asks at most of each split of data/questions, by the split's name."""
+    least: dict[str, int] = {}
+    for segment in train.segments.values():
+        path = PurePath(segment.questions)
+        if path.parent == PurePath("data/questions"):
+            asks = (train.stage1 if segment.stage == "stage1" else train.stage2).questions_an_iteration
+            least[path.stem] = max(asks, least.get(path.stem, 0))
+    return least

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from stages.contract.errors import PipelineError
 from stages.contract.params import Hardware, Params
+from stages.contract.segments import least_questions
+from stages.contract.window import check_window
 from stages.plan.architecture import Architecture, of_source
 from stages.plan.devices import MAIN, shortages, uses
 from stages.plan.engine import CACHE
@@ -26,6 +29,8 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
     """
     if params.hardware.gpus:
         _check_gpus(name, params.hardware, machine)
+    check_window(Path(params.base_model.source), params.rollout.max_total_tokens)
+    check_questions(params)
     try:
         model = of_source(params.base_model)
     except PipelineError:
@@ -50,6 +55,18 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
         f"profile {name} writes about {needed / GIB:.0f} GiB in all, and {machine.disk / GIB:.0f} GiB are free here "
         "(a larger train.stage1.checkpoint_every and train.stage2.checkpoint_every keep less)"
     )
+
+
+def check_questions(params: Params) -> None:
+    """``PipelineError`` if a synthetic world has fewer training questions than an iteration asks; files are counted
+    when they are read (`dvc repro questions`)."""
+    least = least_questions(params.train).get("train", 0)
+    if params.questions.source == "world" and params.questions.world.train < least:
+        raise PipelineError(
+            f"{params.questions.world.train} training questions, but an iteration asks {least}",
+            where="questions.world.train",
+            fix="more questions, or a smaller questions_an_iteration in train.stage1 and train.stage2",
+        )
 
 
 def check_fit(

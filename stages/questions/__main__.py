@@ -24,11 +24,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _make(options: argparse.Namespace, settings: params.Params) -> None:
+    from stages.contract.segments import least_questions
     from stages.questions.run import run
 
-    report = run(settings.questions, settings.seed, options.corpus, options.questions)
+    least = least_questions(settings.train)
+    report = run(settings.questions, settings.seed, options.corpus, options.questions, least=least)
     sizes = ", ".join(f"{split['num_questions']:,} {name}" for name, split in report["splits"].items())
     print(f"questions: {sizes} -> {options.questions}")
+    for name, split in report["splits"].items():
+        if number := split.get("num_neutralised"):
+            print(f"note: tags or control tokens in {number:,} questions of {name} were neutralised, as in passages")
     for line in overlap_lines(report):
         print(line)
 

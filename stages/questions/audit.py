@@ -18,6 +18,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.protocols import Retriever
 from stages.contract.splits import TRAIN, is_benchmark, is_training
 from stages.questions.coverage import coverage, spaced
+from stages.questions.golds import notes, unscorable
 from stages.questions.overlap import leakage
 
 VERDICT = {"training": "may begin"}
@@ -68,6 +69,10 @@ def audit(
         ks = {name: settings.evaluate.k if is_benchmark(name) else settings.rollout.k for name in splits}
         chosen = {name: spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)}
         report["coverage"] = coverage(chosen, ks, retriever)
+    if golds := unscorable(splits):
+        report["golds"] = golds
+        sizes = {name: table.num_rows for name, table in splits.items()}
+        report["notes"] = notes(golds, sizes, settings.reward.set)
     report["findings"] = findings(report, asked)
     report["num_findings"] = len(report["findings"])
     return report
@@ -138,4 +143,5 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         shown.append(f"{line} (k {covered['k']})")
     if "coverage" not in report:
         shown.append("coverage was not measured: it needs an index that is searched here")
-    return [*shown, *(f"warning: {line}" for line in report["findings"])]
+    noted = (f"note: {line}" for line in report.get("notes", []))
+    return [*shown, *noted, *(f"warning: {line}" for line in report["findings"])]

@@ -27,6 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.contract import schemas
+from stages.contract.documents import holds_control, neutralise
 from stages.contract.errors import PipelineError
 from stages.contract.records import Record, identifier, read_records, text_field
 from stages.contract.texts import parse_json
@@ -73,6 +74,18 @@ def read_questions(path: Path) -> pa.Table:
     if not rows:
         raise PipelineError("no question in this file", where=str(path), fix="see questions.files in params.yaml")
     return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
+
+
+def without_control(table: pa.Table) -> tuple[pa.Table, int]:
+    """``table`` (QUESTIONS) with tags, ends of text and chat tokens inside questions neutralised as in passages, and in
+    how many. Other questions stay as they are: a question is data, and must open or end nothing in a prompt."""
+    texts = table["question"].to_pylist()
+    safe = [neutralise(text) if holds_control(text) else text for text in texts]
+    number = sum(one != other for one, other in zip(texts, safe, strict=True))
+    if not number:
+        return table, 0
+    place = table.schema.get_field_index("question")
+    return table.set_column(place, table.schema.field(place), pa.array(safe, pa.string())), number
 
 
 def _question(record: Record, stem: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ NEEDED_SPLITS = ("train", "validation", "held_out")
 REPORT_FILE = "report.json"
 
 
-def run(questions: params.Questions, seed: int, corpus: Path, folder: Path) -> dict[str, Any]:
+def run(
+    questions: params.Questions, seed: int, corpus: Path, folder: Path, *, least: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Write the questions that ``questions.source`` names into ``folder``, which is replaced whole; returns the report.
 
-    ``corpus`` is the corpus folder, whose facts a world's questions are composed from.
+    ``corpus`` is the corpus folder, whose facts a world's questions are composed from. ``least``: how many questions a
+    split must have, by its name, because an iteration of training asks so many; with fewer nothing is written.
     """
     if questions.source == "world":
         splits = _from_world(questions, seed, corpus)
@@ -27,10 +31,22 @@ def run(questions: params.Questions, seed: int, corpus: Path, folder: Path) -> d
     else:
         splits = _from_files(questions)
         metadata = {"source": "files"}
+    splits, neutralised = _safe(splits)
     for name, table in splits.items():
         if table.num_rows == 0:
             raise PipelineError("no question in this split", where=f"questions, {name}")
-    report = {"source": questions.source, "splits": {name: _counts(splits[name]) for name in sorted(splits)}}
+        if table.num_rows < (asked := (least or {}).get(name, 0)):
+            raise PipelineError(
+                f"{table.num_rows:,} questions, but an iteration of training asks {asked:,}",
+                where=f"questions, {name}",
+                fix="more questions, or a smaller questions_an_iteration in train.stage1 and train.stage2",
+            )
+    report: dict[str, Any] = {
+        "source": questions.source,
+        "splits": {name: _counts(splits[name]) for name in sorted(splits)},
+    }
+    for name, number in neutralised.items():
+        report["splits"][name]["num_neutralised"] = number
     report["overlap_with_train"] = overlap(splits)
     with artefacts.atomic(folder, folder=True) as draft:
         for name, table in splits.items():
@@ -64,6 +80,16 @@ def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
             fix=f"needed: {', '.join(NEEDED_SPLITS)}; train_… is one more training set, any other a benchmark",
         )
     return {split: read_questions(Path(name)) for split, name in questions.files.items()}
+
+
+def _safe(splits: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:
+    """The splits without control tokens in questions, and in how many questions of which splits there were any."""
+    from stages.questions.files import without_control
+
+    found = {name: without_control(table) for name, table in splits.items()}
+    return {name: table for name, (table, _) in found.items()}, {
+        name: count for name, (_, count) in found.items() if count
+    }
 
 
 def _counts(table: pa.Table) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.contract import params as contract
 from stages.contract.artefacts import fingerprint, read_json, read_table, sha256_tree
@@ -20,7 +21,8 @@ from stages.contract.errors import PipelineError
 from stages.contract.params import Params, Segment, TrainStage
 from stages.contract.schemas import QUESTIONS, REWARDS
 from stages.contract.store import Store
-from stages.train import batches, chain, figures
+from stages.contract.window import check_window
+from stages.train import batches, before, chain, figures
 from stages.train.engine_worker import INDEX
 
 VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
@@ -72,6 +74,8 @@ class SegmentState:
                 where=self.segment.questions,
                 fix=f"lower train.{self.segment.stage}.questions_an_iteration",
             )
+        before.check_ids(table["question_id"].to_pylist(), self.segment.questions)
+        before.check_groups(self.stage, self.segment.stage, self.params.update.estimator)
         return table
 
     @property
@@ -215,6 +219,33 @@ class SegmentState:
             "packages": chain.package_versions(),
         }
 
+    def check_before(self) -> list[str]:
+        """Look at all that this segment will ask, before anything is sampled: ``stages.train.before``. Warnings.
+
+        The policy's tokenizer is loaded here, and nothing else.
+        """
+        from stages.rollout.load import load_tokenizer
+        from stages.rollout.prompt import load_prompt
+
+        check_window(self.start, self.params.rollout.max_total_tokens)
+        tokenizer, prompt = load_tokenizer(self.start), load_prompt(self.params.rollout.prompt)
+        warnings: list[str] = []
+        for where, table in (
+            (self.segment.questions, self._asked_questions()),
+            (str(VALIDATION_QUESTIONS), self.validation),
+        ):
+            rows = table.select(["question_id", "question"]).to_pylist()
+            warnings += before.check_prompts(
+                rows, lambda text: prompt.render(text, tokenizer), tokenizer, self.params.rollout, where=where
+            )
+        return warnings
+
+    def _asked_questions(self) -> pa.Table:
+        """The questions that any iteration of this segment asks, each once."""
+        drawn = pa.concat_tables([self.drawn(iteration) for iteration in range(self.length)])
+        ids = dict.fromkeys(drawn["question_id"].to_pylist())
+        return self.questions.filter(pc.is_in(self.questions["question_id"], pa.array(list(ids))))
+
     # --- what has been reached ----------------------------------------------------------------
 
     def curve(self, iteration: int) -> dict[str, Any]:
@@ -233,13 +264,19 @@ class SegmentState:
 
     def check_collapse(self, iteration: int) -> None:
         """Stop where the last iterations say that training has collapsed; all that was made is kept."""
-        why = figures.collapse([self.curve(place) for place in range(iteration + 1)], self.stage.collapse)
-        if why is not None:
+        history = [self.curve(place) for place in range(iteration + 1)]
+        found = figures.collapse(history, self.stage.collapse, f"train.{self.segment.stage}.collapse")
+        if found is not None:
             raise PipelineError(
-                f"training collapsed at iteration {iteration + 1}: {why}; what was made is kept in {self.store.root}",
+                f"training stops at iteration {iteration + 1}: {found.why}; what was made is kept in {self.store.root}",
                 where=f"segment {self.name}",
-                fix=f"a lower learning rate, or a wider train.{self.segment.stage}.collapse",
+                fix=found.advice,
             )
+
+    def equal_rewards(self, iteration: int) -> str | None:
+        """A warning if the last iterations trained nothing, because no question's samples differed in reward."""
+        history = [self.curve(place) for place in range(iteration + 1)]
+        return figures.equal_rewards(history, self.stage.collapse.patience)
 
     def note_timings(self, iteration: int, seconds: Mapping[str, float | None]) -> None:
         """Append an iteration's seconds to the store's timings; they differ between equal runs and are in no output."""

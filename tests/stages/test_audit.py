@@ -24,6 +24,7 @@ from stages.questions.audit import findings
 from stages.questions.closed_book import closed_book
 from stages.questions.coverage import coverage, spaced
 from stages.questions.files import read_questions
+from stages.questions.golds import notes, unscorable
 from stages.questions.overlap import grams, leakage, overlap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +122,18 @@ def test_supporting_titles_are_counted_where_both_sides_know_any() -> None:
 def test_grams() -> None:
     assert grams("a b c", 2) == [("a", "b"), ("b", "c")]
     assert grams("a b", 2) == grams("a b", 5) == [("a", "b")]
+
+
+def test_golds_that_nobody_can_match_are_noted_and_stop_nothing() -> None:
+    golds = [["The", "..."], ["The", "Ann"], ["北京"], ["北京", "Beijing"], ["Ann"]]
+    splits = {"train": table(*((f"Q {n}?", one, []) for n, one in enumerate(golds))), "x": asking("fine?")}
+    assert unscorable(splits) == {"train": {"empty": 1, "cjk": 1}}
+    empty, cjk = notes(unscorable(splits), {"train": 5}, "paper")
+    assert empty.startswith(
+        "1 of the 5 questions of train have only gold answers of which normalisation leaves nothing"
+    )
+    assert "format rule of reward.set paper punishes" in cjk
+    assert unscorable({"x": asking("fine?")}) == {}
 
 
 # --- coverage -----------------------------------------------------------------------------------
@@ -385,6 +398,8 @@ def test_two_training_sets_in_the_releases_layout(project: Path, capsys: pytest.
     raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     splits = {"train": "stage_2", "train_stage1": "stage_1", "validation": "hotpotqa_500", "held_out": "bamboogle"}
     raw["questions"] |= {"source": "files", "files": {name: f"{file}.jsonl" for name, file in splits.items()}}
+    for stage in ("stage1", "stage2"):
+        raw["train"][stage]["questions_an_iteration"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     assert main([]) == 0
     assert "train_stage1," not in capsys.readouterr().out.partition("note")[2]

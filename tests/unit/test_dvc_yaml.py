@@ -20,7 +20,17 @@ STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, bloc
 # What tells of a run or says where it runs, and changes nothing that it makes.
 ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
     f"flows/{name}.py"
-    for name in ("gpus", "machine", "ray_cluster", "workers", "workers_local", "workers_ray", "worker_process")
+    for name in (
+        "gpus",
+        "machine",
+        "ray_cluster",
+        "workers",
+        "workers_local",
+        "workers_ray",
+        "worker_process",
+        "access",
+        "server_process",
+    )
 }
 ONLY_TALK |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages" / "plan").glob("*.py")}
 

@@ -52,15 +52,48 @@ def history(*format_rates: float, lengths: list[float] | None = None) -> list[di
     ]
 
 
+def collapse(found: list[dict[str, float]]) -> str:
+    stop = figures.collapse(found, GUARD, "train.stage1.collapse")
+    return f"{stop.why} ({stop.advice})" if stop else ""
+
+
 def test_the_collapse_guard_waits_for_its_patience() -> None:
-    assert figures.collapse(history(0.1, 0.1), GUARD) is None
-    assert figures.collapse(history(0.1, 0.1, 0.6, 0.1, 0.1), GUARD) is None
-    assert "format rate stayed below 0.5" in (figures.collapse(history(0.9, 0.1, 0.1, 0.1), GUARD) or "")
+    assert not collapse(history(0.1, 0.1))
+    assert not collapse(history(0.1, 0.1, 0.6, 0.1, 0.1))
+    assert "collapsed: the format rate stayed below 0.5" in collapse(history(0.9, 0.1, 0.1, 0.1))
+
+
+def test_what_was_never_there_has_not_collapsed() -> None:
+    said = collapse(history(0.0, 0.1, 0.0))
+    assert "from the first iteration on (highest: 0.100)" in said and "collapsed" not in said
+    assert "base policy" in said and "learning rate" not in said
 
 
 def test_the_collapse_guard_sees_length() -> None:
-    assert figures.collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 20]), GUARD) is None
-    assert "above 20 tokens" in (figures.collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 21]), GUARD) or "")
+    assert not collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 20]))
+    assert "above 20 tokens" in collapse(history(1, 1, 1, 1, lengths=[10, 21, 21, 21]))
+
+
+def test_iterations_that_trained_nothing_are_said_once_per_patience() -> None:
+    def curve(equal: int, reward: float = 0.0) -> dict[str, float]:
+        return {"num_groups": 4.0, "num_zero_advantage_groups": float(equal), "reward": reward}
+
+    assert figures.equal_rewards([curve(4)] * 2, 3) is None
+    assert "the last 3 iterations trained nothing" in (figures.equal_rewards([curve(4)] * 3, 3) or "")
+    assert figures.equal_rewards([curve(4)] * 4, 3) is None
+    assert figures.equal_rewards([curve(4), curve(3), curve(4)], 3) is None
+    assert "+0.000 to +1.000" in (figures.equal_rewards([curve(4), curve(4, 1.0), curve(4)], 3) or "")
+
+
+def test_the_line_says_how_many_questions_trained_nothing_if_they_are_many() -> None:
+    means = figures.means(rewards({"total": 0.5}))
+
+    def line(share: float) -> str:
+        return figures.line("x", means, tokens_per_second=None, seconds_left=None, zero_advantage=share)
+
+    assert "zero-advantage" not in line(0.85)
+    assert "zero-advantage groups 94%" in line(0.9375)
+    assert figures.zero_advantage_share({"num_groups": 0.0, "num_zero_advantage_groups": 0.0}) == 0
 
 
 def test_the_line_says_what_is_asked_for() -> None:
