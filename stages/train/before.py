@@ -61,8 +61,7 @@ def check_prompts(
             where=where,
             fix="write the token otherwise in these questions, or leave them out",
         )
-    texts = [render(row["question"]) for row in questions]
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    lengths = [len(tokenizer.encode(render(row["question"]), add_special_tokens=False)) for row in questions]
     limit = rollout.max_total_tokens
     long = {row["question_id"]: length for row, length in zip(questions, lengths, strict=True) if length >= limit}
     if long:

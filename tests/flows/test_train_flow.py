@@ -237,7 +237,7 @@ def test_collapse_stops_with_one_line_and_keeps_everything(prefect: str, project
     place = project("collapse", ONE, collapse={"min_format_rate": 0.5, "max_tokens_growth": 9.0, "patience": 3})
     run = in_a_process(place, prefect, FAKE_BROKEN="1")
     assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith("error: segment s1: training collapsed at iteration 3")
+    assert run.stderr.splitlines()[-1].startswith("error: segment s1: training stops at iteration 3")
     assert "Traceback" not in run.stderr
     assert len(list((place / ".store").glob("updates/*/*"))) == 3
 
