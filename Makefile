@@ -29,6 +29,8 @@ REPORT    := report/report.html
 # DVC removes a stage's outputs before it runs the stage: a mistyped parameter is to be found before that.
 CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
              raise SystemExit(errors.command(lambda: params.load() and None)())'
+# A kill can leave dvc.lock half written: it is mended before DVC runs, and a copy is kept after it.
+DVC_FILES := $(BIN)/python -m stages.contract.dvc_files
 MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
 RESOLVE   := $(PIP) install --dry-run --ignore-installed
 RAY      = $(shell $(BIN)/python -c "import tomllib; \
@@ -73,7 +75,7 @@ help:  ## this page
 	@echo
 	@echo 'start here: make train'
 
-setup: $(STAMP) .prefect/prefect.db  ## make .venv with the locked versions (minutes, once; every target sees to it)
+setup: $(STAMP) .prefect/prefect.db .dvc/config.local  ## make .venv with the locked versions (minutes, once; every target sees to it)
 
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -88,6 +90,10 @@ $(STAMP): requirements.lock
 # Prefect's database, made here so that the first flow need not wait for it.
 .prefect/prefect.db: | $(STAMP)
 	@$(BIN)/python -m flows.server prepare
+
+# DVC's settings of this checkout: its state, which holds pickles, is inside and closed to others.
+.dvc/config.local: | $(STAMP)
+	@$(BIN)/python -m stages.contract.dvc_files
 
 # vLLM is not part of the lock: it is large, and CUDA machines and CPUs need different packages.
 setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
@@ -106,7 +112,7 @@ setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
-	@$(BIN)/dvc repro
+	@$(DVC_FILES); $(BIN)/dvc repro; ended=$$?; $(DVC_FILES); exit $$ended
 	@echo 'done: open $(REPORT); training step by step: make ui'
 else
 	@$(BIN)/python -m stages.plan $(CHOSEN) --check

@@ -24,8 +24,8 @@ import flows
 from flows import access
 from flows.machine import check_machine
 from flows.processes import end_tree
+from stages.contract import dvc_files, profiles
 from stages.contract import params as contract
-from stages.contract import profiles
 from stages.contract.errors import PipelineError
 from stages.contract.segments import with_iterations
 
@@ -138,7 +138,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     )
     try:
         assert process.stdout is not None
-        for line in map(str.rstrip, process.stdout):
+        for line in map(str.rstrip, profiles.without_advice(process.stdout)):
             if line:
                 last.append(line)
                 say(line)
@@ -146,6 +146,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
         process.wait()
     finally:
         end_tree(process)
+    dvc_files.keep(place.folder)
     if process.returncode != 0:
         shown = "\n".join(last)
         create_markdown_artifact(f"### {place.name} {stage} failed\n\n```\n{shown}\n```", key=place.key("failed-stage"))

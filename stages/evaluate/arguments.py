@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract.grammar import MODES
+from stages.contract.stage_outputs import free_place
 
 _PARAMS = Path("params.yaml")
 _RECORD = Path("inputs/judge/replies.jsonl")
@@ -34,7 +35,7 @@ def add_run_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="NAME", help="with --server: the model's name there")
     parser.add_argument("--key-variable", default="", metavar="NAME", help="the environment variable with its key")
     parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="of the server")
-    parser.add_argument("--out", type=Path, required=True, help="folder for a Parquet file a benchmark")
+    parser.add_argument("--out", type=free_place, required=True, help="output folder; one Parquet file per benchmark")
     parser.add_argument("--mode", choices=MODES, help="overrules the mode that the name says")
     _add_inputs(parser)
     return parser

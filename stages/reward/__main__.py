@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.contract.errors import command
+from stages.contract.stage_outputs import free_place
 from stages.reward.files import score_files, summary
 from stages.reward.sets import REWARD_SETS
 
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m stages.reward", description=__doc__)
     top.add_argument("--rollouts", type=Path, help="a file with the columns of ROLLOUTS")
     top.add_argument("--stage", type=int, choices=(1, 2), help="the recipe's stage")
-    top.add_argument("--out", type=Path, help="the file to write")
+    top.add_argument("--out", type=free_place, help="the file to write")
     top.add_argument("--params", type=Path, default=Path("params.yaml"), help="the set and the answer metric")
     verbs = top.add_subparsers(dest="verb", metavar="score")
     scoring = verbs.add_parser("score", help="score transcript files of the release (JSON lines)")
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -> None:
+    import pyarrow.compute as pc
+
     from stages.contract import artefacts, params  # scoring transcript files needs neither Parquet nor pydantic
     from stages.contract.schemas import ROLLOUTS
     from stages.reward.run import reward_table
@@ -60,6 +63,8 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
         "code": artefacts.code_fingerprint("reward", "contract/grammar.py"),
     }
     artefacts.write_table(out, table, metadata)
+    means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))
+    print(f"rewards of {table.num_rows:,} trajectories (means: {means}) -> {out}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from stages.contract.artefacts import read_table, write_table
 from stages.contract.errors import PipelineError, command
 from stages.contract.grammar import MODES
 from stages.contract.options import whole_number
+from stages.contract.stage_outputs import free_place
 
 
 @command
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--corpus", type=Path, default=Path("data/corpus"), help="the passages that the index must belong to"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the rollouts.parquet to write")
+    parser.add_argument("--out", type=free_place, required=True, help="the rollouts.parquet to write")
     parser.add_argument("--samples", type=whole_number("--samples"), default=1, help="trajectories a question")
     parser.add_argument("--limit", type=whole_number("--limit"), help="use the first so many questions")
     parser.add_argument("--greedy", action="store_true", help="temperature 0")

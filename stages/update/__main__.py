@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.contract import artefacts, errors, schemas
 from stages.contract import params as parameters
+from stages.contract.stage_outputs import free_place
 from stages.contract.weights import weights_sha256
 from stages.update import load_trainer, update_policy
 
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--policy", type=Path, required=True, help="policy folder to update")
     add("--rollouts", type=Path, required=True, help="rollouts.parquet")
     add("--rewards", type=Path, required=True, help="rewards.parquet of the same trajectories")
-    add("--out", type=Path, required=True, help="folder of the new policy; trainer_state/ is written beside it")
+    add("--out", type=free_place, required=True, help="folder of the new policy; trainer_state/ is written beside it")
     add("--advantages", type=Path, required=True, help="advantages.parquet to write")
     add("--stage", choices=("stage1", "stage2"), required=True, help="whose learning rate is used")
     add("--state", type=Path, help="trainer_state folder of --policy, to go on from; without it AdamW starts anew")

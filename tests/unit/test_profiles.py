@@ -293,13 +293,13 @@ def test_other_files_are_copies_streamed_and_only_where_they_changed(checkout: P
 def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
     profiles.prepare_workspace(workspace, "composed", checkout)
-    (workspace / "dvc.lock").write_text("made here")
+    (workspace / "dvc.lock").write_text("schema: '2.0'\n")
     (workspace / "data").mkdir()
     (workspace / "data" / "big").write_text("made here")
     (checkout / "dvc.lock").write_text("made in the checkout")
     (checkout / "code.py").unlink()
     profiles.prepare_workspace(workspace, "composed again", checkout)
-    assert (workspace / "dvc.lock").read_text() == "made here"
+    assert (workspace / "dvc.lock").read_text() == "schema: '2.0'\n"
     assert (workspace / "data" / "big").read_text() == "made here"
     assert (workspace / "params.yaml").read_text() == "composed again"
     assert not (workspace / "code.py").exists()
@@ -338,3 +338,63 @@ def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkou
     assert profiles.base_text(checkout) == own
     (checkout / "params.yaml").write_text(own.replace("profile: laptop", "profile: smoke"))
     assert profiles.base_text(checkout) == BASE
+
+
+def test_a_workspace_whose_making_was_killed_is_made_again(checkout: Path) -> None:
+    workspace = checkout / ".workspaces" / "smoke"
+    git(checkout, "worktree", "add", "--detach", str(workspace))  # metrics are the checkout's still
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    assert not (workspace / "metrics" / "train" / "s1-00.json").exists()
+    shutil.rmtree(workspace)
+    (checkout / ".git" / "worktrees" / "smoke" / "locked").write_text("initializing")
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    assert (workspace / "code.py").exists()
+
+
+def test_another_repository_is_no_workspace(checkout: Path) -> None:
+    other = checkout / ".workspaces" / "smoke"
+    other.mkdir(parents=True)
+    git(other, "init", "-q")
+    (other / "thesis.tex").write_text("precious")
+    with pytest.raises(PipelineError, match="is another repository"):
+        profiles.prepare_workspace(other, "composed", checkout)
+    assert (other / "thesis.tex").exists()
+
+
+def test_what_a_killed_git_left_does_not_stop_a_workspace(checkout: Path) -> None:
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    left = checkout / ".git" / "worktrees" / "smoke" / "index.lock"
+    left.touch()
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    assert not left.exists()
+
+
+def test_a_workspaces_damaged_lock_is_restored(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    (workspace / "dvc.lock").write_text("")
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    assert "dvc.lock was damaged (empty)" in capsys.readouterr().out
+    assert not (workspace / "dvc.lock").exists()  # no copy, and none in git
+
+
+def test_a_workspaces_settings_are_its_own(checkout: Path) -> None:
+    workspace = checkout / ".workspaces" / "smoke"
+    profiles.prepare_workspace(workspace, "composed", checkout)
+    settings = (workspace / ".dvc" / "config.local").read_text()
+    assert f"site_cache_dir = {checkout / '.dvc' / 'tmp' / 'site'}" in settings
+    assert f"dir = {checkout / '.dvc' / 'cache'}" in settings
+    assert (checkout / ".dvc" / "tmp" / "site").stat().st_mode & 0o777 == 0o700
+
+
+def test_dvcs_advice_is_kept_off_the_terminal() -> None:
+    shown = [
+        "Running stage 'a':\n", "> cmd\n", "\n", "a line of the stage\n", "Updating lock file 'dvc.lock'\n", "\n",
+        "To track the changes with git, run:\n", "\n", "\tgit add dvc.lock plots/.gitignore\n", "\n",
+        "To enable auto staging, run:\n", "\n", "\tdvc config core.autostage true\n", "\n", "Running stage 'b':\n",
+        "Use `dvc push` to send your updates to remote storage.\n",
+    ]  # fmt: skip
+    assert "".join(profiles.without_advice(shown)) == (
+        "Running stage 'a':\n> cmd\n\na line of the stage\nUpdating lock file 'dvc.lock'\n\nRunning stage 'b':\n"
+    )

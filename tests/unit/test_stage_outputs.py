@@ -1,0 +1,59 @@
+"""A place inside a stage's output is refused: DVC would empty it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.contract.errors import PipelineError
+from stages.contract.stage_outputs import free_place, stage_outputs
+from stages.evaluate.__main__ import main as evaluate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "data/evaluation/mine",
+        "./data/corpus/../evaluation/mine/x.parquet",
+        "data/train/s9-99/rollouts/mine.parquet",
+        "data/benchmark_evaluation/hotpotqa/stage2/mine",
+    ],
+)
+def test_inside_an_output(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(PipelineError, match=r"lies inside an output of the stage .*\(choose another place, e\.g\."):
+        free_place(place)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "evaluations/mine",
+        "data/evaluation",
+        "data/difficulty/hard.parquet",
+        "data/mine",
+        "data/evaluation_of_mine/x",
+        "/tmp/x",
+        "rollouts.parquet",
+    ],
+)
+def test_elsewhere(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert free_place(place) == Path(place)
+
+
+def test_every_output_is_known() -> None:
+    found = dict.fromkeys(path for _, path in stage_outputs(yaml.safe_load((ROOT / "dvc.yaml").read_text())))
+    assert r"data/evaluation" in found and r"data/train/[^/]+/policy" in found
+
+
+def test_the_command_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    assert evaluate(["run", "--name", "mine", "--policy", "nowhere", "--out", "data/evaluation/mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: data/evaluation/mine: lies inside an output of the stage evaluate")
+    assert said.count("\n") == 1
