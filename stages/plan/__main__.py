@@ -19,6 +19,7 @@ from stages.plan.devices import MAIN, uses
 from stages.plan.engine import trajectories_at_a_time
 from stages.plan.machine import this_machine
 from stages.plan.memory import GIB, Use
+from stages.plan.units import duration, size
 
 
 @command
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{options.name}: {model.name}, {model.parameters:,} parameters")
     for use in uses(model, params, workload, memory):
         _print_use(use)
-    if params.train.segments:
+    if params.train.segments or work.base_training_seconds(model, params, device):
         _print_work(model, params, workload, device, memory)
     _print_parts("disk", disk.parts, disk.total)
     if unknown := search.uncounted(params, workload.passages):
@@ -80,9 +81,9 @@ def _print_use(use: Use) -> None:
 
 
 def _print_parts(what: str, parts: dict[str, int], total: int) -> None:
-    print(f"{what}: {total / GIB:,.1f} GiB")
-    for name, size in parts.items():
-        print(f"  {name:<28}{size / GIB:>10,.2f}")
+    print(f"{what}: {size(total)}")
+    for name, part in parts.items():
+        print(f"  {name:<28}{size(part, 2):>14}")
 
 
 def _print_work(
@@ -96,7 +97,10 @@ def _print_work(
         f"an engine holds {at_a_time:,} at a time, {longest:,} of full length"
     )
     print(f"speed: {device.name} ({device.source}); searches and checkpoints are not counted")
-    total = 0.0
+    total = work.base_training_seconds(model, params, device)
+    if total:
+        tiny = params.base_model.tiny
+        print(f"  base model: {tiny.tokens + tiny.anneal_tokens:,} tokens of training: {duration(total)}")
     for stage in ("stage1", "stage2"):
         segments = [segment for segment in params.train.segments.values() if segment.stage == stage]
         if not segments:
@@ -107,10 +111,10 @@ def _print_work(
         print(
             f"  {stage}: {one.trajectories:,} trajectories, {one.tokens:,.0f} tokens, "
             f"{one.policy_tokens:,.0f} sampled: "
-            f"read {one.read_seconds:,.0f} s, sample {one.decode_seconds:,.0f} s, update {one.update_seconds:,.0f} s; "
-            f"{number} iterations {number * one.seconds / 3600:.1f} h"
+            f"read {duration(one.read_seconds)}, sample {duration(one.decode_seconds)}, "
+            f"update {duration(one.update_seconds)}; {number} iterations {duration(number * one.seconds)}"
         )
-    print(f"  together {total / 3600:.1f} h")
+    print(f"  together {duration(total)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from stages.plan.engine import CACHE
 from stages.plan.machine import Machine
 from stages.plan.memory import GIB, Use
 from stages.plan.remedies import remedies
+from stages.plan.units import size
 from stages.plan.work import Workload, disk
 
 SMALL = "PROFILE=laptop and PROFILE=smoke need none, PROFILE=smollm2-135m-instruct trains a real model without one"
@@ -52,7 +53,7 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
         return ""
     # Not refused: a run that goes on has some of it already.
     return (
-        f"profile {name} writes about {needed / GIB:.0f} GiB in all, and {machine.disk / GIB:.0f} GiB are free here "
+        f"profile {name} writes about {size(needed)} in all, and {size(machine.disk)} are free here "
         "(a larger train.stage1.checkpoint_every and train.stage2.checkpoint_every keep less)"
     )
 
@@ -114,7 +115,7 @@ def _check_machine(name: str, params: Params, needed: list[Use], machine: Machin
         fix = f"make {smaller} or rollout.max_total_tokens smaller, or use PROFILE=laptop"
     if wanted > machine.memory:
         raise PipelineError(
-            f"profile {name} needs about {wanted / GIB:.1f} GiB of {what}, and {machine.memory / GIB:.1f} GiB are free",
+            f"profile {name} needs about {size(wanted)} of {what}, and {size(machine.memory)} are free",
             where="hardware",
             fix=f"`python -m stages.plan {name}` says for what; {fix}",
         )

@@ -144,6 +144,23 @@ def forward_operations(model: Architecture, length: float) -> float:
     return 2 * model.parameters + 2 * model.layers * model.heads * model.head_dim * length
 
 
+# Of the peak: the laptop profile's base model takes 206 s on two threads (docs/benchmarks.md). Matrices as small as
+# a tiny model's use a core less well than a Workload's update_use.
+TINY_USE = 0.1
+
+
+def base_training_seconds(model: Architecture, params: Params, device: Device) -> float:
+    """Seconds of the tiny base model's training from scratch, on all threads; 0 where a model is brought.
+
+    Its sequences are packed to the trajectory's limit. Worlds, their searches and the tokenizer are not counted.
+    """
+    if params.base_model.source != "tiny":
+        return 0.0
+    tiny = params.base_model.tiny
+    flops = 3 * forward_operations(model, params.rollout.max_total_tokens) * (tiny.tokens + tiny.anneal_tokens)
+    return flops / (params.threads * device.flops * TINY_USE)
+
+
 @dataclass(frozen=True)
 class Disk:
     """Bytes by what they hold, of a whole run."""

@@ -21,6 +21,7 @@ from stages.plan.check import check_fit, check_profile
 from stages.plan.machine import Machine, this_machine
 from stages.plan.memory import GIB
 from stages.plan.remedies import remedies
+from stages.plan.units import duration, size
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -181,7 +182,7 @@ def test_every_shipped_profile_is_planned_and_fits(
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert main([name]) == 0, capsys.readouterr().err
-    assert re.search(r"parameters\nmemory of .*GiB", capsys.readouterr().out)
+    assert re.search(r"parameters\nmemory of .* [GM]iB\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("name", "beside"), [("qwen2.5-7b-base", 4), ("llama3.1-8b-instruct", 5)])
@@ -314,3 +315,42 @@ def test_gpus_are_the_drivers(visible: str | None, gpus: int, tmp_path: Path, mo
     assert this_machine().gpus == (81559 * 2**20,) * gpus
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     assert this_machine().gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 ms"), (0.0421, "42 ms"), (0.5, "500 ms"), (3.14, "3.1 s"), (42, "42 s"), (90, "1.5 min"),
+     (3599, "60.0 min"), (5400, "1.5 h"), (7.2e6, "2,000.0 h")],
+)  # fmt: skip
+def test_a_duration_is_said_in_a_unit_that_shows_it(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 B"), (12, "12 B"), (2**10, "1.0 KiB"), (36 * 2**20, "36.0 MiB"), (102 * 2**20, "102.0 MiB"),
+     (307 * 2**20, "0.3 GiB"), (80 * GIB, "80.0 GiB")],
+)  # fmt: skip
+def test_a_size_is_said_in_a_unit_that_shows_it(number: float, said: str) -> None:
+    assert size(number) == said
+
+
+@pytest.mark.parametrize("name", ["laptop", "smoke"])
+def test_a_small_profiles_plan_shows_no_zeros_and_counts_the_base_models_training(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main([name]) == 0
+    said = capsys.readouterr().out
+    assert not re.search(r"(?<![\d.])0\.0+ (h|min|s|GiB|MiB)\b", said), said
+    tiny = profile(name).base_model.tiny
+    assert f"base model: {tiny.tokens + tiny.anneal_tokens:,} tokens of training" in said
+
+
+def test_the_base_models_training_by_hand() -> None:
+    found, core = profile("laptop"), work.DEVICES["cpu-core"]
+    model, tiny, limit = of_source(found.base_model), found.base_model.tiny, found.rollout.max_total_tokens
+    a_token = 3 * (2 * model.parameters + 2 * tiny.layers * tiny.hidden * limit)
+    expected = a_token * (tiny.tokens + tiny.anneal_tokens) / (found.threads * core.flops * 0.1)
+    assert work.base_training_seconds(model, found, core) == pytest.approx(expected)
+    assert work.base_training_seconds(model, profile("smollm2-135m-instruct"), core) == 0

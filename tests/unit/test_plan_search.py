@@ -99,7 +99,7 @@ def test_what_is_not_known_is_said(capsys: pytest.CaptureFixture[str], monkeypat
     assert main(["qwen2.5-3b", *ours, "--passages", "1048576"]) == 0
     told = capsys.readouterr().out
     assert "not counted" not in told.replace("searches and checkpoints are not counted", "")
-    assert re.search(r"dense index +1\.50\n", told)  # 768 numbers of 2 bytes, in 2^20 passages
+    assert re.search(r"dense index +1\.50 GiB\n", told)  # 768 numbers of 2 bytes, in 2^20 passages
 
 
 @pytest.mark.parametrize("name", PAPERS)
