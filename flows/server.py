@@ -38,6 +38,8 @@ from stages.contract.errors import PipelineError, command
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
 LOOK_SECONDS = 2.0  # between two looks at the server behind a run
 HUNG_SECONDS = 60.0  # without an answer, although it listens: then it is ended and started anew
+SERVERS = 3  # that a run may lose, one after another
+LOST = "R1SEARCHER_LOST_SERVERS"  # in the environment: how many it has lost
 # What a server without UI and schedules can do without; each costs start or idle time.
 LEAN = {
     "PREFECT_UI_ENABLED": "false",
@@ -109,34 +111,45 @@ class Server:
 
     @contextlib.contextmanager
     def watched(self, found: Found) -> Iterator[None]:
-        """Look after the shared server while the block runs. One that was given is somebody else's."""
+        """Look at the server while the block runs. The shared one is looked after; one that was given is somebody
+        else's, and only said to be gone."""
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(found, over), daemon=True)
-        if found.pid is not None:
-            watcher.start()
+        watcher.start()
         try:
             yield
         finally:
             over.set()
-            if watcher.is_alive():
-                watcher.join()
+            watcher.join()
 
     def _watch(self, found: Found, over: threading.Event) -> None:
-        answered = time.monotonic()
+        answered, said = time.monotonic(), False
         while not over.wait(LOOK_SECONDS):
             why = silent(found.url)
             if why is None:
-                answered = time.monotonic()
-                found = stored(self.home) or found  # another flow may have started it anew
-            elif why == GONE or time.monotonic() - answered > HUNG_SECONDS:
-                if stored(self.home) not in (None, found):
-                    found = stored(self.home) or found
-                    continue
+                answered, said = time.monotonic(), False
+                found = self._now(found)
+            elif why != GONE and time.monotonic() - answered < HUNG_SECONDS:
+                continue
+            elif found.pid is None:
+                if not said:
+                    print(
+                        f"warning: Prefect's server at {found.url} {why}; training does not end because of it",
+                        flush=True,
+                    )
+                said = True
+            elif (now := self._now(found)) != found:
+                found = now
+            else:
                 self.restart(found, why)
                 end = time.monotonic() + START_SECONDS
                 while silent(found.url) and time.monotonic() < end and not over.wait(LOOK_SECONDS / 4):
                     pass
                 answered = time.monotonic()
+
+    def _now(self, found: Found) -> Found:
+        """The same, or what another flow started in its place."""
+        return found if found.pid is None else stored(self.home) or found
 
     def close(self) -> None:
         """Say that this process needs the server no more."""
@@ -165,6 +178,40 @@ def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]
             yield found.url
     finally:
         server.close()
+
+
+def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], None] | None = None) -> None:
+    """Do ``run`` under a server. Where that is lost for good, this process begins its command again, under another one:
+    what Prefect still wants to tell the first one would hold its end up for minutes."""
+    with prefect_server(meanwhile=meanwhile) as url:
+        try:
+            run()
+            return
+        except Exception as error:
+            lost = int(os.environ.get(LOST, "0")) + 1
+            if lost > SERVERS or (why := _of_the_server(error, url)) is None:
+                raise
+        print(f"warning: Prefect's server could not be told ({why}); the run goes on from what is stored", flush=True)
+        environment = {**os.environ, LOST: str(lost)}
+        if silent(url):
+            environment.pop("PREFECT_API_URL", None)  # then a small one is started
+        os.execve(sys.executable, sys.orig_argv, environment)  # which ends the workers and lets go of locks
+
+
+def _of_the_server(error: BaseException, url: str) -> str | None:
+    """What a request to the server failed of; None: the error is another one."""
+    import httpx
+
+    seen: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen:
+        seen.append(at)
+        if isinstance(at, httpx.TransportError | httpx.HTTPStatusError):
+            with contextlib.suppress(RuntimeError):  # httpx has none where it was not sent
+                if str(at.request.url).startswith(url.removesuffix("/api")):
+                    return str(at).splitlines()[0] if str(at) else type(at).__name__
+        at = at.__cause__ or at.__context__
+    return None
 
 
 def _given(url: str) -> Found:

@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.log import Log, step_name
 from flows.machine import check_machine
-from flows.server import prefect_server
+from flows.server import despite_a_lost_server
 from flows.workers import open_workers
 from stages.contract.errors import command
 from stages.train.outputs import export
@@ -149,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--segment", required=True, metavar="NAME", help="a key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
     bench = _opened(segment)
-    with prefect_server(meanwhile=bench.prepare):
-        train.with_options(
-            flow_run_name=f"{bench.params.profile} {segment}",
-            task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # a shard an engine at a time
-        )(segment)
+    run = train.with_options(
+        flow_run_name=f"{bench.params.profile} {segment}",
+        task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # a shard an engine at a time
+    )
+    despite_a_lost_server(lambda: run(segment), meanwhile=bench.prepare)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """A worker's process: ``python -m flows.worker_process FD`` on a socket that the flow holds the other end of.
 
 It makes one object and calls its methods as they are asked for, one after another. Where the flow is gone, however
-it ended, the socket says so, and this process ends with all that it started: nothing is left behind.
+it ended, the socket says so, and this process ends with all that it started: nothing is left behind. While it works a
+thread of its own says every ``BEAT_SECONDS`` that this process runs, however long the work takes; one that is stopped,
+or that holds Python's lock for minutes, falls silent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -13,10 +16,16 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
+
+import psutil
+
+BEAT_SECONDS = 2.0
+BEAT = "beat"  # the message; answers are pairs
 
 
 def build(target: str, settings: object) -> Any:
@@ -45,6 +54,40 @@ def _listen(connection: Connection, requests: queue.Queue[Any]) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)  # this process leads its session: whatever it started ends too
 
 
+class _Voice:
+    """What this process says to the flow: answers, and beats while it works on one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._one_at_a_time = connection, threading.Lock()
+        self._works = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def begins(self) -> None:
+        """A request is worked on."""
+        self._works.set()
+
+    def answer(self, reply: tuple[bool, Any]) -> None:
+        """It is done."""
+        self._works.clear()
+        with self._one_at_a_time:
+            self._connection.send(reply)
+
+    def _beat(self) -> None:
+        while True:
+            self._works.wait()
+            with self._one_at_a_time, contextlib.suppress(OSError):  # the listener sees that the flow is gone
+                if self._works.is_set() and not stopped_below():
+                    self._connection.send(BEAT)
+            time.sleep(BEAT_SECONDS)
+
+
+def stopped_below() -> bool:
+    """Whether a process that this one started is stopped: an engine's own may be another one."""
+    with contextlib.suppress(psutil.Error):
+        return any(child.status() == psutil.STATUS_STOPPED for child in psutil.Process().children(recursive=True))
+    return False
+
+
 def main(arguments: Sequence[str]) -> None:
     """Pin the process, then answer requests ``(method, args, kwargs)`` until one is None."""
     connection = Connection(int(arguments[0]))
@@ -53,16 +96,18 @@ def main(arguments: Sequence[str]) -> None:
     target, settings, cores = requests.get()
     if cores:
         os.sched_setaffinity(0, cores)  # before torch counts them
+    voice = _Voice(connection)
     worker: Any = None
     while (request := requests.get()) is not None:
         method, args, kwargs = request
+        voice.begins()
         try:
             if worker is None:
                 worker = build(target, settings)
             reply = (True, getattr(worker, method)(*args, **kwargs))
         except Exception as error:  # whatever it is, it is the flow's to judge
             reply = (False, portable(error))
-        connection.send(reply)
+        voice.answer(reply)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from typing import Any
 
 import flows
 from flows.gpus import visible_gpus
+from flows.worker_process import BEAT
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.train.workers import WorkerLost, WorkerSettings
 
+SILENT_SECONDS = 120.0  # without a beat of a worker that was asked for something: it hangs
 GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed
 
 
@@ -55,16 +57,27 @@ class LocalWorker:
         self._send((target, settings, cores))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the method raises, and ``WorkerLost`` where the process ended instead."""
+        """Raises what the method raises, and ``WorkerLost`` where the process ended instead, or hangs."""
         with self._busy:
             self._send((method, args, kwargs))
             try:
-                done, value = self._connection.recv()
+                while (reply := self._heard()) == BEAT:
+                    pass
             except (EOFError, OSError):
                 raise self._lost() from None
+        done, value = reply
         if done:
             return value
         raise value
+
+    def _heard(self) -> Any:
+        """The next message. ``WorkerLost`` where none comes for ``SILENT_SECONDS``: what hangs is ended."""
+        # Asked twice: where this process itself was stopped, the time is over and the message is there.
+        if self._connection.poll(SILENT_SECONDS) or self._connection.poll():
+            return self._connection.recv()
+        self._kill()
+        self._process.wait()
+        raise self._gone(f"gave no sign of life for {SILENT_SECONDS:.0f} s and was ended")
 
     def _send(self, message: object) -> None:
         try:
@@ -82,6 +95,9 @@ class LocalWorker:
             how = f"was killed by {signal.Signals(-status).name}"
         else:
             how = f"ended with status {status}"
+        return self._gone(how)
+
+    def _gone(self, how: str) -> WorkerLost:
         return WorkerLost(
             f"{self.name} (process {self._process.pid}) {how}",
             where="workers",
@@ -186,7 +202,9 @@ class LocalPlace:
     def rendezvous(self) -> dict[str, str]:
         """Where the ranks of a trainer meet."""
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        return {**meeting, "GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else meeting
+        if sys.platform == "linux":  # their connections to each other, too
+            meeting |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+        return meeting
 
     def close(self) -> None:
         """Nothing but the workers themselves was started."""

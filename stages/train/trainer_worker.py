@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stages.contract.artefacts import read_table, write_json, write_table
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.train.engine_worker import set_threads
+from stages.train.meeting import meet
 from stages.train.reference_worker import read_reference
 from stages.train.workers import Lesson, WorkerSettings
 
@@ -33,6 +34,7 @@ class TrainerWorker:
 
         stage = getattr(self.params.train, self.settings.stage)
         set_threads(self.params)
+        meet()
         self._trainer = load_trainer(
             self.settings.start,
             self.params,

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def _called(what: str) -> None:
 
 
 def _lose(what: str) -> None:
-    """End this process where FAKE_LOSE, a file, names what it does; the file is then gone, unless it says always."""
+    """End this process where FAKE_LOSE, a file, names what it does (or stop it, where it says so); the file is then
+    gone, unless it says always."""
     order = Path(os.environ.get("FAKE_LOSE", "no such file"))
     words = order.read_text().split() if order.exists() else []
     if what in words:
@@ -109,7 +111,7 @@ def _lose(what: str) -> None:
                 order.unlink()
             except FileNotFoundError:  # another process was first
                 return
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if "stop" in words else signal.SIGKILL)
 
 
 def engine_worker(settings: object) -> object:
@@ -128,8 +130,18 @@ def trainer_worker(settings: object) -> object:
     return TrainerWorker(settings)  # type: ignore[arg-type]
 
 
+def _meet(iteration: int) -> None:
+    """Where FAKE_MEETING is a folder: say in it which iteration is done, and wait until that file is taken away."""
+    if folder := os.environ.get("FAKE_MEETING"):
+        here = Path(folder, str(iteration))
+        here.touch()
+        while here.exists():
+            time.sleep(0.05)
+
+
 def _be_a_fake_process() -> None:
     sys.modules.update(fakes() | {"torch": module("torch", set_num_threads=lambda threads: None)})
+    sys.modules["stages.train.meeting"] = module("stages.train.meeting", meet=lambda: None)  # these add nothing up
     Path("processes").mkdir(exist_ok=True)
     Path("processes", str(os.getpid())).touch()
 
@@ -266,6 +278,7 @@ if __name__ == "__main__":  # a whole run in a process of its own: python fake_r
     def last(log: Log, iteration: int, *made: Any) -> None:
         if str(iteration) == os.environ.get("FAKE_LAST_ITERATION"):
             os.kill(os.getpid(), signal.SIGKILL)
+        _meet(iteration)
         say(log, iteration, *made)
 
     say, Log.iteration = Log.iteration, last  # type: ignore[method-assign]

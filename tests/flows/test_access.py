@@ -9,7 +9,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import pytest
 
 import flows
 from flows import access
-from flows.server import Found, Server, silent
+from flows.server import Found, Server
 from flows.server_process import DATABASE, set_broken_aside
 from stages.contract.errors import PipelineError
 
@@ -180,33 +179,6 @@ def test_a_home_of_an_earlier_version_is_known(home: Path, tmp_path: Path) -> No
     assert not access.was_open(home)
     access.close_home(tmp_path / "fresh")
     assert not access.was_open(tmp_path / "fresh")
-
-
-# --- a server that is lost, a database that is broken ---------------------------------------------
-
-
-def test_a_server_that_is_killed_is_started_anew_at_its_address(
-    server: Server, found: Found, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert found.pid is not None
-    with server.watched(found):
-        os.kill(found.pid, signal.SIGKILL)
-        end = time.monotonic() + 120
-        while (now := _healthy(server)) is None or now.pid == found.pid:
-            assert time.monotonic() < end, "no new server came"
-            time.sleep(0.5)
-    assert (now.url, now.password) == (found.url, found.password)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert lines == [
-        f"warning: Prefect's server (process {found.pid}) is gone; it is started anew, and the run goes on"
-    ]
-
-
-def _healthy(server: Server) -> Found | None:
-    from flows.server import stored
-
-    found = stored(server.home)
-    return found if found is not None and silent(found.url) is None else None
 
 
 def test_a_broken_database_is_set_aside_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

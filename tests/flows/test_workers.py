@@ -13,7 +13,8 @@ import psutil
 import pytest
 from test_train_flow import FAKES, ONE, in_a_process, made, train
 
-from flows.workers_local import LocalPlace, cores_of, gpus_of
+from flows.worker_process import BEAT
+from flows.workers_local import LocalPlace, LocalWorker, cores_of, gpus_of
 from flows.workers_ray import seats
 from stages.contract.artefacts import read_metadata, read_table
 from stages.contract.errors import PipelineError
@@ -69,6 +70,44 @@ def test_workers_elsewhere_make_the_same_bits_and_a_lost_engine_costs_nothing(
     assert len(warned) == 1 and "was killed by SIGKILL" in warned[0] and "engine-" in warned[0]
     assert all_ended(place, at_least=4)  # two engines, one of them twice, and the trainer
     assert list((place / ".store").glob("shards/*/*")) == list((place / ".store").glob("weights/*/*")) == []
+
+
+def test_an_engine_that_hangs_is_ended_and_its_shard_sampled_elsewhere(
+    prefect: str,
+    project: Callable[..., Path],
+    fake_workers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("flows.workers_local.SILENT_SECONDS", 15.0)
+    one = {"s1": {**ONE["s1"], "iterations": 1}}
+    inside = project("inside", one, workers={"shards": 2})
+    train("s1")
+    capsys.readouterr()
+    place = project("local", one, workers=LOCAL)
+    fake_workers.write_text("rollout/ stop")
+    train("s1")
+    assert made(place) == made(inside)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert "gave no sign of life for 15 s and was ended" in line and "engine-" in line
+    assert all_ended(place, at_least=4)
+
+
+def test_long_work_is_no_hang(project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: the worker's process says that it runs."""
+    project("long", ONE)
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parents[1]))
+    worker = LocalPlace(Workbench("s1").worker_settings, tmp_path / "logs").start(
+        "engine", 0, "slow_worker:SlowWorker", {}
+    )
+    heard: list[Any] = []
+    hear = LocalWorker._heard
+    monkeypatch.setattr(LocalWorker, "_heard", lambda worker: heard.append(hear(worker)) or heard[-1])
+    try:
+        assert worker.call("work", 5.0) is None
+    finally:
+        worker.close()
+    assert heard[:2] == [BEAT, BEAT] and heard[-1] == (True, None)
 
 
 def test_a_lost_rank_ends_the_group_which_goes_on_from_the_last_checkpoint(

@@ -1,0 +1,39 @@
+"""Where the ranks of a trainer on one machine meet: a store of torch's that listens on loopback and nowhere else.
+
+torch's own way of making it from the environment listens on every address of the machine, whatever MASTER_ADDR says,
+and whoever reaches it could change what the ranks agree on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+
+LOOPBACK = "127.0.0.1"
+SECONDS = 600.0  # for all ranks to come
+
+
+def meet() -> None:
+    """Make the process group of ranks that meet on this machine's loopback; nothing for any other trainer."""
+    if os.environ.get("MASTER_ADDR") != LOOPBACK or "RANK" not in os.environ:
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    rank, ranks, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    listening = None
+    if rank == 0:
+        listening = socket.create_server((LOOPBACK, port)).detach()  # the store closes it
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        LOOPBACK,
+        port,
+        ranks,
+        is_master=rank == 0,
+        timeout=datetime.timedelta(seconds=SECONDS),
+        master_listen_fd=listening,
+    )
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)

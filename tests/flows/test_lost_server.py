@@ -1,0 +1,150 @@
+"""Prefect is book-keeping: its server dies under a run twice, and the run ends with the bytes of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from test_train_flow import FAKES, ONE, made, train
+
+from flows import server as flows_server
+from flows.server import GONE, Found, Server
+
+LIMIT_SECONDS = 240.0  # a machine that hangs, not a timing
+
+
+class Tunnel:
+    """A port in front of a server, which can be cut."""
+
+    def __init__(self, url: str) -> None:
+        place = urlsplit(url)
+        self._to = (str(place.hostname), int(place.port or 0))
+        self._open: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(self._to)
+            except OSError:
+                return
+            self._open += [client, server]
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        """From now on nothing listens there."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        for one in [self._listening, *self._open]:
+            one.close()
+
+
+def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + LIMIT_SECONDS
+    while not there():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Callable[..., Path], tmp_path: Path) -> None:
+    """First the one that PREFECT_API_URL names, for good; then the small one that the run started in its place."""
+    whole = project("whole", ONE)
+    train("s1")
+    place, home, meeting = project("lost", ONE), tmp_path / "home", tmp_path / "meeting"
+    meeting.mkdir()
+    tunnel = Tunnel(prefect)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}",
+        "PREFECT_API_URL": tunnel.url,
+        "PREFECT_HOME": str(home),
+        "PREFECT_CLIENT_MAX_RETRIES": "4",
+        "FAKE_MEETING": str(meeting),
+    }
+    run = subprocess.Popen(
+        [sys.executable, str(FAKES), "s1"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for iteration in range(5):
+            here = meeting / str(iteration)
+            wait_for(here.exists, run)
+            if iteration == 0:
+                tunnel.cut()
+                here.unlink()
+                state = home / "server.json"
+                wait_for(state.exists, run)  # the run begins again, with a server of its own
+                wait_for(here.exists, run)
+            if iteration == 2:
+                lost = json.loads(state.read_text())
+                os.kill(lost["pid"], signal.SIGKILL)
+            here.unlink()
+        said, _ = run.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        run.kill()
+        if (home / "server.json").exists():
+            os.kill(json.loads((home / "server.json").read_text())["pid"], signal.SIGKILL)
+    assert run.returncode == 0, said
+    assert made(place) == made(whole)
+    assert "is gone; training does not end because of it" in said
+    assert "the run goes on from what is stored" in said
+    line = f"warning: Prefect's server (process {lost['pid']}) is gone; it is started anew, and the run goes on"
+    assert line in said
+    assert "Traceback" not in said
+
+
+def test_a_server_that_hangs_is_ended_and_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not one that is slow for a while: only where it has not answered for a minute."""
+    clock, states = [0.0], iter(["does not answer", None, "does not answer", "does not answer"])  # every 40 s
+    hung = subprocess.Popen(["sleep", "600"])
+    found = Found("http://127.0.0.1:9/api", "user:secret", hung.pid)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(flows_server, "stored", lambda home: found)
+    monkeypatch.setattr(flows_server, "silent", lambda url: None)
+    started: list[Found | None] = []
+    monkeypatch.setattr(flows_server, "_spawn", lambda home, like=None: started.append(like))
+    server = Server(tmp_path)
+    assert started == []
+
+    def silent(url: str) -> str | None:
+        clock[0] += 40.0
+        return next(states, None)
+
+    class Over:
+        def wait(self, seconds: float) -> bool:
+            return bool(started)
+
+    monkeypatch.setattr(flows_server, "silent", silent)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    server._watch(found, Over())  # type: ignore[arg-type]
+    assert hung.wait(10) == -signal.SIGKILL
+    assert started == [found] and clock[0] == 200.0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.endswith("does not answer; it is started anew, and the run goes on") and GONE not in line
