@@ -49,6 +49,7 @@ export DVC_NO_ANALYTICS := true
 export VLLM_NO_USAGE_STATS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
+export GOMP_SPINCOUNT ?= 3000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The default profile needs no model hub. A profile that does: make train PROFILE=... HF_HUB_OFFLINE=0
 export HF_HUB_OFFLINE ?= 1

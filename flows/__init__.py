@@ -7,6 +7,9 @@ any flow imports it; a variable that is already set wins. Nothing of it goes to 
 import os
 from pathlib import Path
 
+# torch's threads sleep early where they wait for one another (stages/__init__.py); workers and stages inherit it.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("PREFECT_HOME", str(ROOT / ".prefect"))  # the runs' database, beside the project

@@ -1,1 +1,7 @@
 """WHAT is done: one room a stage, each runnable as ``python -m stages.<room>``."""
+
+import os
+
+# libgomp's threads spin 300,000 times at a barrier before they sleep; beside another process on the same cores they
+# spin for nothing, and two threads fall far behind one. It is read once, when torch is imported, and changes no number.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
