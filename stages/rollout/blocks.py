@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from stages.contract import grammar, params
 from stages.contract.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Engine, Passage
+from stages.rollout.beginnings import Beginnings, line, parts_at_spaces
 
 _CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is encoded as may be shown
 
@@ -17,13 +19,15 @@ class Blocks:
 
     def __init__(self, engine: Engine, rollout: params.Rollout) -> None:
         self._engine, self._rollout = engine, rollout
-        special = special_tokens(getattr(engine, "tokenizer", None))
+        tokenizer = getattr(engine, "tokenizer", None)
+        special = special_tokens(tokenizer)
         self._special = (*CHAT_TOKENS, *special)
         self._texts = (*NEVER, *special)
         single = [ids[0] for ids in map(engine.encode, grammar.TAGS) if len(ids) == 1]
         self._ids = frozenset([*special.values(), *single])
         self._empty = len(engine.encode("(1)\n"))
-        self._known: dict[str, str] = {}
+        self._backend = parts_at_spaces(tokenizer)
+        self._known: dict[str, tuple[str, int]] = {}  # by a passage's whole text: what is shown of it, and its tokens
 
     def render(self, passages: Sequence[Passage]) -> str:
         """The block of a search's passages, best first.
@@ -31,29 +35,29 @@ class Blocks:
         Each is cut at ``max_passage_tokens``. Where all of them exceed ``max_documents_tokens``, the longest
         are cut to equal lengths, so that none is left out. A passage's tokens are those that it adds to its line.
         """
-        texts = [self._shown(passage) for passage in passages]
+        shown = [self._shown(passage) for passage in passages]
+        texts = [text for text, _ in shown]
         budget = self._rollout.max_documents_tokens
         if budget and texts:
-            counts = [self.count(text) for text in texts]
-            share = _share(counts, budget)
-            texts = [self.fit(text, share) if n > share else text for text, n in zip(texts, counts, strict=True)]
+            share = _share([count for _, count in shown], budget)
+            texts = [self.fit(text, share) if count > share else text for text, count in shown]
         return grammar.render_documents(texts)
 
-    def _shown(self, passage: Passage) -> str:
+    def _shown(self, passage: Passage) -> tuple[str, int]:
         whole = passage.text if self._rollout.passages == "text" else f"{passage.title}: {passage.text}"
         if whole not in self._known:
             self._known[whole] = self._safe(whole)
         return self._known[whole]
 
-    def _safe(self, whole: str) -> str:
-        """Neutralised, cut, and read by the tokenizer as nothing but text."""
+    def _safe(self, whole: str) -> tuple[str, int]:
+        """Neutralised, cut, and read by the tokenizer as nothing but text; and how many tokens that is."""
         for strict in (False, True):
-            text = self.fit(neutralise(whole, self._special, strict=strict), self._rollout.max_passage_tokens)
-            ids = self._engine.encode(_line(text))
+            neutral = neutralise(whole, self._special, strict=strict)
+            text, ids = self._fitted(neutral, self._rollout.max_passage_tokens)
             if self._ids.isdisjoint(ids):
                 read = self._engine.decode(ids)
                 if not any(one in read for one in self._texts):
-                    return text
+                    return text, len(ids) - self._empty
         raise PipelineError(
             "this policy's tokenizer makes special tokens of plain text, so that no passage is safe from it",
             fix="choose a policy with another tokenizer",
@@ -61,25 +65,41 @@ class Blocks:
 
     def count(self, text: str) -> int:
         """The tokens that a passage adds to its line of the block, the space before it included."""
-        return len(self._engine.encode(_line(text))) - self._empty
+        return len(self._engine.encode(line(text))) - self._empty
 
     def fit(self, text: str, limit: int) -> str:
         """The beginning of a neutralised text that has at most ``limit`` tokens, as long as that allows."""
-        length = _CHARACTERS_A_TOKEN * limit
-        while length < len(text) and self.count(cut(text, length)) <= limit:
+        return self._fitted(text, limit)[0]
+
+    def _fitted(self, text: str, limit: int) -> tuple[str, list[int]]:
+        """``fit``, and the tokens (N,) of the line with what is left."""
+        most, length = limit + self._empty, _CHARACTERS_A_TOKEN * limit
+        while True:
+            part = cut(text, length) if length < len(text) else text
+            ids = self._engine.encode(line(part))
+            if len(ids) > most:
+                break
+            if length >= len(text):
+                return part, ids
             length *= 2
-        text = cut(text, length) if length < len(text) else text
-        if self.count(text) <= limit:
-            return text
-        low, high = 0, len(text)  # at `low` it fits, at `high` it does not
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.count(cut(text, middle)) <= limit else (low, middle)
-        return cut(text, low)
+        beginnings = Beginnings.of(self._backend, part, ids) if self._backend is not None else None
+        if beginnings is not None:
+            tokens = functools.partial(beginnings.tokens, enough=most + 1)
+            found = _longest(part, lambda beginning: tokens(beginning) <= most)
+            ids = self._engine.encode(line(found))
+            if len(ids) == tokens(found):
+                return found, ids
+        found = _longest(part, lambda beginning: self.count(beginning) <= limit)
+        return found, self._engine.encode(line(found))
 
 
-def _line(text: str) -> str:
-    return f"(1) {text}\n"
+def _longest(text: str, fits: Callable[[str], bool]) -> str:
+    """A beginning of a text that fits, where one letter more does not, by halving: not every shorter one has to fit."""
+    low, high = 0, len(text)  # at `low` it fits, at `high` it does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(cut(text, middle)) else (low, middle)
+    return cut(text, low)
 
 
 def _share(counts: Sequence[int], budget: int) -> int:

@@ -190,3 +190,12 @@ def test_with_overlap_an_iteration_is_sampled_by_the_policy_before_the_last_upda
 def test_workers_that_do_not_fit_are_one_line(overlay: dict[str, Any], said: str) -> None:
     with pytest.raises(PipelineError, match=said):
         params(**overlay)
+
+
+def test_versions_are_looked_up_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    chain._version.cache_clear()
+    monkeypatch.setattr(chain, "version", lambda name: asked.append(name) or "1")
+    assert chain.package_versions() == chain.package_versions() == dict.fromkeys(chain.PACKAGES, "1")
+    chain._version.cache_clear()
+    assert asked == list(chain.PACKAGES)

@@ -1,0 +1,93 @@
+"""``stages.rollout.blocks`` the plain way, as its results are held to: an encoding for each length that is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stages.contract import grammar, params
+from stages.contract.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
+from stages.contract.errors import PipelineError
+from stages.contract.protocols import Engine, Passage
+
+_CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is encoded as may be shown
+
+
+class BlocksBySearch:
+    """``Blocks``."""
+
+    def __init__(self, engine: Engine, rollout: params.Rollout) -> None:
+        self._engine, self._rollout = engine, rollout
+        special = special_tokens(getattr(engine, "tokenizer", None))
+        self._special = (*CHAT_TOKENS, *special)
+        self._texts = (*NEVER, *special)
+        single = [ids[0] for ids in map(engine.encode, grammar.TAGS) if len(ids) == 1]
+        self._ids = frozenset([*special.values(), *single])
+        self._empty = len(engine.encode("(1)\n"))
+        self._known: dict[str, str] = {}
+
+    def render(self, passages: Sequence[Passage]) -> str:
+        """The block of a search's passages, best first.
+
+        Each is cut at ``max_passage_tokens``. Where all of them exceed ``max_documents_tokens``, the longest
+        are cut to equal lengths, so that none is left out. A passage's tokens are those that it adds to its line.
+        """
+        texts = [self._shown(passage) for passage in passages]
+        budget = self._rollout.max_documents_tokens
+        if budget and texts:
+            counts = [self.count(text) for text in texts]
+            share = _share(counts, budget)
+            texts = [self.fit(text, share) if n > share else text for text, n in zip(texts, counts, strict=True)]
+        return grammar.render_documents(texts)
+
+    def _shown(self, passage: Passage) -> str:
+        whole = passage.text if self._rollout.passages == "text" else f"{passage.title}: {passage.text}"
+        if whole not in self._known:
+            self._known[whole] = self._safe(whole)
+        return self._known[whole]
+
+    def _safe(self, whole: str) -> str:
+        """Neutralised, cut, and read by the tokenizer as nothing but text."""
+        for strict in (False, True):
+            text = self.fit(neutralise(whole, self._special, strict=strict), self._rollout.max_passage_tokens)
+            ids = self._engine.encode(_line(text))
+            if self._ids.isdisjoint(ids):
+                read = self._engine.decode(ids)
+                if not any(one in read for one in self._texts):
+                    return text
+        raise PipelineError(
+            "this policy's tokenizer makes special tokens of plain text, so that no passage is safe from it",
+            fix="choose a policy with another tokenizer",
+        )
+
+    def count(self, text: str) -> int:
+        """The tokens that a passage adds to its line of the block, the space before it included."""
+        return len(self._engine.encode(_line(text))) - self._empty
+
+    def fit(self, text: str, limit: int) -> str:
+        """The beginning of a neutralised text that has at most ``limit`` tokens, as long as that allows."""
+        length = _CHARACTERS_A_TOKEN * limit
+        while length < len(text) and self.count(cut(text, length)) <= limit:
+            length *= 2
+        text = cut(text, length) if length < len(text) else text
+        if self.count(text) <= limit:
+            return text
+        low, high = 0, len(text)  # at `low` it fits, at `high` it does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.count(cut(text, middle)) <= limit else (low, middle)
+        return cut(text, low)
+
+
+def _line(text: str) -> str:
+    return f"(1) {text}\n"
+
+
+def _share(counts: Sequence[int], budget: int) -> int:
+    """The largest length to which all have to be cut so that together they are within ``budget``; at least 1."""
+    left = budget
+    for place, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - place)
+        if count > share:
+            return max(1, share)
+        left -= count
+    return max(counts)
