@@ -6,9 +6,11 @@ So of a beginning only its last two words are encoded, and the tokens before the
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 _HEAD = "(1) "
@@ -44,10 +46,10 @@ class Beginnings:
 
     @classmethod
     def of(cls, backend: Any, text: str, ids: Sequence[int]) -> Beginnings | None:
-        """``ids``: what the engine makes of the text's line. None where the library's tokenizer makes something else."""
+        """``ids``: what the engine makes of the text's line. None where the library's makes something else."""
         encoded = backend.encode(line(text), add_special_tokens=False)
         starts, ends = zip(*encoded.offsets, strict=True)
-        if encoded.ids != list(ids) or any(one > next_one for one, next_one in zip(ends, ends[1:], strict=False)):
+        if encoded.ids != list(ids) or any(one > after for one, after in itertools.pairwise(ends)):
             return None
         return cls(backend, starts, ends)
 

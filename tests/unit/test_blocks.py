@@ -15,6 +15,7 @@ from test_tokenizers_round_trip import built
 from tiny_policy import rollout_params
 
 from stages.contract.documents import neutralise
+from stages.contract.documents import neutralise
 from stages.contract.protocols import Passage
 from stages.rollout.beginnings import parts_at_spaces
 from stages.rollout.blocks import Blocks
