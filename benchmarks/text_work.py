@@ -3,8 +3,8 @@
     python benchmarks/text_work.py                                # passages that are cut: 60 words, 64 tokens
     python benchmarks/text_work.py --max-passage-tokens 200       # passages that are not
 
-An engine that emits random tokens at once, and a retriever that finds other passages each time. "Plain" is the same with
-an encoding for each length that is tried (tests/blocks_by_search.py); both have the same trajectories, byte for byte.
+An engine that emits random tokens at once, and a retriever that finds other passages each time. "Plain" is the same
+with an encoding for each length that is tried (tests/blocks_by_search.py); both have the same trajectories.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from blocks_by_search import BlocksBySearch
 
 from stages.base_model.tokenizer import train_tokenizer
@@ -31,6 +30,7 @@ from stages.contract.protocols import Passage, Sampling, Turn
 from stages.rollout import loop
 from stages.rollout.blocks import Blocks
 
+ROOT = Path(__file__).resolve().parents[1]
 TURN = 100  # tokens of a turn without its last one, a tag
 END = 10**6
 
@@ -103,8 +103,8 @@ def main() -> None:
     """Both ways, taking turns; the best of the rounds counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, value in (
-        ("questions", 64), ("samples", 16), ("searches", 2), ("k", 5), ("passage-words", 60), ("max-passage-tokens", 64),
-        ("rounds", 2),
+        ("questions", 64), ("samples", 16), ("searches", 2), ("k", 5), ("passage-words", 60),
+        ("max-passage-tokens", 64), ("rounds", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"({value})")
     options = parser.parse_args()
@@ -138,9 +138,7 @@ def main() -> None:
             made[way], counted[way] = found, engine.encodings
     assert made["plain"].equals(made["today"])
     tokens = sum(map(len, made["today"]["token_ids"].to_pylist()))
-    print(
-        f"{made['today'].num_rows} trajectories, {tokens / 1e6:.2f} M tokens, the same both ways; CPU seconds, best first"
-    )
+    print(f"{made['today'].num_rows} trajectories, {tokens / 1e6:.2f} M tokens, alike both ways; CPU seconds a round")
     for way, taken in seconds.items():
         told = ", ".join(f"{one:.2f}" for one in sorted(taken))
         print(f"{way:<6} {told}   encodings {counted[way]:,}")
