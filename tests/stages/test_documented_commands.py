@@ -1,0 +1,163 @@
+"""Every shell command of README and docs is run: here, or by the test or CI step that the table names."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import documented
+import pytest
+import torch
+import yaml
+from documented import BY_HAND, ELSEWHERE, PAGES, PIPELINE, PROJECT, REMOTES, ROOT, STATUS, commands
+from tiny_policy import questions_table
+from tiny_project import make_project
+
+from stages.contract.artefacts import read_table, write_table
+from stages.evaluate.__main__ import main as evaluate
+
+SHOWN = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_known(page: Path) -> None:
+    name = str(page.relative_to(ROOT))
+    unknown = [line for place, line in SHOWN if place == name and not documented.is_known(name, line)]
+    assert unknown == [], "say in tests/documented.py who runs it"
+
+
+def test_a_new_command_is_not_known() -> None:
+    page = "Text\n\n    dvc repro   # makes\n    curl example.org\n\n"
+    page += "```sh\nmake nothing\n```\n\n    corpus:\n      source: files\n"
+    assert commands(page) == ["dvc repro", "curl example.org", "make nothing"]
+    assert [documented.is_known("docs/gpu.md", line) for line in commands(page)] == [True, False, False]
+    assert not documented.is_known("docs/gpu.md", "make trainer") and not documented.is_known("docs/gpu.md", "dvc gc")
+
+
+def test_the_tables_name_nothing_that_is_not_shown() -> None:
+    shown = {line for _, line in SHOWN}
+    assert set(PROJECT) | set(PIPELINE) <= shown
+    assert set(ELSEWHERE) == {documented.elsewhere(line) for line in shown} - {""}
+    assert [begun for begun in BY_HAND if not any(line.startswith(begun) for line in shown)] == []
+
+
+@pytest.mark.parametrize("begun", ELSEWHERE)
+def test_what_runs_a_command_elsewhere_is_there(begun: str) -> None:
+    file, text = ELSEWHERE[begun]
+    assert text in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_the_page_of_remotes_is_run_as_it_stands() -> None:
+    test = (ROOT / REMOTES[1]).read_text(encoding="utf-8")
+    begun = [block[0].strip() for block in documented.blocks((ROOT / REMOTES[0]).read_text(encoding="utf-8"))]
+    assert begun and all(re.search(rf'block\("{" ".join(first.split()[:2])}', test) for first in begun)
+
+
+def test_deployments_are_prefect_yamls() -> None:
+    entries = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    named = {
+        line.split("prefect deployment run ")[1].split()[0] for _, line in SHOWN if "prefect deployment run " in line
+    }
+    assert named and {name.split("/")[1] for name in named} <= {entry["name"] for entry in entries}
+
+
+def test_benchmarks_have_the_options_that_are_shown() -> None:
+    for line in {line for _, line in SHOWN if line.startswith("python benchmarks/")}:
+        script = (ROOT / line.split()[1]).read_text(encoding="utf-8")
+        assert [option for option in re.findall(r"--[a-z-]+", line) if f'"{option}"' not in script] == [], line
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project with two policies, their evaluations, and transcripts."""
+    policies = {f"stage{number}": f"data/train/s{number}-00/policy" for number in (1, 2)}
+    root = make_project(tmp_path_factory.mktemp("commands") / "project", {}, evaluate__policies=policies)
+    for place in (*policies.values(), "path/to/model"):
+        shutil.copytree(root / "data/base_model", root / place)
+    titles = read_table(root / "data/corpus/passages.parquet")["title"].to_pylist()[12:15]
+    write_table(root / "data/questions/held_out.parquet", questions_table([f"Who is {title}?" for title in titles]))
+    shutil.copytree(ROOT / "profiles", root / "profiles")
+    shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", root / "transcripts.jsonl")
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name, policy in policies.items():
+            assert evaluate(["run", "--name", name, "--policy", policy, "--out", f"data/evaluation/{name}"]) == 0
+    torch.set_num_threads(before)
+    return root
+
+
+@pytest.mark.parametrize("line", PROJECT)
+def test_a_command_in_a_tiny_project(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, as ``python -m`` would: modules are loaded once."""
+    monkeypatch.chdir(project)
+    _, _, module, *words = shlex.split(line)
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    before = torch.get_num_threads()
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        raise SystemExit(0)
+    torch.set_num_threads(before)
+    assert (ended.value.code or 0) == STATUS.get(line, 0)
+
+
+def written(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage of dvc.yaml whose command only writes its outputs; code and inputs are no dependencies."""
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    steps = []
+    for entry in entries:
+        path = next(iter(entry)) if isinstance(entry, dict) else entry
+        file = path if Path(path).suffix else f"{path}/file"
+        text = "{}" if file.endswith(".json") else "iteration,reward,response_length,searches,format_rate,f1,cover_em"
+        steps.append(f"mkdir -p {Path(file).parent} && echo '{text}' > {file}")
+    kept = [dep for dep in stage.get("deps", []) if not dep.startswith(("stages/", "flows/", "inputs/"))]
+    return {**stage, "cmd": " && ".join(steps) or "true", "deps": kept}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the pipeline's stages and parameters, in which nothing is computed."""
+    root = tmp_path_factory.mktemp("pipeline") / "checkout"
+    root.mkdir()
+    whole = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    for name, stage in whole["stages"].items():
+        whole["stages"][name] = {**stage, "do": written(stage["do"])} if "do" in stage else written(stage)
+    (root / "dvc.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+    shutil.copy(ROOT / "params.yaml", root)
+    (root / ".gitignore").write_text("/data/\n/plots/\n/report/\n/dvc_plots/\n")
+    for command in ("git init -q", "dvc init -q", "git add .", "git commit -q -m begun"):
+        shell(root, command)
+    return root
+
+
+def shell(root: Path, command: str) -> None:
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_SITE_CACHE_DIR": str(root.parent / "site"),
+        "DVC_NO_ANALYTICS": "true",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    variables |= {
+        f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    done = subprocess.run(
+        shlex.split(command), cwd=root, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dvcs_commands(pipeline: Path) -> None:
+    """One after the other, as they depend on one another."""
+    for line in PIPELINE:
+        shell(pipeline, line)
+    assert (pipeline / "report/report.html").is_file() and (pipeline / "dvc_plots/index.html").is_file()
+    assert yaml.safe_load((pipeline / "params.yaml").read_text())["train"]["stage2"]["learning_rate"] == 2e-4
