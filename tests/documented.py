@@ -19,6 +19,9 @@ NO_COMMANDS = (
     "data/corpus/        passages.parquet",
     "rollouts(i)  ←",
     "thought <|begin_of_query|>",
+    "<|begin_of_documents|>",
+    "thought … more searches",
+    "<answer> the answer </answer>",
     '"skipped": {',
     '--set "evaluate.policies=',
 )
@@ -33,7 +36,7 @@ python -m stages.index search "some words of a question" -k 3
 python -m stages.rollout --policy data/train/s1-00/policy --limit 20 --greedy --out rollouts.parquet
 python -m stages.reward --rollouts rollouts.parquet --stage 2 --out rewards.parquet
 python -m stages.update --help
-python -m stages.evaluate run --name mine --policy path/to/model --out data/evaluation/mine
+python -m stages.evaluate run --name mine --policy path/to/model --out evaluations/mine
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
 python -m stages.evaluate score transcripts.jsonl
 python -m stages.reward score --set released-base --stage 2 transcripts.jsonl
@@ -80,6 +83,8 @@ ELSEWHERE = {
     "python -m stages.evaluate gather": ("tests/stages/test_evaluate.py", 'main(["gather"'),
     "python -m stages.evaluate benchmark": ("tests/stages/test_benchmarks.py", '["benchmark", "made"'),
     "python -m stages.evaluate judge": ("tests/stages/test_judge_command.py", 'main(["judge"'),
+    "python -m stages.questions audit": ("tests/stages/test_audit.py", 'main(["audit"])'),
+    "python -m stages.index searches": ("tests/stages/test_recorded_search.py", 'index(["searches"])'),
     "python -m stages.questions audit --policy": ("tests/stages/test_difficulty_command.py", "--policy=policy"),
     "python -m stages.questions difficulty": ("tests/stages/test_difficulty_command.py", '"difficulty"'),
     "python -m stages.benchmarks fetch": ("tests/stages/test_benchmarks.py", '"fetch"'),
@@ -123,7 +128,7 @@ def blocks(text: str) -> list[list[str]]:
                 found.append([])
             found[-1].append(line)
             inside = True
-        elif line.strip():
+        else:
             inside = False
         empty = not line.strip()
     return [[line for line in block if line.strip()] for block in found if any(map(str.strip, block))]

@@ -119,6 +119,8 @@ def written(stage: dict[str, Any]) -> dict[str, Any]:
         file = path if Path(path).suffix else f"{path}/file"
         text = "{}" if file.endswith(".json") else "iteration,reward,response_length,searches,format_rate,f1,cover_em"
         steps.append(f"mkdir -p {Path(file).parent} && echo '{text}' > {file}")
+        if path == "data/questions":  # stages depend on single files of it
+            steps += [f"cp {file} {path}/{name}.parquet" for name in ("train", "validation", "held_out")]
     kept = [dep for dep in stage.get("deps", []) if not dep.startswith(("stages/", "flows/", "inputs/"))]
     return {**stage, "cmd": " && ".join(steps) or "true", "deps": kept}
 
