@@ -35,8 +35,9 @@ from stages.contract.protocols import TrainingBatch
 from stages.plan.architecture import KNOWN, Architecture, of_source
 from stages.plan.work import forward_operations
 from stages.update import distributed, losses
-from stages.update.model import TokenPolicy, load_model, run_pass
+from stages.update.model import load_model
 from stages.update.packing import lay_out, token_offsets
+from stages.update.policy import TokenPolicy, run_pass
 from stages.update.trainer import DeepSpeedTrainer
 
 LEARNING_RATE = 1e-6

@@ -47,9 +47,13 @@ def _make(settings: params.Params, out: Path) -> None:
 
             make_tiny(settings, draft, _log)
         else:
-            from stages.base_model.imported import import_model
+            from stages.base_model.imported import check_usable, import_model
 
+            check_usable(settings.base_model.source, settings.rollout)
             import_model(settings.base_model.source, draft, settings.rollout.dtype)
+        from stages.base_model.agreement import check_agreement
+
+        check_agreement(draft, settings, _log, where=settings.base_model.source)
     _log(f"base model → {out}")
 
 

@@ -32,9 +32,11 @@ def open_gguf(source: str, dtype: str) -> tuple[Any, Any]:
             fix=".venv/bin/pip install -c requirements.lock gguf",
         ) from None
     with reading("tokenizer", source):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     with reading("model", source):
-        marked = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, dtype))
+        marked = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=getattr(torch, dtype), trust_remote_code=False
+        )
     config = marked.config
     del config.quantization_config
     config._name_or_path = ""

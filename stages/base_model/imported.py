@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from stages.base_model.gguf import ENDING, open_gguf
-from stages.contract import grammar
+from stages.contract import grammar, params
 from stages.contract.artefacts import write_json
 from stages.contract.errors import PipelineError
+from stages.contract.model_config import check_lengths
 from stages.contract.weights import weights_sha256
-from stages.rollout.load import load_model, load_tokenizer
+from stages.rollout.chat_template import try_template
+from stages.rollout.load import load_config, load_model, load_tokenizer
+from stages.rollout.prompt import load_prompt
 
 
 def import_model(source: str, folder: Path, dtype: str) -> None:
@@ -22,11 +25,47 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
         tokenizer = load_tokenizer(source)
         check_grammar(tokenizer, source)  # before all weights are read
         model = load_model(source, dtype=dtype)
-    model.save_pretrained(folder)
+    check_finite(model, source)
+    mend_generation_config(model)
+    try:
+        model.save_pretrained(folder)
+    except ValueError as error:  # of what is inconsistent in its configuration
+        told = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise PipelineError(f"the model cannot be written: {told}", where=source) from error
     tokenizer.save_pretrained(folder)
     check_same_tokens(tokenizer, load_tokenizer(folder), source)
     sha256 = weights_sha256(folder)
     write_json(folder / "manifest.json", {"sha256": sha256, "parent": source, "step": 0, "source": source})
+
+
+def check_usable(source: str, rollout: params.Rollout) -> None:
+    """Before the weights are read: ``PipelineError`` where a prompt or a trajectory's length does not suit the model."""
+    if source.endswith(ENDING):
+        return
+    check_lengths(load_config(source), rollout.max_total_tokens)
+    try_template(load_prompt(rollout.prompt), load_tokenizer(source))
+
+
+def check_finite(model: Any, where: str) -> None:
+    """``PipelineError`` where a weight holds NaN or an infinity: all that it samples would be nothing."""
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise PipelineError(
+                f"{name} holds NaN or infinities", where=where, fix="copy the model's folder anew, or choose another"
+            )
+
+
+def mend_generation_config(model: Any) -> None:
+    """Some folders give a temperature and do not say that it is to be used, which transformers does not save. Here no
+    part of it counts but the tokens that end a text."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    try:
+        own.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
 
 
 def _transcript() -> str:

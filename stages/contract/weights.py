@@ -3,6 +3,7 @@ them is what a model wants."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from stages.contract import sums
 from stages.contract.artefacts import fingerprint, read_json, sha256_file
 from stages.contract.errors import PipelineError
 
+_SHARD = re.compile(r"[^/\\\x00-\x1f]+\.safetensors")  # no path, and nothing that is unpickled
 STEM = "model"  # of the weights; other tensors lie in folders under stems of their own
 
 
 def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
     """The safetensors files under ``stem``, in the order of their names.
 
-    Raises ``PipelineError`` where there are none, or a shard that the index names is missing.
+    Raises ``PipelineError`` where there are none, or the index names a shard that is missing or no plain name of a
+    safetensors file.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -28,6 +31,13 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
     names = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(names, dict) or not names:
         raise PipelineError("names no shard", where=str(index), fix="copy the model's folder anew, whole")
+    for name in names.values():
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
+            raise PipelineError(
+                f"names {name!r}, which is no safetensors file of this folder",
+                where=str(index),
+                fix="a shard is a plain name that ends in .safetensors",
+            )
     files = [folder / name for name in sorted(set(names.values()))]
     missing = [path.name for path in files if not path.is_file()]
     if missing:

@@ -1,7 +1,8 @@
 """The key-value cache of a batch whose rows have read different numbers of tokens.
 
 Before a pass the cache is told where it reads (``Reading``). Rows that have read equally many are written and returned
-as views; rows that have not are written each at its own place, and the pass needs a mask. Memory is taken in blocks, so
+as views; rows that have not are written each at its own place, and the pass needs a mask, which the model makes itself
+(its layers may look back only so far) from the rows' offsets. Memory is taken in blocks, so
 that a new token is written in place instead of copying the whole cache, and rows that finish are dropped.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,11 +42,10 @@ class Reading:
         places = torch.tensor(starts, device=device)[:, None] + torch.arange(number, device=device)
         return cls(first, last + number, places=places)
 
-    def mask(self) -> Tensor | None:
-        """(B, 1, N, end), True where a token may look; None where transformers' own mask is right."""
-        if self.places is None:
-            return None
-        return (torch.arange(self.end, device=self.places.device) <= self.places[:, :, None])[:, None]
+    @property
+    def offset(self) -> int | Tensor:
+        """Tokens behind which the pass reads; (B,) where rows differ, for ``token_attention.mask``."""
+        return self.start if self.places is None else self.places[:, 0]
 
 
 class RowLayer(CacheLayerMixin):
@@ -120,6 +121,10 @@ class RowCache(Cache):
         """Say where the next pass reads."""
         for layer in self.layers:
             layer.reading = reading
+
+    def get_query_offset(self, layer_idx: int = 0) -> Any:
+        """Tokens behind which the pass reads; (B,) where rows differ."""
+        return self.layers[layer_idx].reading.offset
 
     def keep_rows(self, rows: Tensor) -> None:
         """Keep some rows of every layer."""

@@ -17,14 +17,20 @@ from typing import Any
 import torch
 
 from stages.contract.errors import PipelineError
+from stages.contract.model_config import check_lengths, scaled
 from stages.contract.protocols import Sampling, Turn
+from stages.rollout import token_attention
 from stages.rollout.cache import Reading, RowCache
+from stages.rollout.numbers import check_numbers
 from stages.rollout.sampling import draw, score, uniforms
 from stages.rollout.stops import StopFinder, end_of_text_ids, ending
 
 # Tokens ahead of a row from which on it reads them in a pass of its own. Fewer are read beside the others, where they
 # cost passes only if nobody generates meanwhile; a pass of its own costs the reading of all weights.
 READ_APART = 64
+
+# How far logits may be apart that are the same but for rounding, as a part of the largest.
+_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.03}
 
 
 @dataclass
@@ -49,15 +55,36 @@ class TransformersEngine:
     overlaps = False  # what a row reads with which others must not depend on the time
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "transformers") -> None:
+        """Raises ``PipelineError`` for a model whose attention ``token_attention`` does not know."""
         self.name = name
         self.tokenizer = tokenizer
         self._model = model.eval()
+        token_attention.use(self._model)
+        self._head = model.get_output_embeddings()
         self._end_ids = end_of_text_ids(tokenizer, model.generation_config)
         self._texts = [tokenizer.decode([number]) for number in range(model.config.vocab_size)]
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._rows: list[_Row] = []
         self._released: set[int] = set()
         self._cache: RowCache | None = None
+
+    @torch.inference_mode()
+    def check_head(self, where: str) -> None:
+        """``PipelineError`` where the model's logits are not those that this engine makes of its last hidden state, or
+        are no numbers. A few tokens are read."""
+        ids = torch.arange(min(4, self._model.config.vocab_size), device=self._model.device)[None]
+        theirs = self._model(input_ids=ids, use_cache=False).logits.float()
+        hidden = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        ours = scaled(self._head(hidden).float(), self._model.config)
+        check_numbers(theirs.log_softmax(-1).flatten().tolist(), self.name)
+        gap = float((ours - theirs).abs().max())
+        if not gap <= _ROUNDING[self._model.dtype] * (1 + float(theirs.abs().max())):
+            raise PipelineError(
+                f"this model's logits are more than its output head applied to the last hidden state: they differ by "
+                f"{gap:.2g}",
+                where=where,
+                fix="choose a model of another kind (docs/engines.md names those that are known good)",
+            )
 
     def encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -100,14 +127,7 @@ class TransformersEngine:
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling = sampling
-        config = self._model.config
-        slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-        if slides and sampling.max_total_tokens > config.sliding_window:
-            raise PipelineError(
-                f"the policy's layers look back {config.sliding_window} tokens, and this engine lets them see all",
-                where=f"rollout.max_total_tokens {sampling.max_total_tokens}",
-                fix=f"at most {config.sliding_window}, or rollout.engine: vllm",
-            )
+        check_lengths(self._model.config, sampling.max_total_tokens)
         key = tuple(stops)
         if key not in self._finders:
             self._finders[key] = StopFinder(self._texts, key, self.decode)
@@ -182,7 +202,7 @@ class TransformersEngine:
         found = self._model.base_model(
             input_ids=torch.tensor(ids, device=self._model.device),
             position_ids=reading.places,
-            attention_mask=reading.mask(),
+            attention_mask=None,  # the model makes its own, row by row: token_attention.mask
             past_key_values=self._cache,
             use_cache=True,
         )
@@ -192,11 +212,13 @@ class TransformersEngine:
     def _sample(self, places: Sequence[int], hidden: torch.Tensor) -> list[Turn]:
         """Sample the next token of the rows at ``places`` (b of them) behind their hidden states (b, D)."""
         rows = [self._rows[place] for place in places]
-        logits = self._model.lm_head(hidden).float().cpu()  # (b, V)
+        logits = scaled(self._head(hidden).float(), self._model.config).cpu()  # (b, V)
         uniform = torch.stack([row.uniform[len(row.ids) - 1] for row in rows])  # (b,)
         tokens, logprobs = draw(logits, uniform, self._sampling.temperature, self._sampling.top_p)
         ended = []
-        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
+        drawn = logprobs.tolist()
+        check_numbers(drawn, self.name)
+        for row, token, logprob in zip(rows, tokens.tolist(), drawn, strict=True):
             row.read = len(row.ids)
             row.ids.append(token)
             row.logprobs.append(logprob)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from stages.contract import params
 from stages.contract.errors import PipelineError
+from stages.contract.model_config import check_lengths
 from stages.contract.protocols import Engine
-from stages.contract.weights import check_loaded, check_policy
-from stages.rollout import token_attention
+from stages.contract.weights import check_loaded, check_policy, weight_files
+from stages.rollout.chat_template import try_template
 from stages.rollout.engine import TransformersEngine
+from stages.rollout.prompt import load_prompt
+
+_HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # owner/name
 
 
 def load_tokenizer(policy: Path | str) -> Any:
     """The policy's own tokenizer."""
     from transformers import AutoTokenizer
 
+    check_place(policy)
     place = Path(policy)
     if place.is_dir() and not any(
         (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -26,11 +32,12 @@ def load_tokenizer(policy: Path | str) -> Any:
         raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
     check_policy(policy, weights=False)
     with reading("tokenizer", policy):
-        return AutoTokenizer.from_pretrained(policy)
+        return AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
 
 
 def load_model(policy: Path | str, *, dtype: str) -> Any:
-    """A causal language model in evaluation mode. Only safetensors are read: nothing is unpickled.
+    """A causal language model in evaluation mode. Of a folder only its own safetensors are read: nothing is unpickled,
+    and no code of the model's runs.
 
     A weight that the files lack, hold in another shape, or have beyond the model's is an error: transformers would draw
     it at random, or leave it out.
@@ -38,13 +45,17 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    check_place(policy)
     if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
         raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
+    if (Path(policy) / "model.safetensors.index.json").is_file():
+        weight_files(Path(policy))
     check_policy(policy)
     with reading("model", policy):
         model, report = AutoModelForCausalLM.from_pretrained(
             policy,
             dtype=getattr(torch, dtype),
+            trust_remote_code=False,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -54,19 +65,40 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
-    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs (vLLM)."""
+    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs (vLLM).
+
+    Raises ``PipelineError`` for a policy that the engine would sample from wrongly: logits that are more than its head
+    says, positions that depend on a sequence's length, a chat template that does not take our prompt.
+    """
     import torch
 
+    tokenizer = load_tokenizer(policy)
+    try_template(load_prompt(rollout.prompt), tokenizer)
+    check_lengths(load_config(policy), rollout.max_total_tokens)
     if rollout.engine == "vllm":
         from stages.rollout.vllm_engine import VllmEngine
 
         check_policy(policy)
-        tokenizer = load_tokenizer(policy)
         return VllmEngine(_folder(policy), tokenizer, rollout, tensor_parallel=tensor_parallel)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(policy, dtype=rollout.dtype).to(device)
-    token_attention.use(model)
-    return TransformersEngine(model, load_tokenizer(policy))
+    engine = TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), tokenizer)
+    engine.check_head(str(policy))
+    return engine
+
+
+def load_config(policy: Path | str) -> Any:
+    """The configuration of a policy folder or of a hub's model."""
+    from transformers import AutoConfig
+
+    check_place(policy)
+    with reading("config.json", policy):
+        return AutoConfig.from_pretrained(policy, trust_remote_code=False)
+
+
+def check_place(policy: Path | str) -> None:
+    """``PipelineError`` for a path at which there is no folder, and that is no hub's name either."""
+    if not Path(policy).is_dir() and not _HUB_NAME.fullmatch(str(policy)):
+        raise PipelineError("no such folder", where=str(policy), fix="give a model's folder, or a name on the hub")
 
 
 def _folder(policy: Path | str) -> Path:

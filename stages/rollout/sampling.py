@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.contract.model_config import scaled
+
 HEAD_POSITIONS = 1024  # scored at a time: the logits of a long sequence would be gigabytes
 
 
@@ -52,10 +54,11 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 def score(model: Any, token_ids: Sequence[int], temperature: float) -> list[float]:
     """(T,) log-probabilities of tokens given those before them, by one plain forward pass; the first is 0."""
     ids = torch.tensor(token_ids, dtype=torch.long, device=model.device)  # (T,)
+    head = model.get_output_embeddings()
     hidden = model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]  # (T, D)
     found = [0.0]
     for first in range(0, len(ids) - 1, HEAD_POSITIONS):
         following = ids[first + 1 : first + 1 + HEAD_POSITIONS]
-        logits = model.lm_head(hidden[first : first + len(following)]).float() / (temperature or 1.0)
+        logits = scaled(head(hidden[first : first + len(following)]).float(), model.config) / (temperature or 1.0)
         found += logits.log_softmax(-1).gather(-1, following[:, None])[:, 0].tolist()
     return found

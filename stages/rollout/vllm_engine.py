@@ -24,6 +24,7 @@ import numpy as np
 from stages.contract import params
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Sampling, Turn
+from stages.rollout.numbers import check_numbers
 from stages.rollout.stops import StopFinder, end_of_text_ids, ending
 from stages.rollout.untied import check_same, shapes, untied
 from stages.rollout.vllm_start import start_core
@@ -58,7 +59,7 @@ class VllmEngine:
         self._room = int(self._core.model_config.max_model_len)
         self._temperature = 1.0
         self._end_ids = end_of_text_ids(tokenizer, _generation_config(self._view))
-        vocabulary = AutoConfig.from_pretrained(self._view).vocab_size
+        vocabulary = AutoConfig.from_pretrained(self._view, trust_remote_code=False).vocab_size
         self._texts = [tokenizer.decode([number]) for number in range(vocabulary)]
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._rows: dict[int, _Row] = {}
@@ -154,6 +155,7 @@ class VllmEngine:
                     self._core.abort_request([row.request])
                 del self._running[row.request]
                 row.request = ""
+                check_numbers(row.logprobs, self.name)
                 return Turn(row.trajectory, row.ids[row.turn_start :], row.logprobs, stop)
         assert not output.finished, f"vLLM ended a turn by itself: {new.finish_reason} ({new.stop_reason})"
         return None
@@ -245,7 +247,7 @@ def _generation_config(view: Path) -> Any:
 
     if (view / "generation_config.json").exists():
         return GenerationConfig.from_pretrained(view)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(view))
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(view, trust_remote_code=False))
 
 
 def _remove(view: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from stages.contract import params
 from stages.contract.errors import PipelineError
+from stages.contract.model_config import check_lengths, steady_length
 
 # Tokens of a block of the cache, the fewest that its kernels take: the prefix cache finds whole blocks again.
 BLOCK_ON_GPU, BLOCK_ON_CPU = 16, 32
@@ -60,6 +61,7 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
             raise _not_installed(error, on_gpu=on_gpu) from error
         arguments: dict[str, Any] = {
             "model": str(view),
+            "trust_remote_code": False,
             "skip_tokenizer_init": True,  # tokens in, tokens out: stops are found by stages.rollout.stops
             "generation_config": "vllm",  # not the folder's, which may cut by top-k
             "dtype": rollout.dtype,
@@ -123,7 +125,10 @@ def room(view: Path, max_total_tokens: int) -> int:
     """Positions that the engine is to have: of a whole trajectory, and one more to score it where the model has it."""
     from transformers import AutoConfig
 
-    has = getattr(AutoConfig.from_pretrained(view), "max_position_embeddings", None)
+    config = AutoConfig.from_pretrained(view, trust_remote_code=False)
+    check_lengths(config, max_total_tokens)
+    lengths = (getattr(config, "max_position_embeddings", None), steady_length(config))
+    has = min((length for length in lengths if length is not None), default=None)
     if has is None:
         return max_total_tokens + 1
     if has < max_total_tokens:

@@ -12,16 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.contract.errors import PipelineError
 from stages.contract.params import Update
 
 PADDED, FLASH, BLOCKS = "sdpa", "flash_attention_2", "sdpa_by_blocks"  # names of transformers, and ours
+EAGER = "eager"  # the model's own, in plain tensor operations
 
 
-def implementation(update: Update) -> str:
-    """Name of the attention under which a model is loaded. Flash attention is for bfloat16 on a CUDA device, where the
-    package flash-attn is installed."""
+def implementation(update: Update, config: Any) -> str:
+    """Name of the attention under which a model of ``config`` is loaded. Flash attention is for bfloat16 on a CUDA
+    device, where the package flash-attn is installed. Scores that are capped softly (Gemma 2) are the model's own
+    affair: torch's kernel leaves that out."""
     if update.layout == "padded":
-        return PADDED
+        return PADDED if getattr(config, "attn_logit_softcapping", None) is None else EAGER
     from transformers import AttentionInterface
     from transformers.utils import is_flash_attn_2_available
 
@@ -53,14 +56,19 @@ def by_blocks(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    block_lengths: tuple[int, ...],
+    block_lengths: tuple[int, ...] | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of each block by itself: (1, H, T, D), keys and values (1, G, T, D) -> (1, T, H, D).
 
-    ``block_lengths`` sum to T. ``sliding_window``: a token sees so many tokens, its own included.
+    ``block_lengths`` sum to T. ``sliding_window``: a token sees so many tokens, its own included. Raises
+    ``PipelineError`` for a model that does not pass ``block_lengths`` on to its layers, or caps its scores softly.
     """
+    if block_lengths is None or softcap is not None:
+        why = "does not tell its layers of blocks" if block_lengths is None else "caps its attention's scores softly"
+        raise PipelineError(f"the model {why}", where="update.layout: packed", fix="update.layout: padded")
     assert attention_mask is None, "blocks are cut by their lengths"
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -27,7 +27,7 @@ def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Ma
     from transformers.initialization import no_init_weights
 
     deepspeed.comm.init_distributed(dist_init_required=False)
-    config = AutoConfig.from_pretrained(policy, local_files_only=True)
+    config = AutoConfig.from_pretrained(policy, local_files_only=True, trust_remote_code=False)
     arguments = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
     # The precision is the configuration's. (A dtype that is given would be bfloat16 wherever the device has no float16,
     # by a slip of precedence in 0.19.8.)

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from stages.contract.params import Update
-from stages.update.model import TokenPolicy, load_model, run_pass
+from stages.update.model import load_model
 from stages.update.packing import lay_out, token_offsets
+from stages.update.policy import TokenPolicy, run_pass
 
 
 class FrozenPolicy:

@@ -31,8 +31,9 @@ from stages.contract.weights import weights_sha256
 from stages.update import checkpoint, distributed, lora, losses, state
 from stages.update.arrays import Arrays
 from stages.update.fitting import check_tensors
-from stages.update.model import COPIED_FILES, TokenPolicy, load_model, run_pass
+from stages.update.model import COPIED_FILES, load_model
 from stages.update.packing import Ints, Pass, lay_out, token_offsets
+from stages.update.policy import TokenPolicy, run_pass
 from stages.update.shards import Entry, Tensors
 from stages.update.stepping import take_step
 

@@ -12,10 +12,12 @@ import torch
 from fixtures_update import VOCABULARY, make_policy, update_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import Gemma2Config, Qwen2Config
 
 from stages.update import attention
-from stages.update.model import TokenPolicy, load_model, run_pass
+from stages.update.model import load_model
 from stages.update.packing import Layout, Pass, lay_out
+from stages.update.policy import TokenPolicy, run_pass
 
 CPU = torch.device("cpu")
 
@@ -205,8 +207,9 @@ def test_flash_attention_where_it_can_be(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: package)
-    assert attention.implementation(update_params(layout="packed", dtype=dtype)) == expected
-    assert attention.implementation(update_params(dtype=dtype)) == attention.PADDED
+    assert attention.implementation(update_params(layout="packed", dtype=dtype), Qwen2Config()) == expected
+    assert attention.implementation(update_params(dtype=dtype), Qwen2Config()) == attention.PADDED
+    assert attention.implementation(update_params(dtype=dtype), Gemma2Config()) == attention.EAGER  # capped scores
 
 
 def test_flash_attention_gets_the_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:

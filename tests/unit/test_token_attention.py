@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from stages.rollout import token_attention
 from stages.rollout.cache import Reading, RowCache
@@ -47,6 +48,10 @@ def test_rows_read_in_any_pieces_are_as_read_alone(seed: int, by_tokens: bool) -
         whole = model(input_ids=ids).logits
         if by_tokens:
             token_attention.use(model)
+        else:  # torch's kernel, with the rows' own mask
+            AttentionInterface.register("sdpa_of_rows", sdpa_attention_forward)
+            AttentionMaskInterface.register("sdpa_of_rows", token_attention.mask)
+            model.set_attn_implementation("sdpa_of_rows")
         cache, rows, read = RowCache(2, 3), [0, 1, 2], [0, 0, 0]  # which of ``ids`` the cache has, and how much
 
         def check(places: list[int], number: int, reading: Reading) -> None:
@@ -54,7 +59,6 @@ def test_rows_read_in_any_pieces_are_as_read_alone(seed: int, by_tokens: bool) -
             found = model(
                 input_ids=torch.stack([ids[rows[place], read[place] : read[place] + number] for place in places]),
                 position_ids=reading.places,
-                attention_mask=reading.mask(),
                 past_key_values=cache,
                 use_cache=True,
             ).logits
