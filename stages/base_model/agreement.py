@@ -67,8 +67,8 @@ class _Sampled:
 def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: str) -> None:
     """Hold engine and trainer against a plain forward of the model in ``folder``; changes nothing in it.
 
-    Raises ``PipelineError`` where one of them is further away than rounding, with the gap. With ``rollout.engine: vllm``
-    the trainer alone is held to it: vLLM is held against the trainer when it is handed weights (``rollout.sync``).
+    Raises ``PipelineError`` where one of them is further away than rounding, with the gap. With ``rollout.engine:
+    vllm`` the trainer alone is held to it: vLLM is held against the trainer when it gets weights (``rollout.sync``).
     """
     rollout = settings.rollout
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -99,8 +99,8 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
                 log(f"update.layout: packed is not for this model: its log-probabilities are {gap.mean:.2g} off")
                 continue
             raise PipelineError(
-                f"the {name}'s log-probabilities are {gap.mean:.2g} in the mean and {gap.largest:.2g} at most from those "
-                f"of a plain forward, where {allowed.mean:.2g} and {allowed.largest:.2g} are allowed",
+                f"the {name}'s log-probabilities are {gap.mean:.2g} in the mean and {gap.largest:.2g} at most from "
+                f"those of a plain forward, where {allowed.mean:.2g} and {allowed.largest:.2g} are allowed",
                 where=where,
                 fix=f"choose a model of a kind that is known good: {', '.join(KNOWN_GOOD.values())}",
             )
@@ -156,9 +156,7 @@ def _plain(model: Any, sampled: Sequence[_Sampled]) -> list[list[float]]:
     return found
 
 
-def _trained(
-    model: Any, update: params.Update, sampled: Sequence[_Sampled], device: torch.device
-) -> list[list[float]]:
+def _trained(model: Any, update: params.Update, sampled: Sequence[_Sampled], device: torch.device) -> list[list[float]]:
     """The same by the trainer's passes."""
     try:
         model.set_attn_implementation(attention.implementation(update, model.config))

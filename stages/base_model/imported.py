@@ -39,7 +39,7 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
 
 
 def check_usable(source: str, rollout: params.Rollout) -> None:
-    """Before the weights are read: ``PipelineError`` where a prompt or a trajectory's length does not suit the model."""
+    """Before the weights are read: ``PipelineError`` where prompt or length of a trajectory do not suit the model."""
     if source.endswith(ENDING):
         return
     check_lengths(load_config(source), rollout.max_total_tokens)

@@ -46,8 +46,6 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     check_place(policy)
-    if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
-        raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
     if (Path(policy) / "model.safetensors.index.json").is_file():
         weight_files(Path(policy))
     check_policy(policy)
@@ -96,9 +94,11 @@ def load_config(policy: Path | str) -> Any:
 
 
 def check_place(policy: Path | str) -> None:
-    """``PipelineError`` for a path at which there is no folder, and that is no hub's name either."""
+    """``PipelineError`` for a path at which there is no model's folder, and that is no hub's name either."""
     if not Path(policy).is_dir() and not _HUB_NAME.fullmatch(str(policy)):
         raise PipelineError("no such folder", where=str(policy), fix="give a model's folder, or a name on the hub")
+    if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
+        raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
 
 
 def _folder(policy: Path | str) -> Path:

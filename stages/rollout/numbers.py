@@ -1,4 +1,4 @@
-"""Log-probabilities must be numbers: one NaN in a policy's weights makes all of its logits NaN, and tokens of nothing."""
+"""Log-probabilities must be numbers: one NaN in a policy's weights makes all of its logits NaN."""
 
 from __future__ import annotations
 

@@ -74,9 +74,7 @@ def begun(text: str, tokenizer: Any) -> str:
     if encode is None or encode("a", add_special_tokens=True) == encode("a", add_special_tokens=False):
         return text
     plain, whole = (list(encode(text, add_special_tokens=special)) for special in (False, True))
-    front = next(
-        (whole[:length] for length in range(len(whole)) if whole[length : length + len(plain)] == plain), []
-    )
+    front = next((whole[:length] for length in range(len(whole)) if whole[length : length + len(plain)] == plain), [])
     if not front or plain[: len(front)] == front:
         return text
     written = "".join(tokenizer.convert_ids_to_tokens(front))

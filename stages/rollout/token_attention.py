@@ -27,7 +27,7 @@ def use(model: Any) -> None:
 
     if not getattr(model, "_supports_sdpa", True):
         raise PipelineError(
-            "this model's attention is more than torch's scaled dot product, and the transformers engine does not know it",
+            "this model's attention is more than torch's scaled dot product, which is all that this engine knows",
             where=f"config.json, model_type {model.config.model_type}",
             fix="choose another model",
         )
@@ -37,6 +37,7 @@ def use(model: Any) -> None:
 
 
 def mask(
+    *,
     batch_size: int,
     q_length: int,
     kv_length: int,
@@ -55,7 +56,15 @@ def mask(
 
     if not isinstance(q_offset, Tensor):
         own = {} if mask_function is None else {"mask_function": mask_function}
-        made: Tensor | None = sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, **own, **options)
+        made: Tensor | None = sdpa_mask(
+            batch_size=batch_size,
+            q_length=q_length,
+            kv_length=kv_length,
+            q_offset=q_offset,
+            kv_offset=kv_offset,
+            **own,
+            **options,
+        )
         return made
     assert mask_function is not None, "a mask of nothing"
     device = q_offset.device

@@ -109,14 +109,23 @@ def test_a_shared_prompt_and_long_documents_are_read_in_passes_of_their_own(read
         np.testing.assert_allclose([v for _, v in alone.logprobs], [v for _, v in one.logprobs], atol=1e-5)
 
 
-def test_a_model_that_looks_back_only_so_far_is_refused_where_that_would_matter() -> None:
+def test_positions_that_depend_on_a_sequences_length_are_refused_where_that_would_matter() -> None:
     engine = TransformersEngine(random_model(), tokenizer(True))
-    engine._model.config.layer_types = ["full_attention", "sliding_attention"]
-    engine._model.config.sliding_window = 199
-    with pytest.raises(PipelineError, match="look back 199 tokens"):
+    engine._model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    engine._model.config.max_position_embeddings = 199
+    with pytest.raises(PipelineError, match="above 199 tokens this model's rotary positions depend on the length"):
         engine.start(SAMPLING, STOPS)
-    engine._model.config.sliding_window = 200
+    engine._model.config.max_position_embeddings = 200
     engine.start(SAMPLING, STOPS)
+
+
+def test_weights_that_are_no_numbers_end_sampling_in_one_line() -> None:
+    engine = TransformersEngine(random_model(), tokenizer(True))
+    engine.start(SAMPLING, STOPS)
+    engine.add(0, [1, 2, 3], 0)
+    engine._model.lm_head.weight.data[5, 1] = float("nan")
+    with pytest.raises(PipelineError, match="the policy's logits are not numbers"):
+        engine.step()
 
 
 def test_limits_are_exact() -> None:
