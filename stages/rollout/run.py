@@ -13,7 +13,10 @@ from stages.contract.grammar import Mode
 from stages.contract.protocols import Engine, Retriever
 from stages.rollout.prompt import load_prompt
 
-CODE = ("rollout", "contract/documents.py", "contract/grammar.py", "contract/protocols.py")
+CODE = (
+    *("rollout", "contract/documents.py", "contract/grammar.py", "contract/model_config.py"),
+    "contract/protocols.py",
+)
 
 
 def inputs(

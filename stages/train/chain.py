@@ -26,7 +26,7 @@ from stages.contract.params import Params, Segment
 from stages.rollout.prompt import load_prompt
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
-_CONTRACT = ("contract/grammar.py", "contract/protocols.py", "contract/schemas.py")
+_CONTRACT = ("contract/grammar.py", "contract/model_config.py", "contract/protocols.py", "contract/schemas.py")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
     }
     rewarded = {"reward": params.reward.model_dump(mode="json"), "stage": stage.reward_stage, "code": code["reward"]}
     updated = {
-        "update": params.update.model_dump(mode="json"),
+        "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),  # it only stops
         "learning_rate": stage.learning_rate,
         "warmup_iterations": stage.warmup_iterations,
         "seed": params.seed,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stages.contract.artefacts import read_table, write_json, write_table
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.train.engine_worker import set_threads
+from stages.train.gap import check_gap, largest_gap
 from stages.train.meeting import meet
 from stages.train.reference_worker import read_reference
 from stages.train.workers import Lesson, WorkerSettings
@@ -59,6 +60,8 @@ class TrainerWorker:
             self.params.update,
             None if lesson.reference is None else read_reference(lesson.reference),
         )
+        if lesson.on_policy:
+            check_gap(metrics, largest_gap(self.params), model=str(self.settings.start))
         if draft is not None and is_first_rank():
             write_table(draft / "advantages.parquet", table, lesson.metadata)
             write_json(draft / "metrics.json", metrics)

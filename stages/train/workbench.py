@@ -253,7 +253,8 @@ class Workbench(SegmentState):
     def _lesson(self, iteration: int, rollouts: Path, rewards: Path) -> Lesson:
         keys = self.keys[iteration]
         metadata = {"key": keys.policy, "rewards": keys.rewards}
-        return Lesson(rollouts, rewards, self._reference(iteration), metadata)
+        on_policy = self.policy_of(iteration) == iteration
+        return Lesson(rollouts, rewards, self._reference(iteration), metadata, on_policy)
 
     def _reference(self, iteration: int) -> Path | None:
         """The reference policy's log-probabilities of an iteration's rollouts, where it has a process of its own."""

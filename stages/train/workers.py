@@ -51,13 +51,15 @@ class Job:
 class Lesson:
     """What a trainer is asked to learn from: Parquet files of an iteration.
 
-    ``reference``: what ``References`` wrote of these rollouts, where there is one.
+    ``reference``: what ``References`` wrote of these rollouts, where there is one. ``on_policy``: the weights before
+    the update sampled them.
     """
 
     rollouts: Path
     rewards: Path
     reference: Path | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of advantages.parquet
+    on_policy: bool = True
 
 
 class Engines(Protocol):

@@ -14,6 +14,7 @@ from tiny_policy import ROOT, tokenizer
 
 from stages.contract import grammar
 from stages.contract.errors import PipelineError
+from stages.rollout.chat_template import try_template
 from stages.rollout.prompt import HOLE, PROMPTS, load_prompt
 
 SHIPPED = sorted(path.stem for path in PROMPTS.glob("*.txt"))
@@ -122,3 +123,107 @@ def test_our_prompts_show_the_tags_as_the_released_do_in_other_words(own: str, r
     assert tag.findall(ours) == tag.findall(theirs)
     sentences = {line.strip() for line in re.split(r"[.\n]", tag.sub("", theirs)) if len(line.split()) > 4}
     assert sentences and not any(sentence in ours for sentence in sentences)
+
+
+class Thinks(Chatty):
+    """Whose chat template begins to think itself."""
+
+    ending = "<think>\n"
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        return super().apply_chat_template(messages, **options) + self.ending
+
+
+def test_think_is_written_once() -> None:
+    prompt = load_prompt("instruct")
+    said = f"[system] {prompt.template}\n[user] Who?\n[assistant] "
+    assert prompt.render("Who?", Thinks()) == f"{said}<think>\n"
+
+    class Closes(Thinks):
+        ending = "<think>\n\n</think>\n\n"  # thinks no more
+
+    assert prompt.render("Who?", Closes()) == f"{said}<think>\n\n</think>\n\n<think>"
+
+
+class Refuses(Chatty):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("System role not supported\nmore"), TypeError(), OverflowError("x")])
+def test_a_chat_template_that_raises_is_one_line(error: Exception) -> None:
+    with pytest.raises(
+        PipelineError, match=r"rollout\.prompt instruct: the model's chat template does not take"
+    ) as found:
+        load_prompt("instruct").render("Who?", Refuses(error))
+    assert "\n" not in str(found.value) and "more" not in str(found.value)
+
+
+class Explodes(Chatty):
+    """A template that asks for more and more."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        import jinja2
+
+        return jinja2.Template(self.program).render(messages=messages)
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("{{ 'a' * 9999999999 }}", r"MemoryError|more than \d+ s or \d+ MB"),
+        (LOOPS, r"takes more than 1 s or"),
+        ("{{ 'a' * 2000000 }}", "a prompt of 2,000,007 characters of a short question"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+    ids=["memory", "time", "length", "raises"],
+)
+def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.rollout.chat_template.CPU_SECONDS", 1)
+    with pytest.raises(PipelineError, match=told):
+        try_template(load_prompt("instruct"), Explodes(program))
+    try_template(load_prompt("base"), Explodes(program))  # has no use for it
+    try_template(load_prompt("instruct"), Chatty())
+
+
+def with_front(front: str | None, *, metaspace: bool) -> Any:
+    """A word tokenizer that wants ``front`` before its texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(set("".join(load_prompt(name).template for name in SHIPPED) + "Who?▁<>"))
+    made = Tokenizer(models.BPE({text: number for number, text in enumerate(["<bos>", *letters])}, [], unk_token="<"))
+    made.add_special_tokens(["<bos>"])
+    if metaspace:
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        made.decoder = decoders.Metaspace(prepend_scheme="first")
+    if front:
+        made.post_processor = processors.TemplateProcessing(single=f"{front} $A", special_tokens=[(front, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>")
+
+
+@pytest.mark.parametrize("metaspace", [False, True])
+def test_what_a_tokenizer_puts_before_a_text_is_there_once(metaspace: bool, tmp_path: Path) -> None:
+    names = with_front("<bos>", metaspace=metaspace)
+    prompt = load_prompt("short")
+    plain = prompt.render("Who?")
+    ids = names.encode(prompt.render("Who?", names), add_special_tokens=False)
+    assert ids == names.encode(plain, add_special_tokens=True) and ids.count(0) == 1
+    file = tmp_path / "mine.txt"
+    file.write_text(f"<bos>{prompt.template}", encoding="utf-8")  # a file that writes it itself
+    assert names.encode(load_prompt(str(file)).render("Who?", names), add_special_tokens=False).count(0) == 1
+
+
+def test_a_tokenizer_that_wants_nothing_before_a_text_gets_nothing() -> None:
+    prompt = load_prompt("short")
+    for names in (tokenizer(True), tokenizer(False), with_front(None, metaspace=True), None):
+        assert prompt.render("Who?", names) == prompt.template.replace(HOLE, "Who?")

@@ -48,6 +48,8 @@ class Update(Section):
     offload: Literal["none", "optimizer", "all"]  # to main memory: moments and float32 weights, or all parameters too
     gradient_checkpointing: bool
     lora: Lora
+    # The mean gap between engine and trainer above which training stops; auto: by the precisions (docs/engines.md).
+    max_logprob_gap: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
 
     @model_validator(mode="after")
     def _can_be_offloaded(self) -> Update:
