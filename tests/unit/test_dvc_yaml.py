@@ -44,6 +44,7 @@ ENTRIES = {
     "audit_benchmark": ["stages/questions/audit.py"],
     "difficulty": ["stages/questions/difficulty.py"],
     "mix": ["stages/questions/mix.py"],
+    # Behind them __main__ holds the model against the update's code, which changes no byte of it.
     "base_model": ["stages/base_model/tiny.py", "stages/base_model/imported.py"],
     "base_metrics": ["stages/base_model/measure.py"],
     "summary": ["stages/evaluate/gathered.py"],
