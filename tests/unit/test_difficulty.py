@@ -106,7 +106,7 @@ def test_more_right_answers_are_never_more_difficult(rollouts: int, passes: int)
     [
         ({"easy_below": 30}, "easy_below is 30, above medium_up_to, 20"),
         ({"samples": 19}, "samples is 19, and too few to tell medium"),
-        ({"mixes": {"m": {"questions": "x", "counts": {"d": {"hard": 1}}}}}, "mixes.m.counts.d.hard"),
+        ({"mixes": {"m": {"questions": "x", "counts": {"d": {"hard": 1}}}}}, r"mixes\.m\.counts\.d: .*got .hard"),
     ],
 )
 def test_parameters_that_cannot_be(changes: dict[str, Any], message: str) -> None:
