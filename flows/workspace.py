@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -149,10 +150,17 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     dvc_files.keep(place.folder)
     if process.returncode != 0:
         shown = "\n".join(last)
-        create_markdown_artifact(f"### {place.name} {stage} failed\n\n```\n{shown}\n```", key=place.key("failed-stage"))
+        create_markdown_artifact(f"### {place.name} {stage} failed\n\n{fenced(shown)}", key=place.key("failed-stage"))
         why = last[-1] if last else f"exit status {process.returncode}"
         raise PipelineError(f"the stage failed: {why}", where=stage, fix="its lines stand in the log above")
     return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
+
+
+def fenced(text: str) -> str:
+    """``text`` as a Markdown block that no line of its own can close."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def stages_in_order(place: Workspace, targets: Collection[str] = ()) -> list[str]:

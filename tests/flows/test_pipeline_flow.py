@@ -166,3 +166,13 @@ def test_deployments_name_flows_and_profiles_that_exist() -> None:
 
 def active(deployment: dict[str, Any]) -> bool:
     return any(schedule.get("active", True) for schedule in deployment.get("schedules", []))
+
+
+def test_a_failed_stages_lines_cannot_leave_their_block() -> None:
+    from flows.workspace import fenced
+
+    assert fenced("plain") == "```\nplain\n```"
+    hostile = "```\n![x](http://example.org)\n````"
+    shown = fenced(hostile)
+    assert shown.splitlines()[0] == shown.splitlines()[-1] == "`" * 5
+    assert shown.splitlines()[1:-1] == hostile.splitlines()
