@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,12 @@ def test_the_command_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     said = capsys.readouterr().err
     assert said.startswith("error: data/evaluation/mine: lies inside an output of the stage evaluate")
     assert said.count("\n") == 1
+
+
+def test_no_page_tells_to_write_where_dvc_empties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {page.name: re.findall(r"--out[ =](\S+)", page.read_text(encoding="utf-8")) for page in pages}
+    assert "evaluations/again" in named["remotes.md"]
+    for place in (place for places in named.values() for place in places):
+        free_place(place.strip("`.,;)"))
