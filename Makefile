@@ -31,6 +31,7 @@ CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
              raise SystemExit(errors.command(lambda: params.load() and None)())'
 # A kill can leave dvc.lock half written: it is mended before DVC runs, and a copy is kept after it.
 DVC_FILES := $(BIN)/python -m stages.contract.dvc_files
+DVC_SET   := .dvc/tmp/.settings
 MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
 RESOLVE   := $(PIP) install --dry-run --ignore-installed
 RAY      = $(shell $(BIN)/python -c "import tomllib; \
@@ -76,7 +77,7 @@ help:  ## this page
 	@echo
 	@echo 'start here: make train'
 
-setup: $(STAMP) .prefect/prefect.db .dvc/config.local  ## make .venv with the locked versions (minutes, once; every target sees to it)
+setup: $(STAMP) .prefect/prefect.db $(DVC_SET)  ## make .venv with the locked versions (minutes, once; every target sees to it)
 
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -93,8 +94,10 @@ $(STAMP): requirements.lock
 	@$(BIN)/python -m flows.server prepare
 
 # DVC's settings of this checkout: its state, which holds pickles, is inside and closed to others.
-.dvc/config.local: | $(STAMP)
-	@$(BIN)/python -m stages.contract.dvc_files
+# Once, and beside the settings that a user has made in .dvc/config.local.
+$(DVC_SET): | $(STAMP)
+	@$(DVC_FILES)
+	@touch $@
 
 # vLLM is not part of the lock: it is large, and CUDA machines and CPUs need different packages.
 setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
@@ -113,7 +116,7 @@ setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
-	@$(DVC_FILES); $(BIN)/dvc repro; ended=$$?; $(DVC_FILES); exit $$ended
+	@$(DVC_FILES) || exit; $(BIN)/dvc repro; ended=$$?; $(DVC_FILES); exit $$ended
 	@echo 'done: open $(REPORT); training step by step: make ui'
 else
 	@$(BIN)/python -m stages.plan $(CHOSEN) --check
