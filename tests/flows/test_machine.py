@@ -45,9 +45,9 @@ def gpu_project(project: Callable[..., Path], bare: None) -> Path:
 def test_the_command_of_dvcs_stages_stops_before_anything_starts(
     gpu_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows import train
+    from flows import server, train
 
-    monkeypatch.setattr(train, "prefect_server", lambda **_: pytest.fail("a server was started"))
+    monkeypatch.setattr(server, "prefect_server", lambda **_: pytest.fail("a server was started"))
     assert train.main(["--segment", "s1"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "needs 1 GPU of 24 GB, and this machine has none" in line and "PROFILE=laptop" in line

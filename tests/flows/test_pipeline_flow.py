@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,10 @@ def dvc(tmp_path: Path) -> Any:
         "if sys.argv[-1] == 'bad': sys.exit('error: the disk is full')\n"
     )
     from flows.workspace import Workspace
+    from stages.contract.profiles import workspace_environment
 
-    return Workspace("Fake", tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path / "fake")})
+    # A workspace's own, whatever the caller's: in it a stage's last words are its last line.
+    return Workspace("Fake", tmp_path, {**workspace_environment(tmp_path), "PYTHONPATH": str(tmp_path / "fake")})
 
 
 def test_a_failing_stage_shows_its_last_lines(prefect: str, dvc: Any) -> None:
