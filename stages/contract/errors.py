@@ -6,12 +6,15 @@ import contextlib
 import errno
 import functools
 import os
+import pwd
 import select
 import signal
+import stat
 import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 
 class PipelineError(Exception):
@@ -52,9 +55,10 @@ CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """Make a ``main`` that raises into one that returns an exit status: its own where it returns one, else 0.
 
-    ``PipelineError`` becomes one line on stderr and its status (2; 4 where a comparison is refused), a full disk
-    one line and 2; Ctrl-C becomes 130. SIGTERM ends the process as ever, but with a line that says how to go on. A
-    reader of the output that has seen enough (``| head``) ends the command without a word, with 141.
+    ``PipelineError`` becomes one line on stderr and its status (2; 4 where a comparison is refused); a disk that is
+    full or read-only, and a file that this user may not use, one line and 2; Ctrl-C becomes 130. SIGTERM ends the
+    process as ever, but with a line that says how to go on. A reader of the output that has seen enough (``| head``)
+    ends the command without a word, with 141.
     Anything else is a bug of ours and keeps its traceback.
     """
 
@@ -72,21 +76,61 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
                 raise  # another pipe or a socket
             return CLOSED_PIPE
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if (said := _mendable(error)) is None:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            print(
-                f"error: {place}the disk is full (free some space and run the same command again; "
-                "what was finished before is kept)",
-                file=sys.stderr,
-            )
-            return 2
+            print(f"error: {said}", file=sys.stderr)
+            return PipelineError.status
         except KeyboardInterrupt:
             print("stopped; run the same command again to go on from here", file=sys.stderr)
             return 130
         return status or 0
 
     return run
+
+
+def _mendable(error: OSError) -> PipelineError | None:
+    """What the user can do about an error of the system; None: nothing, or it does not say about which file."""
+    where = _file_of(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        fix = "free some space and run the same command again; what was finished before is kept"
+        return PipelineError("the disk is full", where=where, fix=fix)
+    if where is None:
+        return None
+    if error.errno == errno.EROFS:
+        fix = "mount it writable and run the same command again; what was finished before is kept"
+        return PipelineError("the file system is read-only", where=where, fix=fix)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        fix = "change its owner with chown or its permissions with chmod, and run the same command again"
+        return PipelineError(f"permission denied{_whose(Path(where))}", where=where, fix=fix)
+    return None
+
+
+def _file_of(error: OSError) -> str | None:
+    """The file that an error is about. Of two (a rename) the one whose folder cannot be written."""
+    names = [
+        os.fsdecode(one) for one in (error.filename, error.filename2) if isinstance(one, str | bytes | os.PathLike)
+    ]
+    closed = [one for one in names if not os.access(Path(one).parent, os.W_OK | os.X_OK)]
+    return next(iter(closed + names), None)
+
+
+def _whose(path: Path) -> str:
+    """To whom a file belongs, and who asks; of the nearest folder above it where it is not there, or not to be seen."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = place.stat()
+            which = "it" if place == path else str(place)
+            mode = stat.filemode(found.st_mode)
+            return f": {which} belongs to {_name(found.st_uid)} with mode {mode}, and this is {_name(os.geteuid())}"
+    return ""
+
+
+def _name(user: int) -> str:
+    """Of a user; the number where the system has none, as in some containers."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A disk that is really full: stages run on a tmpfs of some kilobytes, in a mount namespace of their own."""
+"""A disk that is really full or read-only: stages run on a small tmpfs, in a mount namespace of their own."""
 
 from __future__ import annotations
 
@@ -75,3 +75,12 @@ def test_a_full_disk_is_one_line_and_loses_nothing(disk: Path, tmp_path: Path, s
     assert left == before, "what was made is gone or changed, or a draft was left"
     (line,) = ran.stderr.strip().splitlines()
     assert line.startswith("error: ") and "the disk is full" in line, line
+
+
+def test_a_read_only_disk_is_one_line(disk: Path) -> None:
+    python = shlex.quote(sys.executable)
+    script = f"mkdir data && mount -o remount,ro . && {python} -m stages.corpus --params {ROOT}/params.yaml"
+    ran = on_a_small_disk(disk, script, kilobytes=64)
+    (line,) = ran.stderr.strip().splitlines()
+    assert ran.returncode == 2, ran
+    assert line.startswith("error: data/") and "the file system is read-only (mount it writable" in line, line

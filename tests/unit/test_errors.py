@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,74 @@ def test_bugs_keep_their_traceback() -> None:
         raising(ZeroDivisionError())
     with pytest.raises(PermissionError):
         raising(PermissionError(errno.EACCES, "no"))
+
+
+@pytest.mark.parametrize("name", ["data/new", b"data/new", Path("data/new")])
+def test_a_read_only_file_system_is_one_line(name: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """tests/stages/test_full_disk.py has a real one, where the system lets it be mounted."""
+    assert raising(OSError(errno.EROFS, os.strerror(errno.EROFS), name)) == 2
+    assert capsys.readouterr().err == (
+        "error: data/new: the file system is read-only (mount it writable and run the same command again; "
+        "what was finished before is kept)\n"
+    )
+
+
+NOBODY = 65534
+DENIED = """
+import os
+if os.geteuid() == 0:  # who may do all
+    os.setgroups([])
+    os.setgid({nobody})
+    os.setuid({nobody})
+print("began")
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "file", "whose"),
+    [
+        ("open('closed/new', 'w')", "closed/new", "closed belongs to"),
+        ("os.mkdir('closed/new')", "closed/new", "closed belongs to"),
+        ("os.replace('there', 'closed/new')", "closed/new", "closed belongs to"),
+        ("open('secret')", "secret", "it belongs to"),
+        ("os.chmod('/', 0o755)", "/", "it belongs to root with mode drwx"),
+    ],
+    ids=["write", "mkdir", "rename", "read", "not the owner"],
+)
+def test_a_file_that_this_user_may_not_use_is_one_line(tmp_path: Path, body: str, file: str, whose: str) -> None:
+    """Really so, for root too, who becomes somebody else first."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0o555)
+    (tmp_path / "there").touch()
+    (tmp_path / "secret").touch()
+    (tmp_path / "secret").chmod(0)
+    script = textwrap.indent(DENIED.format(nobody=NOBODY, body=body), "    ").strip()
+    run = subprocess.run(
+        [sys.executable, "-c", PRINTS.format(body=script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if run.stdout != "began\n":
+        pytest.skip(f"root cannot become another user here: {run.stderr.splitlines()[-1]}")
+    [line] = run.stderr.splitlines()
+    assert run.returncode == 2
+    assert line.startswith(f"error: {file}: permission denied: {whose}")
+    assert line.endswith("(change its owner with chown or its permissions with chmod, and run the same command again)")
+
+
+def test_who_has_no_name_is_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert raising(PermissionError(errno.EACCES, "no", str(tmp_path / "a" / "b"))) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} belongs to " in line and "and this is user 54321 (" in line
 
 
 def with_a_closed_reader(body: str, **variables: str) -> tuple[int, str]:
