@@ -100,7 +100,7 @@ class Log:
 
     def watched(self, done: int, seen: Made) -> None:
         """A greedy watch is done."""
-        self.say(figures.watch_line(self._place(done), seen.figures, self.bench.stage.evaluate_questions))
+        self.say(figures.watch_line(self._place(done), seen.figures, self.bench.validation.num_rows))
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         """The outputs are written: where to look next. The table has all iterations, also those of an earlier run."""

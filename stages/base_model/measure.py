@@ -9,12 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from stages.contract import params, schemas
 from stages.contract.artefacts import read_table
+from stages.contract.errors import PipelineError
+from stages.contract.protocols import Engine
+from stages.contract.room import too_long
 from stages.index import open_retriever
 from stages.reward.run import reward_table
 from stages.rollout import load_engine, roll_out
 from stages.rollout.lost import check_lost
+from stages.rollout.prompt import load_prompt
 
 
 def measure(settings: params.Params, policy: Path, questions: Path, index: Path) -> dict[str, dict[str, float]]:
@@ -25,6 +31,8 @@ def measure(settings: params.Params, policy: Path, questions: Path, index: Path)
     asked = read_table(questions, schemas.QUESTIONS).slice(0, settings.base_model.measure_questions)
     retriever = open_retriever(settings, index=index)
     engine = load_engine(policy, settings.rollout)
+    if settings.questions.too_long == "leave_out":
+        asked = _that_fit(asked, engine, settings.rollout)
     found = {}
     for name, samples in (("greedy", 1), ("sampled", settings.base_model.measure_samples)):
         chosen: dict[str, Any] = {"samples": samples, "seed": settings.seed, "greedy": name == "greedy"}
@@ -42,3 +50,17 @@ def measure(settings: params.Params, policy: Path, questions: Path, index: Path)
             "cover_em": float(rewards["cover_em"].to_numpy().mean()),
         }
     return found
+
+
+def _that_fit(asked: pa.Table, engine: Engine, rollout: params.Rollout) -> pa.Table:
+    """The questions (QUESTIONS) whose prompt leaves room. Raises ``PipelineError`` if there are none."""
+    prompt, tokenizer = load_prompt(rollout.prompt), getattr(engine, "tokenizer", None)
+    rows = asked.select(["question_id", "question"]).to_pylist()
+    long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, rollout.max_total_tokens)
+    if len(long) == len(rows):
+        raise PipelineError(
+            f"all {len(rows)} questions are too long, and left out (questions.too_long)",
+            where="rollout.max_total_tokens",
+            fix="raise it, or choose a shorter rollout.prompt",
+        )
+    return asked.filter([row["question_id"] not in long for row in rows])

@@ -12,8 +12,7 @@ from typing import Any
 from stages.contract.documents import special_tokens
 from stages.contract.errors import PipelineError
 from stages.contract.params import Rollout, TrainStage
-
-SHOWN = 3  # ids in a message
+from stages.contract.room import few, lengths
 
 
 def check_ids(question_ids: Sequence[str], where: str) -> None:
@@ -21,7 +20,7 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
     twice = [name for name, number in Counter(question_ids).items() if number > 1]
     if twice:
         raise PipelineError(
-            f"{len(twice):,} question ids occur more than once: {_few(twice)}",
+            f"{len(twice):,} question ids occur more than once: {few(twice)}",
             where=where,
             fix="make the questions anew (`dvc repro questions` refuses such files), or give each row its own id",
         )
@@ -57,29 +56,26 @@ def check_prompts(
     held = [row["question_id"] for row in questions if any(text in row["question"] for text in special)]
     if held:
         raise PipelineError(
-            f"{len(held):,} questions hold a special token of the policy's tokenizer: {_few(held)}",
+            f"{len(held):,} questions hold a special token of the policy's tokenizer: {few(held)}",
             where=where,
             fix="write the token otherwise in these questions, or leave them out",
         )
-    lengths = [len(tokenizer.encode(render(row["question"]), add_special_tokens=False)) for row in questions]
+    found = lengths(questions, render, tokenizer)
     limit = rollout.max_total_tokens
-    long = {row["question_id"]: length for row, length in zip(questions, lengths, strict=True) if length >= limit}
+    long = {row["question_id"]: length for row, length in zip(questions, found, strict=True) if length >= limit}
     if long:
         longest = max(long, key=lambda name: long[name])
         raise PipelineError(
             f"the prompts of {len(long):,} of {len(questions):,} questions leave no room in {limit:,} tokens: "
-            f"{_few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
+            f"{few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
             where="rollout.max_total_tokens",
-            fix=f"leave these questions out of {where}, raise it, or choose a shorter rollout.prompt",
+            fix="`questions.too_long: leave_out` leaves them out and keeps the iterations that are stored; a higher "
+            "limit or a shorter rollout.prompt samples all of them anew",
         )
-    tight = sum(length + rollout.max_turn_tokens > limit for length in lengths)
+    tight = sum(length + rollout.max_turn_tokens > limit for length in found)
     if not tight:
         return []
     return [
         f"the prompts of {tight:,} of {len(questions):,} questions in {where} leave less room than one turn "
         f"(rollout.max_turn_tokens {rollout.max_turn_tokens:,}) in rollout.max_total_tokens {limit:,}"
     ]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

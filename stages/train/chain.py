@@ -15,7 +15,7 @@ changed reward makes new rollouts from the second iteration on, when the policy 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -95,8 +95,18 @@ def sampled_by(iteration: int, overlap: int) -> int:
     return max(0, iteration - overlap)
 
 
-def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str, str]) -> list[IterationKeys]:
-    """Keys of every iteration of ``segment``, in order; pure. ``code`` is ``room_code()``."""
+def chain_keys(
+    params: Params,
+    segment: Segment,
+    roots: Roots,
+    code: Mapping[str, str],
+    left_out: Sequence[Sequence[str]] = (),
+) -> list[IterationKeys]:
+    """Keys of every iteration of ``segment``, in order; pure. ``code`` is ``room_code()``.
+
+    ``left_out``: for each iteration the ids that it draws and does not ask (``questions.too_long``). Where there are
+    none the keys are those of a run that leaves nothing out.
+    """
     stage = getattr(params.train, segment.stage)
     machine = machine_of(params)
     sampled = {
@@ -127,7 +137,8 @@ def chain_keys(params: Params, segment: Segment, roots: Roots, code: Mapping[str
     for local in range(segment.iterations):
         iteration = segment.iteration_offset + local
         sampling = policies[sampled_by(local, params.train.overlap)]
-        rollouts = fingerprint(["rollouts", sampling, sampled, iteration])
+        gone = {"left_out": list(left_out[local])} if local < len(left_out) and left_out[local] else {}
+        rollouts = fingerprint(["rollouts", sampling, sampled | gone, iteration])
         rewards = fingerprint(["rewards", rollouts, rewarded])
         policies.append(fingerprint(["policy", policies[-1], rewards, updated, iteration]))
         keys.append(IterationKeys(rollouts, rewards, policies[-1]))

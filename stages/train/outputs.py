@@ -10,6 +10,7 @@ from stages.contract.artefacts import atomic, sha256_file, write_json, write_tex
 from stages.contract.errors import PipelineError
 from stages.contract.store import link_or_copy, link_tree
 from stages.contract.weights import weights_sha256
+from stages.train import asked
 from stages.train.curves import curves_csv
 from stages.train.workbench import Workbench
 
@@ -40,6 +41,7 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
         "watch_before": watches[0],
         "watch_after": watches[bench.length],
         "policy_sha256": weights_sha256(target / "policy"),
+        **asked.summary(bench.asked.left_out),
     }
     write_json(root / "metrics" / "train" / f"{bench.name}.json", summary)
     return summary

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stages.contract import params as contract
 from stages.contract.artefacts import fingerprint, read_json, read_table, sha256_tree
@@ -23,6 +22,7 @@ from stages.contract.schemas import QUESTIONS, REWARDS
 from stages.contract.store import Store
 from stages.contract.window import check_window
 from stages.train import batches, before, chain, figures
+from stages.train.asked import Asked
 from stages.train.engine_worker import INDEX
 
 VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
@@ -55,13 +55,18 @@ class SegmentState:
         self.continues = chain.continues_optimizer(self.params, name)
         self.code = chain.room_code()
         self.questions = self._read_questions()
+        watched = read_table(VALIDATION_QUESTIONS, QUESTIONS).slice(0, self.stage.evaluate_questions)
+        self.asked = Asked(
+            self.params, self.segment, self.questions, watched, watched_file=VALIDATION_QUESTIONS.as_posix()
+        )
         self.roots = chain.Roots(
             policy=sha256_tree(self.start),
             trainer_state=sha256_tree(self.start.parent / "trainer_state") if self.continues else None,
             retriever=_retriever_fingerprint(self.params),
             questions=sha256_tree(self.segment.questions),
         )
-        self.keys = chain.chain_keys(self.params, self.segment, self.roots, self.code)
+        left_out = [self.asked.left_out_of(iteration) for iteration in range(self.length)]
+        self.keys = chain.chain_keys(self.params, self.segment, self.roots, self.code, left_out)
         self._curves: dict[int, dict[str, Any]] = {}
         self._contents: dict[Path, str] = {}  # hashes of policy folders: large, and they do not change
 
@@ -162,14 +167,7 @@ class SegmentState:
 
     def drawn(self, iteration: int) -> pa.Table:
         """The questions of an iteration."""
-        rows = batches.draw(
-            self.questions.num_rows,
-            self.stage.questions_an_iteration,
-            iteration=self.segment.iteration_offset + iteration,
-            seed=self.params.seed,
-            stage=self.segment.stage,
-        )
-        return self.questions.take(rows)
+        return self.asked.drawn(iteration)
 
     def sampling_seed(self, iteration: int) -> int:
         """The seed of an iteration's samples."""
@@ -177,14 +175,15 @@ class SegmentState:
             seed=self.params.seed, stage=self.segment.stage, iteration=self.segment.iteration_offset + iteration
         )
 
-    @functools.cached_property
+    @property
     def validation(self) -> pa.Table:
         """The questions of the watch."""
-        return read_table(VALIDATION_QUESTIONS, QUESTIONS).slice(0, self.stage.evaluate_questions)
+        return self.asked.validation
 
     @functools.cached_property
     def _validation_identity(self) -> str:
-        return fingerprint([sha256_tree(VALIDATION_QUESTIONS), self.stage.evaluate_questions])
+        parts = [sha256_tree(VALIDATION_QUESTIONS), self.stage.evaluate_questions]
+        return fingerprint([*parts, self.asked.left_out_of_watches] if self.asked.left_out_of_watches else parts)
 
     def _watch_key(self, done: int) -> str:
         """Key of a watch. First and last are keyed by the policy's content, so that what ends one
@@ -205,7 +204,9 @@ class SegmentState:
 
     def provenance(self, iteration: int) -> dict[str, Any]:
         """Metadata of a rollouts file: all that it was made from; no times, no names of machines."""
+        left_out = self.asked.left_out_of(iteration)
         return {
+            **({"left_out": left_out} if left_out else {}),
             "key": self.keys[iteration].rollouts,
             "policy": self.policy_key(self.policy_of(iteration)),
             "start": self.roots.policy,
@@ -224,27 +225,11 @@ class SegmentState:
 
         The policy's tokenizer is loaded here, and nothing else.
         """
-        from stages.rollout.load import load_tokenizer
-        from stages.rollout.prompt import load_prompt
-
         check_window(self.start, self.params.rollout.max_total_tokens)
-        tokenizer, prompt = load_tokenizer(self.start), load_prompt(self.params.rollout.prompt)
-        warnings: list[str] = []
-        for where, table in (
-            (self.segment.questions, self._asked_questions()),
-            (str(VALIDATION_QUESTIONS), self.validation),
-        ):
-            rows = table.select(["question_id", "question"]).to_pylist()
-            warnings += before.check_prompts(
-                rows, lambda text: prompt.render(text, tokenizer), tokenizer, self.params.rollout, where=where
-            )
+        warnings = self.asked.warnings()
+        for where, rows, render, tokenizer in self.asked.prompts():
+            warnings += before.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
         return warnings
-
-    def _asked_questions(self) -> pa.Table:
-        """The questions that any iteration of this segment asks, each once."""
-        drawn = pa.concat_tables([self.drawn(iteration) for iteration in range(self.length)])
-        ids = dict.fromkeys(drawn["question_id"].to_pylist())
-        return self.questions.filter(pc.is_in(self.questions["question_id"], pa.array(list(ids))))
 
     # --- what has been reached ----------------------------------------------------------------
 

@@ -68,6 +68,7 @@ def test_equal_inputs_have_equal_keys_and_no_two_keys_are_equal() -> None:
         ({"train": {"stage2": {"evaluate_every": 3, "checkpoint_every": 1}}}, NOTHING),
         ({"rollout": {"max_error_share": 0.5}}, NOTHING),
         ({"evaluate": {"k": 5}}, NOTHING),
+        ({"questions": {"too_long": "leave_out"}}, NOTHING),
         ({"profile": "other"}, NOTHING),
     ],
 )
@@ -100,6 +101,15 @@ def test_the_text_of_a_prompt_file_is_part_of_the_keys(tmp_path: Path) -> None:
     before = keys(named)
     prompt.write_text("Question: {question}\nAnswer: <think>", encoding="utf-8")
     assert keys(named)[0].rollouts != before[0].rollouts
+
+
+def test_questions_that_are_left_out_change_nothing_before_the_iteration_that_draws_one() -> None:
+    found = params()
+    left_out = [[] for _ in range(30)]
+    assert chain.chain_keys(found, found.train.segments["s2-00"], ROOTS, CODE, left_out) == keys(found)
+    left_out[7] = ["train-3"]
+    gone = chain.chain_keys(found, found.train.segments["s2-00"], ROOTS, CODE, left_out)
+    assert changed(gone) == {"rollouts": 7, "rewards": 7, "policy": 7}
 
 
 def test_a_longer_segment_continues_a_shorter_one() -> None:

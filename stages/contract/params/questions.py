@@ -26,6 +26,8 @@ class Questions(Section):
     source: Literal["world", "files"]
     world: QuestionCounts
     files: dict[Name, str] = Field(default_factory=dict)
+    # Of questions that training would ask and whose prompt leaves no room in rollout.max_total_tokens.
+    too_long: Literal["stop", "leave_out"] = "stop"
 
 
 class Audit(Section):
