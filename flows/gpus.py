@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from stages.contract.params import Params
+from stages.contract.shown import show
 
 LEASE_SECONDS = 60.0  # the shortest that Prefect takes; renewed as long as the run lives
 
@@ -51,7 +52,7 @@ def held(names: Sequence[str]) -> Iterator[None]:
             client.upsert_global_concurrency_limit_by_name(name, 1)
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots]
     if taken:
-        print(f"waiting for {', '.join(taken)}, which another run holds", flush=True)
+        show(f"waiting for {', '.join(taken)}, which another run holds")
     # A renewal that fails (a server that is restarted) must not end hours of training.
     with concurrency(
         list(names), occupy=1, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False

@@ -18,6 +18,7 @@ from flows.server import prefect_server
 from flows.workspace import open_workspace, run_stages, workspace_name
 from stages.contract.errors import command
 from stages.contract.options import whole_number
+from stages.contract.shown import show
 
 
 def run_name() -> str:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with prefect_server():
         workspace = index(options.profile, options.seed)
-    print(f"done: {workspace}/data/index")
+    show(f"done: {workspace}/data/index")
 
 
 if __name__ == "__main__":

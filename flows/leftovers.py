@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from stages.contract.shown import show
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
@@ -57,8 +59,7 @@ def forget_what_others_left(api: str, password: str) -> None:
             server.delete_work_pool(pool.name)
         for automation in server.request("POST", "/automations/filter", json={}).json():
             server.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
-    print(
+    show(
         "note: Prefect's database is from before its server had a password: its deployments are registered anew, and "
-        f"waiting runs are forgotten ({runs})",
-        flush=True,
+        f"waiting runs are forgotten ({runs})"
     )

@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import nothing_to_reward
+from stages.contract.shown import printable_lines, show
 from stages.train import figures
 from stages.train.segment import Made
 from stages.train.workbench import Workbench
@@ -72,8 +73,8 @@ class Log:
 
     def say(self, line: str) -> None:
         """A line for the terminal, and for the run's page."""
-        print(line, flush=True)
-        get_run_logger().info(line)
+        show(line)
+        get_run_logger().info(printable_lines(line))
 
     def iteration(self, iteration: int, rollouts: Made, rewards: Made, updated: Made) -> None:
         """One iteration is done."""

@@ -22,6 +22,7 @@ from flows.workspace import check_place, open_workspace, run_stages, workspace_n
 from stages.contract.artefacts import read_json
 from stages.contract.errors import PipelineError, command
 from stages.contract.options import whole_number
+from stages.contract.shown import printable, show
 
 
 def run_name() -> str:
@@ -66,7 +67,8 @@ def evaluation_rows(workspace: Path) -> list[dict[str, Any]]:
     """metrics/evaluation.json as a table: a row a policy and benchmark, each figure with its interval."""
     summary = read_json(workspace / "metrics" / "evaluation.json")
     return [
-        {"policy": policy, "benchmark": benchmark} | {name: _cell(value) for name, value in values.items()}
+        {"policy": _cell(policy), "benchmark": _cell(benchmark)}
+        | {name: _cell(value) for name, value in values.items()}
         for policy, benchmarks in summary.items()
         for benchmark, values in benchmarks.items()
     ]
@@ -76,6 +78,8 @@ def _cell(value: Any) -> Any:
     """A figure to three decimals; an interval as "0.412 to 0.498"."""
     if isinstance(value, list):
         return " to ".join(f"{end:.3f}" for end in value)
+    if isinstance(value, str):
+        return printable(value)
     return round(value, 3) if isinstance(value, float) else value
 
 
@@ -108,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with prefect_server():
         workspace = pipeline(options.profile, options.seed, options.segments, iterations, options.changes)
     made = "data/train" if options.segments else "report/report.html"
-    print(f"done: {workspace}/{made}")
+    show(f"done: {workspace}/{made}")
 
 
 if __name__ == "__main__":

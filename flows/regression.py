@@ -24,6 +24,7 @@ from flows.workspace import check_place, open_workspace, run_stages, say
 from stages.contract.artefacts import write_text
 from stages.contract.errors import PipelineError, Refused, command
 from stages.contract.options import whole_number
+from stages.contract.shown import markdown
 from stages.evaluate.verdict_page import unasked
 from stages.regression import STATUSES, code, page, recipe
 from stages.regression.figures import read_figures
@@ -128,7 +129,7 @@ def _shown(gate: str, key: str, judge: Callable[[], tuple[Verdict, str]]) -> Ver
         word = "refused" if isinstance(error, Refused) else "error"
         lines = page.unasked_line(gate, word, str(error))
         verdict = Verdict(word, lines, unasked(gate, word, str(error)))
-    create_markdown_artifact(verdict.markdown, key=_key(key), description=verdict.headline)
+    create_markdown_artifact(verdict.markdown, key=_key(key), description=markdown(verdict.headline, longest=None))
     for line in lines.splitlines():
         say(line)
     return verdict

@@ -34,6 +34,7 @@ import flows
 from flows import access
 from flows.server_process import HISTORY, page, prepare, serve, set_broken_aside
 from stages.contract.errors import PipelineError, command
+from stages.contract.shown import show
 
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
 LOOK_SECONDS = 2.0  # between two looks at the server behind a run
@@ -103,9 +104,7 @@ class Server:
                 os.kill(lost.pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
-        print(
-            f"warning: Prefect's server (process {lost.pid}) {why}; it is started anew, and the run goes on", flush=True
-        )
+        show(f"warning: Prefect's server (process {lost.pid}) {why}; it is started anew, and the run goes on")
         set_broken_aside(self.home)
         self._process = _spawn(self.home, lost)
 
@@ -133,10 +132,7 @@ class Server:
                 continue
             elif found.pid is None:
                 if not said:
-                    print(
-                        f"warning: Prefect's server at {found.url} {why}; training does not end because of it",
-                        flush=True,
-                    )
+                    show(f"warning: Prefect's server at {found.url} {why}; training does not end because of it")
                 said = True
             elif (now := self._now(found)) != found:
                 found = now
@@ -191,7 +187,7 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
             lost = int(os.environ.get(LOST, "0")) + 1
             if lost > SERVERS or (why := _of_the_server(error, url)) is None:
                 raise
-        print(f"warning: Prefect's server could not be told ({why}); the run goes on from what is stored", flush=True)
+        show(f"warning: Prefect's server could not be told ({why}); the run goes on from what is stored")
         environment = {**os.environ, LOST: str(lost)}
         if silent(url):
             environment.pop("PREFECT_API_URL", None)  # then a small one is started
@@ -311,7 +307,7 @@ def main() -> None:
     elif options.action == "page":
         page(home, options.host, options.port or 4200, options.name)
     else:
-        print("stopped" if stop(home) else "no shared server is running")
+        show("stopped" if stop(home) else "no shared server is running")
 
 
 if __name__ == "__main__":

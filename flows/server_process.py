@@ -19,6 +19,7 @@ from typing import Any
 from flows import access
 from stages.contract.artefacts import write_json
 from stages.contract.errors import PipelineError
+from stages.contract.shown import show
 
 IDLE_SECONDS = 60.0
 DATABASE = "prefect.db"  # in Prefect's home, as Prefect names it
@@ -134,8 +135,8 @@ def set_broken_aside(home: Path) -> None:
         for end in ("-wal", "-shm"):  # they belong to it, and would be taken for the new one's
             if (beside := path.with_name(DATABASE + end)).exists():
                 os.rename(beside, f"{aside}{end}")
-    print(f"warning: {path}: Prefect's database cannot be read ({why}): it is now {aside.name}, and a new one is made; "
-          f"{HISTORY}", flush=True)  # fmt: skip
+    show(f"warning: {path}: Prefect's database cannot be read ({why}): it is now {aside.name}, and a new one is made; "
+          f"{HISTORY}")  # fmt: skip
 
 
 def _broken(path: Path) -> str | None:

@@ -24,6 +24,7 @@ from flows.machine import check_machine
 from flows.server import despite_a_lost_server
 from flows.workers import open_workers
 from stages.contract.errors import command
+from stages.contract.shown import show
 from stages.train.outputs import export
 from stages.train.segment import Made
 from stages.train.workbench import Step, Workbench
@@ -38,7 +39,7 @@ def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
     """Whether a task failed because its worker died: then another one, or the same started anew, does it again."""
     if not isinstance(state.data, WorkerLost):
         return False
-    print(f"warning: {state.data}", flush=True)
+    show(f"warning: {state.data}")
     return True
 
 

@@ -29,6 +29,7 @@ from flows.processes import end_group
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
 from flows.server_process import set_broken_aside
 from stages.contract.errors import PipelineError, command
+from stages.contract.shown import show
 
 HOST = "127.0.0.1"
 PORT = 4200
@@ -95,7 +96,7 @@ class PageServer:
             check_alive({"server": self._process}, self.log)
             raise PipelineError("the Prefect server does not answer", where=self.api, fix=f"see {self.log}")
         why = f"ended with status {status}" if status is not None else f"did not answer for {HUNG_SECONDS:.0f} s"
-        print(f"warning: Prefect's server {why}; it is started anew, and what runs goes on", flush=True)
+        show(f"warning: Prefect's server {why}; it is started anew, and what runs goes on")
         end_group(self._process, grace=0.0)
         self._process = self._start()
         self.wait()
@@ -182,13 +183,12 @@ def run(port: int) -> None:
             deploy(environment)
             access.write_profile(home, api, password)
             try:
-                print(
+                show(
                     f"Prefect:  {address}   (its log: {log})\n"
                     f"password: {password}   (the page asks for it; new with every start)\n"
                     f"worker:   of the work pool {POOL!r}, one run at a time; deployments as in prefect.yaml\n"
                     "try:      prefect deployment run pipeline/pipeline-smoke --watch   (in this folder)\n"
-                    "Ctrl-C ends all of it",
-                    flush=True,
+                    "Ctrl-C ends all of it"
                 )
                 while True:
                     check_alive({"worker": worker}, log)
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run(port)
     except KeyboardInterrupt:
-        print("stopped: the server, the worker and what it ran", flush=True)
+        show("stopped: the server, the worker and what it ran")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import re
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from stages.contract import dvc_files, profiles
 from stages.contract import params as contract
 from stages.contract.errors import PipelineError
 from stages.contract.segments import with_iterations
+from stages.contract.shown import fenced, markdown, printable_lines, show
 
 LAST_LINES = 20  # of a failing stage, shown with the error
 WORKSPACES = flows.ROOT / ".workspaces"
@@ -100,8 +100,8 @@ def stage_environment() -> dict[str, str]:
 
 def say(line: str) -> None:
     """A line for the terminal, and for the run's page."""
-    print(line, flush=True)
-    get_run_logger().info(line)
+    show(line)
+    get_run_logger().info(printable_lines(line))
 
 
 def run_stages(place: Workspace, targets: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -150,17 +150,11 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     dvc_files.keep(place.folder)
     if process.returncode != 0:
         shown = "\n".join(last)
-        create_markdown_artifact(f"### {place.name} {stage} failed\n\n{fenced(shown)}", key=place.key("failed-stage"))
+        title = markdown(f"{place.name} {stage} failed")
+        create_markdown_artifact(f"### {title}\n\n{fenced(shown)}", key=place.key("failed-stage"))
         why = last[-1] if last else f"exit status {process.returncode}"
         raise PipelineError(f"the stage failed: {why}", where=stage, fix="its lines stand in the log above")
     return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
-
-
-def fenced(text: str) -> str:
-    """``text`` as a Markdown block that no line of its own can close."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
 
 
 def stages_in_order(place: Workspace, targets: Collection[str] = ()) -> list[str]:

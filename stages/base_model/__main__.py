@@ -10,6 +10,7 @@ from stages.contract import params
 from stages.contract.artefacts import atomic, write_json
 from stages.contract.base_metrics import nothing_to_reward
 from stages.contract.errors import command
+from stages.contract.shown import show
 
 
 @command
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _log(line: str) -> None:
-    print(line, flush=True)
+    show(line)
 
 
 def _make(settings: params.Params, out: Path) -> None:

@@ -18,6 +18,7 @@ from stages.benchmarks.releases import RELEASES, release_of
 from stages.contract import params
 from stages.contract.artefacts import atomic
 from stages.contract.errors import PipelineError, command
+from stages.contract.shown import show
 from stages.contract.store import Store
 
 FOLDER = Path("data/benchmarks")
@@ -26,8 +27,8 @@ FOLDER = Path("data/benchmarks")
 def _list(options: argparse.Namespace) -> None:
     for release in RELEASES.values():
         corpus = ", brings a corpus" if release.contexts else ""
-        print(f"{release.name:<18} {release.num_questions:>4} questions{corpus}: {release.about} ({release.licence})")
-        print(f"{'':<18} {release.address}/{release.file}")
+        show(f"{release.name:<18} {release.num_questions:>4} questions{corpus}: {release.about} ({release.licence})")
+        show(f"{'':<18} {release.address}/{release.file}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -38,7 +39,7 @@ def _fetch(options: argparse.Namespace) -> None:
             with atomic(options.out / release.file) as draft:
                 shutil.copyfile(path, draft)
             path = options.out / release.file
-        print(f"{release.name}: {path}")
+        show(f"{release.name}: {path}")
 
 
 def _questions(options: argparse.Namespace) -> None:
@@ -54,7 +55,7 @@ def _questions(options: argparse.Namespace) -> None:
     source = fetch(release, settings.mirrors, Store())
     index = settings.sets[release.name].index
     number = make_questions(release, source, index, settings.questions, options.out / release.name)
-    print(f"benchmark {release.name}: {number:,} questions, searched in {index} -> {options.out / release.name}")
+    show(f"benchmark {release.name}: {number:,} questions, searched in {index} -> {options.out / release.name}")
 
 
 def _corpus(options: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def _corpus(options: argparse.Namespace) -> None:
     source = fetch(release, settings.benchmarks.mirrors, Store())
     folder = options.out / release.name
     meta = make_corpus(release, source, settings.index, folder)
-    print(f"benchmark {release.name}: {meta['num_passages']:,} passages, indexed -> {folder}")
+    show(f"benchmark {release.name}: {meta['num_passages']:,} passages, indexed -> {folder}")
     add_dense(folder / CORPUS, settings, folder / INDEX)
 
 

@@ -12,9 +12,10 @@ import signal
 import stat
 import sys
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from stages.contract.shown import printable, show
 
 
 class PipelineError(Exception):
@@ -37,18 +38,6 @@ class Refused(PipelineError):
     status = 4
 
 
-def printable(text: str) -> str:
-    """Text from outside for a terminal, a log or a table: what is no visible character shows as its escape (\\x1b)."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter
-        if letter.isprintable() or unicodedata.category(letter) == "Zs"
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
-
-
 CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
 
 
@@ -69,7 +58,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
                 status = main(*args, **kwargs)
             sys.stdout.flush()  # here, where a closed pipe can still be met
         except PipelineError as error:
-            print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
+            show(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
             return error.status
         except BrokenPipeError:
             if not _output_is_closed():
@@ -78,10 +67,10 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
         except OSError as error:
             if (said := _mendable(error)) is None:
                 raise
-            print(f"error: {said}", file=sys.stderr)
+            show(f"error: {said}", file=sys.stderr)
             return PipelineError.status
         except KeyboardInterrupt:
-            print("stopped; run the same command again to go on from here", file=sys.stderr)
+            show("stopped; run the same command again to go on from here", file=sys.stderr)
             return 130
         return status or 0
 

@@ -29,6 +29,7 @@ from stages.contract.brought import bring_changes, git, listed
 from stages.contract.errors import PipelineError, command
 from stages.contract.names import checked_profile
 from stages.contract.options import whole_number
+from stages.contract.shown import show
 from stages.contract.store import ROOT_VARIABLE, STORE
 from stages.contract.texts import parse_yaml
 
@@ -272,7 +273,7 @@ def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
 
 def _show(lines: Iterable[str]) -> None:
     for line in without_advice(lines):
-        print(line, end="", flush=True)
+        show(line, end="")
 
 
 ADVICE = (  # of DVC after each stage; in a workspace nothing is committed
@@ -317,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.workspace is None:
         write_text(root / "params.yaml", text)
         repro = " ".join(["dvc repro", *options.stage])
-        print(f"params.yaml: profile {options.name}; now: {repro} (back to the base: git restore params.yaml)")
+        show(f"params.yaml: profile {options.name}; now: {repro} (back to the base: git restore params.yaml)")
     else:
         with workspace_lock(options.workspace):
             prepare_workspace(options.workspace, text, root)

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.contract import sums
-from stages.contract.errors import PipelineError, command, printable
+from stages.contract.errors import PipelineError, command
+from stages.contract.shown import printable, show
 
 STORE = ".store"
 ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
@@ -83,7 +84,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.rename(self.place(kind, key), aside)
             line = printable(f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again")
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+            show(f"warning: {line}", file=sys.stderr)
 
     def differs(self, kind: str, key: str, name: str) -> bool:
         """Whether a file of an artefact that was damaged and made again is not what it was before."""
@@ -279,7 +280,7 @@ def main() -> None:
                 f"no artefacts of kind {arguments.prune!r}", where=str(store.root), fix=f"kinds: {', '.join(kinds)}"
             )
         removed = store.prune(None if arguments.prune == "all" else arguments.prune, days=arguments.days)
-        print(f"removed {len(removed)} artefacts, {readable_size(sum(entry.size for entry in removed))}")
+        show(f"removed {len(removed)} artefacts, {readable_size(sum(entry.size for entry in removed))}")
     entries = store.entries()
     for kind in sorted({entry.kind for entry in entries}):
         _print(kind, "artefacts", [entry for entry in entries if entry.kind == kind])
@@ -288,13 +289,13 @@ def main() -> None:
     _print("(drafts)", "in the making", [draft for draft in drafts if draft not in abandoned])
     _print("(drafts)", "of killed runs", abandoned)
     _print("(damaged)", "set aside", store.damaged())
-    print(f"{'in all':<12} {len(entries):>6} artefacts {readable_size(sum(entry.size for entry in entries)):>10}")
+    show(f"{'in all':<12} {len(entries):>6} artefacts {readable_size(sum(entry.size for entry in entries)):>10}")
 
 
 def _print(kind: str, what: str, entries: list[Entry]) -> None:
     if entries:
         size, oldest = readable_size(sum(entry.size for entry in entries)), max(entry.days for entry in entries)
-        print(f"{kind:<12} {len(entries):>6} {what} {size:>10}   oldest {oldest:.1f} days")
+        show(f"{kind:<12} {len(entries):>6} {what} {size:>10}   oldest {oldest:.1f} days")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from typing import Any
 import yaml
 
 from stages.contract import sums
-from stages.contract.errors import PipelineError, command, printable
+from stages.contract.errors import PipelineError, command
+from stages.contract.shown import printable, show
 from stages.contract.store import DAMAGED, Store, readable_size
 
 LOCK = Path("dvc.lock")
@@ -217,21 +218,18 @@ def main(arguments: list[str] | None = None) -> int:
     found: list[Fault] = []
     for fault in faults(store, seen):
         found.append(fault)
-        print(f"damaged: {printable(f'{fault.file}: {fault.what}')}")
-        print(
-            f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {printable(fault.remedy)}",
-            flush=True,
-        )
-    print(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: ", end="")
-    print(f"{len(found)} damaged" if found else "all are what was written")
+        show(f"damaged: {printable(f'{fault.file}: {fault.what}')}")
+        show(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {printable(fault.remedy)}")
+    show(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: ", end="")
+    show(f"{len(found)} damaged" if found else "all are what was written")
     for entries, what in ((store.drafts(), "unfinished drafts"), (store.damaged(), "set aside as damaged")):
         if entries:
             size = readable_size(sum(entry.size for entry in entries))
-            print(f"the store also holds {len(entries)} {what}, {size} (python -m stages.contract.store)")
+            show(f"the store also holds {len(entries)} {what}, {size} (python -m stages.contract.store)")
     if seen.without:
-        print(f"{seen.without} artefacts have no sums yet: they are older, and get them when they are next used")
+        show(f"{seen.without} artefacts have no sums yet: they are older, and get them when they are next used")
     if found and not options.repair:
-        print(f"to set them all aside: {sums.REPAIR}; then run the same command as before")
+        show(f"to set them all aside: {sums.REPAIR}; then run the same command as before")
     return 1 if found else 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.contract import params
 from stages.contract.errors import command
+from stages.contract.shown import show
 
 
 @command
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     report = run(settings.corpus, settings.seed, options.corpus)
     skipped = "".join(f", {number:,} skipped ({reason})" for reason, number in sorted(report["skipped"].items()))
     number = report.get("passages", report["kept"])
-    print(f"corpus: {number:,} passages{skipped}, {report['facts']:,} facts -> {options.corpus}")
+    show(f"corpus: {number:,} passages{skipped}, {report['facts']:,} facts -> {options.corpus}")
 
 
 def _parser() -> argparse.ArgumentParser:

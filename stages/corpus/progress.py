@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
 
+from stages.contract.shown import show
+
 SECONDS_A_LINE = 10.0
 _ROWS_A_LOOK = 1000
 
@@ -57,8 +59,7 @@ class Progress:
             self._said = now
             speed = self._passages / (now - self._began)
             share = min(1.0, self._bytes / self._total)
-            print(
+            show(
                 f"corpus: {self._passages:,} passages, {speed:,.0f} a second, {share:.0%} of the input",
                 file=self._out,
-                flush=True,
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.contract import artefacts, params, passages, schemas, streams
 from stages.contract.errors import PipelineError
+from stages.contract.shown import show
 from stages.contract.store import Store
 from stages.corpus.resume import Parts
 
@@ -24,7 +25,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     ``facts.parquet`` has no rows when the passages are the user's own: what they say is not known.
     """
     for draft in artefacts.remove_orphans(folder):
-        print(f"corpus: removed {draft}, which a killed run had left", file=sys.stderr)
+        show(f"corpus: removed {draft}, which a killed run had left", file=sys.stderr)
     parts = None if corpus.source == "world" else Parts(corpus, [Path(name) for name in corpus.files], Store())
     with artefacts.atomic(folder, folder=True) as draft:
         report = _from_world(corpus, seed, draft) if parts is None else _from_files(corpus, parts, draft)
@@ -53,7 +54,7 @@ def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, 
     kept = list(parts.kept())
     if kept:
         number = sum(entry["rows"] for _, entry in kept)
-        print(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
+        show(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
     counts = parts.counts
     total = sum(path.stat().st_size for path in paths if path.is_file())
     with Progress(total) as progress:

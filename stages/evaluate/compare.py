@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
 from stages.contract.errors import PipelineError, Refused
+from stages.contract.shown import json_text, printable, show
 from stages.evaluate.pairs import Pair, pair_policies, read_evaluated
 from stages.evaluate.verdict import Change, Rule, Verdict, overall, verdicts
 
@@ -214,7 +214,7 @@ def changed(params: contract.Regression, margin: float | None, confidence: float
 
 def run(options: argparse.Namespace) -> int:
     """Compare, print, and say by the exit status how it came out."""
-    from stages.evaluate.verdict_page import lines, markdown, unasked
+    from stages.evaluate.verdict_page import lines, page, unasked
 
     params = changed(contract.load(options.params).regression, options.margin, options.confidence)
     names = (str(options.reference), str(options.candidate))
@@ -234,8 +234,8 @@ def run(options: argparse.Namespace) -> int:
     comparison = compare(pairs, params, names)
     warn(comparison)
     if options.markdown is not None:
-        write_text(options.markdown, markdown(comparison))
-    print(json.dumps(as_json(comparison), indent=2, ensure_ascii=False) if options.json else lines(comparison))
+        write_text(options.markdown, page(comparison))
+    show(json_text(as_json(comparison)) if options.json else lines(comparison))
     return exit_status(comparison.verdict, strict=options.strict)
 
 
@@ -243,8 +243,8 @@ def warn(comparison: Comparison) -> None:
     """On stderr: that unlike protocols were compared."""
     for part in comparison.benchmarks:
         if part.apart:
-            print(
-                f"WARNING: {part.benchmark} was measured under two protocols, compared even so: "
-                f"{'; '.join(part.apart)}",
+            show(
+                f"WARNING: {printable(part.benchmark)} was measured under two protocols, compared even so: "
+                f"{printable('; '.join(part.apart))}",
                 file=sys.stderr,
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.contract import params as contract
 from stages.contract.artefacts import write_json
+from stages.contract.shown import printable, show
 from stages.evaluate.recorded import judged_by
 from stages.evaluate.summary import Judged, Summary, gather
 
@@ -37,8 +38,8 @@ def run_gather(options: argparse.Namespace) -> None:
 def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> None:
     summary = gather(folders, judged)
     write_json(out, summary)
-    print(text_table(summary))
-    print(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
+    show(text_table(summary))
+    show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
 
 
 def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def text_table(summary: Summary) -> str:
             if benchmark in row:
                 figures = row[benchmark]
                 cells = [_figure(figures, key) for key, _ in columns]
-                lines.append([benchmark, policy, str(figures["n"]), *cells])
+                lines.append([printable(benchmark), printable(policy), str(figures["n"]), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 

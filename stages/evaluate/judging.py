@@ -7,7 +7,6 @@ written first; then an error says how many are missing, and the same command ask
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from stages.contract import params as contract
 from stages.contract.artefacts import read_metadata, read_table, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.schemas import EVALUATION
+from stages.contract.shown import json_text, printable, show
 from stages.evaluate.chat_server import ChatServer, RequestFailed, Usage
 from stages.evaluate.gathered import evaluated
 from stages.evaluate.judge import Case, Verdict, ask, case_of, judged_figures, load_template
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> None:
             verdict_table(answers, verdicts),
             {"judge": settings.model, "prompt_sha256": recorded.prompt_sha256},
         )
-    print(json.dumps(figures, indent=2, ensure_ascii=False) if options.json else text_table(figures))
+    show(json_text(figures) if options.json else text_table(figures))
     if reasons:
         causes = Counter(reasons).most_common()
         more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""
@@ -182,7 +182,7 @@ def text_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
             low, high = row["acc_l_ci"]
             shares = [f"{100 * row['acc_l']:.1f}", f"{100 * low:.1f}–{100 * high:.1f}"]
         counts = [str(row.get(key, "-")) for key in ("acc_l_n", "acc_l_unparsable", "acc_l_missing")]
-        lines.append([name, str(row["n"]), *shares, *counts])
+        lines.append([printable(name), str(row["n"]), *shares, *counts])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
@@ -192,4 +192,4 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    show(line, file=sys.stderr)

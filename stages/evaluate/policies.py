@@ -10,6 +10,7 @@ from stages.contract import params as contract
 from stages.contract.artefacts import atomic, read_json, write_json
 from stages.contract.errors import PipelineError
 from stages.contract.grammar import Mode
+from stages.contract.shown import show
 from stages.contract.store import Store
 from stages.evaluate.protocol import mode_of
 from stages.evaluate.run import benchmarks, run
@@ -33,7 +34,7 @@ def run_all(options: argparse.Namespace) -> None:
             (draft / name).mkdir()
             _evaluate_here(options, params, name, _opened(policy), draft / name, store=store)
     write_json(options.policies, params.evaluate.model_dump(mode="json")["policies"])
-    print(f"{options.out}: {len(policies)} policies")
+    show(f"{options.out}: {len(policies)} policies")
 
 
 def run_benchmark(options: argparse.Namespace) -> None:
@@ -104,8 +105,7 @@ def _evaluate_here(
 def _evaluate(name: str, mode: Mode, policy: Path | contract.ServedPolicy, **given: Any) -> None:
     """One policy on some benchmarks, with a line each on the terminal."""
     for line in run(name=name, mode=mode, policy=policy, **given):
-        print(
+        show(
             f"{name} ({mode}) {line['benchmark']}: {line['n']} questions, EM {line['em']:.3f}, "
             f"Cover-EM {line['cover_em']:.3f}, {line['seconds']:.1f} s" + (line["asked"] and f"; {line['asked']}"),
-            flush=True,
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.contract import grammar
+from stages.contract.shown import json_text, printable, show
 from stages.reward import metrics
 from stages.reward.released import ReleasedRow, names_of, read_transcripts
 
@@ -42,7 +42,7 @@ def table(scores: Mapping[str, FileScore]) -> str:
     for name, score in scores.items():
         rates = [f"{100 * (score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
         judge = "-" if score["judge_true"] is None else f"{score['judge_true']} of {score['n']}"
-        lines.append([name, str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
+        lines.append([printable(name), str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
@@ -50,7 +50,7 @@ def table(scores: Mapping[str, FileScore]) -> str:
 def run(given: argparse.Namespace) -> None:
     """Score ``given.files`` and print."""
     scores = score_files(given.files)
-    print(json.dumps(scores, indent=2, ensure_ascii=False) if given.json else table(scores))
+    show(json_text(scores) if given.json else table(scores))
 
 
 def _mean(values: Sequence[float]) -> float:

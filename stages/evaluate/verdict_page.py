@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stages.contract.shown import code_span, markdown, printable
 from stages.evaluate.compare import Compared, Comparison, Finding, Flip
 
 SHOWN_FLIPS = 20  # a benchmark; all of them are in the JSON
-_LONGEST = 100  # characters of a question or a prediction
 _MARKS = {"better": "✅ better", "same": "✅ same", "worse": "❌ worse", "cannot tell": "❔ cannot tell"}
 
 
-def markdown(comparison: Comparison, *, title: str = "## Regression") -> str:
+def page(comparison: Comparison, *, title: str = "## Regression") -> str:
     """The verdict under a ``title``, a table of the metrics, and the questions that flipped."""
     rule = comparison.rule
-    blocks = [f"{title}: {_MARKS[comparison.verdict]}", f"{safe(comparison.headline, longest=None)}."]
+    blocks = [f"{title}: {_MARKS[comparison.verdict]}", f"{markdown(comparison.headline, longest=None)}."]
     for part in comparison.benchmarks:
+        name = markdown(part.benchmark)
         if part.apart:
-            apart = "".join(f"\n> - {safe(line)}" for line in part.apart)
-            blocks.append(
-                f"> [!WARNING]\n> **{part.benchmark} was measured under two protocols and compared even so:**{apart}"
-            )
+            apart = "".join(f"\n> - {markdown(line)}" for line in part.apart)
+            blocks.append(f"> [!WARNING]\n> **Measured under two protocols and compared even so:** {name}{apart}")
         if part.identical:
-            blocks.append(f"{part.benchmark}: the same weights gave the same answers.")
+            blocks.append(f"{name}: the same weights gave the same answers.")
     head = "| benchmark | metric | questions | A | B | difference | interval | lost | won | verdict | would tell |"
     rows = [_row(part, finding) for part in comparison.benchmarks for finding in part.findings]
     blocks.append("\n".join([head, "|---|---|" + "---:|" * 7 + "---|---:|", *rows]))
     blocks.append(
-        f"A is `{safe(comparison.names[0])}`, B is `{safe(comparison.names[1])}`. Points of 100. Margin "
+        f"A is {code_span(comparison.names[0])}, B is {code_span(comparison.names[1])}. Points of 100. Margin "
         f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
         "(sign-flip permutation, paired by question). *Would tell*: about how many questions would."
     )
@@ -37,18 +36,20 @@ def markdown(comparison: Comparison, *, title: str = "## Regression") -> str:
 
 def unasked(title: str, word: str, why: str) -> str:
     """The page of a verdict that there is not: it was refused, or an error ended what it needs."""
-    return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{safe(why, longest=None)}\n"
+    return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{markdown(why, longest=None)}\n"
 
 
 def _row(part: Compared, finding: Finding) -> str:
-    return f"| {' | '.join([*_cells(part, finding)[:-2], _MARKS[finding.change.verdict], _needed(finding)])} |"
+    benchmark, metric, *figures = _cells(part, finding)[:-2]
+    cells = [markdown(benchmark), markdown(metric), *figures, _MARKS[finding.change.verdict], _needed(finding)]
+    return f"| {' | '.join(cells)} |"
 
 
 def _cells(part: Compared, finding: Finding) -> list[str]:
     change = finding.change
     return [
-        part.benchmark,
-        finding.metric,
+        printable(part.benchmark),
+        printable(finding.metric),
         f"{part.n:,}",
         f"{100 * finding.reference:.1f}",
         f"{100 * finding.candidate:.1f}",
@@ -72,7 +73,7 @@ def _flipped(part: Compared) -> str:
     more = len(part.flips) - len(rows)
     rest = f"\n\n{more} more are in the output of `--json`." if more else ""
     table = "\n".join(["| question | gold | A | B | lost | won |", "|---|---|---|---|---|---|", *rows])
-    return f"<details><summary>{safe(title)}</summary>\n\n{table}{rest}\n\n</details>"
+    return f"<details><summary>{markdown(title)}</summary>\n\n{table}{rest}\n\n</details>"
 
 
 def shown(flips: Sequence[Flip]) -> list[Flip]:
@@ -92,18 +93,7 @@ def _flip(flip: Flip) -> str:
         ", ".join(flip.lost),
         ", ".join(flip.won),
     ]
-    return f"| {' | '.join(safe(cell) for cell in cells)} |"
-
-
-def safe(text: str, *, longest: int | None = _LONGEST) -> str:
-    """One line of plain text inside Markdown, cut after ``longest`` characters (None: never): what a model wrote must
-    not become mark-up."""
-    line = " ".join(text.split())
-    line = line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*[]|":
-        line = line.replace(mark, f"\\{mark}")
-    return line
+    return f"| {' | '.join(markdown(cell) for cell in cells)} |"
 
 
 def lines(comparison: Comparison) -> str:
@@ -121,8 +111,9 @@ def lines(comparison: Comparison) -> str:
     ]
     for part in comparison.benchmarks:
         if part.identical:
-            said.append(f"{part.benchmark}: the same weights gave the same answers")
+            said.append(f"{printable(part.benchmark)}: the same weights gave the same answers")
         for flip in shown(part.flips):
             what = f"lost {', '.join(flip.lost)}" if flip.lost else f"won {', '.join(flip.won)}"
-            said.append(f"{part.benchmark} {flip.question_id} {what}: {flip.reference!r} -> {flip.candidate!r}")
-    return "\n".join([comparison.headline, "", *said])
+            where = printable(f"{part.benchmark} {flip.question_id}")
+            said.append(f"{where} {what}: {flip.reference!r} -> {flip.candidate!r}")
+    return "\n".join([printable(comparison.headline), "", *said])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from stages.contract import artefacts, params, passages
 from stages.contract.documents import fold_space
-from stages.contract.errors import PipelineError, command, printable
+from stages.contract.errors import PipelineError, command
 from stages.contract.options import seconds, whole_number
 from stages.contract.protocols import Retriever, RetrieverError
+from stages.contract.shown import printable, show
 
 CORPUS = Path("data/corpus")
 
@@ -94,10 +95,10 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     if number == 0:
         raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
     for draft in artefacts.remove_orphans(folder):
-        print(f"index: removed {draft}, which a killed run had left", file=sys.stderr)
+        show(f"index: removed {draft}, which a killed run had left", file=sys.stderr)
     fingerprint = passages.fingerprint(corpus)
     meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=Progress(number))
-    print(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
+    show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
     add_dense(corpus, loaded, folder)
 
 
@@ -112,10 +113,10 @@ def _search(options: argparse.Namespace) -> None:
     except RetrieverError as error:
         raise PipelineError(f"the search failed: {error}") from None
     if not found:
-        print("nothing found: no passage matches the query")
+        show("nothing found: no passage matches the query")
     for rank, passage in enumerate(found, 1):
         words = f"[{passage.passage_id}] {fold_space(passage.title)}: {fold_space(passage.text)}"
-        print(f"{rank}. {passage.score:.3f}  {printable(words)}")
+        show(f"{rank}. {passage.score:.3f}  {printable(words)}")
 
 
 def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retriever:
@@ -133,10 +134,10 @@ def _searches(params_file: Path) -> None:
 
     record = Record(record_folder(params.load(params_file)), replay=True)
     for one in record.retrievers():
-        print(f"{one.fingerprint[:12]}  {one.kind}: {one.description}; {one.searches:,} searches, {one.calls:,} calls")
+        show(f"{one.fingerprint[:12]}  {one.kind}: {one.description}; {one.searches:,} searches, {one.calls:,} calls")
         for run, calls in record.runs(one.fingerprint).items():
-            print(f"              {run}: {calls:,} calls")
-    print(f"→ {record.path}")
+            show(f"              {run}: {calls:,} calls")
+    show(f"→ {record.path}")
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -158,7 +159,7 @@ def _serve(options: argparse.Namespace) -> None:
         retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"{identity.description}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}", flush=True)
+        show(f"{identity.description}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}")
         asked = replace(asked, hosts=server.own_hosts(options.host, host))
         server.make_server(server.make_app(retriever, identity, kind, asked), asked).run(sockets=[listener])
 

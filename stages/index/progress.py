@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from stages.contract.shown import show
+
 SECONDS_A_LINE = 10.0
 
 
@@ -34,7 +36,7 @@ class Progress:
             self._said = now
             share = "" if not self._total else f", {self._done / self._total:.0%}"
             speed = self._done / (now - self._began)
-            print(f"index: {self._done:,} {self._what}, {speed:,.0f} a second{share}", file=self._out, flush=True)
+            show(f"index: {self._done:,} {self._what}, {speed:,.0f} a second{share}", file=self._out)
 
     def _draw(self, number: int, now: float) -> None:
         if self._bar is not None:

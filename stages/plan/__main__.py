@@ -12,6 +12,7 @@ from stages.contract import params as contract
 from stages.contract import profiles
 from stages.contract.errors import command
 from stages.contract.params import Params
+from stages.contract.shown import show
 from stages.plan import search, work
 from stages.plan.architecture import Architecture, of_source
 from stages.plan.check import check_fit, check_profile
@@ -32,21 +33,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.check:
         warning = check_profile(options.name, params, this_machine())
         if warning:
-            print(f"warning: {warning}", file=sys.stderr)
+            show(f"warning: {warning}", file=sys.stderr)
         return
     model = of_source(params.base_model, options.model)
     disk = work.disk(model, params, workload)
     hardware = params.hardware
     memory = (options.memory_gib or hardware.gpu_memory_gib) * GIB
     device = work.DEVICES[options.device or ("a100" if hardware.gpus else "cpu-core")]
-    print(f"{options.name}: {model.name}, {model.parameters:,} parameters")
+    show(f"{options.name}: {model.name}, {model.parameters:,} parameters")
     for use in uses(model, params, workload, memory):
         _print_use(use)
     if params.train.segments or work.base_training_seconds(model, params, device):
         _print_work(model, params, workload, device, memory)
     _print_parts("disk", disk.parts, disk.total)
     if unknown := search.uncounted(params, workload.passages):
-        print(unknown)
+        show(unknown)
     check_fit(options.name, model, params, workload, memory)
 
 
@@ -77,13 +78,13 @@ def _positive(text: str) -> float:
 def _print_use(use: Use) -> None:
     _print_parts(use.device if use.device == MAIN else f"memory of {use.device}", use.parts, use.total)
     if use.memory:
-        print(f"  of {use.room / GIB:.1f} GiB ({use.share:.0%} of {use.memory / GIB:g})")
+        show(f"  of {use.room / GIB:.1f} GiB ({use.share:.0%} of {use.memory / GIB:g})")
 
 
 def _print_parts(what: str, parts: dict[str, int], total: int) -> None:
-    print(f"{what}: {size(total)}")
+    show(f"{what}: {size(total)}")
     for name, part in parts.items():
-        print(f"  {name:<28}{size(part, 2):>14}")
+        show(f"  {name:<28}{size(part, 2):>14}")
 
 
 def _print_work(
@@ -92,15 +93,15 @@ def _print_work(
     mean = workload.trajectory_tokens(params)
     at_a_time = trajectories_at_a_time(model, params, memory, mean)
     longest = trajectories_at_a_time(model, params, memory, params.rollout.max_total_tokens)
-    print(
+    show(
         f"a trajectory: {mean:,.0f} tokens expected; "
         f"an engine holds {at_a_time:,} at a time, {longest:,} of full length"
     )
-    print(f"speed: {device.name} ({device.source}); searches and checkpoints are not counted")
+    show(f"speed: {device.name} ({device.source}); searches and checkpoints are not counted")
     total = work.base_training_seconds(model, params, device)
     if total:
         tiny = params.base_model.tiny
-        print(f"  base model: {tiny.tokens + tiny.anneal_tokens:,} tokens of training: {duration(total)}")
+        show(f"  base model: {tiny.tokens + tiny.anneal_tokens:,} tokens of training: {duration(total)}")
     for stage in ("stage1", "stage2"):
         segments = [segment for segment in params.train.segments.values() if segment.stage == stage]
         if not segments:
@@ -108,13 +109,13 @@ def _print_work(
         one = work.iteration(model, params, workload, device, stage=stage, at_a_time=at_a_time)
         number = sum(segment.iterations for segment in segments)
         total += number * one.seconds
-        print(
+        show(
             f"  {stage}: {one.trajectories:,} trajectories, {one.tokens:,.0f} tokens, "
             f"{one.policy_tokens:,.0f} sampled: "
             f"read {duration(one.read_seconds)}, sample {duration(one.decode_seconds)}, "
             f"update {duration(one.update_seconds)}; {number} iterations {duration(number * one.seconds)}"
         )
-    print(f"  together {duration(total)}")
+    show(f"  together {duration(total)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.contract import params
 from stages.contract.errors import PipelineError, command
+from stages.contract.shown import show
 
 QUESTIONS = Path("data/questions")
 INDEX = Path("data/index")
@@ -30,12 +31,12 @@ def _make(options: argparse.Namespace, settings: params.Params) -> None:
     least = least_questions(settings.train)
     report = run(settings.questions, settings.seed, options.corpus, options.questions, least=least)
     sizes = ", ".join(f"{split['num_questions']:,} {name}" for name, split in report["splits"].items())
-    print(f"questions: {sizes} -> {options.questions}")
+    show(f"questions: {sizes} -> {options.questions}")
     for name, split in report["splits"].items():
         if number := split.get("num_neutralised"):
-            print(f"note: tags or control tokens in {number:,} questions of {name} were neutralised, as in passages")
+            show(f"note: tags or control tokens in {number:,} questions of {name} were neutralised, as in passages")
     for line in overlap_lines(report):
-        print(line)
+        show(line)
 
 
 def overlap_lines(report: dict[str, Any]) -> list[str]:
@@ -63,7 +64,7 @@ def _audit(options: argparse.Namespace, settings: params.Params) -> None:
         index = None if options.overlap_only else options.index
         report = audit.run(settings, options.questions, index, options.metrics, options.verdict)
     for line in audit.lines(report):
-        print(line)
+        show(line)
 
 
 def _closed_book(options: argparse.Namespace, settings: params.Params) -> None:
@@ -77,10 +78,9 @@ def _closed_book(options: argparse.Namespace, settings: params.Params) -> None:
     engine = open_policy(options.policy, settings)
 
     def say(name: str, found: dict[str, float]) -> None:
-        print(
+        show(
             f"{name}: of {found['num_questions']:,} questions {found['cover_em']:.1%} are answered without a search "
-            f"(Cover-EM; EM {found['em']:.1%})",
-            flush=True,
+            f"(Cover-EM; EM {found['em']:.1%})"
         )
 
     report = closed_book(engine, splits, settings.rollout, number=settings.audit.questions, told=say)
@@ -91,7 +91,7 @@ def _difficulty(options: argparse.Namespace, settings: params.Params) -> None:
     from stages.questions.difficulty import run
 
     def say(line: str) -> None:
-        print(f"difficulty: {line}", flush=True)
+        show(f"difficulty: {line}")
 
     found = run(
         options.questions,
@@ -111,7 +111,7 @@ def _mix(options: argparse.Namespace, settings: params.Params) -> None:
     from stages.questions.mix import run
 
     out = options.out or Path("data/mixes") / f"{options.name}.parquet"
-    print(f"mix {options.name}: {run(options.name, settings, out).num_rows:,} questions -> {out}")
+    show(f"mix {options.name}: {run(options.name, settings, out).num_rows:,} questions -> {out}")
 
 
 def _parser() -> argparse.ArgumentParser:

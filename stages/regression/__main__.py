@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stages.contract.errors import Refused, command
 from stages.contract.options import whole_number
+from stages.contract.shown import show
 from stages.regression import STATUSES
 
 # Each command imports what it needs when it is run.
@@ -35,7 +36,7 @@ def _code(options: argparse.Namespace) -> int:
         raise
     if options.markdown is not None:
         write_text(options.markdown, code_markdown(found))
-    print(code_lines(found))
+    show(code_lines(found))
     return exit_status([found.verdict])
 
 
@@ -46,7 +47,7 @@ def _recipe(options: argparse.Namespace) -> int:
 
     committed = read_recipe_baseline(baseline_file(options.profile), profile_params(options.profile))
     found = check_recipe(committed, _runs(options.workspaces))
-    print(recipe_lines(found))
+    show(recipe_lines(found))
     return exit_status([found.verdict])
 
 
@@ -55,7 +56,7 @@ def _renew_code(options: argparse.Namespace) -> None:
     from stages.regression.present import CODE_PROFILE, profile_params
 
     size = make_code_baseline(options.workspace, options.baseline, profile_params(CODE_PROFILE))
-    print(f"{options.baseline}: {size:,} bytes")
+    show(f"{options.baseline}: {size:,} bytes")
 
 
 def _renew_recipe(options: argparse.Namespace) -> None:
@@ -63,7 +64,7 @@ def _renew_recipe(options: argparse.Namespace) -> None:
 
     places = _by_seed(options.workspaces)
     path = baseline_file(options.profile)
-    print(f"{path}: {len(make_recipe_baseline(places, path))} runs")
+    show(f"{path}: {len(make_recipe_baseline(places, path))} runs")
 
 
 def _runs(workspaces: Sequence[Path]) -> dict[str, dict[str, float]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stages.contract.shown import markdown, printable
 from stages.evaluate.verdict_page import lines as comparison_lines
-from stages.evaluate.verdict_page import markdown as comparison_markdown
-from stages.evaluate.verdict_page import safe
+from stages.evaluate.verdict_page import page as comparison_page
 from stages.regression.code import CodeResult
 from stages.regression.figures import FIGURES
 from stages.regression.processor import named
@@ -39,16 +39,17 @@ def code_headline(found: CodeResult) -> str:
         place = f"on the same kind of processor ({named(found.kind)})"
     else:
         place = f"on another kind of processor ({named(found.kind)}; the baseline: {named(found.baseline_kind)})"
-    return f"code gate: {found.verdict}: {equal}, {place}"
+    return printable(f"code gate: {found.verdict}: {equal}, {place}")
 
 
 def code_lines(found: CodeResult) -> str:
     """The headline, and where something differs the first transcripts and the paired verdict."""
     said = [code_headline(found), *_new_searches(found)]
     for row in found.changed[:SHOWN]:
+        asked = printable(f"{row.benchmark} {row.question_id}")
         said += [
-            f"{row.benchmark} {row.question_id} was: {row.was!r}",
-            f"{row.benchmark} {row.question_id} now: {row.now!r}",
+            f"{asked} was: {row.was!r}",
+            f"{asked} now: {row.now!r}",
         ]
     if found.changed:
         said += ["", comparison_lines(found.comparison)]
@@ -59,16 +60,16 @@ def code_markdown(found: CodeResult) -> str:
     """The same as Markdown."""
     blocks = [
         f"## Code gate: {MARKS[found.verdict]}",
-        f"{safe(code_headline(found), longest=None)}.",
+        f"{markdown(code_headline(found), longest=None)}.",
         *_new_searches(found),
     ]
     if found.changed:
         rows = [
-            f"| {safe(r.benchmark)} | {safe(r.question_id)} | {safe(r.was)} | {safe(r.now)} |"
+            f"| {markdown(r.benchmark)} | {markdown(r.question_id)} | {markdown(r.was)} | {markdown(r.now)} |"
             for r in found.changed[:SHOWN]
         ]
         blocks.append("\n".join(["| benchmark | question | was | now |", "|---|---|---|---|", *rows]))
-        blocks.append(comparison_markdown(found.comparison, title="### Paired verdict"))
+        blocks.append(comparison_page(found.comparison, title="### Paired verdict"))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -104,7 +105,7 @@ def recipe_markdown(found: RecipeResult) -> str:
         "\n\n".join(
             [
                 f"## Recipe gate: {MARKS[found.verdict]}",
-                f"{safe(recipe_headline(found), longest=None)}.",
+                f"{markdown(recipe_headline(found), longest=None)}.",
                 table,
                 _about(found),
             ]
@@ -115,7 +116,7 @@ def recipe_markdown(found: RecipeResult) -> str:
 
 def unasked_line(gate: str, word: str, why: str) -> str:
     """A gate that has no verdict, as a line: it was ``refused``, or an ``error`` ended it."""
-    return f"{gate.lower()}: {word}: {why}"
+    return printable(f"{gate.lower()}: {word}: {why}")
 
 
 def _row(change: SeedChange) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
 from stages.contract.errors import command
+from stages.contract.shown import show
 from stages.report.inputs import read_inputs
 from stages.report.page import render
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train=options.train,
     )
     write_text(options.out, render(inputs))
-    print(f"{options.out}: open it in a browser")
+    show(f"{options.out}: open it in a browser")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from stages.contract.shown import visible
+
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 28
 SMOOTH_OVER = 5  # iterations in the bold curve's mean
@@ -21,6 +23,10 @@ class Point:
     x: float
     y: float
     stage: str
+
+
+def _escaped(text: str) -> Markup:
+    return escape(visible(text))
 
 
 def number(value: float) -> str:
@@ -116,7 +122,7 @@ def curve_chart(
             parts.append(f'<line class="edge" x1="{edge:.1f}" x2="{edge:.1f}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>')
         middle = (x(run[0].x) + x(run[-1].x)) / 2
         parts.append(
-            f'<text class="stage middle" x="{middle:.1f}" y="{TOP - 10}">{escape(stage_name(run[0].stage))}</text>'
+            f'<text class="stage middle" x="{middle:.1f}" y="{TOP - 10}">{_escaped(stage_name(run[0].stage))}</text>'
         )
     few = len(points) <= _FEW
     for run in runs:
@@ -146,11 +152,11 @@ def _frame(title: str, points: Sequence[Point]) -> str:
         f"{title}: {number(points[0].y)} at iteration {points[0].x:g}, "
         f"{number(points[-1].y)} at iteration {points[-1].x:g}"
     )
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_escaped(label)}">'
 
 
 def _mark(x: float, y: float, kind: str, tip: str, radius: float) -> str:
-    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"><title>{escape(tip)}</title></circle>'
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"><title>{_escaped(tip)}</title></circle>'
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ def interval_chart(title: str, rows: Sequence[Interval], *, guess: float | None 
         return left + min(max(value, 0.0), 1.0) * (width - left - right)
 
     spoken = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
-    label = escape(f"{title}: {spoken}")
+    label = _escaped(f"{title}: {spoken}")
     parts = [f'<svg class="chart bars" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">']
     bottom = top + row_height * len(rows)
     for mark in (0, 0.25, 0.5, 0.75, 1):
@@ -182,11 +188,11 @@ def interval_chart(title: str, rows: Sequence[Interval], *, guess: float | None 
         parts.append(f'<line class="edge" x1="{x(guess):.1f}" x2="{x(guess):.1f}" y1="{top}" y2="{bottom}"/>')
     for place, row in enumerate(rows):
         middle = top + row_height * place + row_height / 2
-        parts.append(f'<text class="name end" x="{left - 8}" y="{middle + 4:.1f}">{escape(row.label)}</text>')
+        parts.append(f'<text class="name end" x="{left - 8}" y="{middle + 4:.1f}">{_escaped(row.label)}</text>')
         tip = f"{row.label}: {number(row.value)} ({number(row.low)} to {number(row.high)})"
         parts.append(
             f'<rect class="bar" x="{left}" y="{middle - 7:.1f}" width="{max(x(row.value) - left, 1):.1f}" height="14">'
-            f"<title>{escape(tip)}</title></rect>"
+            f"<title>{_escaped(tip)}</title></rect>"
         )
         parts.append(
             f'<path class="whisker" d="M{x(row.low):.1f} {middle:.1f} H{x(row.high):.1f} '

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from stages.contract import shown
 from stages.report import charts, trajectories
 from stages.report.inputs import Inputs, Iteration
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_BENCHMARK = "held_out"
-_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 STEPS = ("base", "stage1", "stage2")
 
 # Of a benchmark's table: key, heading, what it says.
@@ -217,8 +216,8 @@ def figure(value: Any) -> str:
 
 
 def visible(value: Any) -> Any:
-    """Text with its control characters and bidirectional overrides as ⟦1B⟧; else they would act on the page."""
-    return _ACTING.sub(lambda match: f"⟦{ord(match[0]):02X}⟧", value) if type(value) is str else value
+    """What the template prints: text as ``shown.visible`` has it, mark-up of our own as it is."""
+    return shown.visible(value) if type(value) is str else value
 
 
 def render(inputs: Inputs) -> str:

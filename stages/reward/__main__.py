@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from stages.contract.errors import command
+from stages.contract.shown import json_text, show
 from stages.contract.stage_outputs import free_place
 from stages.reward.files import score_files, summary
 from stages.reward.sets import REWARD_SETS
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = top.parse_args(arguments)
     if given.verb == "score":
         scored = score_files(given.files, given.reward_set, given.stage, given.answer_metric)
-        print(json.dumps(scored, ensure_ascii=False) if given.json else summary(scored))
+        show(json_text(scored, indent=None) if given.json else summary(scored))
         return
     missing = [f"--{name}" for name in ("rollouts", "stage", "out") if getattr(given, name) is None]
     if missing:
@@ -64,7 +64,7 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
     }
     artefacts.write_table(out, table, metadata)
     means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))
-    print(f"rewards of {table.num_rows:,} trajectories (means: {means}) -> {out}")
+    show(f"rewards of {table.num_rows:,} trajectories (means: {means}) -> {out}")
 
 
 if __name__ == "__main__":

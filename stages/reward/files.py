@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stages.contract.shown import printable
 from stages.reward.metrics import AnswerMetric
 from stages.reward.released import names_of, read_transcripts
 from stages.reward.sets import RewardSet, Score, rules_of, score
@@ -33,7 +34,7 @@ def summary(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     for name, rows in scored.items():
         mean = sum(row["reward"] for row in rows) / len(rows)
         clean = sum(not row["violations"] for row in rows)
-        lines.append(f"{name}: {len(rows)} transcripts, mean reward {mean:.4f}, {clean} without a violation")
+        lines.append(f"{printable(name)}: {len(rows)} transcripts, mean reward {mean:.4f}, {clean} without a violation")
         broken = Counter(rule for row in rows for rule in row["violations"])
         lines += [f"  {rule}: {count}" for rule, count in sorted(broken.items(), key=lambda pair: (-pair[1], pair[0]))]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from stages.contract.artefacts import read_table, write_table
 from stages.contract.errors import PipelineError, command
 from stages.contract.grammar import MODES
 from stages.contract.options import whole_number
+from stages.contract.shown import show
 from stages.contract.stage_outputs import free_place
 
 
@@ -60,9 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     write_table(options.out, rollouts, about)
     missing = len(lost(rollouts))
     if missing:
-        print(f"{missing} of {len(rollouts)} trajectories were lost to the retriever (finish_reason retriever_error)")
+        show(f"{missing} of {len(rollouts)} trajectories were lost to the retriever (finish_reason retriever_error)")
     rate = timings["policy_tokens"] / timings["seconds"]
-    print(f"{len(rollouts)} trajectories in {timings['seconds']:.1f} s, {rate:.0f} policy tokens/s → {options.out}")
+    show(f"{len(rollouts)} trajectories in {timings['seconds']:.1f} s, {rate:.0f} policy tokens/s → {options.out}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from stages.contract import grammar, params, schemas
 from stages.contract.documents import fold_space
-from stages.contract.errors import PipelineError, printable
+from stages.contract.errors import PipelineError
 from stages.contract.grammar import Mode, Segment, Transcript
 from stages.contract.protocols import Engine, Retriever, RetrieverError, Sampling, Turn, search_each
+from stages.contract.shown import printable
 from stages.rollout import ircot, turns
 from stages.rollout.blocks import Blocks
 from stages.rollout.prompt import Prompt, load_prompt

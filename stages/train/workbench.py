@@ -19,6 +19,7 @@ from stages.contract import params as contract
 from stages.contract.artefacts import fingerprint, read_json, read_table, write_json, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.schemas import REWARDS, ROLLOUTS
+from stages.contract.shown import show
 from stages.contract.store import Store, readable_size
 from stages.train import batches, figures, handover
 from stages.train.inside import Inside
@@ -54,7 +55,7 @@ class Workbench(SegmentState):
         self.workers: Workers = workers or Inside(self.worker_settings)
         if dropped := self.store.drop_drafts():
             size = readable_size(sum(draft.size for draft in dropped))
-            print(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})", flush=True)
+            show(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})")
 
     @property
     def worker_settings(self) -> WorkerSettings:
@@ -79,7 +80,7 @@ class Workbench(SegmentState):
     def _forget(self, iteration: int) -> None:
         """Remove what was made from rollouts that were damaged, where an engine did not sample the same again."""
         what = f"iteration {iteration + 1} was sampled again, with other rollouts"
-        print(f"{self.name}: {what}: what came of the damaged ones is made again too", flush=True)
+        show(f"{self.name}: {what}: what came of the damaged ones is made again too")
         for later in range(iteration, self.length):
             keys = self.keys[later]
             made = [("rewards", keys.rewards), ("updates", keys.policy), ("references", keys.policy)]

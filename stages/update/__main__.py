@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.contract import artefacts, errors, schemas
 from stages.contract import params as parameters
+from stages.contract.shown import show
 from stages.contract.stage_outputs import free_place
 from stages.contract.weights import weights_sha256
 from stages.update import load_trainer, update_policy
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if options.metrics is not None:
         artefacts.write_json(options.metrics, metrics)
-    print(" ".join(f"{name}={value:.6g}" for name, value in metrics.items()))
+    show(" ".join(f"{name}={value:.6g}" for name, value in metrics.items()))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -170,7 +170,7 @@ def active(deployment: dict[str, Any]) -> bool:
 
 
 def test_a_failed_stages_lines_cannot_leave_their_block() -> None:
-    from flows.workspace import fenced
+    from stages.contract.shown import fenced
 
     assert fenced("plain") == "```\nplain\n```"
     hostile = "```\n![x](http://example.org)\n````"

@@ -14,8 +14,9 @@ from tiny_policy import params_with, rollout_params, tokenizer
 
 from stages.contract import grammar
 from stages.contract.documents import CHAT_TOKENS, NEVER, cut, fold_space, neutralise, restore, special_tokens
-from stages.contract.errors import PipelineError, printable
+from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage
+from stages.contract.shown import printable
 from stages.corpus.world import make_world
 from stages.rollout.blocks import Blocks
 

@@ -1,0 +1,92 @@
+"""Text from outside as it may be shown: on a terminal, in a log, as JSON that is printed, inside Markdown.
+
+Names of benchmarks and policies, ids and texts of questions, predictions, paths and the lines of other programs are
+data. On a terminal they must not move the cursor, set its title or turn lines around; on a page they must not become
+mark-up, links, mentions or references.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import unicodedata
+from typing import TextIO
+
+LONGEST = 100  # characters of a cell
+JOINER = "\u2060"  # U+2060: nobody sees it, no line breaks at it, and no address or mention goes on behind it
+# What makes a link, a mention or a reference, where U+2060 has to stand; "www." and "GH-" too.
+_LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=[@#])|(?<=\bGH)(?=-\d)", re.IGNORECASE)
+# An underscore within a word is none: names stay as they are.
+_MARKS = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+_BEGINS = re.compile(r"\A(?=[-+=])|\A\d{1,9}(?=[.)])")  # a list, or a heading's underline
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&dollar;"})  # $: mathematics on GitHub
+
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text from outside for a terminal, a log or a table: what is no visible character shows as its escape (\\x1b)."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """The same for several lines: line feeds and tabs stay."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
+def show(text: str, *, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print lines, at once, with ``printable_lines``: the one way to a terminal. ``file``: stdout unless given."""
+    print(printable_lines(text), file=sys.stdout if file is None else file, end=end, flush=True)
+
+
+def json_text(value: object, *, indent: int | None = 2) -> str:
+    """JSON to print: letters of all scripts as they are, what is not ``printable`` as JSON's own escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+
+
+def markdown(text: str, *, longest: int | None = LONGEST) -> str:
+    """One line of plain text inside Markdown, in a paragraph or a table's cell, cut after ``longest`` characters (None:
+    never). No mark-up, link, mention or reference comes of it, on GitHub or on Prefect's pages."""
+    line = _MARKS.sub(lambda mark: f"\\{mark[0]}", _one_line(text, longest).translate(_ENTITIES))
+    return _LINKED.sub(JOINER, _BEGINS.sub(lambda begins: f"{begins[0]}\\", line))
+
+
+def visible(text: str) -> str:
+    """Text for an HTML page, its lines kept: control characters and what turns directions around as ⟦1B⟧."""
+    return _ACTING.sub(lambda match: f"⟦{ord(match[0]):02X}⟧", text)
+
+
+def code_span(text: str, *, longest: int | None = LONGEST) -> str:
+    """One line as code inside a paragraph of Markdown, whatever backticks it holds. Not for cells of tables."""
+    line = _one_line(text, longest)
+    fence = "`" * (_longest_run(line) + 1)
+    pad = " " if not line or line[0] == "`" or line[-1] == "`" else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def fenced(text: str) -> str:
+    """Lines as a block of code in Markdown, which no line of their own can close."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}\n{printable_lines(text)}\n{fence}"
+
+
+def _one_line(text: str, longest: int | None) -> str:
+    line = printable(" ".join(text.split()))
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
