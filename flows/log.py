@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from stages.contract.artefacts import read_json
-from stages.contract.base_metrics import nothing_to_reward
+from stages.contract.base_metrics import against_training
 from stages.contract.shown import printable_lines, show
 from stages.train import figures
 from stages.train.segment import Made
@@ -32,7 +32,7 @@ def audit_findings() -> list[str]:
 
 def base_findings() -> list[str]:
     """What the base policy's measurement says against training it."""
-    return nothing_to_reward(read_json(BASE_METRICS)) if BASE_METRICS.exists() else []
+    return against_training(read_json(BASE_METRICS)) if BASE_METRICS.exists() else []
 
 
 def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:

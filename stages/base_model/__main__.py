@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.contract import params
 from stages.contract.artefacts import atomic, write_json
-from stages.contract.base_metrics import nothing_to_reward
+from stages.contract.base_metrics import against_training
 from stages.contract.errors import command
 from stages.contract.shown import show
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: data/base_model, or metrics/base_model.json")
     parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="measure: the model folder")
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
+    parser.add_argument("--training", type=Path, default=Path("data/questions/train.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))
     parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     options = parser.parse_args(arguments)
@@ -62,12 +63,13 @@ def _measure(settings: params.Params, options: argparse.Namespace) -> None:
     from stages.base_model.measure import measure
 
     out = options.out or Path("metrics/base_model.json")
-    found = measure(settings, options.policy, options.questions, options.index)
+    found = measure(settings, options.policy, options.questions, options.index, options.training)
     write_json(out, found)
-    for name, rates in found.items():
+    for name in ("greedy", "sampled"):
+        rates = found[name]
         shown = ", ".join(f"{key} {value:.3f}" for key, value in rates.items() if key != "n")
         _log(f"base policy, {name}: {shown} (n = {rates['n']})")
-    for line in nothing_to_reward(found):
+    for line in against_training(found):
         _log(f"warning: {line}")
     _log(f"→ {out}")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from stages.base_model.cut_answers import cut_answers, may_search
 from stages.contract import params, schemas
 from stages.contract.artefacts import read_table
 from stages.contract.errors import PipelineError
@@ -23,8 +24,14 @@ from stages.rollout.lost import check_lost
 from stages.rollout.prompt import load_prompt
 
 
-def measure(settings: params.Params, policy: Path, questions: Path, index: Path) -> dict[str, dict[str, float]]:
-    """Rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}."""
+def measure(
+    settings: params.Params, policy: Path, questions: Path, index: Path, training: Path
+) -> dict[str, dict[str, float]]:
+    """Rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}.
+
+    ``cut_answers`` beside them, if any of the training questions (``training``) lose their answer where passages are
+    cut: counts (``stages.base_model.cut_answers``).
+    """
     import torch
 
     torch.set_num_threads(settings.threads)
@@ -33,7 +40,7 @@ def measure(settings: params.Params, policy: Path, questions: Path, index: Path)
     engine = load_engine(policy, settings.rollout)
     if settings.questions.too_long == "leave_out":
         asked = _that_fit(asked, engine, settings.rollout)
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, samples in (("greedy", 1), ("sampled", settings.base_model.measure_samples)):
         chosen: dict[str, Any] = {"samples": samples, "seed": settings.seed, "greedy": name == "greedy"}
         rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, **chosen)
@@ -49,6 +56,10 @@ def measure(settings: params.Params, policy: Path, questions: Path, index: Path)
             "f1": float(rewards["f1"].to_numpy().mean()),
             "cover_em": float(rewards["cover_em"].to_numpy().mean()),
         }
+    if may_search(settings.retriever):
+        cut = cut_answers(read_table(training, schemas.QUESTIONS), retriever, engine, settings.rollout)
+        if cut["num_lost"]:
+            found["cut_answers"] = dict(cut)
     return found
 
 

@@ -4,6 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CONSIDERABLE = 0.05  # of the questions whose answers searches find
+
+
+def against_training(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """All lines: ``nothing_to_reward`` and ``answers_cut_off``."""
+    return [*nothing_to_reward(measured), *answers_cut_off(measured)]
+
+
+def answers_cut_off(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A line if many training questions lose the answer that searches find for them where passages are cut."""
+    cut = measured.get("cut_answers", {})
+    found, lost = int(cut.get("num_found", 0)), int(cut.get("num_lost", 0))
+    if not lost or lost < CONSIDERABLE * found:
+        return []
+    return [
+        f"of {found:,} training questions whose answer stands in a passage that a search finds, {lost:,} "
+        f"({lost / found:.0%}) lose it where passages are cut: raise rollout.max_passage_tokens (or "
+        "rollout.max_documents_tokens), or cut the corpus into shorter passages"
+    ]
+
 
 def nothing_to_reward(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
     """What metrics/base_model.json says of a policy that reinforcement learning has nothing to reward of; lines."""

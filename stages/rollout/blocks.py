@@ -30,7 +30,11 @@ class Blocks:
         self._known: dict[str, tuple[str, int]] = {}  # by a passage's whole text: what is shown of it, and its tokens
 
     def render(self, passages: Sequence[Passage]) -> str:
-        """The block of a search's passages, best first.
+        """The block of a search's passages, best first."""
+        return grammar.render_documents(self.texts(passages))
+
+    def texts(self, passages: Sequence[Passage]) -> list[str]:
+        """What the block shows of each of a search's passages.
 
         Each is cut at ``max_passage_tokens``. Where all of them exceed ``max_documents_tokens``, the longest
         are cut to equal lengths, so that none is left out. A passage's tokens are those that it adds to its line.
@@ -41,7 +45,7 @@ class Blocks:
         if budget and texts:
             share = _share([count for _, count in shown], budget)
             texts = [self.fit(text, share) if count > share else text for text, count in shown]
-        return grammar.render_documents(texts)
+        return texts
 
     def _shown(self, passage: Passage) -> tuple[str, int]:
         whole = passage.text if self._rollout.passages == "text" else f"{passage.title}: {passage.text}"

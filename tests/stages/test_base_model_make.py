@@ -130,12 +130,22 @@ def test_make_and_measure_from_the_command_line(tmp_path: Path, capsys: pytest.C
         policy = tmp_path / "base_model"
         assert main(["make", "--out", str(policy), "--params", str(file)]) == 0
         world = make_world(settings.corpus.world, 0)
-        write_table(tmp_path / "validation.parquet", compose(world.facts(), settings.questions.world, 0)["validation"])
+        splits = compose(world.facts(), settings.questions.world, 0)
+        for split in ("validation", "train"):
+            write_table(tmp_path / f"{split}.parquet", splits[split])
         build_index(world.passages(), settings.index, tmp_path / "index", "test")
-        places = ["--questions", str(tmp_path / "validation.parquet"), "--index", str(tmp_path / "index")]
+        places = [
+            *("--questions", str(tmp_path / "validation.parquet"), "--training", str(tmp_path / "train.parquet")),
+            *("--index", str(tmp_path / "index")),
+        ]
         out = tmp_path / "base_model.json"
         command = ["measure", "--policy", str(policy), *places, "--out", str(out), "--params", str(file)]
         assert main(command) == 0
+        cut, tight = settings.model_dump(mode="json"), tmp_path / "tight.yaml"
+        cut["rollout"]["max_passage_tokens"] = 2
+        cut["questions"]["too_long"] = "leave_out"  # none is: the same questions are measured
+        tight.write_text(yaml.safe_dump(cut), encoding="utf-8")
+        assert main([*command[:-3], str(tmp_path / "cut.json"), "--params", str(tight)]) == 0
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
@@ -144,6 +154,9 @@ def test_make_and_measure_from_the_command_line(tmp_path: Path, capsys: pytest.C
     for rates in found.values():
         assert all(0 <= rates[name] <= 1 for name in ("search_rate", "format_rate", "em", "f1", "cover_em"))
     printed = capsys.readouterr()
+    found = json.loads((tmp_path / "cut.json").read_text())
+    assert found["cut_answers"]["num_lost"] > 0 and found["sampled"]["n"] == 6
+    assert "lose it where passages are cut" in printed.out
     assert "base policy, sampled: search_rate" in printed.out and not printed.err
     assert open_index(tmp_path / "index").search(["x"], 1)
 
