@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import against_training
 from stages.contract.shown import printable_lines, show
-from stages.train import figures
+from stages.train import curves, figures
 from stages.train.segment import Made
 from stages.train.workbench import Workbench
 
@@ -62,6 +65,8 @@ class Log:
         self.progress = create_progress_artifact(
             progress=100 * first / bench.length, key=_key("progress", bench), description=_title(bench)
         )
+        self.table: UUID | None = None
+        self._show_curves(first)
         start = "starts" if first == 0 else f"goes on after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")
         if found := bench.found(first):
@@ -96,6 +101,7 @@ class Log:
             },
         )
         self.last = now
+        self._show_curves(iteration + 1)
         if isinstance(self.progress, UUID):
             update_progress_artifact(self.progress, progress=100 * (iteration + 1) / self.bench.length)
 
@@ -104,16 +110,27 @@ class Log:
         self.say(figures.watch_line(self._place(done), seen.figures, self.bench.validation.num_rows))
 
     def finished(self, summary: Mapping[str, Any]) -> None:
-        """The outputs are written: where to look next. The table has all iterations, also those of an earlier run."""
-        rows = [_rounded(self.bench.curve(iteration)) for iteration in range(self.bench.length)]
-        create_table_artifact(table=rows, key=_key("curves", self.bench), description=_title(self.bench))
+        """The outputs are written: where to look next."""
         name = self.bench.name
         minutes = figures.clock(time.monotonic() - self.began)
         self.say(
             f"{_title(self.bench)} done in {minutes}: policy in data/train/{name}/policy, "
             f"curves in plots/train/{name}.csv (dvc plots show), "
-            f"figures in metrics/train/{name}.json (dvc metrics show)"
+            f"figures in metrics/train/{name}.json"
         )
+
+    def _show_curves(self, done: int) -> None:
+        """The run's table: all iterations so far, also those of an earlier run. It grows while training goes on."""
+        if not done:
+            return
+        rows = curves.page_rows([self.bench.curve(iteration) for iteration in range(done)])
+        if self.table is None:
+            self.table = create_table_artifact(
+                table=rows, key=_key("curves", self.bench), description=_title(self.bench)
+            )
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self.table, ArtifactUpdate(data=json.dumps(rows)))
 
     def _place(self, done: int) -> str:
         width = len(str(self.bench.length))
@@ -128,7 +145,3 @@ def _key(what: str, bench: Workbench) -> str:
     """An artifact's key: lower case, digits and dashes."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in f"{bench.params.profile}-{bench.name}-{what}")
     return plain.lower()
-
-
-def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}

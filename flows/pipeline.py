@@ -24,6 +24,8 @@ from stages.contract.errors import PipelineError, command
 from stages.contract.options import whole_number
 from stages.contract.shown import printable, show
 
+FIRST_FIGURES = ("n", "cover_em", "f1", "format_rate", "search_rate", "searches_per_question")  # of a table on a page
+
 
 def run_name() -> str:
     """What the run is called: its profile and seed, and the segments where it ends with them."""
@@ -64,14 +66,20 @@ def pipeline(
 
 
 def evaluation_rows(workspace: Path) -> list[dict[str, Any]]:
-    """metrics/evaluation.json as a table: a row a policy and benchmark, each figure with its interval."""
+    """metrics/evaluation.json as a table: a row per policy and benchmark, each figure with its interval.
+
+    What is looked at comes first, and each row has every column: the page takes them from the first row.
+    """
     summary = read_json(workspace / "metrics" / "evaluation.json")
-    return [
-        {"policy": _cell(policy), "benchmark": _cell(benchmark)}
-        | {name: _cell(value) for name, value in values.items()}
+    rows = [
+        {"policy": policy, "benchmark": benchmark} | values
         for policy, benchmarks in summary.items()
         for benchmark, values in benchmarks.items()
     ]
+    found = {name for row in rows for name in row}
+    first = [name for figure in FIRST_FIGURES for name in (figure, f"{figure}_ci") if name in found]
+    columns = ["policy", "benchmark", *first, *sorted(found - {"policy", "benchmark", *first})]
+    return [{name: _cell(row.get(name, "")) for name in columns} for row in rows]
 
 
 def _cell(value: Any) -> Any:

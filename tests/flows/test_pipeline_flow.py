@@ -139,6 +139,11 @@ def test_the_evaluation_as_a_table(tmp_path: Path) -> None:
     write_json(tmp_path / "metrics/evaluation.json", {"base": {"held_out": {"n": 3, "em": 0.33333, "em_ci": [0, 1]}}})
     row = {"policy": "base", "benchmark": "held_out", "n": 3, "em": 0.333, "em_ci": "0.000 to 1.000"}
     assert evaluation_rows(tmp_path) == [row]
+    two = {"comparison": {"em": 0.5, "n": 1}, "held_out": {"em": 0.5, "f1": 1.0, "f1_ci": [0.0, 1.0], "cover_em": 1.0}}
+    write_json(tmp_path / "metrics/evaluation.json", {"base": two})
+    first, second = evaluation_rows(tmp_path)
+    assert list(first) == list(second) == ["policy", "benchmark", "n", "cover_em", "f1", "f1_ci", "em"]
+    assert (first["cover_em"], first["f1"], second["n"], second["f1_ci"]) == ("", "", "", "0.000 to 1.000")
 
 
 def test_deployments_name_flows_and_profiles_that_exist() -> None:

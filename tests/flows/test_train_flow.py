@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -105,6 +106,37 @@ def test_prefect_knows_each_step_by_name(prefect: str, project: Callable[..., Pa
         artifacts = client.read_artifacts()
     assert [run.state_name for run in runs] == ["Completed"]
     assert {f"laptop-s1-{what}" for what in ("progress", "curves")} <= {artifact.key for artifact in artifacts}
+
+
+def test_the_table_of_curves_grows_while_training_goes_on(
+    prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.log import Log
+    from flows.train import train as flow
+
+    project("table", ONE)
+    seen: list[list[dict[str, Any]]] = []
+    say = Log.iteration
+
+    def table() -> list[dict[str, Any]]:
+        with get_client(sync_client=True) as client:
+            latest = client.request("GET", "/artifacts/{key}/latest", path_params={"key": "laptop-s1-curves"}).json()
+        rows: list[dict[str, Any]] = json.loads(latest["data"])
+        return rows
+
+    def look(log: Log, iteration: int, *made: Any) -> None:
+        say(log, iteration, *made)
+        seen.append(table())
+
+    monkeypatch.setattr(Log, "iteration", look)
+    flow("s1")
+    assert [len(rows) for rows in seen] == [1, 2, 3, 4, 5]
+    assert [row["iteration"] for row in seen[-1]] == [1, 2, 3, 4, 5]
+    assert list(seen[0][0])[:6] == ["iteration", "reward", "search_rate", "format_rate", "f1", "zero_advantage_share"]
+    flow("s1")  # finished before: its table has all iterations at once
+    assert table() == seen[-1]
 
 
 @pytest.fixture(scope="module")

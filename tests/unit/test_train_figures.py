@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,39 @@ def test_gathered_curves_are_all_iterations_and_all_watches(tmp_path: Path) -> N
     assert [(row["iteration"], row["reward"]) for row in watched] == [("2", "20.0"), ("4", "40.0")]
     with pytest.raises(PipelineError, match=r"c\.csv: no such file"):
         curves.gather([tmp_path / "c.csv"], tmp_path)
+
+
+def test_rows_for_a_page_begin_with_what_is_looked_at_and_have_few_digits() -> None:
+    row = {
+        "iteration": 3,
+        "stage": "stage1",
+        "segment": "s1-00",
+        "clip_fraction": 0.03328611898016997,
+        "entropy": 1.1785935239395438,
+        "reward": 0.34375,
+        "search_rate": 0.09375,
+        "format_rate": 0.59375,
+        "f1": 0.0078125,
+        "cover_em": 0.0,
+        "learning_rate": 1e-06,
+        "num_policy_tokens": 141234.0,
+        "response_length": 1234.56,
+        "kl_old_k1": math.nan,
+        "num_groups": 8.0,
+        "num_zero_advantage_groups": 2.0,
+    }
+    first, second = curves.page_rows([row, {**row, "iteration": 4, "ref_kl": -0.123456}])
+    assert list(first) == list(second)  # a page takes its columns from the first row
+    assert list(first.items())[:7] == [
+        ("iteration", 3),
+        ("reward", 0.344),
+        ("search_rate", 0.0938),
+        ("format_rate", 0.594),
+        ("f1", 0.00781),
+        ("zero_advantage_share", 0.25),
+        ("cover_em", 0),
+    ]
+    assert list(first)[7:9] == ["clip_fraction", "entropy"]
+    assert (first["learning_rate"], first["response_length"], first["num_policy_tokens"]) == (1e-06, 1235, 141234)
+    assert (first["kl_old_k1"], first["ref_kl"], second["ref_kl"]) == ("nan", "", -0.123)
+    assert not {"stage", "segment"} & set(first)
