@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.contract.artefacts import fingerprint
+from stages.contract.documents import fold_space, neutralise, restore
 from stages.contract.errors import PipelineError
 from stages.contract.templates import read_template
 from stages.evaluate import bootstrap
@@ -64,15 +65,32 @@ def load_template(name_or_path: str) -> str:
 def ask(template: str, case: Case) -> str:
     """The prompt for one case. Several gold answers stand side by side, as " or ".
 
-    The holes are filled in one go, so that a prediction which holds "{gold}" stays what it is.
+    Each text is one line without tags, chat tokens and control characters (``data_line``): a prediction can end neither
+    its field nor the judge's turn. The holes are filled in one go, so that "{gold}" in a prediction stays what it is.
     """
-    filled = {"question": case.question, "gold": " or ".join(case.golds), "prediction": case.prediction}
+    asked = _asked(case)
+    filled = {"question": asked.question, "gold": " or ".join(asked.golds), "prediction": asked.prediction}
     return _HOLE.sub(lambda hole: filled[hole[1]], template)
 
 
-def key_of(model: str, prompt_sha256: str, case: Case) -> str:
-    """What a reply is recorded under: sha256 of judge, prompt, question, gold answers and prediction."""
-    return fingerprint([model, prompt_sha256, case.question, list(case.golds), case.prediction])
+def data_line(text: str) -> str:
+    """A text as the judge gets it: neutralised as passages are, where it is not already (questions of files are)."""
+    line = fold_space(text)
+    return line if neutralise(restore(line)) == line else neutralise(line)
+
+
+def _asked(case: Case) -> Case:
+    return Case(data_line(case.question), tuple(map(data_line, case.golds)), data_line(case.prediction))
+
+
+def key_of(model: str, prompt_sha256: str, case: Case, *, as_it_stands: bool = False) -> str:
+    """What a reply is recorded under: sha256 of judge, prompt, question, gold answers and prediction.
+
+    Where texts do not go to the judge as they stand, that is hashed too: a reply to the texts themselves
+    (``as_it_stands``; there are such in older records) is no reply to what is asked now.
+    """
+    parts: list[Any] = [model, prompt_sha256, case.question, list(case.golds), case.prediction]
+    return fingerprint(parts if as_it_stands or _asked(case) == case else [*parts, "neutralised"])
 
 
 def read_verdict(case: Case, reply: Reply | None) -> Verdict:
