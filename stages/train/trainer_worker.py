@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.contract.artefacts import read_table, write_json, write_table
+from stages.contract.gap import check_gap, largest_gap
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.train.engine_worker import set_threads
-from stages.train.gap import check_gap, largest_gap
 from stages.train.meeting import meet
 from stages.train.reference_worker import read_reference
 from stages.train.workers import Lesson, WorkerSettings

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.contract import artefacts, errors, schemas
 from stages.contract import params as parameters
+from stages.contract.gap import check_gap, largest_gap
 from stages.contract.shown import show
 from stages.contract.stage_outputs import free_place
 from stages.contract.weights import weights_sha256
@@ -32,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.state is not None:
         trainer.load(options.policy, options.state)
     advantages, metrics = update_policy(trainer, rollouts, rewards, params.update)
+    _look_at_gap(metrics, params, options.policy, artefacts.read_metadata(options.rollouts))
     fingerprint = {
         "policy": artefacts.sha256_tree(options.policy),
         "rollouts": artefacts.sha256_file(options.rollouts),
@@ -48,6 +52,27 @@ def main(arguments: list[str] | None = None) -> None:
     if options.metrics is not None:
         artefacts.write_json(options.metrics, metrics)
     show(" ".join(f"{name}={value:.6g}" for name, value in metrics.items()))
+
+
+def _look_at_gap(
+    metrics: Mapping[str, float], params: parameters.Params, policy: Path, about: Mapping[str, Any]
+) -> None:
+    """Stop where engine and trainer differ about rollouts that ``policy`` itself sampled, as training does.
+
+    ``about``: the rollouts' metadata, which does not name the policy of every file: then, and if the rollouts are
+    another's, it is a warning.
+    """
+    sampled = about.get("policy") == artefacts.sha256_tree(policy) and not about.get("greedy")
+    try:
+        check_gap(metrics, largest_gap(params), model=str(policy))
+    except errors.PipelineError:
+        if sampled:
+            raise
+        show(
+            f"warning: the log-probabilities of these rollouts are {metrics['logprob_gap_mean']:.2g} in the mean from "
+            f"the trainer's, and nothing says that {policy} sampled them: if it did, engine or trainer computes it "
+            "wrongly"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -227,6 +227,22 @@ def test_command_writes_policy_state_advantages_and_metrics(
     assert artefacts.read_json(tmp_path / "three" / "trainer_state" / "trainer.json")["iteration"] == 2
 
 
+def test_command_stops_where_engine_and_trainer_differ_about_the_policys_own_rollouts(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The made-up log-probabilities of these rollouts are no policy's."""
+    rollouts = artefacts.read_table(files["rollouts.parquet"])
+    about = {"policy": artefacts.sha256_tree(files["policy"]), "greedy": False}
+    artefacts.write_table(files["rollouts.parquet"], rollouts, about)
+    assert main(arguments(files, tmp_path / "out")) == 2
+    assert "engine and trainer differ by" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for other in ({}, about | {"policy": "another"}, about | {"greedy": True}):
+        artefacts.write_table(files["rollouts.parquet"], rollouts, other)
+        assert main(arguments(files, tmp_path / "out")) == 0
+        assert "warning: the log-probabilities of these rollouts are" in capsys.readouterr().out
+
+
 def test_command_refuses_in_one_line_and_leaves_everything_as_it_was(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,8 @@ from tiny_policy import params_with
 
 import stages.update
 from stages.contract.errors import PipelineError
+from stages.contract.gap import check_gap, largest_gap
 from stages.train import trainer_worker
-from stages.train.gap import check_gap, largest_gap
 from stages.train.trainer_worker import TrainerWorker
 from stages.train.workers import Lesson, WorkerSettings
 
