@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -35,6 +34,7 @@ from flows import access
 from flows.server_process import HISTORY, page, prepare, serve, set_broken_aside
 from stages.contract.errors import PipelineError, command
 from stages.contract.shown import show
+from stages.contract.texts import parse_json
 
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
 LOOK_SECONDS = 2.0  # between two looks at the server behind a run
@@ -234,7 +234,7 @@ def _given(url: str) -> Found:
 def stored(home: Path) -> Found | None:
     """The shared server as its file has it, whether it answers or not."""
     try:
-        stored = json.loads((home / "server.json").read_text())
+        stored = parse_json((home / "server.json").read_text())
         return Found(str(stored["url"]), str(stored["password"]), int(stored["pid"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

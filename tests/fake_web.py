@@ -34,6 +34,7 @@ ODD = {  # body and media type
 FORMS = {
     "timeout": "{}",
     "broken": '{"results": [',
+    "deep": "[" * 100_000,
     "form": '{"anything": 1}',
     "list": "[]",
     "silent": '{"results": [], "unresponsive_engines": [["duckduckgo", "timeout"]]}',

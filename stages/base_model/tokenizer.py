@@ -11,12 +11,12 @@ library, so that a name is the same tokens wherever it stands.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stages.contract import grammar
+from stages.contract.texts import parse_json
 from stages.corpus.world import YEARS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, tags_are_tokens: b
     )
     apart = re.compile("|".join(map(re.escape, added)))  # no merges are spent on what is a token anyway
     draft.train_from_iterator((apart.sub("", text) for text in texts), trainer)
-    trained = json.loads(draft.to_str())["model"]
+    trained = parse_json(draft.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
         merges=[tuple(merge) for merge in trained["merges"]],

@@ -186,7 +186,9 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     with reading(path):
         sums.check_file(Path(path))
         metadata = pq.read_schema(path).metadata or {}
-        found: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, b"{}"))
+        found = parse_json(metadata.get(METADATA_KEY, b"{}"))
+        if not isinstance(found, dict):
+            raise ValueError("its metadata is no JSON object")
     return found
 
 

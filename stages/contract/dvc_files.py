@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ import psutil
 
 from stages.contract.artefacts import atomic, write_text
 from stages.contract.errors import PipelineError, command
+from stages.contract.texts import parse_json
 
 LOCK = "dvc.lock"
 TEMPORARY = Path(".dvc") / "tmp"
@@ -153,7 +153,7 @@ def _release(root: Path) -> None:
         return
     with _held(place.with_name("rwlock.lock")):
         try:
-            held = json.loads(place.read_text(encoding="utf-8"))
+            held = parse_json(place.read_text(encoding="utf-8"))
             writers = list(held.get("write", {}).values())
             readers = [one for several in held.get("read", {}).values() for one in several]
             running = any(_is_dvc(int(one["pid"])) for one in [*writers, *readers])

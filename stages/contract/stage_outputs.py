@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import PipelineError
+from stages.contract.texts import parse_yaml
 
 PIPELINE = Path("dvc.yaml")
 
@@ -20,14 +21,12 @@ def free_place(text: str) -> Path:
     path = Path(text)
     if not PIPELINE.is_file():
         return path
-    import yaml  # scoring alone loads nothing
-
     root = Path.cwd().resolve()
     place = path.resolve()
     if not place.is_relative_to(root):
         return path
     words = place.relative_to(root).as_posix()
-    for stage, output in stage_outputs(yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))):
+    for stage, output in stage_outputs(parse_yaml(PIPELINE.read_text(encoding="utf-8"), where=str(PIPELINE))):
         if re.match(rf"{output}/.", words):
             raise PipelineError(
                 f"lies inside an output of the stage {stage}, which DVC empties before it runs that stage",

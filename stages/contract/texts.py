@@ -24,6 +24,8 @@ def parse_json(text: str | bytes) -> Any:
         raise
     except RecursionError:
         raise json.JSONDecodeError(DEEP, "", 0) from None
+    except UnicodeDecodeError as error:
+        raise json.JSONDecodeError(f"not UTF-8: {error.reason}", "", 0) from None
     except ValueError:
         raise json.JSONDecodeError(LONG_NUMBER, "", 0) from None
 

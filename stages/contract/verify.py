@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import re
 import shutil
 import sqlite3
@@ -23,14 +22,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from stages.contract import sums
 from stages.contract.errors import PipelineError, command
 from stages.contract.shown import printable, show
 from stages.contract.store import DAMAGED, Store, readable_size
+from stages.contract.texts import parse_json, parse_yaml
 
 LOCK = Path("dvc.lock")
 OUTPUTS = Path("data")
@@ -170,26 +167,27 @@ def _has_sums(path: Path) -> bool:
 def _locked(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
     """Every output's files that dvc.lock names, each with its md5; a folder's are listed in the cache."""
     try:
-        stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages") or {}
+        stages = (parse_yaml(lock.read_text(encoding="utf-8"), where=str(lock)) or {}).get("stages") or {}
+        outs = [(str(out["path"]), str(out.get("md5", ""))) for one in stages.values() for out in one.get("outs", [])]
     except FileNotFoundError:
         return
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+    except PipelineError as error:
+        raise PipelineError(f"cannot be read: {error.what}", where=str(lock), fix=f"git restore {lock}") from None
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise PipelineError(f"cannot be read: {reason}", where=str(lock), fix=f"git restore {lock}") from None
-    for stage in stages.values():
-        for out in stage.get("outs", []):
-            path, md5 = Path(out["path"]), str(out.get("md5", ""))
-            if not md5.endswith(".dir"):
-                yield path, md5
-                continue
-            for entry in _listed(cache / md5[:2] / md5[2:]):
-                yield path / entry["relpath"], entry["md5"]
+    for place, md5 in outs:
+        if not md5.endswith(".dir"):
+            yield Path(place), md5
+            continue
+        for name, part in _listed(cache / md5[:2] / md5[2:]):
+            yield Path(place) / name, part
 
 
-def _listed(place: Path) -> list[dict[str, Any]]:
+def _listed(place: Path) -> list[tuple[str, str]]:
     try:
-        return list(json.loads(place.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # not there, or found damaged among the objects
+        return [(entry["relpath"], entry["md5"]) for entry in parse_json(place.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or found damaged among the objects
         return []
 
 

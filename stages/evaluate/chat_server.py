@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from stages.contract.errors import PipelineError
 from stages.contract.keys import read_key, without_key
 from stages.contract.params import Server
+from stages.contract.texts import parse_json
 from stages.evaluate.pace import Pace
 
 Item = TypeVar("Item")
@@ -221,8 +222,8 @@ def _check_completion(response: Any) -> None:
     if response.status_code != 200:
         return
     response.read()
-    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError):
-        choice = response.json()["choices"][0]
+    with contextlib.suppress(json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+        choice = parse_json(response.content)["choices"][0]
         if isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str):
             return
     raise ValueError("the reply is no completion")

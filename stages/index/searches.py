@@ -20,6 +20,7 @@ from stages.contract.artefacts import fingerprint
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from stages.contract.sums import REPAIR
+from stages.contract.texts import parse_json
 
 FILE = "searches.sqlite"
 _FORM = 1
@@ -196,7 +197,7 @@ class Record:
         row = self._database.execute(
             "select found from searches where key = ?", (_key(retriever, query, k),)
         ).fetchone()
-        return None if row is None else [self._passage(sha256, score) for sha256, score in json.loads(row[0])]
+        return None if row is None else [self._passage(sha256, score) for sha256, score in parse_json(row[0])]
 
     def _passage(self, sha256: str, score: float) -> Passage:
         row: tuple[str, str, str] | None = self._database.execute(

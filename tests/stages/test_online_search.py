@@ -85,7 +85,7 @@ def test_snippets_alone(web: fake_web.Web) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("fault", ["429", "429:0", "500", "503", "broken", "form", "list", "timeout"])
+@pytest.mark.parametrize("fault", ["429", "429:0", "500", "503", "broken", "deep", "form", "list", "timeout"])
 def test_what_may_pass_is_tried_again(web: fake_web.Web, engine: str, fault: str) -> None:
     web.faults[ADA] = [fault, fault]
     [[ada]] = opened(web, engine, timeout=0.4 if fault == "timeout" else 5.0, pages=False).search([ADA], 1)

@@ -92,8 +92,11 @@ def test_money() -> None:
         lambda: Response("<html>a proxy's page</html>", media_type="text/html"),
         lambda: Response('{"choices": []}', media_type="application/json"),
         lambda: Response("[]", media_type="application/json"),
+        lambda: Response("[" * 100_000, media_type="application/json"),
+        lambda: Response('{"choices": [3]}', media_type="application/json"),
+        lambda: Response(b"\xff{", media_type="application/json"),
     ],
-    ids=["429", "500", "503", "cut JSON", "HTML", "no choice", "no object"],
+    ids=["429", "500", "503", "cut JSON", "HTML", "no choice", "no object", "deep", "a number", "no text"],
 )
 def test_trouble_passes(trouble: Any) -> None:
     got, script, usage = asked(lambda body, number: trouble() if number < 2 else "at last")

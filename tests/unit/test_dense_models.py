@@ -48,6 +48,18 @@ def test_the_models_own_prompts_go_before_its_name(folder: Path) -> None:
     assert prefixes("BAAI/bge-large-en-v1.5", folder, "auto", "auto") == (BGE, "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[" * 100_000, "1" * 6_000, "[]", "3", '{"prompts": ["Q: "]}', '{"prompts": {"query": 3}}', b"\xff\xfe{"],
+)
+def test_a_model_whose_settings_cannot_be_read_is_one_line(folder: Path, text: str | bytes) -> None:
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(PipelineError, match=r"config_sentence_transformers\.json: ") as caught:
+        prefixes("BAAI/bge-large-en-v1.5", folder, "auto", "auto")
+    assert len(str(caught.value)) < 300 + len(str(folder))
+
+
 def test_the_parameters_go_before_everything(folder: Path) -> None:
     assert prefixes("mine", folder, "", "") == ("", "")
     assert prefixes("intfloat/e5-base", folder, "ask: ", "auto") == ("ask: ", "passage: ")

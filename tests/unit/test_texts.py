@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.contract import params, profiles
-from stages.contract.artefacts import read_json
+from stages.contract.artefacts import METADATA_KEY, read_json, read_metadata, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.records import read_records
 from stages.contract.texts import parse_json, parse_yaml
@@ -19,8 +19,8 @@ DEEP, LONG = "[" * 100_000, "1" * 6_000
 YAML_FAULTS = ["[" * 2_000, f"a: {LONG}", "a: 2020-99-99", "a: !!int ''", "a: !!bool x", "a: !!float x"]
 
 
-@pytest.mark.parametrize("text", [DEEP, LONG, "{", ""])
-def test_json_has_one_error(text: str) -> None:
+@pytest.mark.parametrize("text", [DEEP, LONG, "{", "", b"\xff{", b"\xfe\xff\xd8"])
+def test_json_has_one_error(text: str | bytes) -> None:
     with pytest.raises(json.JSONDecodeError):
         parse_json(text)
     assert parse_json('{"a": [1]}') == {"a": [1]}
@@ -57,6 +57,16 @@ def test_files_of_records(value: str, ending: str, tmp_path: Path) -> None:
     if ending != "tsv":
         with pytest.raises(PipelineError, match="not JSON"):
             list(read_records(path, ("question", "answer")))
+
+
+@pytest.mark.parametrize("text", [DEEP, LONG, "[]", "{"])
+def test_metadata_of_a_parquet_file(text: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"a": [1]}).replace_schema_metadata({METADATA_KEY: text.encode()})
+    write_table(tmp_path / "odd.parquet", table)
+    with pytest.raises(PipelineError, match=r"odd\.parquet: not a Parquet file, or a damaged one"):
+        read_metadata(tmp_path / "odd.parquet")
 
 
 @pytest.mark.parametrize("text", [DEEP, LONG])

@@ -124,9 +124,10 @@ def test_a_record_of_searches_that_is_cut_off_is_found(project: Path, capsys: py
 
 
 def test_a_broken_lock_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("dvc.lock").write_text("stages: {a")
-    assert verify.main([]) == 2
-    assert "dvc.lock: cannot be read" in capsys.readouterr().err
+    for text in ("stages: {a", "[" * 2_000, "stages: [3]", "stages: {a: {outs: [{}]}}", "stages: {a: 2020-99-99}"):
+        Path("dvc.lock").write_text(text)
+        assert verify.main([]) == 2
+        assert "dvc.lock: cannot be read" in capsys.readouterr().err
 
 
 def test_a_project_where_nothing_was_made_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +99,12 @@ def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, st
 def _own_prefixes(folder: Path) -> tuple[str, str] | None:
     """The prompts of config_sentence_transformers.json. Empty ones say nothing: the library writes them unasked."""
     path = folder / "config_sentence_transformers.json"
-    prompts = (json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}) if path.is_file() else {}
+    if not path.is_file():
+        return None
+    config = artefacts.read_json(path)
+    prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise PipelineError("'prompts' is no object of texts", where=str(path), fix="mend the file, or remove it")
     query = prompts.get("query") or ""
     passage = next((prompts[key] for key in ("passage", "document", "corpus") if prompts.get(key)), "")
     return (query, passage) if query or passage else None

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import tenacity
@@ -21,6 +20,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.keys import without_key
 from stages.contract.params import Online
 from stages.contract.protocols import Passage, RetrieverError
+from stages.contract.texts import parse_json
 from stages.index.online.engines import Engine, Hit, NoAnswer, WrongForm
 
 WHERE = "params.yaml, retriever.online"
@@ -164,7 +164,7 @@ class Client:
         if response.status_code != 200:
             raise self._refusal(response)
         try:
-            answer: Any = response.json()
+            answer = parse_json(response.content)
             if not isinstance(answer, dict):
                 raise WrongForm("no JSON object")
             return self._engine.read(answer)

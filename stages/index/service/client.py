@@ -19,6 +19,7 @@ import tenacity
 from stages.contract.errors import PipelineError
 from stages.contract.params import Service
 from stages.contract.protocols import Passage, RetrieverError, whole
+from stages.contract.texts import parse_json
 from stages.index import addresses
 from stages.index.online.client import TryAgain, retry_after
 from stages.index.service.forms import Found, Health, SearchResponse, read_search_response
@@ -211,7 +212,7 @@ def _address(url: str) -> str:
 def _said(response: httpx.Response) -> str:
     """The server's own words in one line."""
     try:
-        words = str(response.json()["detail"])
+        words = str(parse_json(response.content)["detail"])
     except (ValueError, KeyError, TypeError):
         words = response.text
     line = " ".join(f"HTTP {response.status_code}: {words}".split())
@@ -221,6 +222,6 @@ def _said(response: httpx.Response) -> str:
 def _stops(response: httpx.Response) -> bool:
     """Whether the served retriever itself says that no further search can succeed."""
     try:
-        return bool(response.json()["stop"])
+        return bool(parse_json(response.content)["stop"])
     except (ValueError, KeyError, TypeError):
         return False
