@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 
 import psutil
 
@@ -23,7 +24,7 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS + 5
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.send_signal(signal.SIGINT)
-        psutil.wait_procs(children, timeout=grace)
+        _wait_for_ends(children, time.monotonic() + grace)
     for way, seconds in ((signal.SIGINT, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, way)
@@ -32,6 +33,20 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS + 5
         with contextlib.suppress(KeyboardInterrupt):
             _wait_for_group(process, seconds)
     process.wait()
+
+
+def _wait_for_ends(processes: Sequence[psutil.Process], end: float) -> None:
+    """Until all have ended. One that ended counts, although its parent has not asked for its status (psutil waits for
+    that too)."""
+    while any(_runs(process) for process in processes) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -63,8 +78,9 @@ def end_tree(process: subprocess.Popen[str], grace: float = GRACE_SECONDS) -> No
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    _, left = psutil.wait_procs(below, timeout=max(0.0, end - time.monotonic()))
+    _wait_for_ends(below, end)
+    left = [member for member in below if _runs(member)]
     for member in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
-    psutil.wait_procs(left, timeout=5)
+    _wait_for_ends(left, time.monotonic() + 5.0)

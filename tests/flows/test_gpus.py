@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from types import SimpleNamespace
 from typing import cast
@@ -52,7 +53,8 @@ def test_the_second_run_waits_for_the_first(prefect: str, capsys: pytest.Capture
             entered.set()
 
     with gpus.held(["gpu:node:0", "gpu:node:1"]):
-        other = threading.Thread(target=second)
+        # In our context: Prefect's settings, which name the server, are of a context, and a thread begins with none.
+        other = threading.Thread(target=contextvars.copy_context().run, args=(second,))
         other.start()
         assert not entered.wait(3.0)
         order.append("first")
