@@ -71,6 +71,7 @@ help:  ## this page
 	@echo '  SEEDS=number    regression (6), baselines (24): how many seeds of the profile are trained'
 	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
 	@echo '  REPAIR=1        verify: set aside what is damaged'
+	@echo '  WORKERS=number  test, test-unit: tests run in so many processes at a time (2; 0: in this one)'
 	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
 	@echo '  HF_HUB_OFFLINE=0  train: let a profile fetch its base model from the Hugging Face hub'
@@ -146,11 +147,15 @@ baselines: setup  ## make what both gates compare with anew, after a change on p
 verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
 	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)
 
+# Many tests wait for processes and servers. The longest files first, so that both workers end together.
+WORKERS  ?= 2
+PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: lint  ## every check: lint, then all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end tests/flows tests/stages tests/unit
 
 test-unit: setup  ## the fast tests alone
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit
 
 # Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
 ENGINES := $(VENV)/.stamp-engines

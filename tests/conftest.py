@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+END_TO_END = "tests/end_to_end/"
 
 # As in the Makefile, so that `pytest` alone behaves like `make test`.
 for name, value in {
@@ -18,6 +21,22 @@ for name, value in {
     "VLLM_NO_USAGE_STATS": "1",
 }.items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each worker; two threads each wait for one another
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``: one worker does the tests of a file, in their order, and one those of tests/end_to_end: they share a
+    run."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Whole(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return END_TO_END if file.startswith(END_TO_END) else file
+
+    return Whole(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
