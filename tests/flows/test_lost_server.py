@@ -115,7 +115,9 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
     assert "the run goes on from what is stored" in said
     line = f"warning: Prefect's server (process {lost['pid']}) is gone; it is started anew, and the run goes on"
     assert line in said
-    assert "Traceback" not in said
+    assert "Traceback" not in said and "Error logging" not in said, said
+    for one in said.splitlines():  # and nothing is between the lines
+        assert one.startswith(("warning: ", "laptop s1 (", "s1 ", "kept by an earlier run ")), said
 
 
 def test_a_server_that_hangs_is_ended_and_started_anew(
