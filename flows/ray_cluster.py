@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from stages.contract.errors import PipelineError
@@ -150,9 +151,9 @@ class Head:
         self.address = address
         self._seen = time.monotonic()
 
-    def answered(self, asked: Any, seconds: float = math.inf) -> bool:
+    def answered(self, asked: Any, seconds: float = math.inf, look: Callable[[], None] | None = None) -> bool:
         """Wait for what ``asked``, an object of the cluster, refers to; whether it came within so long. Raises
-        ``PipelineError`` where the head is gone."""
+        ``PipelineError`` where the head is gone. ``look`` is called now and then meanwhile; what it raises ends it."""
         import ray
 
         end = time.monotonic() + seconds
@@ -163,6 +164,8 @@ class Head:
                 return True
             if time.monotonic() >= end:
                 return False
+            if look is not None:
+                look()
 
     def check(self) -> None:
         """``PipelineError`` where it does not listen any more."""

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -54,30 +54,30 @@ def _listen(connection: Connection, requests: queue.Queue[Any]) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)  # this process leads its session: whatever it started ends too
 
 
-class _Voice:
-    """What this process says to the flow: answers, and beats while it works on one."""
+class Pulse:
+    """Gives a sign of life every ``BEAT_SECONDS`` while this process works on something, from a thread of its own."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._one_at_a_time = connection, threading.Lock()
+    def __init__(self, beat: Callable[[], None]) -> None:
+        """``beat`` gives one; where it raises ``OSError`` there is none."""
+        self._beat, self._one_at_a_time = beat, threading.Lock()
         self._works = threading.Event()
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def begins(self) -> None:
         """A request is worked on."""
         self._works.set()
 
-    def answer(self, reply: tuple[bool, Any]) -> None:
-        """It is done."""
-        self._works.clear()
+    def ends(self) -> None:
+        """It is done; no beat comes after this."""
         with self._one_at_a_time:
-            self._connection.send(reply)
+            self._works.clear()
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         while True:
             self._works.wait()
-            with self._one_at_a_time, contextlib.suppress(OSError):  # the listener sees that the flow is gone
+            with self._one_at_a_time, contextlib.suppress(OSError):  # a flow that is gone is the listener's to see
                 if self._works.is_set() and not stopped_below():
-                    self._connection.send(BEAT)
+                    self._beat()
             time.sleep(BEAT_SECONDS)
 
 
@@ -96,18 +96,19 @@ def main(arguments: Sequence[str]) -> None:
     target, settings, cores = requests.get()
     if cores:
         os.sched_setaffinity(0, cores)  # before torch counts them
-    voice = _Voice(connection)
+    pulse = Pulse(lambda: connection.send(BEAT))
     worker: Any = None
     while (request := requests.get()) is not None:
         method, args, kwargs = request
-        voice.begins()
+        pulse.begins()
         try:
             if worker is None:
                 worker = build(target, settings)
             reply = (True, getattr(worker, method)(*args, **kwargs))
         except Exception as error:  # whatever it is, it is the flow's to judge
             reply = (False, portable(error))
-        voice.answer(reply)
+        pulse.ends()
+        connection.send(reply)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """Workers as Ray actors, with GPUs and cores of their own: on a running cluster, or one that is started here.
 
 Ray says who runs where, by a placement group with a bundle a worker. What the workers read and write is the project's
-folder, which every machine of the cluster must have at the same place.
+folder, which every machine of the cluster must have at the same place. There, too, is each worker's sign of life: Ray
+misses a process that has ended, and waits for one that hangs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.ray_cluster import Head, connect, first_line
-from flows.worker_process import build, portable
-from flows.workers_local import cores_of, free_port, python_path
+from flows.worker_process import Pulse, build, portable
+from flows.workers_local import SILENT_SECONDS, cores_of, free_port, python_path
 from stages.contract.errors import PipelineError
 from stages.contract.params import Params
 from stages.train.workers import WorkerLost, WorkerSettings
@@ -35,17 +39,37 @@ class Host:
         with open(log, "ab") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
+        self._pulse = Pulse(_beats(pulse_file(Path(log))))
         self._target, self._settings = target, settings
         self._worker: Any = None
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
         """What the method returns, or the error that it raises."""
+        self._pulse.begins()
         try:
             if self._worker is None:
                 self._worker = build(self._target, self._settings)
             return True, getattr(self._worker, method)(*args, **kwargs)
         except Exception as error:  # whatever it is, it is the flow's to judge
             return False, portable(error)
+        finally:
+            self._pulse.ends()
+
+
+def pulse_file(log: Path) -> Path:
+    """Where the worker with that log gives its signs of life."""
+    return log.with_suffix(".pulse")
+
+
+def _beats(file: Path) -> Callable[[], None]:
+    """A function that writes another number there each time, in the same few bytes: a full disk does not matter."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    numbers = itertools.count()
+
+    def beat() -> None:
+        os.pwrite(descriptor, f"{next(numbers):016d}".encode(), 0)
+
+    return beat
 
 
 class RayWorker:
@@ -54,28 +78,44 @@ class RayWorker:
     def __init__(self, name: str, actor: Any, log: Path, head: Head) -> None:
         """``head``: of the cluster that the actor is in."""
         self.name, self._actor, self._log, self._head = name, actor, log, head
+        self._heard: tuple[bytes, float] = (b"", 0.0)  # the last sign of life, and when it was seen
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the method raises, ``WorkerLost`` where the actor is gone, and another ``PipelineError`` where
-        the cluster is."""
+        """Raises what the method raises, ``WorkerLost`` where the actor is gone or hangs, and another ``PipelineError``
+        where the cluster is gone."""
         import ray
 
         try:
             asked = self._actor.call.remote(method, args, kwargs)
-            self._head.answered(asked)
+            self._heard = (self._heard[0], time.monotonic())
+            self._head.answered(asked, look=self._look)
             done, value = ray.get(asked)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
             self._head.check()  # a worker that was lost with its cluster is not tried again
-            raise WorkerLost(
-                f"{self.name} is gone: {first_line(e)}",
-                where="workers",
-                fix=f"{self._log} has its last words; the same command goes on from what is stored",
-            ) from None
+            raise self._lost(f"is gone: {first_line(e)}") from None
         except ray.exceptions.RaySystemError as error:
             raise self._head.lost(first_line(error)) from None
         if done:
             return value
         raise value
+
+    def _look(self) -> None:
+        """``WorkerLost`` where the worker was heard once, and then not for ``SILENT_SECONDS``: what hangs is ended.
+
+        One that was never heard is starting, which may take what Ray takes."""
+        with contextlib.suppress(FileNotFoundError):
+            if (beat := pulse_file(self._log).read_bytes()) != self._heard[0]:
+                self._heard = (beat, time.monotonic())
+        if self._heard[0] and time.monotonic() - self._heard[1] > SILENT_SECONDS:
+            self.ask_to_end()
+            raise self._lost(f"gave no sign of life for {SILENT_SECONDS:.0f} s and was ended")
+
+    def _lost(self, how: str) -> WorkerLost:
+        return WorkerLost(
+            f"{self.name} {how}",
+            where="workers",
+            fix=f"{self._log} has its last words; the same command goes on from what is stored",
+        )
 
     def ask_to_end(self) -> None:
         """End it: an actor holds nothing that would have to be closed."""
@@ -84,8 +124,9 @@ class RayWorker:
         ray.kill(self._actor)
 
     def close(self) -> None:
-        """Nothing more: ``ask_to_end`` was for certain."""
+        """Not much more: ``ask_to_end`` was for certain, and Ray kills what does not end by itself."""
         self.ask_to_end()
+        pulse_file(self._log).unlink(missing_ok=True)
 
 
 def bundles(params: Params) -> list[dict[str, float]]:
@@ -156,6 +197,7 @@ class RayPlace:
         wanted = self._wanted[index]
         gpus = {} if wanted.get("GPU") else {"CUDA_VISIBLE_DEVICES": ""}  # else Ray says which
         log = self.logs / f"{role}-{number}.log"
+        pulse_file(log).unlink(missing_ok=True)  # an earlier run's
         actor = (
             ray.remote(Host)
             .options(

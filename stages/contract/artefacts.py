@@ -19,6 +19,7 @@ from stages.contract.errors import PipelineError
 from stages.contract.texts import parse_json
 
 sha256_file = sums.sha256_file
+ANEW = "cut off or changed; where a stage made it, `dvc repro` brings it back"
 METADATA_KEY = b"r1searcher"  # the one key of ours in a Parquet file's schema metadata, JSON
 
 
@@ -150,7 +151,7 @@ def read_json(path: Path | str) -> Any:
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path), fix="run `dvc repro`, which makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PipelineError(f"not JSON: {error}", where=str(path)) from None
+        raise PipelineError(f"not JSON: {error}", where=str(path), fix=ANEW) from None
 
 
 def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object] | None = None) -> None:
@@ -208,4 +209,4 @@ def reading(path: Path | str, *, fix: str = "run `dvc repro`, which makes it", k
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = " ".join(str(error).split())
-        raise PipelineError(f"not a {kind} file, or a damaged one: {reason}", where=str(path)) from None
+        raise PipelineError(f"not a {kind} file, or a damaged one: {reason}", where=str(path), fix=ANEW) from None

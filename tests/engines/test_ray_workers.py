@@ -13,8 +13,8 @@ from tiny_project import make_project
 
 pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 
-from flows.ray_cluster import connect
-from flows.workers_ray import RayPlace
+from flows.ray_cluster import WATCH_SECONDS, connect
+from flows.workers_ray import RayPlace, pulse_file
 from stages.contract.errors import PipelineError
 from stages.train.workbench import Workbench
 
@@ -30,22 +30,34 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place / "data/train/s1"
 
 
+@pytest.fixture(scope="module")
+def inside(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of the same shards."""
+    with pytest.MonkeyPatch.context() as here:
+        return run(make_project(tmp_path_factory.mktemp("inside") / "project", {"shards": 2}), here)
+
+
+LOSSES = {"kill": "is gone", "stop": "gave no sign of life for 15 s and was ended"}
+
+
+@pytest.mark.parametrize("way", LOSSES)
 def test_a_run_on_ray_loses_an_engine_and_nothing_else(
-    prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
     """The same bytes of rollouts and rewards as one process makes, weights within 2e-5 (two ranks sum otherwise)."""
     import flows.workers
 
     monkeypatch.setattr(flows.workers, "ENGINE", "losing_engine:LosingEngine")
+    monkeypatch.setattr("flows.workers_ray.SILENT_SECONDS", 15.0)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-    inside = run(make_project(tmp_path / "inside", {"shards": 2}), monkeypatch)
-    capsys.readouterr()
     place = make_project(tmp_path / "ray", SPREAD)
-    (place / "lose").touch()
+    (place / "lose").write_text(way)
+    capsys.readouterr()
     spread = run(place, monkeypatch)
     assert (place / "lost").exists()
     warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert len(warned) == 1 and "is gone" in warned[0] and "engine-" in warned[0]
+    assert len(warned) == 1 and LOSSES[way] in warned[0] and "engine-" in warned[0]
+    assert list((place / ".store/.workers").rglob("*.pulse")) == []
     for kind in ("rollouts", "rewards"):
         assert (inside / kind / "0000.parquet").read_bytes() == (spread / kind / "0000.parquet").read_bytes(), kind
     one, two = (load_file(folder / "policy/model.safetensors") for folder in (inside, spread))
@@ -92,5 +104,20 @@ def test_workers_of_a_kind_have_cores_of_their_own(tmp_path: Path, monkeypatch: 
             one, two = (worker.call("cores") for worker in workers)
             assert one and two and not one & two, kind
             assert one | two <= ours and len(one) == len(two) == len(ours) // 2, kind
+    finally:
+        place.close()
+
+
+def test_long_work_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: the worker's process says that it runs, and is heard."""
+    monkeypatch.chdir(make_project(tmp_path / "long", {"place": "ray"}))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    place = RayPlace(Workbench("s1").worker_settings, tmp_path / "logs")
+    try:
+        worker = place.start("engine", 0, "slow_worker:SlowWorker", {})
+        assert worker.call("work", 3 * WATCH_SECONDS) is None
+        assert int(worker._heard[0]) > 0
+        worker.close()
+        assert not pulse_file(tmp_path / "logs/engine-0.log").exists()
     finally:
         place.close()

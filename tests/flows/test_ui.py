@@ -1,9 +1,88 @@
-"""What `make ui` asks of its server, with a real one."""
+"""What `make ui` asks of its server, with a real one; and what it does where that is killed or hangs."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+import re
+import signal
 import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import ui
+from flows.workers_local import free_port
+from stages.contract.errors import PipelineError
+
+# In the place of `python -m flows.server page --host HOST --port PORT`, of which it has the name and the health.
+SERVER = """
+import http.server, sys
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+http.server.ThreadingHTTPServer((sys.argv[3], int(sys.argv[5])), Health).serve_forever()
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ui.PageServer]:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "server.py").write_text(SERVER)
+    monkeypatch.setattr("flows.ROOT", tmp_path)  # where modules are found
+    with contextlib.closing(ui.PageServer(free_port(), dict(os.environ), tmp_path / "ui.log")) as found:
+        found.wait()
+        yield found
+
+
+def process_of(server: ui.PageServer) -> int:
+    return server._process.pid
+
+
+def test_a_page_server_that_is_killed_is_started_anew_at_its_address(
+    server: ui.PageServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.look()
+    before, api = process_of(server), server.api
+    os.kill(before, signal.SIGKILL)
+    server._process.wait()
+    server.look()
+    assert server.api == api and process_of(server) != before and ui.silent(api) is None
+    said = "warning: Prefect's server ended with status -9; it is started anew, and what runs goes on\n"
+    assert capsys.readouterr().out == said
+    server.look()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_page_server_that_hangs_is_ended_and_started_anew(
+    server: ui.PageServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = server._process
+    os.kill(before.pid, signal.SIGSTOP)
+    with monkeypatch.context() as quick:
+        quick.setattr(ui, "silent", lambda api: "does not answer")
+        server.look()  # it may be busy
+    assert server._process is before and before.returncode is None
+    monkeypatch.setattr(ui, "HUNG_SECONDS", 0.0)
+    server.look()
+    assert before.returncode == -signal.SIGKILL and ui.silent(server.api) is None
+    assert re.search("did not answer for .* s; it is started anew", capsys.readouterr().out)
+
+
+def test_a_page_server_that_ends_again_and_again_ends_make_ui(server: ui.PageServer) -> None:
+    began = time.monotonic()
+    with pytest.raises(PipelineError, match=r"the Prefect server ended with status -9 \(see .*ui\.log\)"):
+        while time.monotonic() - began < 60:
+            os.kill(process_of(server), signal.SIGKILL)
+            server._process.wait()
+            server.look()
+    assert len(server._starts) == ui.STARTS
 
 
 def test_missed_nights_are_skipped_and_what_a_person_asked_for_is_not(prefect: str) -> None:

@@ -173,7 +173,7 @@ def test_a_policy_without_sums_is_held_against_its_manifest(tmp_path: Path) -> N
         check_policy(tmp_path)
     content = (tmp_path / "manifest.json").read_bytes()
     (tmp_path / "manifest.json").write_bytes(content[:30])
-    with pytest.raises(PipelineError, match=r"manifest\.json: not JSON"):
+    with pytest.raises(PipelineError, match=r"manifest\.json: not JSON: .* \(.*`dvc repro` brings it back\)$"):
         check_policy(tmp_path)
     check_policy("some/name-of-a-hub")
 
@@ -190,5 +190,6 @@ def test_whatever_pyarrow_says_of_a_file_names_it(tmp_path: Path) -> None:
             read_table(path)
         except PipelineError as error:
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            assert str(error).endswith("`dvc repro` brings it back)")
             refused += 1
     assert refused > 10
