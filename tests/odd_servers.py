@@ -67,3 +67,13 @@ def drips(start: bytes, piece: bytes) -> Speak:
             time.sleep(PAUSE)
 
     return speak
+
+
+def in_turn(*speaks: Speak) -> Speak:
+    """The first connection gets the first, and so on; the last is for all that follow."""
+    left = list(speaks)
+
+    def speak(connection: socket.socket) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(connection)
+
+    return speak

@@ -8,7 +8,6 @@ line for what a user can mend. Keys come from the environment and are never show
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stages.contract import replies
 from stages.contract.errors import PipelineError
 from stages.contract.keys import read_key, without_key
 from stages.contract.params import Server
@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 Messages = Sequence[Mapping[str, str]]  # {"role": …, "content": …}, as the API has them
 
 _CONNECT_SECONDS = 10.0
+MOST = 16 << 20  # bytes of a reply
 _SHOWN = 200  # characters of a server's own words in our messages
 
 
@@ -83,7 +84,7 @@ class ChatServer:
         self._failures = 0  # in a row, of requests that the server did not answer
         self._pace = Pace(settings.requests_a_minute)
         seconds = settings.timeout_seconds
-        self._http = openai.DefaultHttpxClient(
+        asking = openai.DefaultHttpxClient(
             event_hooks={"request": [self._pace.wait], "response": [_check_completion]},
             timeout=openai.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         )
@@ -91,7 +92,7 @@ class ChatServer:
             base_url=address,
             api_key=self._key or "none",  # the client insists on one; a server without keys looks at none
             max_retries=settings.retries,
-            http_client=self._http,
+            http_client=replies.limit(asking, seconds=seconds, most=MOST),
         )
 
     def __enter__(self) -> ChatServer:
@@ -222,11 +223,29 @@ def _check_completion(response: Any) -> None:
     if response.status_code != 200:
         return
     response.read()
-    with contextlib.suppress(json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
-        choice = parse_json(response.content)["choices"][0]
-        if isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str):
-            return
-    raise ValueError("the reply is no completion")
+    try:
+        said = parse_json(response.content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the reply is not JSON: {error.msg}") from None
+    if not _is_completion(said):
+        raise ValueError("the reply is no completion")
+
+
+def _is_completion(said: Any) -> bool:
+    """Whether all that is read of a reply has the type that it is read as."""
+    try:
+        choice, usage = said["choices"][0], said.get("usage")
+        text = choice["message"].get("content") if "message" in choice else choice["text"]
+        end = choice.get("finish_reason")
+        counts = [] if usage is None else [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    except (LookupError, TypeError, AttributeError):
+        return False
+    written = isinstance(text, str) or (text is None and "message" in choice)
+    return (
+        written
+        and isinstance(end, str | None)
+        and all(count is None or (type(count) is int and 0 <= count < 1 << 53) for count in counts)
+    )
 
 
 def _address(server: str, where: str) -> str:

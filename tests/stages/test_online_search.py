@@ -254,7 +254,7 @@ def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, mo
         asked.append(host)
         return own("10.0.0.7" if host == "inner.example" else host, port, *more, **options)
 
-    monkeypatch.setattr("stages.index.online.guard.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("stages.contract.network.socket.getaddrinfo", resolve)
     monkeypatch.setattr(
         "stages.index.online.guard.is_public", lambda address: address == "127.0.0.1"
     )  # as if this machine were on the public internet
@@ -277,7 +277,7 @@ def test_an_address_that_does_not_answer_is_not_the_last_word(
         names = ("127.0.0.7", "127.0.0.1") if host == "two.example" else (host,)
         return [entry for name in names for entry in own(name, port, *more, **options)]
 
-    monkeypatch.setattr("stages.index.online.guard.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("stages.contract.network.socket.getaddrinfo", resolve)
     monkeypatch.setattr("stages.index.online.guard.is_public", lambda address: True)
     pages = Pages(settings(web, allow_private_addresses=False))
     assert pages.passages(f"http://two.example:{web.base.rpartition(':')[2]}/page/rome")

@@ -18,8 +18,9 @@ import httpcore
 import pytest
 from odd_servers import Speak, drips, says, serve
 
+from stages.contract import network
+from stages.contract.replies import ENCODINGS, encoding
 from stages.index.online import bounded, guard
-from stages.index.online.pages import _ENCODINGS, encoding
 
 MOST, SECONDS = 20_000, 0.3
 CONTEXT = ssl.create_default_context()
@@ -159,7 +160,7 @@ def test_a_redirect_to_another_scheme_or_with_a_password_is_not_followed() -> No
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *_, **__: answer.wait(10.0) and [])
+    monkeypatch.setattr(network.socket, "getaddrinfo", lambda *_, **__: answer.wait(10.0) and [])
     try:
         with pytest.raises(bounded.Unreadable, match="not resolved in time"):
             get("http://slow.example/", seconds=SECONDS)
@@ -188,7 +189,7 @@ def test_a_charset_that_is_none_is_utf_8(charset: str) -> None:
 
 def test_the_charsets_of_the_web_are_read_whatever_the_bytes() -> None:
     anything = bytes(range(256)) * 3
-    for name in _ENCODINGS:
+    for name in ENCODINGS:
         assert codecs.lookup(name).name == name
         assert anything.decode(name, "replace")
     assert encoding('text/plain; Charset="Latin-1"') == "iso8859-1"

@@ -29,6 +29,7 @@ _REFUSED = (401, 403)
 _BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: Brave's way to refuse a key
 _USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
 _NOT_THERE = (404, 405, 410)
+MOST = 8 << 20  # bytes of a reply
 _SHOWN = 160  # characters of an engine's own words in our messages
 
 
@@ -217,11 +218,11 @@ def retry_after(header: str | None) -> float | None:
     """Seconds of a Retry-After header (RFC 9110, 10.2.3: seconds, or a date); None where there is none to read."""
     if not header:
         return None
-    if header.strip().isdigit():
+    if header.strip().isascii() and header.strip().isdigit():
         return float(header)
     try:
         date = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

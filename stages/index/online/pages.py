@@ -6,15 +6,14 @@ robots.txt is not asked; a page is read once a process, at most, as a person who
 
 from __future__ import annotations
 
-import codecs
 import functools
-import re
 from collections.abc import Sequence
 
 import httpx
 import numpy as np
 
 from stages.contract.params import Online
+from stages.contract.replies import encoding
 from stages.index.online import bounded
 from stages.index.online.guard import Network
 from stages.index.tokenizer import Tokenizer
@@ -23,16 +22,6 @@ _TYPES = ("text/html", "application/xhtml+xml", "text/plain")
 _MAX_PASSAGES = 200  # of a page
 _KEPT_PAGES = 512
 _K1, _B, _METHOD = 1.5, 0.75, "lucene"
-
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE | re.ASCII)
-# The encodings of the web (https://encoding.spec.whatwg.org), as Python calls them. It knows others that are no
-# encodings of text (zlib, hex, rot13), or none that a page should have (utf-7, unicode_escape).
-_ENCODINGS = frozenset(
-    "ascii utf-8 utf-16 utf-16-le utf-16-be big5 big5hkscs cp866 cp874 cp932 cp949 euc_jp euc_kr gb18030 gb2312 gbk "
-    "iso2022_jp koi8-r koi8-u mac-cyrillic mac-roman shift_jis tis-620".split()
-    + [f"iso8859-{number}" for number in range(1, 17) if number != 12]
-    + [f"cp{number}" for number in range(1250, 1259)]
-)
 
 
 class Pages:
@@ -65,16 +54,6 @@ class Pages:
         else:
             text = main_text(found.content, url)
         return tuple(cut(text, self._settings.passage_words)[:_MAX_PASSAGES])
-
-
-def encoding(content_type: str) -> str:
-    """The declared encoding where it is one of the web's, else UTF-8."""
-    declared = _CHARSET.search(content_type)
-    try:
-        name = codecs.lookup(declared[1]).name if declared else ""
-    except LookupError:
-        name = ""
-    return name if name in _ENCODINGS else "utf-8"
 
 
 def main_text(content: bytes, url: str) -> str:

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from stages.contract import replies
 from stages.contract.artefacts import fingerprint
 from stages.contract.errors import PipelineError
 from stages.contract.keys import read_key
 from stages.contract.params import Online
 from stages.contract.protocols import Passage, RetrieverError, whole
 from stages.index import addresses
-from stages.index.online.client import WHERE, Client, SearchStopped, budget, key_variable
+from stages.index.online.client import MOST, WHERE, Client, SearchStopped, budget, key_variable
 from stages.index.online.engines import ENGINES, Hit
 from stages.index.online.pages import Pages, best_passages
 
@@ -76,7 +77,8 @@ class OnlineRetriever:
         self.fingerprint = online_fingerprint(settings)
         self._settings = settings
         limit = budget(settings)
-        self._http = httpx.Client(timeout=settings.timeout, headers={"User-Agent": settings.user_agent})
+        asking = httpx.Client(timeout=settings.timeout, headers={"User-Agent": settings.user_agent})
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
         key = read_key(
             key_variable(engine, settings),
             address(settings),

@@ -16,6 +16,7 @@ import httpx
 import pydantic
 import tenacity
 
+from stages.contract import replies
 from stages.contract.errors import PipelineError
 from stages.contract.params import Service
 from stages.contract.protocols import Passage, RetrieverError, whole
@@ -28,11 +29,16 @@ WHERE = "params.yaml, retriever.service"
 _AGAIN = (408, 425, 429, 502, 503, 504)
 _CONNECT = 5.0  # seconds
 _SLOWEST = 2.0  # seconds between two attempts, where the server names none
+MOST = 64 << 20  # bytes of a reply; searches that find more are asked in parts
 _SHOWN = 200  # characters of the server's own words
 
 
 class _Broken(Exception):
     """The server could not search this, and says no more: its neighbours may be searched all the same."""
+
+
+class _TooLong(Exception):
+    """What the server found for this is more than is read: less of it may be asked."""
 
 
 class Connection:
@@ -41,7 +47,8 @@ class Connection:
     def __init__(self, settings: Service, sleep: Callable[[float], None] = time.sleep) -> None:
         self.url = _address(settings.url)
         # An index stands in one's own network: the environment's proxies have no part in it.
-        self._http = httpx.Client(timeout=httpx.Timeout(settings.timeout, connect=_CONNECT), trust_env=False)
+        asking = httpx.Client(timeout=httpx.Timeout(settings.timeout, connect=_CONNECT), trust_env=False)
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
         self._wait = settings.wait
         self._gone = False  # it did not answer for so long: from then on it is asked once, until it answers
         self._backoff = tenacity.wait_random_exponential(multiplier=0.2, max=_SLOWEST, min=0.1)
@@ -67,11 +74,11 @@ class Connection:
                 where=f"{WHERE}.url",
                 fix="start it there: python -m stages.index serve",
             ) from None
-        except (pydantic.ValidationError, _Broken):
+        except (pydantic.ValidationError, _Broken, _TooLong):
             raise PipelineError(f"{self.url} is no retrieval service", where=f"{WHERE}.url") from None
 
     def search(self, body: bytes) -> SearchResponse:
-        """Raises ``TryAgain`` where there was no answer in all that time, ``_Broken``, and ``PipelineError``."""
+        """Raises ``TryAgain`` where no answer came in all that time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
         answer = self._asked("POST", "/search", body)
         try:
             return SearchResponse.model_validate_json(answer.content)
@@ -100,6 +107,8 @@ class Connection:
             response = self._http.request(method, self.url + path, content=body, headers=headers)
         except httpx.TimeoutException:
             raise TryAgain("it did not answer in time") from None
+        except replies.TooLong as error:
+            raise _TooLong(str(error)) from None
         except httpx.TransportError as error:
             raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from None
         if response.status_code == 200:
@@ -178,6 +187,11 @@ class ServiceRetriever:
             if len(queries) == 1:
                 return [RetrieverError(f"the service: {error}")]
             return [entry for query in queries for entry in self._found([query], k)]
+        except _TooLong as error:
+            if len(queries) == 1:
+                return [RetrieverError(f"the service: {error}")]
+            half = len(queries) // 2
+            return self._found(queries[:half], k) + self._found(queries[half:], k)
         if len(response.result) != len(queries) or len(response.errors) != len(queries):
             raise PipelineError(f"{self._connection.url} answers other queries than were asked", where=WHERE)
         return read_search_response(response)
