@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import against_training
+from stages.contract.progress import Paced, nobody
 from stages.contract.shown import printable_lines, show
 from stages.train import curves, figures
 from stages.train.segment import Made
@@ -80,6 +82,16 @@ class Log:
         """A line for the terminal, and for the run's page."""
         show(line)
         get_run_logger().info(printable_lines(line))
+
+    @contextmanager
+    def during(self, step: str, done: int) -> Iterator[None]:
+        """Signs of life of a step that takes long, wherever it is at work; ``done`` iterations are its end."""
+        with Paced(f"{self._place(done)} {step}", unit="trajectories") as paced:
+            self.bench.told = paced.told
+            try:
+                yield
+            finally:
+                self.bench.told = nobody
 
     def iteration(self, iteration: int, rollouts: Made, rewards: Made, updated: Made) -> None:
         """One iteration is done."""

@@ -119,28 +119,38 @@ def _train(bench: Workbench) -> dict[str, Any]:
         log.say(f"warning: {line}")
     overlap = bench.params.train.overlap
     if bench.is_watched(first):
-        log.watched(first, watch(bench, first, finish(begin(bench, "watch", first))))
+        _watch(bench, log, first)
 
     ahead = begin(bench, "rollout", first) if first < bench.length else []
     for iteration in range(first, bench.length):
         more = iteration + 1 < bench.length
-        rollouts = rollout(bench, iteration, finish(ahead))
+        with log.during("rollout", iteration + 1):
+            rollouts = rollout(bench, iteration, finish(ahead))
         ahead = begin(bench, "rollout", iteration + 1) if more and overlap else []
         rewards = reward(bench, iteration, rollouts)
         bench.check_retriever(rewards)
-        updated = update(bench, iteration, rollouts, rewards)
+        with log.during("update", iteration + 1):
+            updated = update(bench, iteration, rollouts, rewards)
         log.iteration(iteration, rollouts, rewards, updated)
         if bench.is_watched(iteration + 1):
-            finish(ahead)  # engines hold one policy at a time
-            log.watched(iteration + 1, watch(bench, iteration + 1, finish(begin(bench, "watch", iteration + 1))))
+            with log.during("rollout", iteration + 2):
+                finish(ahead)  # engines hold one policy at a time
+            _watch(bench, log, iteration + 1)
         bench.check_collapse(iteration)
         if more and not overlap:
             ahead = begin(bench, "rollout", iteration + 1)
 
-    summary = export(bench, Path())
+    with log.during("outputs", bench.length):
+        summary = export(bench, Path())
     bench.tidy()
     log.finished(summary)
     return summary
+
+
+def _watch(bench: Workbench, log: Log, done: int) -> None:
+    with log.during("watch", done):
+        seen = watch(bench, done, finish(begin(bench, "watch", done)))
+    log.watched(done, seen)
 
 
 @command

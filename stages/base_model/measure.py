@@ -15,6 +15,7 @@ from stages.base_model.cut_answers import cut_answers, may_search
 from stages.contract import params, schemas
 from stages.contract.artefacts import read_table
 from stages.contract.errors import PipelineError
+from stages.contract.progress import Paced
 from stages.contract.protocols import Engine
 from stages.contract.room import too_long
 from stages.index import open_retriever
@@ -43,7 +44,8 @@ def measure(
     found: dict[str, dict[str, float]] = {}
     for name, samples in (("greedy", 1), ("sampled", settings.base_model.measure_samples)):
         chosen: dict[str, Any] = {"samples": samples, "seed": settings.seed, "greedy": name == "greedy"}
-        rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, **chosen)
+        with Paced(f"base policy, {name}", unit="trajectories") as paced:
+            rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **chosen)
         check_lost(rollouts)
         rewards = reward_table(rollouts, settings.reward, 2)
         searches = rewards["num_searches"].to_numpy()

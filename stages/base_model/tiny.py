@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from stages.base_model.tokenizer import train_tokenizer
 from stages.contract import params
 from stages.contract.artefacts import sha256_file, write_json
 from stages.contract.errors import PipelineError
+from stages.contract.progress import Paced
 from stages.corpus.world import make_world
 from stages.index import build_index, open_index
 from stages.rollout.prompt import load_prompt
 
 NUM_TOKENIZER_TEXTS = 3000
-LOG_EVERY = 100  # steps
+STEPS_OF_A_LOSS = 100  # the mean of so many is told
 WORLD_SEEDS = 1000  # the base model's worlds are numbered from here, far from the one that RL asks about
 
 Log = Callable[[str], None]
@@ -49,15 +49,18 @@ def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
         raise PipelineError(
             f"prompt {prompt.name!r} is for instruct models", where="rollout.prompt", fix="choose short"
         )
-    shelves = [
-        open_shelf(settings.corpus.world, settings.index, settings.rollout.k, WORLD_SEEDS * (seed + 1) + number)
-        for number in range(tiny.worlds)
-    ]
+    with Paced("base model, its worlds", unit="worlds") as paced:
+        shelves = []
+        for number in range(tiny.worlds):
+            paced.told(number, tiny.worlds)
+            world_seed = WORLD_SEEDS * (seed + 1) + number
+            shelves.append(open_shelf(settings.corpus.world, settings.index, settings.rollout.k, world_seed))
     template = prompt.template
     random = np.random.default_rng([seed, 4])
     main = Shares(tiny.share_reading, tiny.share_malformed, tiny.share_without_search, tiny.share_right_chain)
     sample = islice(library.write_library(shelves, main, template, random), NUM_TOKENIZER_TEXTS)
-    tokenizer = train_tokenizer(("".join(piece.text for piece in text) for text in sample), tiny.vocabulary)
+    with Paced("base model, its tokenizer"):
+        tokenizer = train_tokenizer(("".join(piece.text for piece in text) for text in sample), tiny.vocabulary)
     limit = settings.rollout.max_total_tokens
     model = pretrain.new_model(tiny, len(tokenizer), tokenizer.eos_token_id, limit, seed)
     log(f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f}M parameters, {tiny.worlds} worlds to read")
@@ -77,8 +80,8 @@ def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
         texts = library.write_library(shelves, shares, template, np.random.default_rng([seed, 5, number]))
         encoded = (pretrain.encode(text, tokenizer, tiny.passage_weight) for text in texts)
         batches = pretrain.batches(encoded, tiny.tokens_a_step, limit, np.random.default_rng([seed, 6, number]))
-        log_phase = functools.partial(_log_progress, log, (name, tokens))
-        _run_phase(training, batches, tokens, rate, log_phase)
+        with Paced(name, unit="tokens") as paced:
+            log(f"{name}: {_run_phase(training, batches, tokens, rate, paced.told)}")
 
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -91,8 +94,9 @@ def _run_phase(
     batches: Iterator[list[pretrain.Text]],
     tokens: int,
     rate: Callable[[float], float],
-    log_phase: Callable[[int, float, float], None],
-) -> None:
+    told: Callable[[int, int, str], None],
+) -> str:
+    """Train on ``tokens`` tokens or a few more; what there is to say of them. ``told`` after every step."""
     began, seen, losses = time.perf_counter(), 0, []
     while seen < tokens:
         batch = next(batches)
@@ -101,14 +105,7 @@ def _run_phase(
         if not np.isfinite(losses[-1]):
             fix = "lower base_model.tiny.learning_rate"
             raise PipelineError("the base model's loss is not finite", where=f"after {seen} tokens", fix=fix)
-        if len(losses) % LOG_EVERY == 0 or seen >= tokens:
-            log_phase(seen, float(np.mean(losses[-LOG_EVERY:])), time.perf_counter() - began)
-
-
-def _log_progress(log: Log, phase: tuple[str, int], seen: int, loss: float, seconds: float) -> None:
-    name, tokens = phase
-    left = max(0.0, seconds * (tokens - seen) / seen)
-    log(
-        f"{name}: {seen / 1e6:.2f}M of {tokens / 1e6:.2f}M tokens, loss {loss:.3f}, "
-        f"{seen / seconds:,.0f} tokens/s, {left:.0f} s left"
-    )
+        loss, speed = float(np.mean(losses[-STEPS_OF_A_LOSS:])), seen / (time.perf_counter() - began)
+        left = max(0.0, (tokens - seen) / speed)
+        told(seen, tokens, f"loss {loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} s left")
+    return f"{seen / 1e6:.2f}M tokens, loss {loss:.3f}, {speed:,.0f} tokens/s"

@@ -14,6 +14,7 @@ from stages.contract.artefacts import read_table, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.grammar import Mode
 from stages.contract.params import Params, Rollout, ServedPolicy
+from stages.contract.progress import Paced, Told, nobody
 from stages.contract.protocols import Engine, Retriever
 from stages.contract.schemas import QUESTIONS
 from stages.contract.splits import is_benchmark
@@ -42,11 +43,12 @@ def evaluate(
     mode: Mode,
     batch: int,
     kept: Kept | None = None,
+    told: Told = nobody,
 ) -> tuple[pa.Table, str]:
     """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; a row a question, in their order.
 
-    A batch that is ``kept`` is not answered again. Returns the table and the sha256 of the prompt with the
-    question taken out.
+    A batch that is ``kept`` is not answered again. ``told``: how many are answered, of how many. Returns the table and
+    the sha256 of the prompt with the question taken out.
     """
     from stages.reward.metrics import cover_em_contiguous
     from stages.reward.run import reward_table
@@ -70,6 +72,7 @@ def evaluate(
             seed=params.seed,
             greedy=True,
             mode=mode,
+            told=lambda done, _, before=start: told(before + done, questions.num_rows),
         )
         rewards = reward_table(rollouts, params.reward, _METRICS_STAGE)
         parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
@@ -152,9 +155,9 @@ def run(
             asked = read_table(file, QUESTIONS).slice(0, limit)
             if asked.num_rows == 0:
                 raise PipelineError("holds no questions", where=str(file))
-            table, prompt = evaluate(
-                engine, retriever, asked, params, mode=mode, batch=params.evaluate.batch_questions, kept=kept
-            )
+            with Paced(f"{name} ({mode}) {benchmark}", unit="questions") as paced:
+                how: dict[str, Any] = {"mode": mode, "batch": params.evaluate.batch_questions, "kept": kept}
+                table, prompt = evaluate(engine, retriever, asked, params, told=paced.told, **how)
             card = make_card(
                 rollout=rollout,
                 benchmark=benchmark,

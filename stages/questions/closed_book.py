@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from stages.contract import params
+from stages.contract.progress import Paced
 from stages.contract.protocols import Engine, Passage
 from stages.questions.coverage import spaced
 from stages.reward.metrics import cover_em, em
@@ -36,7 +38,9 @@ def closed_book(
     found: dict[str, dict[str, float]] = {}
     for name, table in splits.items():
         asked = spaced(table, number)
-        rollouts, _ = roll_out(engine, _NoRetriever(), asked, rollout, samples=1, seed=0, greedy=True, mode="no_search")
+        how: dict[str, Any] = {"samples": 1, "seed": 0, "greedy": True, "mode": "no_search"}
+        with Paced(f"closed book, {name}", unit="questions") as paced:
+            rollouts, _ = roll_out(engine, _NoRetriever(), asked, rollout, told=paced.told, **how)
         pairs = list(zip(rollouts["answer"].to_pylist(), rollouts["answers"].to_pylist(), strict=True))
         found[name] = {
             "num_questions": len(pairs),

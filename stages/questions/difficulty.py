@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from stages.contract import artefacts, grammar, params, schemas
 from stages.contract.errors import PipelineError
+from stages.contract.progress import Paced
 from stages.contract.protocols import Engine, Retriever
 from stages.contract.store import Store
 from stages.reward.metrics import METRIC_VERSION, cover_em, em
@@ -91,7 +93,9 @@ def count_passes(
         stored = store.get(KIND, key) is not None
         if not stored:
             engine, retriever = opened()
-            rollouts, _ = roll_out(engine, retriever, chunk, settings.rollout, samples=samples, seed=settings.seed)
+            how: dict[str, Any] = {"samples": samples, "seed": settings.seed}
+            with Paced(f"difficulty, from question {start + 1:,}", unit="trajectories") as paced:
+                rollouts, _ = roll_out(engine, retriever, chunk, settings.rollout, told=paced.told, **how)
             table = count(rollouts, samples)
             _check_errors(table, samples, settings.rollout.max_error_share)
             with store.put(KIND, key) as draft:

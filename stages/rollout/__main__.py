@@ -12,6 +12,7 @@ from stages.contract.artefacts import read_table, write_table
 from stages.contract.errors import PipelineError, command
 from stages.contract.grammar import MODES
 from stages.contract.options import whole_number
+from stages.contract.progress import Paced
 from stages.contract.shown import show
 from stages.contract.stage_outputs import free_place
 
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         "greedy": options.greedy,
         "mode": options.mode,
     }
-    rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, **chosen)
+    with Paced("rollout", unit="trajectories") as paced:
+        rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, told=paced.told, **chosen)
     about = metadata(engine, retriever, options.policy, questions, settings.rollout, **chosen)
     write_table(options.out, rollouts, about)
     missing = len(lost(rollouts))

@@ -7,6 +7,7 @@ wrote it. Which engine generates and which retriever finds is not known here.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from stages.contract import grammar, params, schemas
 from stages.contract.documents import fold_space
 from stages.contract.errors import PipelineError
 from stages.contract.grammar import Mode, Segment, Transcript
+from stages.contract.progress import Told, nobody
 from stages.contract.protocols import Engine, Retriever, RetrieverError, Sampling, Turn, search_each
 from stages.contract.shown import printable
 from stages.rollout import ircot, turns
@@ -116,8 +118,9 @@ def roll_out(
     seed: int,
     greedy: bool = False,
     mode: Mode = "search",
+    told: Told = nobody,
 ) -> tuple[pa.Table, dict[str, float]]:
-    """Generate ``samples`` trajectories a question.
+    """Generate ``samples`` trajectories a question; ``told`` how many have ended, of how many.
 
     Returns the trajectories (schema ROLLOUTS, in the questions' order) and the timings, which are
     kept apart because they differ between two equal runs: seconds, search_seconds, policy_tokens.
@@ -138,6 +141,7 @@ def roll_out(
     trajectories = _begin(engine, questions, rollout, samples, seed)
     _force(trajectories, searcher, mode)
     max_searches = BASELINE_SEARCHES.get(mode, rollout.max_searches)
+    told(0, len(trajectories))
     for first in range(0, len(trajectories), rollout.max_batch):
         batch = trajectories[first : first + rollout.max_batch]
         engine.start(sampling, ircot.STOPS if mode == "ircot" else grammar.STOPS)
@@ -145,13 +149,18 @@ def roll_out(
             if not trajectory.finish_reason:
                 engine.add(number, trajectory.token_ids, trajectory.seed)
         booked = (ircot.Batch if mode == "ircot" else _Batch)(engine, batch, max_searches, sampling)
-        turns.run(engine, searcher, booked)
+        ended = functools.partial(_tell, told, first, batch, len(trajectories))
+        turns.run(engine, searcher, booked, ended)
     timings = {
         "seconds": time.perf_counter() - began,
         "search_seconds": searcher.seconds,
         "policy_tokens": float(sum(len(trajectory.logprobs) for trajectory in trajectories)),
     }
     return pa.Table.from_pylist([trajectory.row() for trajectory in trajectories], schema=schemas.ROLLOUTS), timings
+
+
+def _tell(told: Told, before: int, batch: Sequence[Trajectory], total: int) -> None:
+    told(before + sum(bool(trajectory.finish_reason) for trajectory in batch), total)
 
 
 def _begin(engine: Engine, questions: pa.Table, rollout: params.Rollout, samples: int, seed: int) -> list[Trajectory]:

@@ -10,6 +10,7 @@ becomes does not, as its samples depend on its own tokens and seed, and its pass
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,15 @@ class _Searches:
         return [(trajectory, query, entry) for (trajectory, query), entry in zip(asked.items(), found, strict=True)]
 
 
-def run_overlapped(engine: Engine, finder: Finder, booked: Booked) -> None:
+def run_overlapped(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None]) -> None:
     """Run the trajectories that the engine has to their end; it steps while searches are under way."""
     with ThreadPoolExecutor(1, thread_name_prefix="search") as thread:
         searches = _Searches(finder, thread)
         while True:
             turns = engine.step(searches.done)
             searches.ask({turn.trajectory: query for turn in turns if (query := booked.take(turn)) is not None})
+            if turns:
+                told()
             if searches.done() or (searches.any and not turns):  # no turns: all of them wait for searches
                 for trajectory, query, entry in searches.take():
                     booked.insert(trajectory, *finder.record(query, entry))

@@ -7,7 +7,7 @@ end together are one call. Where an engine ``overlaps``, it goes on while others
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from stages.contract.protocols import Engine, Passage, RetrieverError, Turn
@@ -39,15 +39,16 @@ class Booked(Protocol):
         ...
 
 
-def run(engine: Engine, finder: Finder, booked: Booked) -> None:
-    """Run the trajectories that the engine has to their end."""
+def run(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None] = lambda: None) -> None:
+    """Run the trajectories that the engine has to their end; ``told`` is called as turns end."""
     if engine.overlaps:
         from stages.rollout.overlap import run_overlapped
 
-        run_overlapped(engine, finder, booked)
+        run_overlapped(engine, finder, booked, told)
         return
     while turns := engine.step():
         queries = {turn.trajectory: query for turn in turns if (query := booked.take(turn)) is not None}
+        told()
         if not queries:
             continue
         found = finder.find(list(queries.values()))

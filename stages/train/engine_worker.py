@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.contract.artefacts import write_json, write_table
 from stages.contract.params import Params
+from stages.contract.progress import Told, nobody
 from stages.contract.protocols import Engine, Retriever
 from stages.train import handover
 from stages.train.workers import Job, Policy, WorkerSettings
@@ -20,9 +21,10 @@ CORPUS = Path("data/corpus")
 class EngineWorker:
     """``Engines`` of one engine, in this process."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        """Nothing is loaded yet."""
+    def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
+        """Nothing is loaded yet. ``told``: how many trajectories have ended, of how many."""
         self.settings, self.params = settings, settings.params
+        self._told = told
         self._engine: Engine | None = None
         self._at: str | None = None  # key of the weights in it
         self._asleep = False
@@ -49,6 +51,7 @@ class EngineWorker:
             samples=job.samples,
             seed=job.seed,
             greedy=job.greedy,
+            told=self._told,
         )
         seconds = time.monotonic() - began
         if job.max_error_share is not None:

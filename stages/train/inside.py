@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stages.contract.progress import Told, nobody
 from stages.train.engine_worker import EngineWorker, set_threads
 from stages.train.trainer_worker import TrainerWorker
 from stages.train.workers import WorkerSettings
@@ -16,9 +17,10 @@ class Inside:
     inside = True
     reference = None
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
+        """``told``: how many trajectories of a rollout have ended, of how many."""
         self.settings = settings
-        self.engines = EngineWorker(settings)
+        self.engines = EngineWorker(settings, told)
         self.trainer = trainer = TrainerWorker(settings)
         in_memory = settings.params.rollout.engine == "transformers"
         self.weights: Callable[[], Mapping[str, Any]] | None = trainer.weights if in_memory else None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from stages.contract import params as contract
 from stages.contract.artefacts import fingerprint, read_json, read_table, write_json, write_table
 from stages.contract.errors import PipelineError
+from stages.contract.progress import Paced, Told, nobody
 from stages.contract.schemas import REWARDS, ROLLOUTS
 from stages.contract.shown import show
 from stages.contract.store import Store, readable_size
@@ -52,7 +53,8 @@ class Workbench(SegmentState):
     ) -> None:
         """``workers``: default engine and trainer in this process. None of them is started before it is needed."""
         super().__init__(name, params_file=params_file, store=store)
-        self.workers: Workers = workers or Inside(self.worker_settings)
+        self.told: Told = nobody  # whoever shows how far a rollout is, while one is made in this process
+        self.workers: Workers = workers or Inside(self.worker_settings, self._tell)
         if dropped := self.store.drop_drafts():
             size = readable_size(sum(draft.size for draft in dropped))
             show(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})")
@@ -62,10 +64,14 @@ class Workbench(SegmentState):
         """What this segment's workers are started with."""
         return WorkerSettings(self.params, self.segment.stage, self.start, self.roots.retriever)
 
+    def _tell(self, done: int, total: int) -> None:
+        self.told(done, total)
+
     def prepare(self) -> None:
         """Load libraries that this process will need, while something else is waited for."""
         if isinstance(self.workers, Inside) and self.params.workers.place == "inside":
-            self.workers.prepare()
+            with Paced(f"{self.name}: loading libraries"):
+                self.workers.prepare()
 
     # --- sampling -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ def roll_out(
     seed: int,
     greedy: bool = False,
     mode: str = "search",
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[pa.Table, dict[str, float]]:
     _called("watch" if greedy else "rollout")
     rows = []
@@ -196,6 +198,7 @@ def roll_out(
                     "seed": seed,
                 }
             )
+    told(len(rows), len(rows))
     tokens = float(sum(len(row["policy_logprobs"]) for row in rows))
     return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0, "policy_tokens": tokens}
 

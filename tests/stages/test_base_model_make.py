@@ -81,7 +81,7 @@ def test_the_folder_is_a_model_like_any_other(made: tuple[Path, list[str]]) -> N
         "source": "tiny",
         "seed": 0,
     }
-    assert "parameters" in lines[0] and any(line.startswith("anneal:") for line in lines)
+    assert "parameters" in lines[0] and [line.split(":")[0] for line in lines[1:]] == ["base model", "anneal"]
     engine = load_engine(folder, rollout_params())
     rollouts, _ = roll_out(engine, open_nothing(), questions_table(["Who?"]), rollout_params(), samples=2, seed=0)
     assert rollouts.num_rows == 2

@@ -145,6 +145,7 @@ def test_run_asks_every_benchmark_greedily_in_batches(project: Path, world: Simp
     assert [call["n"] for call in world.calls] == [8, 2, 8, 8, 4]  # 10 comparisons, then 20 of the 25 held out
     for call in world.calls:
         assert (call["greedy"], call["samples"], call["mode"], call["k"]) == (True, 1, "search", 5)
+    assert all(call["told"] for call in world.calls)  # how far it is, while a benchmark is answered
     table = read_table("data/evaluation/stage2/held_out.parquet", EVALUATION)
     assert table["question_id"].to_pylist() == [f"composition-{place}" for place in range(20)]
     row = table.to_pylist()[0]

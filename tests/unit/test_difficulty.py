@@ -48,7 +48,9 @@ class Policy:
     def opened(self) -> tuple[Any, Any]:
         return self, None
 
-    def roll_out(self, engine: Any, retriever: Any, table: pa.Table, rollout: Any, *, samples: int, seed: int) -> Any:
+    def roll_out(
+        self, engine: Any, retriever: Any, table: pa.Table, rollout: Any, *, samples: int, seed: int, told: Any
+    ) -> Any:
         rows = []
         for question in table.to_pylist():
             one = question["question_id"]

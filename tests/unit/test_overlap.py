@@ -121,6 +121,13 @@ def test_no_trajectory_depends_on_the_timing_of_searches(mode: str, seed: int) -
     assert sorted(engine.released) == list(range(len(scripts))) and not engine.rows
 
 
+def test_it_is_told_how_many_have_ended_as_they_end() -> None:
+    heard: list[int] = []
+    engine = OverlappingEngine(SCRIPTS, 0)
+    play(engine, SlowRetriever(engine.clock, [3] * 7), told=lambda done, total: heard.append(done))
+    assert heard == sorted(heard) and heard[0] == 0 and len(set(heard)) > 2
+
+
 def test_others_go_on_while_one_searches() -> None:
     engine = OverlappingEngine({"question 0": search("Ada") + FINAL, "question 1": FINAL})
     one_is_done = threading.Event()

@@ -48,6 +48,14 @@ def play(
     return table.to_pylist()
 
 
+def test_whoever_wants_to_know_is_told_how_many_have_ended() -> None:
+    heard: list[tuple[int, int]] = []
+    rollout = PARAMS.model_copy(update={"max_batch": 2})
+    play([FINAL, SEARCH + FINAL, SEARCH * 2 + FINAL], rollout=rollout, told=lambda *how_far: heard.append(how_far))
+    assert heard[0] == (0, 3) and heard[-1] == (3, 3)
+    assert heard == sorted(heard) and {done for done, _ in heard} == {0, 1, 2, 3}
+
+
 # --- how a trajectory ends
 
 
