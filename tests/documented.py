@@ -77,6 +77,8 @@ ELSEWHERE = {
     "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
     "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv
     "prefect deployment run": ("tests/end_to_end/scheduled.py", '"prefect", "deployment", "run"'),
+    "prefect work-pool create": ("tests/flows/test_access.py", '"work-pool", "create"'),
+    "prefect worker start": ("flows/ui.py", '"prefect", "worker", "start"'),
     "python -m stages.index serve": ("tests/search_servers.py", '"serve"'),
     "python -m stages.evaluate run --name base_ircot": ("tests/stages/test_evaluate_served.py", "ircot"),
     "python -m stages.evaluate run --name mini --server": ("tests/stages/test_evaluate_served.py", '"--server'),
@@ -106,8 +108,6 @@ BY_HAND = {
     "scp ": "a second machine",
     "ssh ": "a second machine",
     "export PREFECT_API_URL=": "a second machine",
-    "prefect work-pool create": "a second machine",
-    "prefect worker start": "a second machine",
 }
 
 

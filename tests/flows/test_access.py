@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,46 @@ def test_other_users_cannot_read_what_is_in_the_home(home: Path, found: Found) -
     open_to_others = [path for path in [home, *home.iterdir()] if stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert open_to_others == []
     assert found.password in (home / "server.json").read_text()
+
+
+@contextlib.contextmanager
+def tunnel(port: int) -> Iterator[int]:
+    """A port of this machine from which bytes go to another, and back: what ``ssh -L`` is to both ends."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listening.accept()
+                far = socket.create_connection(("127.0.0.1", port))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=copy, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.close()
+
+
+def test_another_machine_gets_through_a_tunnel_what_it_gets_with_the_password(found: Found, tmp_path: Path) -> None:
+    """docs/workers.md, "More machines", on one machine: the tunnel's end, and the first of the commands there."""
+    with tunnel(int(found.url.removesuffix("/api").rpartition(":")[2])) as port:
+        api = f"http://127.0.0.1:{port}/api"
+        assert status(f"{api}/flow_runs/filter", "POST", {})[0] == 401
+        assert status(f"{api}/flow_runs/filter", "POST", {}, **access.header(found.password))[0] == 200
+        assert status(f"{api}/health", Host=f"first.example:{port}")[0] == 400
+        there = {"PREFECT_API_URL": api, access.CLIENTS: found.password, "PREFECT_HOME": str(tmp_path / "prefect")}
+        command = [sys.executable, "-m", "prefect", "work-pool", "create", "second", "--type", "process"]
+        made = subprocess.run(command, cwd=tmp_path, env={**os.environ, **there}, capture_output=True, check=False)
+        assert made.returncode == 0, made.stderr.decode()[-2000:]
+    assert status(f"{found.url}/work_pools/second", **access.header(found.password))[0] == 200
 
 
 def test_every_start_has_another_password_and_one_that_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +233,7 @@ def test_a_broken_database_is_set_aside_and_said(tmp_path: Path, capsys: pytest.
         assert (tmp_path / f"{DATABASE}.broken-{number}").read_bytes() == content
         [line] = capsys.readouterr().out.splitlines()
         assert "Prefect's database cannot be read" in line and "a new one is made" in line
-    with closing(sqlite3.connect(path)) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (x)")
         database.commit()
     set_broken_aside(tmp_path)

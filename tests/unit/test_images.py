@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PAGE = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
 PIPELINE = PurePosixPath("/home/searcher/pipeline")
 
 
@@ -42,7 +43,50 @@ def test_a_service_is_guarded_and_watched(name: str) -> None:
     assert "user" not in service and "privileged" not in service
     assert service["healthcheck"]["test"][0] == "CMD"
     for port in service.get("ports", []):
-        assert port.startswith("127.0.0.1:"), "nothing here asks for a password"
+        assert port.startswith("127.0.0.1:"), "the retrieval service asks for no password, and nothing here encrypts"
+
+
+def test_the_page_says_which_services_there_are_and_where_they_answer() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
+    said = {name: (re.findall(r"127\.0\.0\.1:\d+", what), health) for name, what, health in rows}
+    assert said.keys() == SERVICES.keys()
+    for name, (addresses, health) in said.items():
+        published = [port.rpartition(":") for port in SERVICES[name].get("ports", [])]
+        assert addresses == [host for host, _, _ in published]
+        assert all(host.endswith(f":{inside}") for host, _, inside in published)
+        for path in re.findall(r"`(/[\w/]+)`", health):
+            assert f"{path}'" in SERVICES[name]["healthcheck"]["test"][-1]
+    volumes = re.findall(r"`([\w-]+)`", re.findall(r"^Volumes: (.*?)\. Your", PAGE, re.MULTILINE)[0])
+    assert set(COMPOSE["volumes"]) <= set(volumes)
+
+
+def test_whoever_may_have_runs_started_needs_a_password_that_nothing_ships() -> None:
+    """Compose stops where it is not set; only the server and the workers have it, in their environment."""
+    wants = {"prefect": "PREFECT_SERVER_API_AUTH_STRING"} | dict.fromkeys(
+        ("worker", "worker-gpu"), "PREFECT_API_AUTH_STRING"
+    )
+    for name, service in SERVICES.items():
+        held = {key: value for key, value in service.get("environment", {}).items() if "R1SEARCHER_PASSWORD" in value}
+        assert held.keys() == ({wants[name]} if name in wants else set())
+        assert all(re.fullmatch(r"\$\{R1SEARCHER_PASSWORD:\?[^}]+\}", value) for value in held.values())
+        assert "R1SEARCHER_PASSWORD" not in str(service["command"])
+    for file in (".gitignore", ".dockerignore"):
+        assert {".env", "/.env"} & set((ROOT / file).read_text(encoding="utf-8").split())
+
+
+def test_the_page_asks_the_published_port_and_the_server_answers_to_its_own_name() -> None:
+    prefect, worker = SERVICES["prefect"], SERVICES["worker"]
+    (port,) = prefect["ports"]
+    assert prefect["environment"]["PREFECT_UI_API_URL"] == f"http://{port.rpartition(':')[0]}/api"
+    command = prefect["command"]
+    assert command[:4] == ["python", "-m", "flows.server", "page"]
+    name, inside = command[command.index("--name") + 1], command[command.index("--port") + 1]
+    assert worker["environment"]["PREFECT_API_URL"] == f"http://{name}:{inside}/api" and inside == port.split(":")[-1]
+
+
+def test_what_is_the_users_is_only_read() -> None:
+    for service in SERVICES.values():
+        assert {mount for mount in service["volumes"] if mount.startswith(".")} <= {f"./inputs:{PIPELINE}/inputs:ro"}
 
 
 def test_volumes_are_folders_that_the_image_makes() -> None:
