@@ -15,6 +15,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from flows.busy import BusyWatch, Usage
 from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import against_training
 from stages.contract.progress import Paced, nobody
@@ -64,6 +65,8 @@ class Log:
     def __init__(self, bench: Workbench, first: int) -> None:
         self.bench, self.first = bench, first
         self.began = self.last = time.monotonic()
+        here = bench.workers.inside and bench.params.hardware.gpus == 0  # torch works in this process, on its cores
+        self.busy = BusyWatch(bench.params.threads if here else 1, Usage.now())
         self.progress = create_progress_artifact(
             progress=100 * first / bench.length, key=_key("progress", bench), description=_title(bench)
         )
@@ -102,6 +105,8 @@ class Log:
         self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left, zero_advantage=equal))
         if warning := self.bench.equal_rewards(iteration):
             self.say(f"warning: {warning}")
+        if busy := self.busy.look(Usage.now()):
+            self.say(f"warning: {busy}")
         self.bench.note_timings(
             iteration,
             {

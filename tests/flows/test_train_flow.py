@@ -93,6 +93,28 @@ def test_a_segment_asks_the_questions_that_it_names_and_says_what_the_audit_foun
         train("s1")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_busy_machine_is_said_once_where_one_thread_would_be_faster(
+    threads: int,
+    prefect: str,
+    project: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows.busy import Usage
+
+    place = project("busy", ONE)
+    text = (place / "params.yaml").read_text(encoding="utf-8")
+    (place / "params.yaml").write_text(text.replace("threads: 2", f"threads: {threads}", 1), encoding="utf-8")
+    looks = iter(Usage(10.0 * number, 9.0 * number, 9000 * number) for number in range(100))
+    monkeypatch.setattr(Usage, "now", lambda: next(looks))
+    train("s1")
+    lines = capsys.readouterr().out.splitlines()
+    said = [number for number, line in enumerate(lines) if "`threads: 1` would be faster" in line]
+    assert len(said) == threads - 1
+    assert all("3/5" in lines[number - 1] for number in said)
+
+
 def test_prefect_knows_each_step_by_name(prefect: str, project: Callable[..., Path]) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName

@@ -21,6 +21,7 @@ STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, bloc
 ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
     f"flows/{name}.py"
     for name in (
+        "busy",
         "gpus",
         "machine",
         "ray_cluster",
