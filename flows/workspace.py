@@ -22,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 
 import flows
 from flows import access
+from flows.dag import order, read_graph
 from flows.machine import check_machine
 from flows.processes import end_tree
 from stages.contract import dvc_files, profiles
@@ -159,52 +160,4 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
 
 def stages_in_order(place: Workspace, targets: Collection[str] = ()) -> list[str]:
     """Names of the workspace's stages that ``targets`` need, each after those that it needs."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "dvc", "dag", "--dot"],
-        cwd=place.folder,
-        env=place.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode != 0:
-        last = (listed.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PipelineError(f"dvc dag failed: {last}", where=str(place.folder))
-    return order(listed.stdout, targets)
-
-
-def order(dot: str, targets: Collection[str] = ()) -> list[str]:
-    """Nodes of a DOT graph that ``targets`` (none: all) need, topologically sorted, ties by name.
-
-    Lines are ``"a";`` and ``"a" -> "b";``.
-    """
-    needs: dict[str, set[str]] = {}
-    for line in dot.splitlines():
-        names = line.split('"')[1::2]
-        for name in names:
-            needs.setdefault(name, set())
-        if "->" in line:
-            needs[names[1]].add(names[0])
-    if targets:
-        needs = _needed(needs, targets)
-    found: list[str] = []
-    while needs:
-        ready = sorted(name for name, before in needs.items() if not before)
-        if not ready:
-            raise PipelineError(f"stages need each other: {', '.join(sorted(needs))}", where="dvc.yaml")
-        found += ready
-        needs = {name: before - set(ready) for name, before in needs.items() if name not in ready}
-    return found
-
-
-def _needed(needs: Mapping[str, set[str]], targets: Collection[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    todo = list(targets)
-    while todo:
-        name = todo.pop()
-        if name not in needs:
-            raise PipelineError(f"no stage {name!r}", where="dvc.yaml", fix=f"known: {', '.join(sorted(needs))}")
-        if name not in found:
-            found[name] = needs[name]
-            todo += needs[name]
-    return found
+    return order(read_graph(place.folder, place.environment), targets)

@@ -51,7 +51,6 @@ STATUS = {"python -m stages.plan qwen2.5-7b-base --set update.gradient_checkpoin
 # Run there on the pipeline's own dvc.yaml and params.yaml, with commands that only write their stage's outputs.
 PIPELINE = """
 dvc repro
-dvc dag
 dvc metrics show
 dvc metrics diff
 dvc plots show
@@ -62,13 +61,14 @@ dvc exp run -S train.stage2.learning_rate=2e-4
 
 # What begins so is run by the file beside it, which holds the text after it.
 ELSEWHERE = {
-    "make train": ("tests/end_to_end/test_smoke.py", '"dvc", "repro"'),
+    "make train": ("tests/unit/test_repro.py", "flows.repro"),
     "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
     "make train SEED=": ("stages/regression/seeds.py", "seed"),
     "make test": (".ci/run", "make test <"),
     "make test-engines": (".ci/run", "make test-engines"),
     "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
+    "make dag": ("tests/stages/test_documented_commands.py", "flows.dag"),
     "make code-gate": (".ci/run", "make code-gate"),
     "make regression": (".github/workflows/ci.yml", "make regression MARKDOWN=verdict.md"),
     "make baselines": ("tests/flows/test_baselines_flow.py", "main(["),

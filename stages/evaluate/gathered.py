@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.contract import params as contract
 from stages.contract.artefacts import write_json
 from stages.contract.shown import printable, show
+from stages.evaluate.headline import write_headline
 from stages.evaluate.recorded import judged_by
 from stages.evaluate.summary import Judged, Summary, gather
 
@@ -27,7 +28,8 @@ def run_summary(options: argparse.Namespace) -> None:
     """The summary of all that the parameters evaluate."""
     params = contract.load(options.params)
     judged = judged_by(params.judge, options.record)
-    _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
+    summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
+    write_headline(summary, options.headline)
 
 
 def run_gather(options: argparse.Namespace) -> None:
@@ -35,11 +37,12 @@ def run_gather(options: argparse.Namespace) -> None:
     _write(options.folders, options.out)
 
 
-def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> None:
+def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
     summary = gather(folders, judged)
     write_json(out, summary)
     show(text_table(summary))
     show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
+    return summary
 
 
 def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:

@@ -15,17 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_stages_come_after_what_they_need() -> None:
-    from flows.workspace import order
+    from flows.dag import graph, lines, order
 
     dot = (
         'strict digraph  {\n"report";\n"train@b";\n"train@a" -> "train@b";\n"train@b" -> "report";\n"a" -> "report";\n}'
     )
-    assert order(dot) == ["a", "train@a", "train@b", "report"]
-    assert order(dot, ["train@b"]) == ["train@a", "train@b"]
+    needs = graph(dot)
+    assert order(needs) == ["a", "train@a", "train@b", "report"]
+    assert order(needs, ["train@b"]) == ["train@a", "train@b"]
     with pytest.raises(PipelineError, match=r"no stage 'train@c' \(known: a, report, train@a, train@b\)"):
-        order(dot, ["train@c"])
+        order(needs, ["train@c"])
     with pytest.raises(PipelineError, match="stages need each other: x, y"):
-        order('"x" -> "y";\n"y" -> "x";')
+        order(graph('"x" -> "y";\n"y" -> "x";'))
+    assert lines(needs) == ["a", "train (2)", "report  after a, train"]
+    assert lines(needs, width=16) == ["a", "train (2)", "report  after a,", "    train"]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tiny_project import make_project
 
 from stages.contract.artefacts import read_table, write_table
 from stages.evaluate.__main__ import main as evaluate
+from stages.evaluate.headline import write_headline
 
 SHOWN = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
 
@@ -119,10 +120,23 @@ def written(stage: dict[str, Any]) -> dict[str, Any]:
         file = path if Path(path).suffix else f"{path}/file"
         text = "{}" if file.endswith(".json") else "iteration,reward,response_length,searches,format_rate,f1,cover_em"
         steps.append(f"mkdir -p {Path(file).parent} && echo '{text}' > {file}")
+        if path == "metrics/headline":
+            steps[-1] = f"mkdir -p metrics && cp -r headline {path}"
         if path == "data/questions":  # stages depend on single files of it
             steps += [f"cp {file} {path}/{name}.parquet" for name in ("train", "validation", "held_out")]
     kept = [dep for dep in stage.get("deps", []) if not dep.startswith(("stages/", "flows/", "inputs/"))]
     return {**stage, "cmd": " && ".join(steps) or "true", "deps": kept}
+
+
+# Of the size that the default profile has, with a benchmark of a long name.
+FIGURES: dict[str, dict[str, Any]] = {
+    policy: {
+        benchmark: {"em": 0.996667, "cover_em": 0.996667, "f1": 0.173333, "f1_ci": [0.1, 0.2], "n": 300}
+        | {"format_rate": 0.976667, "search_rate": 0.994444, "searches_per_question": 1.033333}
+        for benchmark in ("held_out", "held_out_kind", "comparison", "hotpotqa_contexts")
+    }
+    for policy in ("base", "stage1", "stage2", "no_search", "plain_rag")
+}
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +149,14 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         whole["stages"][name] = {**stage, "do": written(stage["do"])} if "do" in stage else written(stage)
     (root / "dvc.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     shutil.copy(ROOT / "params.yaml", root)
+    write_headline(FIGURES, root / "headline")
     (root / ".gitignore").write_text("/data/\n/plots/\n/report/\n/dvc_plots/\n")
     for command in ("git init -q", "dvc init -q", "git add .", "git commit -q -m begun"):
         shell(root, command)
     return root
 
 
-def shell(root: Path, command: str) -> None:
+def shell(root: Path, command: str) -> str:
     variables = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_SITE_CACHE_DIR": str(root.parent / "site"),
@@ -155,6 +170,7 @@ def shell(root: Path, command: str) -> None:
         shlex.split(command), cwd=root, env=os.environ | variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_dvcs_commands(pipeline: Path) -> None:
@@ -163,3 +179,19 @@ def test_dvcs_commands(pipeline: Path) -> None:
         shell(pipeline, line)
     assert (pipeline / "report/report.html").is_file() and (pipeline / "dvc_plots/index.html").is_file()
     assert yaml.safe_load((pipeline / "params.yaml").read_text())["train"]["stage2"]["learning_rate"] == 2e-4
+
+
+def test_what_dvc_and_make_dag_print_fits_a_terminal(pipeline: Path) -> None:
+    shell(pipeline, "dvc repro summary")
+    shell(pipeline, "git add metrics")
+    shell(pipeline, "git commit -q -m made")
+    shown = shell(pipeline, "dvc metrics show").splitlines()
+    assert shown[0].split() == ["Path", "cover_em", "em", "f1", "format_rate", "search_rate", "searches"]
+    assert len(shown) == 1 + sum(map(len, FIGURES.values()))  # a row per benchmark and policy, and nothing else
+    other = {policy: {name: row | {"em": 0.5} for name, row in rows.items()} for policy, rows in FIGURES.items()}
+    write_headline(other, pipeline / "metrics/headline")
+    changed = shell(pipeline, "dvc metrics diff").splitlines()
+    assert len(changed) == len(shown)
+    drawn = shell(pipeline, f"env PYTHONPATH={shlex.quote(str(ROOT))} python -m flows.dag").splitlines()
+    assert drawn[0] == "base_model" and any(line.startswith("train (2)  after audit, base_model, ") for line in drawn)
+    assert max(map(len, shown + changed + drawn)) <= 120

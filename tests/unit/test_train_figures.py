@@ -14,7 +14,7 @@ import pytest
 from stages.contract.errors import PipelineError
 from stages.contract.params import Collapse
 from stages.contract.schemas import REWARDS
-from stages.train import curves, figures
+from stages.train import curves, figures, page
 
 GUARD = Collapse(min_format_rate=0.5, max_tokens_growth=2.0, patience=3)
 
@@ -154,7 +154,7 @@ def test_rows_for_a_page_begin_with_what_is_looked_at_and_have_few_digits() -> N
         "num_groups": 8.0,
         "num_zero_advantage_groups": 2.0,
     }
-    first, second = curves.page_rows([row, {**row, "iteration": 4, "ref_kl": -0.123456}])
+    first, second = page.page_rows([row, {**row, "iteration": 4, "ref_kl": -0.123456}])
     assert list(first) == list(second)  # a page takes its columns from the first row
     assert list(first.items())[:7] == [
         ("iteration", 3),

@@ -1,0 +1,45 @@
+"""`dvc repro` as `make train` runs it: its own lines and the stages', less what DVC advises on git and remotes.
+
+    python -m flows.repro
+
+What is written is written as ever; only what is said of it is shorter. Ends with DVC's exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from stages.contract import profiles
+from stages.contract.errors import command
+from stages.contract.shown import show
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.repro", description=(__doc__ or "").splitlines()[0])
+    parser.parse_args(arguments)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert run.stdout is not None
+    lines = profiles.without_advice(run.stdout)
+    while True:
+        try:
+            for line in lines:
+                show(line, end="")
+            return run.wait()
+        except KeyboardInterrupt:  # DVC has it too, and ends its stage; that has its own last words
+            lines = profiles.without_advice(run.stdout)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
