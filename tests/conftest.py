@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Whole(config, log)
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # _small_heap's; libraries complain of what is left when the process ends
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``gpu`` where there is no CUDA device; ask torch only if there are such tests."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
@@ -49,6 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> None:
+    """What is loaded by now is looked through no more: DeepSpeed collects garbage several times for every trainer."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
