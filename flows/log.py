@@ -19,7 +19,7 @@ from flows.busy import BusyWatch, Usage
 from stages.contract.artefacts import read_json
 from stages.contract.base_metrics import against_training
 from stages.contract.progress import Paced, nobody
-from stages.contract.shown import printable_lines, show
+from stages.contract.shown import printable, show
 from stages.train import figures, page
 from stages.train.segment import Made
 from stages.train.workbench import Workbench
@@ -84,7 +84,7 @@ class Log:
     def say(self, line: str) -> None:
         """A line for the terminal, and for the run's page."""
         show(line)
-        get_run_logger().info(printable_lines(line))
+        get_run_logger().info(printable(line))
 
     @contextmanager
     def during(self, step: str, done: int) -> Iterator[None]:

@@ -29,7 +29,7 @@ from flows.processes import end_group
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
 from flows.server_process import set_broken_aside
 from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show
+from stages.contract.shown import show, show_lines
 
 HOST = "127.0.0.1"
 PORT = 4200
@@ -183,7 +183,7 @@ def run(port: int) -> None:
             deploy(environment)
             access.write_profile(home, api, password)
             try:
-                show(
+                show_lines(
                     f"Prefect:  {address}   (its log: {log})\n"
                     f"password: {password}   (the page asks for it; new with every start)\n"
                     f"worker:   of the work pool {POOL!r}, one run at a time; deployments as in prefect.yaml\n"

@@ -29,7 +29,7 @@ from stages.contract import dvc_files, profiles
 from stages.contract import params as contract
 from stages.contract.errors import PipelineError
 from stages.contract.segments import with_iterations
-from stages.contract.shown import fenced, markdown, printable_lines, show
+from stages.contract.shown import fenced, markdown, printable, show
 
 LAST_LINES = 20  # of a failing stage, shown with the error
 WORKSPACES = flows.ROOT / ".workspaces"
@@ -101,8 +101,9 @@ def stage_environment() -> dict[str, str]:
 
 def say(line: str) -> None:
     """A line for the terminal, and for the run's page."""
+    line = printable(line.expandtabs())
     show(line)
-    get_run_logger().info(printable_lines(line))
+    get_run_logger().info(line)
 
 
 def run_stages(place: Workspace, targets: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -273,7 +273,7 @@ def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
 
 def _show(lines: Iterable[str]) -> None:
     for line in without_advice(lines):
-        show(line, end="")
+        show(line.rstrip("\n").expandtabs())
 
 
 ADVICE = (  # of DVC after each stage; in a workspace nothing is committed

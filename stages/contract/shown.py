@@ -38,15 +38,18 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same for several lines: line feeds and tabs stay."""
-    if text.isprintable():
-        return text
-    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+    """The same for several lines: line feeds stay, and tabs become spaces."""
+    return text if text.isprintable() else "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
-def show(text: str, *, file: TextIO | None = None, end: str = "\n") -> None:
-    """Print lines, at once, with ``printable_lines``: the one way to a terminal. ``file``: stdout unless given."""
-    print(printable_lines(text), file=sys.stdout if file is None else file, end=end, flush=True)
+def show(line: str, *, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print one line, at once: the one way to a terminal, with ``show_lines``. ``file``: stdout unless given."""
+    print(printable(line), file=sys.stdout if file is None else file, end=end, flush=True)
+
+
+def show_lines(text: str) -> None:
+    """Print several lines: a table, JSON. Whoever made them has seen to it that a name has no line end."""
+    print(printable_lines(text), flush=True)
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:

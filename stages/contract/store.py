@@ -27,7 +27,7 @@ from pathlib import Path
 
 from stages.contract import sums
 from stages.contract.errors import PipelineError, command
-from stages.contract.shown import printable, show
+from stages.contract.shown import show
 
 STORE = ".store"
 ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
@@ -83,7 +83,7 @@ class Store:
         self._folder(aside.parent)
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.rename(self.place(kind, key), aside)
-            line = printable(f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again")
+            line = f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again"
             show(f"warning: {line}", file=sys.stderr)
 
     def differs(self, kind: str, key: str, name: str) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from stages.contract import sums
 from stages.contract.errors import PipelineError, command
-from stages.contract.shown import printable, show
+from stages.contract.shown import show
 from stages.contract.store import DAMAGED, Store, readable_size
 from stages.contract.texts import parse_json, parse_yaml
 
@@ -216,8 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     found: list[Fault] = []
     for fault in faults(store, seen):
         found.append(fault)
-        show(f"damaged: {printable(f'{fault.file}: {fault.what}')}")
-        show(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {printable(fault.remedy)}")
+        show(f"damaged: {fault.file}: {fault.what}")
+        show(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {fault.remedy}")
     show(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: ", end="")
     show(f"{len(found)} damaged" if found else "all are what was written")
     for entries, what in ((store.drafts(), "unfinished drafts"), (store.damaged(), "set aside as damaged")):

@@ -13,7 +13,7 @@ import numpy as np
 from stages.contract import params as contract
 from stages.contract.artefacts import write_text
 from stages.contract.errors import PipelineError, Refused
-from stages.contract.shown import json_text, printable, show
+from stages.contract.shown import json_text, printable, show, show_lines
 from stages.evaluate.pairs import Pair, pair_policies, read_evaluated
 from stages.evaluate.verdict import Change, Rule, Verdict, overall, verdicts
 
@@ -235,7 +235,7 @@ def run(options: argparse.Namespace) -> int:
     warn(comparison)
     if options.markdown is not None:
         write_text(options.markdown, page(comparison))
-    show(json_text(as_json(comparison)) if options.json else lines(comparison))
+    show_lines(json_text(as_json(comparison)) if options.json else lines(comparison))
     return exit_status(comparison.verdict, strict=options.strict)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.contract import params as contract
 from stages.contract.artefacts import write_json
-from stages.contract.shown import printable, show
+from stages.contract.shown import printable, show, show_lines
 from stages.evaluate.headline import write_headline
 from stages.evaluate.recorded import judged_by
 from stages.evaluate.summary import Judged, Summary, gather
@@ -40,7 +40,7 @@ def run_gather(options: argparse.Namespace) -> None:
 def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
     summary = gather(folders, judged)
     write_json(out, summary)
-    show(text_table(summary))
+    show_lines(text_table(summary))
     show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
     return summary
 

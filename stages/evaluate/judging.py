@@ -20,7 +20,7 @@ from stages.contract import params as contract
 from stages.contract.artefacts import read_metadata, read_table, write_table
 from stages.contract.errors import PipelineError
 from stages.contract.schemas import EVALUATION
-from stages.contract.shown import json_text, printable, show
+from stages.contract.shown import json_text, printable, show, show_lines
 from stages.evaluate.chat_server import ChatServer, RequestFailed, Usage
 from stages.evaluate.gathered import evaluated
 from stages.evaluate.judge import Case, Verdict, ask, case_of, judged_figures, load_template
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> None:
             verdict_table(answers, verdicts),
             {"judge": settings.model, "prompt_sha256": recorded.prompt_sha256},
         )
-    show(json_text(figures) if options.json else text_table(figures))
+    show_lines(json_text(figures) if options.json else text_table(figures))
     if reasons:
         causes = Counter(reasons).most_common()
         more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.contract import grammar
-from stages.contract.shown import json_text, printable, show
+from stages.contract.shown import json_text, printable, show_lines
 from stages.reward import metrics
 from stages.reward.released import ReleasedRow, names_of, read_transcripts
 
@@ -50,7 +50,7 @@ def table(scores: Mapping[str, FileScore]) -> str:
 def run(given: argparse.Namespace) -> None:
     """Score ``given.files`` and print."""
     scores = score_files(given.files)
-    show(json_text(scores) if given.json else table(scores))
+    show_lines(json_text(scores) if given.json else table(scores))
 
 
 def _mean(values: Sequence[float]) -> float:

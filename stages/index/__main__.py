@@ -12,7 +12,7 @@ from stages.contract.documents import fold_space
 from stages.contract.errors import PipelineError, command
 from stages.contract.options import seconds, whole_number
 from stages.contract.protocols import Retriever, RetrieverError
-from stages.contract.shown import printable, show
+from stages.contract.shown import printable, show, show_lines
 
 CORPUS = Path("data/corpus")
 
@@ -116,7 +116,7 @@ def _search(options: argparse.Namespace) -> None:
         show("nothing found: no passage matches the query")
     for rank, passage in enumerate(found, 1):
         words = f"[{passage.passage_id}] {fold_space(passage.title)}: {fold_space(passage.text)}"
-        show(f"{rank}. {passage.score:.3f}  {printable(words)}")
+        show(f"{rank}. {passage.score:.3f}  {words}")
 
 
 def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retriever:
@@ -159,7 +159,7 @@ def _serve(options: argparse.Namespace) -> None:
         retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        show(f"{identity.description}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}")
+        show_lines(f"{printable(identity.description)}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}")
         asked = replace(asked, hosts=server.own_hosts(options.host, host))
         server.make_server(server.make_app(retriever, identity, kind, asked), asked).run(sockets=[listener])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stages.contract.errors import Refused, command
 from stages.contract.options import whole_number
-from stages.contract.shown import show
+from stages.contract.shown import show, show_lines
 from stages.regression import STATUSES
 
 # Each command imports what it needs when it is run.
@@ -36,7 +36,7 @@ def _code(options: argparse.Namespace) -> int:
         raise
     if options.markdown is not None:
         write_text(options.markdown, code_markdown(found))
-    show(code_lines(found))
+    show_lines(code_lines(found))
     return exit_status([found.verdict])
 
 
@@ -47,7 +47,7 @@ def _recipe(options: argparse.Namespace) -> int:
 
     committed = read_recipe_baseline(baseline_file(options.profile), profile_params(options.profile))
     found = check_recipe(committed, _runs(options.workspaces))
-    show(recipe_lines(found))
+    show_lines(recipe_lines(found))
     return exit_status([found.verdict])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.contract.errors import command
-from stages.contract.shown import json_text, show
+from stages.contract.shown import json_text, show, show_lines
 from stages.contract.stage_outputs import free_place
 from stages.reward.files import score_files, summary
 from stages.reward.sets import REWARD_SETS
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = top.parse_args(arguments)
     if given.verb == "score":
         scored = score_files(given.files, given.reward_set, given.stage, given.answer_metric)
-        show(json_text(scored, indent=None) if given.json else summary(scored))
+        show_lines(json_text(scored, indent=None) if given.json else summary(scored))
         return
     missing = [f"--{name}" for name in ("rollouts", "stage", "out") if getattr(given, name) is None]
     if missing:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from stages.contract.errors import PipelineError, command
-from stages.contract.shown import JOINER, code_span, fenced, json_text, markdown, printable, show, visible
+from stages.contract.shown import JOINER, code_span, fenced, json_text, markdown, printable, show, show_lines, visible
 from stages.evaluate import gathered, judging, score, verdict_page
 from stages.evaluate.compare import Compared, Comparison, Finding, Flip
 from stages.evaluate.verdict import Change, Rule
@@ -168,9 +168,11 @@ def test_a_terminal_shows_hostile_text_as_text(name: str, text: str) -> None:
     assert said.count("\n") == TERMINALS[name]("a name").count("\n")
 
 
-def test_what_is_printed_keeps_its_lines_and_does_not_act(capsys: pytest.CaptureFixture[str]) -> None:
-    show("one\ttwo\n\x1b]0;owned\x07\u202ethree")
-    assert capsys.readouterr().out == "one\ttwo\n\\x1b]0;owned\\x07\\u202ethree\n"
+def test_what_is_printed_is_one_line_or_keeps_its_lines_and_does_not_act(capsys: pytest.CaptureFixture[str]) -> None:
+    show("one\n\x1b]0;owned\x07\u202ethree")
+    assert capsys.readouterr().out == "one\\n\\x1b]0;owned\\x07\\u202ethree\n"
+    show_lines("one\ttwo\n\r\u202ethree")
+    assert capsys.readouterr().out == "one     two\n\\r\\u202ethree\n"
 
 
 def test_a_full_disk_names_a_hostile_path_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:
