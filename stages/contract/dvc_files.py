@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,9 +83,31 @@ def only_cached(text: str, cache: Path, root: Path | None = None) -> str:
     return text if kept == stages else dumps_yaml({**lock, "stages": kept})
 
 
+def add_files(text: str, cache: Path, root: Path) -> None:
+    """Put single-file outputs of a lock into the ``cache`` that are not there, and stand in ``root`` as it says.
+
+    These are metrics, which git brings and no remote does. DVC caches them with the run that made them; in a clone that
+    pulled nobody has, and without one of a stage's outputs DVC runs the whole stage again.
+    """
+    from dvc.utils.serialize import parse_yaml
+
+    for stage in (parse_yaml(text, LOCK).get("stages") or {}).values():
+        for out in stage.get("outs", []):
+            place, object_ = root / out["path"], _object(cache, out)
+            if not object_.exists() and place.is_file() and _is_there(out, cache, root):
+                with atomic(object_) as draft:
+                    shutil.copyfile(place, draft)
+                    draft.chmod(0o444)  # as DVC's own
+
+
+def _object(cache: Path, out: Mapping[str, Any]) -> Path:
+    md5 = str(out.get("md5", ""))
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
 def _is_there(out: Mapping[str, Any], cache: Path, root: Path | None) -> bool:
     md5 = str(out.get("md5", ""))
-    if (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+    if _object(cache, out).is_file():
         return True
     place = root / out["path"] if root else None
     if place is None or not place.exists():

@@ -218,8 +218,9 @@ def _bring_lock(root: Path, folder: Path) -> None:
     dvc_files.mend(root)
     lock = root / dvc_files.LOCK
     if lock.is_file():
-        text = dvc_files.only_cached(lock.read_text(encoding="utf-8"), dvc_files.cache_folder(root))
-        write_text(folder / dvc_files.LOCK, text)
+        text, cache = lock.read_text(encoding="utf-8"), dvc_files.cache_folder(root)
+        dvc_files.add_files(text, cache, root)
+        write_text(folder / dvc_files.LOCK, dvc_files.only_cached(text, cache))
     else:
         (folder / dvc_files.LOCK).unlink(missing_ok=True)
 

@@ -109,6 +109,22 @@ def test_an_output_in_its_place_counts_where_it_is_the_right_one(tmp_path: Path)
     assert dvc_files.only_cached(right, tmp_path, tmp_path) == right
 
 
+def test_a_metric_that_git_brought_is_put_into_the_cache(tmp_path: Path) -> None:
+    right = dumps_yaml({"schema": "2.0", "stages": {"one": ENTRY}}).replace(
+        "0" * 32, "d41d8cd98f00b204e9800998ecf8427e"
+    )
+    cache, checkout = tmp_path / "cache", tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "made").write_text("other bytes")
+    dvc_files.add_files(right, cache, checkout)
+    assert not list(cache.rglob("*")) and "one" not in dvc_files.only_cached(right, cache)
+    (checkout / "made").write_bytes(b"")
+    for _ in range(2):
+        dvc_files.add_files(right, cache, checkout)
+        assert dvc_files.only_cached(right, cache) == right
+        assert (cache / "files/md5/d4/1d8cd98f00b204e9800998ecf8427e").stat().st_mode & 0o777 == 0o444
+
+
 def test_a_lock_that_dvc_is_writing_is_waited_for(project: Path) -> None:
     (project / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     writing = (
