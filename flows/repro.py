@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while True:
         try:
             for line in lines:
-                show(line, end="")
+                show(line.rstrip("\n").expandtabs())
             return run.wait()
         except KeyboardInterrupt:  # DVC has it too, and ends its stage; that has its own last words
             lines = profiles.without_advice(run.stdout)

@@ -42,9 +42,9 @@ def printable_lines(text: str) -> str:
     return text if text.isprintable() else "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
-def show(line: str, *, file: TextIO | None = None, end: str = "\n") -> None:
+def show(line: str, *, file: TextIO | None = None) -> None:
     """Print one line, at once: the one way to a terminal, with ``show_lines``. ``file``: stdout unless given."""
-    print(printable(line), file=sys.stdout if file is None else file, end=end, flush=True)
+    print(printable(line), file=sys.stdout if file is None else file, flush=True)
 
 
 def show_lines(text: str) -> None:

@@ -218,8 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
         found.append(fault)
         show(f"damaged: {fault.file}: {fault.what}")
         show(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {fault.remedy}")
-    show(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: ", end="")
-    show(f"{len(found)} damaged" if found else "all are what was written")
+    verdict = f"{len(found)} damaged" if found else "all are what was written"
+    show(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: {verdict}")
     for entries, what in ((store.drafts(), "unfinished drafts"), (store.damaged(), "set aside as damaged")):
         if entries:
             size = readable_size(sum(entry.size for entry in entries))
