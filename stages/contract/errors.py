@@ -124,7 +124,10 @@ def _name(user: int) -> str:
 
 @contextlib.contextmanager
 def _farewell() -> Iterator[None]:
-    """Let SIGTERM say a line before it ends the process, as it does anyway; where nobody else has taken it over."""
+    """Let SIGTERM say a line before it ends the process, as it does anyway; where nobody else has taken it over.
+
+    What the process started in its own group ends with it, as with Ctrl-C: a stage must not go on below a command that
+    is gone."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if not ours:
         yield
@@ -132,6 +135,9 @@ def _farewell() -> Iterator[None]:
 
     def end(number: int, _: object) -> None:
         os.write(2, b"stopped by SIGTERM; run the same command again to go on from here\n")
+        for child in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -141,6 +147,19 @@ def _farewell() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is end:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _children() -> list[int]:
+    """The processes below this one that are in its group; others lead a life of their own (a server, workers)."""
+    import psutil
+
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(OSError):
+                if os.getpgid(child.pid) == os.getpgrp():
+                    found.append(child.pid)
+    return found
 
 
 def _output_is_closed() -> bool:

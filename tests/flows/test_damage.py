@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,38 @@ def test_what_a_killed_run_left_is_said(
     said = capsys.readouterr().out
     assert "s1: removed 1 unfinished drafts of killed runs" in said
     assert "kept by an earlier run and used again: 2 rollouts, 1 rewards, 0 updates" in said
+    assert made(place) == made(whole)
+
+
+def test_sigterm_under_a_run_is_one_line(
+    whole: Path, prefect: str, project: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prefect takes the signal first, and tells its server; what is seen is what other commands say."""
+    place, meeting = project("ended", ONE), tmp_path / "meeting"
+    meeting.mkdir()
+    with subprocess.Popen(
+        [sys.executable, str(FAKES), "s1"],
+        cwd=place,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}",
+            "PREFECT_API_URL": prefect,
+            "FAKE_MEETING": str(meeting),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (meeting / "0").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert errors == "stopped by SIGTERM; run the same command again to go on from here\n"
+    assert len(said.splitlines()) == 2, said  # it starts; the first watch
+    train()
+    assert "kept by an earlier run and used again: 1 rollouts, 1 rewards, 1 updates" in capsys.readouterr().out
     assert made(place) == made(whole)
 
 

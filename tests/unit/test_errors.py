@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stages.contract.errors import CLOSED_PIPE, PipelineError, command
@@ -50,6 +51,28 @@ def test_sigterm_ends_a_command_as_ever_but_for_a_line_that_says_how_to_go_on() 
     _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
     assert said == "stopped by SIGTERM; run the same command again to go on from here\n"
+
+
+def test_sigterm_ends_what_a_command_started_but_for_what_leads_a_life_of_its_own() -> None:
+    body = (
+        "import subprocess; below = subprocess.Popen(['sh', '-c', 'sleep 61 & wait']); "
+        "apart = subprocess.Popen(['sleep', '62'], start_new_session=True); "
+        "print(apart.pid, flush=True); below.wait()"
+    )
+    command = [sys.executable, "-c", PRINTS.format(body=body)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        apart = psutil.Process(int(process.stdout.readline()))
+        try:
+            while [one.name() for one in psutil.Process(process.pid).children(recursive=True)].count("sleep") < 2:
+                assert process.poll() is None
+            below = [one for one in psutil.Process(process.pid).children(recursive=True) if one != apart]
+            process.terminate()
+            assert process.wait(60) == -signal.SIGTERM
+            assert len(below) == 2 and not psutil.wait_procs(below, timeout=60)[1]
+            assert apart.is_running() and apart.status() != psutil.STATUS_ZOMBIE
+        finally:
+            apart.kill()
 
 
 def test_who_has_taken_sigterm_over_keeps_it() -> None:
