@@ -99,6 +99,8 @@ def output_kinds(data: Path) -> dict[str, tuple[list[Path], Check]]:
         "trainer_state": ([segment / "trainer_state" for segment in segments], read_whole),
         "evaluation": ([data / "evaluation"], read_tables),
     }
+    for kind in ("mixes", "difficulty"):  # single files, each with its sum beside it
+        found[kind] = ([data / kind], read_tables)
     for kind in ("rollouts", "rewards", "advantages"):
         found[kind] = ([segment / kind for segment in segments], read_tables)
     return {kind: (there, check) for kind, (all_, check) in found.items() if (there := [p for p in all_ if p.is_dir()])}

@@ -1,6 +1,6 @@
 """How far engine and trainer are apart about the same tokens, for tiny models of many kinds, by precision.
 
-    python benchmarks/logprob_gaps.py
+    python benchmarks/logprob_gaps.py [KIND …]
 
 A row per kind; per pair of precisions (rollout / update) the mean and the largest gap over the tokens of 24 sampled
 trajectories with documents. The bounds in ``stages/contract/gap.py`` rest on it (docs/engines.md).
@@ -47,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pairs = [(rollout, update) for rollout in PRECISIONS for update in PRECISIONS]
     print("kind".ljust(12), *(f"{rollout}/{update}".ljust(20) for rollout, update in pairs))
-    for kind in KINDS:
+    for kind in sys.argv[1:] or KINDS:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 policy = write_kind(Path(folder) / "policy", kind)

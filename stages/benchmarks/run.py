@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.benchmarks.releases import Release
-from stages.contract import artefacts, params, schemas
+from stages.contract import artefacts, params, schemas, sums
 from stages.contract.errors import PipelineError
 
 QUESTIONS_FILE, SEARCH_FILE = "questions.parquet", "search.json"
@@ -33,11 +33,13 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     named = pa.array([release.name] * questions.num_rows, pa.string())
     questions = questions.set_column(column, schemas.QUESTIONS.field("dataset"), named).slice(0, limit)
     metadata = {"benchmark": release.name, "sha256": release.sha256, "licence": release.licence}
-    artefacts.write_table(folder / QUESTIONS_FILE, questions, metadata)
+    with sums.single(folder / QUESTIONS_FILE):
+        artefacts.write_table(folder / QUESTIONS_FILE, questions, metadata)
     search = {"index": index, "content": meta.get("content")}
     if "dense" in meta:  # the fingerprint of its vectors
         search["dense"] = meta["dense"]
-    artefacts.write_json(folder / SEARCH_FILE, search)
+    with sums.single(folder / SEARCH_FILE):
+        artefacts.write_json(folder / SEARCH_FILE, search)
     return questions.num_rows
 
 

@@ -3,11 +3,12 @@
 A folder that is written whole (an output, an artefact of the store) holds ``files.sha256`` in coreutils' format:
 ``sha256sum --check files.sha256`` works there. It names every file but hidden ones. A folder below with sums of its own
 is named by the hash of these, so nothing is hashed twice. A folder without the file is not ours, or older: it is taken
-as it stands.
+as it stands. An output that is a single file among others' (``single``) has its sum in ``FILE.sha256`` beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 from stages.contract.errors import PipelineError
 
 NAME = "files.sha256"
+BESIDE = ".sha256"  # ends the name of what holds the sum of a single file
 REPAIR = "python -m stages.contract.verify --repair"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 _LEVELS = 4  # how far above a file its folder's sums may stand
@@ -31,13 +33,13 @@ _LARGE = 1 << 26  # bytes from which files of a folder are hashed at once
 class Damaged(PipelineError):
     """A file is not what was written. ``file`` is the one."""
 
-    def __init__(self, what: str, file: Path) -> None:
+    def __init__(self, what: str, file: Path, sums: str = f"{NAME} above it") -> None:
         self.file = file
         super().__init__(
             what,
             where=str(file),
             fix=f"damaged: `{REPAIR}` sets it aside, then `dvc repro` makes it anew; "
-            f"if it was changed on purpose, remove {NAME} above it",
+            f"if it was changed on purpose, remove {sums}",
         )
 
 
@@ -161,8 +163,40 @@ def check_files(paths: Iterable[Path]) -> None:
         check_file(path)
 
 
+@contextlib.contextmanager
+def single(path: Path) -> Iterator[None]:
+    """Around the writing of ``path``, one output: its sum is written beside it; a kill on the way leaves none."""
+    beside(path).unlink(missing_ok=True)
+    yield
+    draft = beside(path).with_name(f".{path.name}.{os.getpid()}.draft")
+    draft.write_text(f"{sha256_file(path)}  {path.name}\n", encoding="utf-8")
+    os.replace(draft, beside(path))
+
+
+def beside(path: Path) -> Path:
+    """Where the sum of a single file stands."""
+    return path.with_name(path.name + BESIDE)
+
+
+def check_single(path: Path) -> bool:
+    """Hold a single file against the sum beside it; False if there is none."""
+    try:
+        line = _LINE.fullmatch(beside(path).read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n"))
+    except FileNotFoundError:
+        return False
+    if line is None or line[2] != path.name:
+        raise Damaged("is no sha256 sum of its file", beside(path), "it")
+    if not path.is_file():
+        raise Damaged("is missing", path, beside(path).name)
+    if (found := sha256_file(path)) != line[1]:
+        raise Damaged(f"its sha256 is {found[:12]}, but {line[1][:12]} was written", path, beside(path).name)
+    return True
+
+
 def check_file(path: Path) -> bool:
-    """Hold one file against the sums of the folder that it was written with; False if there are none."""
+    """Hold one file against its own sum, or those of the folder that it was written with; False if there are none."""
+    if check_single(path):
+        return True
     for folder in [*path.parents][:_LEVELS]:
         sums = read(folder)
         if sums is not None:

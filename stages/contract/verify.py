@@ -62,6 +62,7 @@ def faults(store: Store, seen: Seen, *, lock: Path = LOCK, outputs: Path = OUTPU
     yield from _in_store(store, seen)
     yield from _in_records(store, seen)
     yield from _in_outputs(outputs, seen)
+    yield from _singles(outputs, seen)
     cache = cache_folder()
     yield from in_cache(cache, seen)
     yield from _in_lock(lock, cache, seen)
@@ -117,9 +118,27 @@ def _in_outputs(outputs: Path, seen: Seen) -> Iterator[Fault]:
                 yield _output_fault(path, f"its sha256 is not {wanted[:12]}, which was written")
 
 
+def _singles(outputs: Path, seen: Seen) -> Iterator[Fault]:
+    """Single files with a sum beside them."""
+    for place in sorted(outputs.rglob(f"?*{sums.BESIDE}")):
+        path = place.with_name(place.name.removesuffix(sums.BESIDE))
+        if place.name == sums.NAME or any(part.startswith(".") for part in path.relative_to(outputs).parts):
+            continue
+        try:
+            sums.check_single(path)
+        except sums.Damaged as error:
+            yield _fault(error.file, error.what, (path, place))
+        else:
+            seen.add(path)
+
+
 def _output_fault(path: Path, what: str) -> Fault:
+    listed = [folder / sums.NAME for folder in list(path.parents)[:-1] if (folder / sums.NAME).is_file()][:1]
+    return _fault(path, what, (path, *listed))
+
+
+def _fault(path: Path, what: str, units: tuple[Path, ...]) -> Fault:
     # Either may be the damaged one. DVC brings both back, and would not look again at one that seems as old as ever.
-    units = (path, *[folder / sums.NAME for folder in list(path.parents)[:-1] if (folder / sums.NAME).is_file()][:1])
     gone = " ".join(str(unit) for unit in dict.fromkeys(units))
     return Fault(path, units, what, f"rm -f {gone}; dvc repro (DVC's cache has them, or they are made again)")
 
@@ -161,6 +180,8 @@ def _in_lock(lock: Path, cache: Path, seen: Seen) -> Iterator[Fault]:
 
 
 def _has_sums(path: Path) -> bool:
+    if path.name.endswith(sums.BESIDE) or sums.beside(path).is_file():
+        return True
     return any((folder / sums.NAME).is_file() for folder in [*path.parents][:-1])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.contract import artefacts, grammar, params, schemas
+from stages.contract import artefacts, grammar, params, schemas, sums
 from stages.contract.errors import PipelineError
 from stages.contract.progress import Paced
 from stages.contract.protocols import Engine, Retriever
@@ -206,5 +206,6 @@ def run(
     )
     labelled = label(table, counts, settings.difficulty)
     limits = settings.difficulty.model_dump(include={"metric", "easy_below", "medium_up_to"})
-    artefacts.write_table(out, labelled, {"policy": identity, "samples": samples, "seed": settings.seed, **limits})
+    with sums.single(out):
+        artefacts.write_table(out, labelled, {"policy": identity, "samples": samples, "seed": settings.seed, **limits})
     return tally(labelled)

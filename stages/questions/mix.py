@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.contract import artefacts, schemas
+from stages.contract import artefacts, schemas, sums
 from stages.contract.errors import PipelineError
 from stages.contract.params import Level, Mix, Params
 
@@ -85,5 +85,6 @@ def run(name: str, settings: Params, out: Path) -> pa.Table:
         raise PipelineError(f"no mix {name!r}", where="params.yaml, difficulty.mixes", fix=f"known: {known}")
     mix: Mix = mixes[name]
     drawn = draw(read_pool(Path(mix.questions)), mix.counts, seed=settings.seed, name=name)
-    artefacts.write_table(out, drawn, {"mix": name, "counts": mix.model_dump()["counts"], "seed": settings.seed})
+    with sums.single(out):
+        artefacts.write_table(out, drawn, {"mix": name, "counts": mix.model_dump()["counts"], "seed": settings.seed})
     return drawn

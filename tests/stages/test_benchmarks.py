@@ -21,6 +21,7 @@ from stages.benchmarks.fetch import fetch
 from stages.benchmarks.releases import RELEASES, Release
 from stages.benchmarks.run import make_corpus, make_questions
 from stages.contract import params as contract
+from stages.contract import sums
 from stages.contract.artefacts import read_json, read_metadata, read_table, sha256_file, write_json
 from stages.contract.schemas import EVALUATION, PASSAGES, QUESTIONS
 from stages.contract.store import ROOT_VARIABLE, Store
@@ -111,6 +112,7 @@ def test_questions_keep_aliases_gold_titles_and_what_they_are_searched_in(projec
     )
     assert {row["dataset"] for row in rows} == {"made"}
     search = read_json(folder / "search.json")
+    assert all(sums.check_single(folder / name) for name in ("questions.parquet", "search.json"))
     assert search == {"index": "data/benchmarks/made/index", "content": read_meta(Path(search["index"]))["content"]}
 
 

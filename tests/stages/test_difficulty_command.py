@@ -9,7 +9,7 @@ import torch
 import yaml
 from tiny_policy import params_with, questions_table, rollout_params, write_policy
 
-from stages.contract import artefacts, params, schemas
+from stages.contract import artefacts, params, schemas, sums
 from stages.corpus.world import make_world
 from stages.index import build_index
 from stages.questions.__main__ import main
@@ -43,6 +43,7 @@ def test_difficulty(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.count("difficulty: 3 of 3 questions") == 2 and out.count("(stored)") == 2
     assert Path("one.parquet").read_bytes() == Path("two.parquet").read_bytes()
+    assert sums.check_single(Path("one.parquet"))
     labelled = artefacts.read_table("one.parquet", schemas.QUESTIONS)
     assert labelled["num_rollouts"].to_pylist() == [4, 4, 4]
     assert labelled["difficulty"].null_count == 0

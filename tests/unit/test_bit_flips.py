@@ -15,7 +15,7 @@ from stages.contract import params, schemas, verify
 from stages.contract.artefacts import atomic, write_json, write_table
 from stages.contract.passages import fingerprint
 from stages.contract.store import Store
-from stages.contract.sums import NAME
+from stages.contract.sums import NAME, single
 from stages.corpus.world import make_world
 from stages.index import build_index
 
@@ -73,6 +73,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_index(corpus, SETTINGS, data / "index", fingerprint(data / "corpus"))
     with atomic(data / "questions", folder=True) as draft:
         write_table(draft / "train.parquet", table(schemas.QUESTIONS))
+    with single(data / "mixes" / "hard.parquet"):
+        write_table(data / "mixes" / "hard.parquet", table(schemas.QUESTIONS))
     with atomic(data / "evaluation", folder=True) as draft:
         write_table(draft / "held_out.parquet", table(schemas.EVALUATION))
     with atomic(data / "base_model", folder=True) as draft:
@@ -110,7 +112,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_of_every_kind_of_file_no_flipped_bit_is_used(script: ModuleType, project: Path) -> None:
     found = script.run(project / "data", Store(project / "store"), project / "cache", FLIPS, seed=0)
     assert found.keys() == {
-        *(f"data: {kind}" for kind in ("base_model", "corpus", "evaluation", "index", "policy", "questions")),
+        *(f"data: {kind}" for kind in ("base_model", "corpus", "evaluation", "index", "mixes", "policy", "questions")),
         *(f"data: {kind}" for kind in ("advantages", "rewards", "rollouts", "trainer_state")),
         *(f"store: {kind}" for kind in ("checkpoints", "rewards", "rollouts", "updates")),
         "DVC cache",

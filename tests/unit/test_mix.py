@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.contract import artefacts, schemas
+from stages.contract import artefacts, schemas, sums
 from stages.contract.errors import PipelineError
 from stages.questions.__main__ import main
 from stages.questions.files import read_questions
@@ -95,6 +95,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["mix", "file"]) == main(["mix", "folder"]) == main(["mix", "folder", "--out", "again.parquet"]) == 0
     assert "mix folder: 5 questions -> data/mixes/folder.parquet" in capsys.readouterr().out
     assert Path("again.parquet").read_bytes() == Path("data/mixes/folder.parquet").read_bytes()
+    assert all(sums.check_single(Path(f"data/mixes/{name}.parquet")) for name in ("file", "folder"))
     assert artefacts.read_metadata("again.parquet") == {"mix": "folder", "counts": counts, "seed": 0}
     assert artefacts.read_table("data/mixes/file.parquet", schemas.QUESTIONS).num_rows == 3
     assert main(["mix", "stage9"]) == 2

@@ -193,3 +193,33 @@ def test_whatever_pyarrow_says_of_a_file_names_it(tmp_path: Path) -> None:
             assert str(error).endswith("`dvc repro` brings it back)")
             refused += 1
     assert refused > 10
+
+
+def test_a_single_file_has_its_sum_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mixes" / "hard.parquet"
+    with sums.single(path):
+        write_table(path, pa.table({"a": [1]}))
+    text = sums.beside(path).read_text()
+    assert text == f"{sums.sha256_file(path)}  hard.parquet\n" and sums.check_file(path)
+    write_json(tmp_path / "mixes" / "other.json", {})
+    assert not sums.check_file(tmp_path / "mixes" / "other.json")  # not ours, or older: as it stands
+    damage(path)
+    for read in (read_table, sha256_tree):
+        with pytest.raises(sums.Damaged, match=r"hard\.parquet: its sha256 is .* remove hard\.parquet\.sha256\)"):
+            read(path)
+    path.unlink()
+    with pytest.raises(sums.Damaged, match="is missing"):
+        read_table(path)
+    sums.beside(path).write_text(text[:30])
+    with pytest.raises(sums.Damaged, match=r"hard\.parquet\.sha256: is no sha256 sum"):
+        read_table(path)
+
+
+def test_a_single_file_whose_writing_was_killed_has_no_sum(tmp_path: Path) -> None:
+    path = tmp_path / "labelled.json"
+    with sums.single(path):
+        write_json(path, {"a": 1})
+    with pytest.raises(KeyboardInterrupt), sums.single(path):
+        write_json(path, {"a": 2})
+        raise KeyboardInterrupt
+    assert not sums.beside(path).exists() and read_json(path) == {"a": 2}

@@ -134,3 +134,18 @@ def test_a_project_where_nothing_was_made_is_sound(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verify, "cache_folder", lambda: tmp_path / "none")
     assert verify.main([]) == 0
+
+
+def test_single_files_with_a_sum_beside_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("data/mixes/hard.json")
+    with sums.single(path):
+        write_json(path, {"a": 1})
+    outs = [{"path": str(one), "md5": md5(one)} for one in (path, sums.beside(path))]
+    Path("dvc.lock").write_text(json.dumps({"stages": {"mix@hard": {"outs": outs}}}))
+    assert verify.main([]) == 0
+    change(path)
+    assert verify.main([]) == 1
+    said = capsys.readouterr().out
+    assert said.count("damaged: ") == 1 and f"rm -f {path} {sums.beside(path)}; dvc repro" in said
+    assert verify.main(["--repair"]) == 1
+    assert not path.exists() and not sums.beside(path).exists()
