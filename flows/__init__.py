@@ -22,6 +22,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 # The loop prints its own lines, and an error is shown once, by the command that ends because of it;
 # Prefect's lines go to its server, where the run's page shows them.
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-# While its server is away, each line that Prefect cannot send there would be a block in the middle of the terminal;
-# whoever looks after the server says it in one line (flows/server.py, flows/ui.py).
+# While its server is away, each log line and each event that Prefect cannot send there would be a block in the middle
+# of the terminal; whoever looks after the server says it in one line (flows/server.py, flows/ui.py).
 logging.raiseExceptions = False
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL", "CRITICAL")  # the handler of Prefect's own services

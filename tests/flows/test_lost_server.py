@@ -120,6 +120,16 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
         assert one.startswith(("warning: ", "laptop s1 (", "s1 ", "kept by an earlier run ")), said
 
 
+def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() -> None:
+    """Blocks of thousands of characters, one for every event that it could not send."""
+    script = "import flows, logging, prefect.logging.configuration as p; p.setup_logging(); "
+    script += "logging.getLogger('prefect._internal.concurrency').error('Service failed to process item')"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=FAKES.parents[2], capture_output=True, text=True, check=True
+    )
+    assert run.stdout + run.stderr == ""
+
+
 def test_a_server_that_hangs_is_ended_and_started_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
