@@ -29,6 +29,7 @@ from stages.contract import grammar, params
 from stages.contract.protocols import Passage, Sampling, Turn
 from stages.rollout import loop
 from stages.rollout.blocks import Blocks
+from stages.rollout.codec import Codec
 
 ROOT = Path(__file__).resolve().parents[1]
 TURN = 100  # tokens of a turn without its last one, a tag
@@ -42,6 +43,7 @@ class RandomEngine:
 
     def __init__(self, tokenizer: Any, searches: int) -> None:
         self.tokenizer, self._searches = tokenizer, searches
+        self.codec = Codec(tokenizer)
         self.encodings = 0
         texts = [tokenizer.decode([number]) for number in range(len(tokenizer))]
         self._words = [number for number, text in enumerate(texts) if re.fullmatch(r" [A-Za-z]+", text)]
@@ -51,10 +53,10 @@ class RandomEngine:
 
     def encode(self, text: str) -> list[int]:
         self.encodings += 1
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return self.codec.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.codec.decode(token_ids)
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._left: dict[int, int] = {}

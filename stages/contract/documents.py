@@ -13,6 +13,7 @@ Letters that merely look like others stay: no tokenizer makes a tag of them.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -127,9 +128,14 @@ def _plain(text: str) -> str:
     ).casefold()
 
 
+@functools.lru_cache(maxsize=16)  # a tokenizer's special tokens are the same for every passage
+def _wanted(special: tuple[str, ...]) -> list[str]:
+    return [plain for one in special if (plain := _plain(one).strip())]
+
+
 def _places(text: str, special: Iterable[str]) -> list[int]:
     """Where special tokens, or what may be folded to them, begin."""
-    wanted = [plain for one in special if (plain := _plain(one).strip())]
+    wanted = _wanted(tuple(special))
     whole = _plain(text)
     if not any(one in whole for one in wanted):
         return []

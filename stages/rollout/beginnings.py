@@ -6,11 +6,12 @@ So of a beginning only its last two words are encoded, and the tokens before the
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from stages.rollout.codec import library_of
 
 _HEAD = "(1) "
 _WORDS = "Ada's 1931, (b) – é 中. x ! Yes"  # letters, digits, marks, other scripts: spaces between any of them
@@ -23,7 +24,7 @@ def line(text: str) -> str:
 
 def parts_at_spaces(tokenizer: Any) -> Any | None:
     """The tokenizer of the library ``tokenizers`` within, where it parts text at spaces before all else; else None."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend = library_of(tokenizer)
     pre_tokenizer = getattr(backend, "pre_tokenizer", None)
     if backend is None or pre_tokenizer is None:
         return None
@@ -44,11 +45,11 @@ class Beginnings:
     ends: Sequence[int]
 
     @classmethod
-    def of(cls, backend: Any, text: str, ids: Sequence[int]) -> Beginnings | None:
-        """``ids``: what the engine makes of the text's line. None where the library's makes something else."""
-        encoded = backend.encode(line(text), add_special_tokens=False)
+    def of(cls, backend: Any, encoded: Any, ids: Sequence[int]) -> Beginnings | None:
+        """``encoded``: the text's line by ``backend``; ``ids``: by the engine. None where these differ, or their order
+        is not that of the text."""
         starts, ends = zip(*encoded.offsets, strict=True)
-        if encoded.ids != list(ids) or any(one > after for one, after in itertools.pairwise(ends)):
+        if encoded.ids != list(ids) or sorted(ends) != list(ends):
             return None
         return cls(backend, starts, ends)
 

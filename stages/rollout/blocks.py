@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from stages.contract import grammar, params
 from stages.contract.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
@@ -27,6 +28,9 @@ class Blocks:
         self._ids = frozenset([*special.values(), *single])
         self._empty = len(engine.encode("(1)\n"))
         self._backend = parts_at_spaces(tokenizer)
+        # Whether the engine promises to make the tokens that this library makes: then it need not make them too.
+        library = getattr(getattr(engine, "codec", None), "library", None)
+        self._is_library = library is not None and library is self._backend
         self._known: dict[str, tuple[str, int]] = {}  # by a passage's whole text: what is shown of it, and its tokens
 
     def render(self, passages: Sequence[Passage]) -> str:
@@ -80,13 +84,17 @@ class Blocks:
         most, length = limit + self._empty, _CHARACTERS_A_TOKEN * limit
         while True:
             part = cut(text, length) if length < len(text) else text
-            ids = self._engine.encode(line(part))
+            encoded = self._encoded(part) if self._is_library else None  # with offsets: it may have to be cut
+            ids = self._engine.encode(line(part)) if encoded is None else encoded.ids
             if len(ids) > most:
                 break
             if length >= len(text):
                 return part, ids
             length *= 2
-        beginnings = Beginnings.of(self._backend, part, ids) if self._backend is not None else None
+        beginnings = None
+        if self._backend is not None:
+            encoded = self._encoded(part) if encoded is None else encoded
+            beginnings = Beginnings.of(self._backend, encoded, ids)
         if beginnings is not None:
             tokens = functools.partial(beginnings.tokens, enough=most + 1)
             found = _longest(part, lambda beginning: tokens(beginning) <= most)
@@ -95,6 +103,10 @@ class Blocks:
                 return found, ids
         found = _longest(part, lambda beginning: self.count(beginning) <= limit)
         return found, self._engine.encode(line(found))
+
+    def _encoded(self, text: str) -> Any:
+        assert self._backend is not None
+        return self._backend.encode(line(text), add_special_tokens=False)
 
 
 def _longest(text: str, fits: Callable[[str], bool]) -> str:

@@ -21,6 +21,7 @@ from stages.contract.model_config import check_lengths, scaled
 from stages.contract.protocols import Sampling, Turn
 from stages.rollout import token_attention
 from stages.rollout.cache import Reading, RowCache
+from stages.rollout.codec import Codec
 from stages.rollout.numbers import check_numbers
 from stages.rollout.sampling import draw, score, uniforms
 from stages.rollout.stops import StopFinder, end_of_text_ids, ending
@@ -58,6 +59,7 @@ class TransformersEngine:
         """Raises ``PipelineError`` for a model whose attention ``token_attention`` does not know."""
         self.name = name
         self.tokenizer = tokenizer
+        self.codec = Codec(tokenizer)
         self._model = model.eval()
         token_attention.use(self._model)
         self._head = model.get_output_embeddings()
@@ -87,10 +89,10 @@ class TransformersEngine:
             )
 
     def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return self.codec.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.codec.decode(token_ids)
 
     def load_state(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take weights from memory, by the names of the model's own parameters."""

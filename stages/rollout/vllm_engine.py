@@ -24,6 +24,7 @@ import numpy as np
 from stages.contract import params
 from stages.contract.errors import PipelineError
 from stages.contract.protocols import Sampling, Turn
+from stages.rollout.codec import Codec
 from stages.rollout.numbers import check_numbers
 from stages.rollout.stops import StopFinder, end_of_text_ids, ending
 from stages.rollout.untied import check_same, shapes, untied
@@ -50,6 +51,7 @@ class VllmEngine:
 
         self.name = "vllm"
         self.tokenizer = tokenizer
+        self.codec = Codec(tokenizer)
         self._views = tempfile.TemporaryDirectory(prefix="policy-")
         self._view = untied(policy, Path(self._views.name) / "0")
         self._shapes = shapes(self._view)
@@ -67,10 +69,10 @@ class VllmEngine:
         self._requests = 0
 
     def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return self.codec.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return self.codec.decode(token_ids)
 
     # --- generation
 
