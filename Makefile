@@ -152,7 +152,7 @@ verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it
 
 # Many tests wait for processes and servers. The longest files first, so that both workers end together.
 WORKERS  ?= 2
-PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: lint  ## every check: lint, then all tests
 	@$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end tests/flows tests/stages tests/unit

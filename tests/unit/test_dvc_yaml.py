@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def entries(name: str) -> set[Path]:
     return {next(path for path in (ROOT / f"{module}.py", ROOT / module / "__main__.py") if path.exists())}
 
 
+@functools.cache
 def imported(path: Path) -> set[Path]:
     """The project's files that a file imports, at the top or inside a function; packages' ``__init__`` too."""
     names: set[str] = set()
@@ -91,6 +93,7 @@ def closure(starts: set[Path]) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in seen if not only_docstring(path)}
 
 
+@functools.cache
 def only_docstring(path: Path) -> bool:
     return all(
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
