@@ -14,17 +14,17 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
+from flows import names
 from flows.server import prefect_server
-from flows.workspace import open_workspace, run_stages, workspace_name
+from flows.workspace import open_workspace, run_stages
 from stages.contract.errors import command
 from stages.contract.options import whole_number
 from stages.contract.shown import show
 
 
 def run_name() -> str:
-    """What the run is called: its profile and seed."""
-    given = flow_run.parameters
-    return f"{workspace_name(given['profile'], given.get('seed'))} index"
+    """What the run is called."""
+    return names.run_name("index", flow_run.parameters)
 
 
 @flow(name="index", flow_run_name=run_name)

@@ -17,8 +17,9 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
+from flows import names
 from flows.server import prefect_server
-from flows.workspace import check_place, open_workspace, run_stages, workspace_name
+from flows.workspace import check_place, open_workspace, run_stages
 from stages.contract.artefacts import read_json
 from stages.contract.errors import PipelineError, command
 from stages.contract.options import whole_number
@@ -28,11 +29,8 @@ FIRST_FIGURES = ("n", "cover_em", "f1", "format_rate", "search_rate", "searches_
 
 
 def run_name() -> str:
-    """What the run is called: its profile and seed, and the segments where it ends with them."""
-    given = flow_run.parameters
-    name = f"{workspace_name(given['profile'], given.get('seed'))} pipeline"
-    segments = given.get("segments")
-    return f"{name} to {', '.join(segments)}" if segments else name
+    """What the run is called."""
+    return names.run_name("pipeline", flow_run.parameters)
 
 
 @flow(name="pipeline", flow_run_name=run_name)

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 import flows
+from flows import names
 from flows.server import prefect_server
 from flows.workspace import check_place, open_workspace, run_stages, say
 from stages.contract.artefacts import write_text
@@ -53,8 +54,8 @@ class Failed(PipelineError):
 
 
 def run_name() -> str:
-    """What the run is called: its profile."""
-    return f"{flow_run.parameters['profile']} regression"
+    """What the run is called."""
+    return names.run_name("regression", flow_run.parameters)
 
 
 @flow(name="regression", flow_run_name=run_name)

@@ -73,6 +73,8 @@ def page(home: Path, host: str, port: int, names: Sequence[str] = ()) -> None:
     os.environ.setdefault(access.ORIGINS, ",".join(origins))
     os.environ.setdefault("PREFECT_UI_API_URL", f"{origins[0]}/api")  # what the page in a browser asks
     os.environ.setdefault("PREFECT_API_URL", f"{origins[0]}/api")
+    for lines in ("STREAM_OUT", "STREAM_PUBLISHING"):  # `--watch` shows a run's lines, and so why it failed
+        os.environ.setdefault(f"PREFECT_SERVER_LOGS_{lines}_ENABLED", "true")
     server = _server(ephemeral=False, log_level="warning", host=host, port=port, names=names)
     server.run()
 

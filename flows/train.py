@@ -19,6 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.child import run_as_child
+from flows.expected import log_expected_errors_in_one_line
 from flows.log import Log, step_name
 from flows.machine import check_machine
 from flows.server import despite_a_lost_server
@@ -29,6 +31,8 @@ from stages.train.outputs import export
 from stages.train.segment import Made
 from stages.train.workbench import Step, Workbench
 from stages.train.workers import WorkerLost
+
+log_expected_errors_in_one_line()
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
 OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -164,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flow_run_name=f"{bench.params.profile} {segment}",
         task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # a shard an engine at a time
     )
-    despite_a_lost_server(lambda: run(segment), meanwhile=bench.prepare)
+    despite_a_lost_server(lambda: run_as_child(run, segment=segment), meanwhile=bench.prepare)
 
 
 if __name__ == "__main__":

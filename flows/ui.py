@@ -24,6 +24,7 @@ from types import FrameType
 
 import flows
 from flows import access
+from flows.board import Board
 from flows.leftovers import forget_what_others_left, skip_missed
 from flows.processes import end_group
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
@@ -182,6 +183,7 @@ def run(port: int) -> None:
             wait_until_there(f"{api}/work_pools/{POOL}", {"worker": worker}, log, access.header(password))
             deploy(environment)
             access.write_profile(home, api, password)
+            board = Board(api, password)
             try:
                 show_lines(
                     f"Prefect:  {address}   (its log: {log})\n"
@@ -193,6 +195,7 @@ def run(port: int) -> None:
                 while True:
                     check_alive({"worker": worker}, log)
                     server.look()
+                    board.look()
                     time.sleep(LOOK_SECONDS)
             finally:
                 access.remove_profile(home)

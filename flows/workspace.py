@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -22,14 +23,19 @@ from prefect.cache_policies import NO_CACHE
 
 import flows
 from flows import access
+from flows.child import parent_environment
 from flows.dag import order, read_graph
+from flows.expected import log_expected_errors_in_one_line
 from flows.machine import check_machine
+from flows.names import workspace_name
 from flows.processes import end_tree
 from stages.contract import dvc_files, profiles
 from stages.contract import params as contract
 from stages.contract.errors import PipelineError
 from stages.contract.segments import with_iterations
 from stages.contract.shown import fenced, markdown, printable, show
+
+log_expected_errors_in_one_line()
 
 LAST_LINES = 20  # of a failing stage, shown with the error
 WORKSPACES = flows.ROOT / ".workspaces"
@@ -49,11 +55,6 @@ class Workspace:
     def key(self, what: str) -> str:
         """Key of an artifact of this workspace: lower case, digits and dashes."""
         return "".join(letter if letter.isalnum() else "-" for letter in f"{self.name}-{what}").lower()
-
-
-def workspace_name(profile: str, seed: int | None) -> str:
-    """Name of a profile's and seed's workspace, which is also what its runs are called."""
-    return profile if seed is None else f"{profile}-seed{seed}"
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
         cwd=place.folder,
-        env=place.environment,
+        env=place.environment | parent_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -154,9 +155,19 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
         shown = "\n".join(last)
         title = markdown(f"{place.name} {stage} failed")
         create_markdown_artifact(f"### {title}\n\n{fenced(shown)}", key=place.key("failed-stage"))
-        why = last[-1] if last else f"exit status {process.returncode}"
+        why = reason(list(last), process.returncode)
         raise PipelineError(f"the stage failed: {why}", where=stage, fix="its lines stand in the log above")
     return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
+
+
+# How a command of this project says what was wrong; how Python does where that is a bug.
+OWN_WORDS = re.compile(r"(error|refused): .|([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception|Exit|Interrupt)\b")
+
+
+def reason(lines: Sequence[str], status: int) -> str:
+    """Why a stage failed, of its last lines: its own words, or else the last line, which is DVC's with the status."""
+    own = [line for line in lines if OWN_WORDS.match(line)]
+    return (own or lines or [f"exit status {status}"])[-1]
 
 
 def stages_in_order(place: Workspace, targets: Collection[str] = ()) -> list[str]:

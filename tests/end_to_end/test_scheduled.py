@@ -23,6 +23,7 @@ def test_a_run_that_was_stopped_is_not_running_for_ever(scheduled: Scheduled) ->
     states = {run["name"]: run["state_type"] for run in scheduled.stopped if run["state_type"] != "SCHEDULED"}
     assert states.keys() == {"smoke pipeline", "smoke s1-00"}
     assert set(states.values()) <= {"CRASHED", "CANCELLED", "FAILED"}, states
+    assert states["smoke s1-00"] == "CANCELLED"
 
 
 def test_the_second_run_makes_nothing_again_that_is_stored(scheduled: Scheduled) -> None:
@@ -46,6 +47,17 @@ def test_runs_say_profile_segment_and_iteration(scheduled: Scheduled) -> None:
         assert f"smoke {segment} watch {length}/{length}" in names
     for stage in ("corpus", "base_model", "train@s1-00", "evaluate", "report"):
         assert f"smoke {stage}" in names
+
+
+def test_segments_are_the_pipelines_children(scheduled: Scheduled) -> None:
+    runs = {run["name"]: run for run in scheduled.flow_runs if run["state_type"] == "COMPLETED"}
+    places = {run["id"]: run["flow_run_id"] for run in scheduled.task_runs}
+    for segment in ITERATIONS:
+        assert places[runs[f"smoke {segment}"]["parent_task_run_id"]] == runs["smoke pipeline"]["id"]
+
+
+def test_watching_shows_the_runs_lines(scheduled: Scheduled) -> None:
+    assert re.search(r"s2-01 2/2 +reward", scheduled.watched)
 
 
 def test_the_run_was_the_workers(scheduled: Scheduled) -> None:

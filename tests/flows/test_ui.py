@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,3 +117,44 @@ def test_missed_nights_are_skipped_and_what_a_person_asked_for_is_not(prefect: s
         left = client.read_flow_runs(deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}}))
         assert {str(run.id) for run in left} == {asked, to_come}
         assert skip_missed(prefect) == 0
+
+
+def test_queued_runs_say_what_they_are_and_ended_ones_why(prefect: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled, Completed, Failed
+
+    from flows.board import Board
+
+    @flow(name="pipeline")
+    def pipeline(profile: str) -> None: ...
+
+    board = Board(prefect)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(pipeline), "pipeline-board")
+
+        def queued(**parameters: Any) -> Any:
+            return client.create_flow_run_from_deployment(deployment, parameters=parameters).id
+
+        runs = [queued(profile="smoke"), queued(profile="laptop", seed=3, segments=["s1-00"]), queued(profile="smok")]
+        other = queued()
+        random = client.read_flow_run(other).name
+        board.look()
+        names = ["smoke pipeline", "laptop-seed3 pipeline to s1-00", "smok pipeline"]
+        assert [client.read_flow_run(run).name for run in runs] == names
+        assert client.read_flow_run(other).name == random
+        assert capsys.readouterr().out == ""
+
+        said = "Flow run encountered an exception: PipelineError: train@s1-00: the stage failed: error: no such file"
+        for run, state in zip(runs, (Failed(message=said), Completed(), Cancelled(message="by hand")), strict=True):
+            client.set_flow_run_state(run, state, force=True)
+        board.look()
+        assert sorted(capsys.readouterr().out.splitlines()) == [
+            "laptop-seed3 pipeline to s1-00 is done",
+            "smok pipeline was cancelled: by hand",
+            "smoke pipeline failed: train@s1-00: the stage failed: error: no such file",
+        ]
+        board.look()
+        assert capsys.readouterr().out == ""
+        client.delete_deployment(deployment)
+    Board("http://127.0.0.1:9/api").look()  # nobody there: no error

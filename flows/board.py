@@ -1,0 +1,79 @@
+"""What `make ui` does for its server's runs: a name for each that is queued, a line on the terminal for each that ended.
+
+Prefect names a run when it begins, and says on its page alone why it failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from flows import access
+from flows.names import run_name
+from stages.contract.errors import PipelineError
+from stages.contract.shown import printable, show
+from stages.contract.texts import parse_json
+
+TIMEOUT_SECONDS = 5.0
+LIMIT = 200  # runs of one look
+OUTCOMES = {"COMPLETED": "is done", "FAILED": "failed", "CRASHED": "crashed", "CANCELLED": "was cancelled"}
+RAISED = "PipelineError: "  # before the line of an expected error, in the message of a state
+
+
+class Board:
+    """Looks at the server's deployed runs now and then. A server that does not answer is asked the next time."""
+
+    def __init__(self, api: str, password: str = "") -> None:
+        """Runs that ended before now are nobody's news."""
+        self._api, self._headers = api, {"Content-Type": "application/json", **access.header(password)}
+        self._since = datetime.datetime.now(datetime.UTC).isoformat()
+        self._said: set[str] = set()
+        self._flows: dict[str, str] = {}
+
+    def look(self) -> None:
+        """Name what is queued, and say what ended."""
+        with contextlib.suppress(OSError, PipelineError):  # no answer, half an answer
+            for run in self._runs({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}):
+                self._name(run)
+            for run in self._runs(
+                {"state": {"type": {"any_": [*OUTCOMES]}}, "end_time": {"after_": self._since}},
+            ):
+                if run["id"] not in self._said:
+                    self._said.add(run["id"])
+                    show(outcome(run))
+
+    def _name(self, run: Mapping[str, Any]) -> None:
+        if "profile" in run["parameters"]:
+            name = run_name(self._flow(run["flow_id"]), run["parameters"])
+            if name != run["name"]:
+                self._ask("PATCH", f"flow_runs/{run['id']}", {"name": name})
+
+    def _flow(self, flow: str) -> str:
+        if flow not in self._flows:
+            self._flows[flow] = str(self._ask("GET", f"flows/{flow}")["name"])
+        return self._flows[flow]
+
+    def _runs(self, which: Mapping[str, Any]) -> list[dict[str, Any]]:
+        body = {"flow_runs": {**which, "deployment_id": {"is_null_": False}}, "limit": LIMIT, "sort": "END_TIME_DESC"}
+        found: list[dict[str, Any]] = self._ask("POST", "flow_runs/filter", body)
+        return found
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._api}/{path}", data, self._headers, method=method)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+            text = reply.read()
+        return parse_json(text, where=path) if text else None
+
+
+def outcome(run: Mapping[str, Any]) -> str:
+    """A line on what became of a run, with the reason if there is one."""
+    line = f"{run['name']} {OUTCOMES[run['state_type']]}"
+    message = ((run.get("state") or {}).get("message") or "").strip()
+    if run["state_type"] == "COMPLETED" or not message:
+        return printable(line)
+    return printable(f"{line}: {message.partition(RAISED)[2] or message.splitlines()[0]}")

@@ -1,0 +1,87 @@
+"""A flow that a stage of another flow starts, in a process of its own: the server knows it as that flow's child.
+
+The stage's process gets the parent's id through the environment. Prefect draws a child below its parent, cancels it
+with it, and shows no *Cancel* of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+PARENT = "R1SEARCHER_PARENT_RUN"
+STOPPED = "stopped by an interrupt; the same run goes on from here when it is started again"
+
+
+def parent_environment() -> dict[str, str]:
+    """What a stage's process is told of the run that starts it; nothing outside of a run."""
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    task, flow = TaskRunContext.get(), FlowRunContext.get()
+    run = task.task_run.flow_run_id if task else flow.flow_run.id if flow and flow.flow_run else None
+    return {PARENT: str(run)} if run else {}
+
+
+def run_as_child(flow: Flow[..., Any], **parameters: Any) -> Any:
+    """Run ``flow``, as a child if a parent was handed on; its result. A run that is interrupted ends as cancelled."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow
+
+    with get_client(sync_client=True) as client:
+        run = _created(client, flow, parameters)
+        try:
+            return run_flow(flow, flow_run=run, parameters=parameters)
+        except KeyboardInterrupt:
+            _cancel(client, run)
+            raise
+
+
+def _created(client: SyncPrefectClient, flow: Flow[..., Any], parameters: dict[str, Any]) -> FlowRun:
+    from prefect.states import Pending
+
+    return client.create_flow_run(
+        flow,
+        name=flow.flow_run_name if isinstance(flow.flow_run_name, str) else None,
+        parameters=flow.serialize_parameters(parameters),
+        parent_task_run_id=_place_in_parent(client, flow),
+        state=Pending(),
+    )
+
+
+def _place_in_parent(client: SyncPrefectClient, flow: Flow[..., Any]) -> UUID | None:
+    """The task run that stands for the child in its parent, as Prefect has it of subflows; None without a parent.
+
+    A server that does not know the parent is another one, in the place of one that was lost: then there is none.
+    """
+    from prefect import Task
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Pending
+
+    if not os.environ.get(PARENT):
+        return None
+    parent = UUID(os.environ[PARENT])
+    try:
+        client.read_flow_run(parent)
+    except ObjectNotFound:
+        return None
+    standing_for = Task(fn=flow.fn, name=flow.name)
+    name = flow.flow_run_name if isinstance(flow.flow_run_name, str) else flow.name
+    return client.create_task_run(
+        standing_for, flow_run_id=parent, dynamic_key=str(uuid4()), name=name, state=Pending()
+    ).id
+
+
+def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Prefect calls a run that was interrupted crashed; a person ended it."""
+    import httpx
+    from prefect.states import Cancelled
+
+    with contextlib.suppress(httpx.HTTPError):  # a server that is gone need not be told
+        client.set_flow_run_state(run.id, Cancelled(message=STOPPED), force=True)

@@ -1,0 +1,41 @@
+"""Errors that a user can act on, in Prefect's logs: their one line, once; Prefect logs tracebacks of them."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+
+from stages.contract.errors import PipelineError
+from stages.contract.shown import printable
+
+LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+
+
+class OneLine(logging.Filter):
+    """Of a ``PipelineError`` that is logged the line is left, and of the same one logged again nothing. All else, bugs
+    above all, stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: weakref.WeakSet[BaseException] = weakref.WeakSet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record, which is changed."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if not isinstance(error, PipelineError):
+            return True
+        if error in self._said:
+            return False
+        self._said.add(error)
+        record.msg, record.args = printable(f"error: {error}"), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def log_expected_errors_in_one_line() -> None:
+    """Install the filter in this process; the modules that define flows call it when they are imported."""
+    one = OneLine()
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(there, OneLine) for there in logger.filters):
+            logger.addFilter(one)
