@@ -1,4 +1,4 @@
-"""What `make ui` does for its server's runs: a name for each that is queued, a line on the terminal for each that ended.
+"""What `make ui` does for its server's runs: a name for each queued one, a line on the terminal for each that ended.
 
 Prefect names a run when it begins, and says on its page alone why it failed.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 from flows import access
 from flows.names import run_name
-from stages.contract.errors import PipelineError
 from stages.contract.shown import printable, show
 from stages.contract.texts import parse_json
 
@@ -36,7 +35,7 @@ class Board:
 
     def look(self) -> None:
         """Name what is queued, and say what ended."""
-        with contextlib.suppress(OSError, PipelineError):  # no answer, half an answer
+        with contextlib.suppress(OSError, ValueError):  # no answer, half an answer
             for run in self._runs({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}):
                 self._name(run)
             for run in self._runs(
@@ -67,7 +66,7 @@ class Board:
         request = urllib.request.Request(f"{self._api}/{path}", data, self._headers, method=method)
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
             text = reply.read()
-        return parse_json(text, where=path) if text else None
+        return parse_json(text) if text else None
 
 
 def outcome(run: Mapping[str, Any]) -> str:

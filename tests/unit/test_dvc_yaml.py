@@ -22,6 +22,8 @@ STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, bloc
 ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
     f"flows/{name}.py"
     for name in (
+        "child",
+        "expected",
         "busy",
         "gpus",
         "machine",
