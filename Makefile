@@ -56,7 +56,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -159,6 +159,10 @@ test: lint  ## every check: lint, then all tests
 
 test-unit: setup  ## the fast tests alone
 	@$(BIN)/python -m pytest $(PARALLEL) tests/unit
+
+# `make test` runs them too where there is a Chromium, and else says how to get one.
+test-browser: setup  ## the tests in a real browser: the servers, and the report page (needs a Chromium or Chrome)
+	@R1_SEARCHER_TEST_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 # Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
 ENGINES := $(VENV)/.stamp-engines

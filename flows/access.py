@@ -28,6 +28,7 @@ ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 HOSTS = ("127.0.0.1", "localhost")
 PROFILES = "profiles.toml"  # in Prefect's home: where a second terminal finds server and password
 ABOUT = "# Written by `make ui`, and removed when it ends: the server of this checkout, for Prefect's own commands."
+_FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
 CLOSED = "closed"  # in Prefect's home: the database was never open to others
 
 
@@ -73,10 +74,24 @@ def server_settings(password: str, origins: Iterable[str]) -> dict[str, str]:
 
 
 def guarded(app: Any, hosts: Iterable[str] = HOSTS) -> Any:
-    """An ASGI application that answers requests for these hosts alone."""
+    """An ASGI application that answers requests for these hosts alone, and stands in no page of another origin."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    return TrustedHostMiddleware(app, allowed_hosts=list(hosts), www_redirect=False)
+    return TrustedHostMiddleware(_unframed(app), allowed_hosts=list(hosts), www_redirect=False)
+
+
+def _unframed(app: Any) -> Any:
+    """Browsers show its pages in no other origin's frame, where a click could be led to a button of theirs."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        async def answer(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_FRAMES]}
+            await send(message)
+
+        await app(scope, receive, answer)
+
+    return called
 
 
 def write_profile(home: Path, url: str, password: str) -> None:

@@ -65,6 +65,7 @@ ELSEWHERE = {
     "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
     "make train SEED=": ("stages/regression/seeds.py", "seed"),
     "make test": (".ci/run", "make test <"),
+    "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),
     "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),

@@ -93,6 +93,12 @@ def test_no_page_of_another_origin_may_ask(found: Found) -> None:
     assert "access-control-allow-origin" not in {name.lower() for name in headers}
 
 
+def test_no_page_elsewhere_may_frame_it(found: Found) -> None:
+    _, headers = status(f"{found.url}/health")
+    given = {name.lower(): value for name, value in headers.items()}
+    assert (given["x-frame-options"], given["content-security-policy"]) == ("SAMEORIGIN", "frame-ancestors 'self'")
+
+
 def test_it_answers_to_no_other_hosts_name(found: Found) -> None:
     assert status(f"{found.url}/health", Host="pages.example:4200")[0] == 400
     assert status(f"{found.url}/health", Host="localhost:4200")[0] == 200

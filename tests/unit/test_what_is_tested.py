@@ -6,6 +6,8 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import chromium
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +24,30 @@ def test_every_folder_with_tests_is_run() -> None:
         .read_text(encoding="utf-8")
         .endswith("make test < /dev/null\nmake code-gate < /dev/null\nexec make test-engines < /dev/null\n")
     )
+
+
+def test_the_workflow_runs_the_tests_in_a_browser_and_they_cannot_be_skipped_there() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    assert "make test-browser" in [step.get("run", "").strip() for step in jobs["test"]["steps"]]
+    assert f"@{chromium.MUST}=1 $(BIN)/python -m pytest tests/browser\n" in (ROOT / "Makefile").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(("must", "end"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_without_a_browser_it_is_said_how_to_get_one(
+    must: str, end: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
+    monkeypatch.setenv(chromium.MUST, must)
+    monkeypatch.setattr(chromium, "APPLICATIONS", tmp_path)
+    with pytest.raises(end, match=r"apt-get install chromium .* playwright install"):
+        chromium.program()
+    shell = tmp_path / "chromium-1200/chrome-linux64/chrome"
+    shell.parent.mkdir(parents=True)
+    shell.touch()
+    assert chromium.program() == str(shell)
 
 
 def test_the_workflow_asks_both_regression_gates_and_shows_their_verdicts() -> None:
