@@ -12,9 +12,9 @@
 # The context needs .git: DVC and the workspaces of profiles are built on it.
 
 # --- Bases: Python, git, and a C++ compiler, which Triton and some of DeepSpeed's kernels call at run time.
-# (Versions of apt packages are not pinned: distributions drop old ones.)
+# By digest, which a tag's new contents do not change. (Versions of apt packages are not pinned: distributions drop old ones.)
 
-FROM python:3.11-slim-bookworm AS cpu-base
+FROM python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS cpu-base
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ git make \
@@ -23,7 +23,7 @@ RUN apt-get update \
     && install --directory --owner searcher --group searcher /home/searcher/pipeline
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 
-FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04 AS gpu-base
+FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04@sha256:c3fde347d52d578c84fd644bc177bc7ec333feaf11550d990da4084d7612e4c7 AS gpu-base
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ git make python3 python3-dev python3-venv \
@@ -31,21 +31,23 @@ RUN apt-get update \
     && useradd --create-home --uid 10001 searcher \
     && install --directory --owner searcher --group searcher /home/searcher/pipeline
 
-# --- Packages: .venv as `make setup` makes it. Made anew only where the lock changes.
+# --- Packages: .venv as `make setup` makes it. Made anew only where a lock changes.
 
 FROM cpu-base AS cpu-packages
 USER 10001
 WORKDIR /home/searcher/pipeline
 COPY --chown=10001:10001 requirements.lock ./
-RUN python3 -m venv .venv && .venv/bin/pip install --no-cache-dir -r requirements.lock
+COPY --chown=10001:10001 locks locks
+RUN python3 -m venv .venv && locks/install .venv/bin/python base --no-cache-dir
 
 FROM gpu-base AS gpu-packages
 USER 10001
 WORKDIR /home/searcher/pipeline
 COPY --chown=10001:10001 requirements.lock ./
+COPY --chown=10001:10001 locks locks
 RUN python3 -m venv .venv \
-    && .venv/bin/pip install --no-cache-dir -r requirements.lock \
-    && .venv/bin/pip install --no-cache-dir -c requirements.lock vllm==0.32.0
+    && locks/install .venv/bin/python base --no-cache-dir \
+    && locks/install .venv/bin/python vllm --no-cache-dir
 
 # --- The pipeline. The stamp tells `make` that .venv is up to date; the switches are the Makefile's.
 

