@@ -117,7 +117,11 @@ def make(uv: str, upgrade: bool) -> None:
             added = {one: block for one, block in needed.items() if one not in there}
             write(locks[name], f"What {name} adds to requirements.lock.", added)
         for name, asked, use in (
-            ("build", ["pip", "setuptools"], "What installs the other locks, and builds what is released as source alone."),
+            (
+                "build",
+                ["pip", "setuptools"],
+                "What installs the other locks, and builds what is released as source alone.",
+            ),
             ("uv", ["uv"], "What makes the locks."),
         ):
             alone = resolver.compile(asked, "--no-deps", "--universal", earlier=read(locks[name]))

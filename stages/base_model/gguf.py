@@ -29,7 +29,7 @@ def open_gguf(source: str, dtype: str) -> tuple[Any, Any]:
         raise PipelineError(
             "a GGUF file needs the package gguf",
             where=source,
-            fix=".venv/bin/pip install -c requirements.lock gguf",
+            fix=".venv/bin/pip install --no-deps -r requirements.lock",
         ) from None
     with reading("tokenizer", source):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)

@@ -42,7 +42,7 @@ def add(model: Any, settings: Lora, seed: int) -> None:
         raise PipelineError(
             "LoRA needs the package peft, which is not installed",
             where="update.lora",
-            fix="pip install -c requirements.lock peft, or set update.lora.rank to 0",
+            fix=".venv/bin/pip install --no-deps -r requirements.lock, or set update.lora.rank to 0",
         ) from None
     targets = settings.targets if isinstance(settings.targets, str) else _checked(model, settings.targets)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, lora_dropout=0.0)

@@ -113,7 +113,16 @@ def test_the_image_gets_what_git_has() -> None:
     assert lost == []
 
 
-def test_vllm_is_the_makefiles() -> None:
-    assert set(re.findall(r"vllm==([\d.]+)", DOCKERFILE)) == set(
-        re.findall(r"vllm==([\d.]+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    )
+def test_an_image_has_the_locked_packages() -> None:
+    installed = {target: re.findall(r"locks/install \S+ (\S+)", chain(target)) for target in ("cpu", "gpu")}
+    assert installed == {"cpu": ["base"], "gpu": ["base", "vllm"]}
+
+
+def test_an_image_is_made_from_one_base_and_not_from_what_its_tag_becomes() -> None:
+    bases = [
+        name for name in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if not name.startswith(("cpu", "gpu"))
+    ]
+    assert len(bases) == 2
+    for base in bases:
+        assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+[\w.-]*@sha256:[0-9a-f]{64}", base), base
+    assert all(service["image"] in ("r1-searcher:cpu", "r1-searcher:gpu") for service in SERVICES.values())
