@@ -41,9 +41,20 @@ def test_a_service_is_guarded_and_watched(name: str) -> None:
     assert service["build"]["target"] in ("cpu", "gpu") and service["image"].endswith(service["build"]["target"])
     assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
     assert "user" not in service and "privileged" not in service
+    assert service["pids_limit"] > 0 and re.fullmatch(
+        r"\d+g|\$\{R1SEARCHER_[A-Z]+_MEMORY:-\d+g\}", service["mem_limit"]
+    )
     assert service["healthcheck"]["test"][0] == "CMD"
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:"), "the retrieval service asks for no password, and nothing here encrypts"
+
+
+def test_a_service_that_writes_volumes_alone_can_write_nothing_else() -> None:
+    """The others run DVC and git in the checkout."""
+    unable = {name: service for name, service in SERVICES.items() if service.get("read_only")}
+    assert unable.keys() == {"prefect"}
+    (place,) = unable["prefect"]["tmpfs"]
+    assert unable["prefect"]["environment"]["PREFECT_UI_STATIC_DIRECTORY"].startswith(place.split(":")[0] + "/")
 
 
 def test_the_page_says_which_services_there_are_and_where_they_answer() -> None:
