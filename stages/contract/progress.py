@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
+from stages.contract.shown import printable, show
+
 SECONDS_A_LINE = 15.0
 SECONDS_BEFORE_A_BAR = 1.0
 
@@ -39,7 +41,7 @@ class Paced:
         every: float = SECONDS_A_LINE,
     ) -> None:
         """``out``: default standard error. ``clock``: seconds; the thread waits by the real one."""
-        self._what, self._unit, self._clock, self._every = what, unit, clock, every
+        self._what, self._unit, self._clock, self._every = printable(what), unit, clock, every
         self._out = sys.stderr if out is None else out
         self._done = self._total = 0
         self._note = ""
@@ -75,7 +77,7 @@ class Paced:
                 self._draw(now)
             elif now - self._said >= self._every:
                 self._said = now
-                print(self._line(now - self._began), file=self._out, flush=True)
+                show(self._line(now - self._began), file=self._out)
 
     def _watch(self) -> None:
         while not self._over.wait(self._every):

@@ -19,6 +19,7 @@ import pyarrow as pa
 from stages.contract import params as contract
 from stages.contract.artefacts import read_metadata, read_table, write_table
 from stages.contract.errors import PipelineError
+from stages.contract.progress import Paced
 from stages.contract.schemas import EVALUATION
 from stages.contract.shown import json_text, printable, show, show_lines
 from stages.evaluate.chat_server import ChatServer, RequestFailed, Usage
@@ -91,14 +92,19 @@ def _transcripts(file: Path) -> Answers:
 
 def ask_for(server: ChatServer, recorded: Recorded, template: str, cases: Sequence[Case], max_tokens: int) -> list[str]:
     """Ask for each of ``cases`` and put the replies on record. Returns why some failed, a line each."""
-    from tqdm import tqdm
 
     def one(case: Case) -> None:
         messages = [{"role": "user", "content": ask(template, case)}]
         recorded.add(case, server.complete(messages, max_tokens=max_tokens))
 
-    done = tqdm(server.each(one, cases), total=len(cases), desc="judge", unit=" answers", disable=None)
-    return [str(result) for _, result in done if isinstance(result, RequestFailed)]
+    failed = []
+    with Paced("judge", unit="answers") as paced:
+        paced.told(0, len(cases))
+        for number, (_, result) in enumerate(server.each(one, cases), start=1):
+            paced.told(number, len(cases))
+            if isinstance(result, RequestFailed):
+                failed.append(str(result))
+    return failed
 
 
 def verdict_table(answers: Answers, verdicts: Sequence[Verdict]) -> pa.Table:
