@@ -21,6 +21,7 @@ RETRIES = 4  # of a request that failed in a way that may pass: no connection, 4
 BACKOFF = 0.5  # s before the second retry, doubled each time
 TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of an answer
 LONGEST = 600.0  # s for a file, its retries included
+LONGEST_PAUSE = 30  # s between two retries, whatever a server advises
 _BLOCK = 1 << 16
 _PASSING = (429, 500, 502, 503, 504)
 
@@ -86,15 +87,22 @@ def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
     """
     import requests
     import urllib3
-    from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    retries = Retry(total=RETRIES, backoff_factor=backoff, status_forcelist=_PASSING, allowed_methods=["GET"])
-    until = time.monotonic() + LONGEST
-    with requests.Session() as session:
+    from stages.benchmarks.deadline import Deadline, Over
+
+    retries = Retry(
+        total=RETRIES,
+        backoff_factor=backoff,
+        status_forcelist=_PASSING,
+        allowed_methods=["GET"],
+        retry_after_max=LONGEST_PAUSE,
+    )
+    late = f"it was not whole after {LONGEST:.0f} s"
+    with Deadline(LONGEST) as deadline, requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
+            session.mount(scheme, deadline.adapter(max_retries=retries))
         for attempt in range(RETRIES):
             try:
                 with session.get(address, stream=True, timeout=TIMEOUT) as answer, path.open("wb") as file:
@@ -102,24 +110,28 @@ def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
                         raise Absent(f"the server says {answer.status_code} {answer.reason}".rstrip())
                     if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
                         raise Absent("the server sends it encoded")
-                    _receive(answer.raw, file, num_bytes, until)
+                    _receive(answer.raw, file, num_bytes)
+                if deadline.over:  # and what came may have been cut off by that
+                    raise Over
                 return
+            except Over:
+                raise Absent(late) from None
             except urllib3.exceptions.ProtocolError:
+                if deadline.over:
+                    raise Absent(late) from None
                 if attempt + 1 == RETRIES:
                     raise Absent("the connection broke each time before the file was whole") from None
                 time.sleep(backoff * 2**attempt)
             except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-                raise Absent(_reason(error)) from None
+                raise Absent(late if deadline.over else _reason(error)) from None
 
 
-def _receive(answer: Any, file: IO[bytes], num_bytes: int, until: float) -> None:
+def _receive(answer: Any, file: IO[bytes], num_bytes: int) -> None:
     """Write the body of a urllib3 response as it comes. A body cut short is a ``ProtocolError``."""
     left = num_bytes + 1
     while left and (block := answer.read1(min(left, _BLOCK), decode_content=False)):
         file.write(block)
         left -= len(block)
-        if time.monotonic() > until:
-            raise Absent(f"it was not whole after {LONGEST:.0f} s")
 
 
 def _reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from odd_servers import LONGEST, Speak, drips, says, serve
 
 from stages.benchmarks.fetch import KIND, RETRIES, fetch
 from stages.benchmarks.releases import RELEASES, Release, release_of
@@ -238,3 +239,43 @@ def test_a_mirror_that_drips_is_given_up(server: Server, store: Store, monkeypat
 def test_an_address_that_cannot_be_is_one_line(address: str, store: Store) -> None:
     with pytest.raises(PipelineError, match="was found nowhere"):
         fetch(release(NOBODY), [address], store, backoff=0.001)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+HELD: dict[str, Speak] = {
+    "status line": drips(b"HTTP/1.1 ", b"2"),
+    "header": drips(HEAD + b"X-Long: ", b"x"),
+    "100 Continue": drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk size": drips(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "redirects": says(b"", "Location: /next", "Connection: close", status="302 Found"),
+}
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+@pytest.mark.parametrize("name", HELD)
+def test_no_place_holds_a_fetch_for_longer_than_its_time(
+    name: str, by_proxy: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST", 0.2)
+    began = time.monotonic()
+    with serve(HELD[name]) as address:
+        if by_proxy:
+            monkeypatch.setenv("http_proxy", address)
+            monkeypatch.delenv("no_proxy", raising=False)
+            monkeypatch.delenv("NO_PROXY", raising=False)
+        place = "http://mirror.invalid" if by_proxy else address
+        with pytest.raises(PipelineError, match=r"not whole after 0 s|redirects"):
+            fetch(release(place), [], store, backoff=0.01)
+    assert time.monotonic() - began < LONGEST / 2
+
+
+def test_no_pause_is_longer_than_a_fetch_has(server: Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(503)
+        handler.send_header("Retry-After", "86400")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST_PAUSE", 0.05)
+    server.answers = [later, whole]
+    assert fetch(release(server.address), [], store, backoff=0.01).read_bytes() == CONTENT
