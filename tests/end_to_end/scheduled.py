@@ -62,10 +62,13 @@ def run(place: Path, *command: str, **variables: str) -> subprocess.CompletedPro
     )
 
 
+NOT_OURS = ("PREFECT_API_URL", "PREFECT_RESULTS_LOCAL_STORAGE_PATH", "PREFECT_SERVER_MEMO_STORE_PATH")
+
+
 def environment(place: Path) -> dict[str, str]:
     """Nothing of the surrounding checkout's state: its own store, Prefect home and DVC site cache."""
     root = place.parents[1] if place.parent.name == ".workspaces" else place
-    kept = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "R1SEARCHER_STORE": str(root / ".store"),
@@ -126,7 +129,7 @@ def copy_checkout(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def serving(root: Path, log: Path, done: Scheduled) -> Iterator[str]:
+def serving(root: Path, log: Path, done: Scheduled, **variables: str) -> Iterator[str]:
     """`make ui` until the block ends; the API's address. Then Ctrl-C, and a look at what is left of it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -135,7 +138,7 @@ def serving(root: Path, log: Path, done: Scheduled) -> Iterator[str]:
         ui = subprocess.Popen(
             [sys.executable, "-m", "flows.ui"],
             cwd=root,
-            env=environment(root) | {"PREFECT_SERVER_API_PORT": port, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+            env=environment(root) | {"PREFECT_SERVER_API_PORT": port, "PREFECT_WORKER_QUERY_SECONDS": "1"} | variables,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
