@@ -17,6 +17,7 @@ from stages.contract import artefacts, grammar, params, schemas, sums
 from stages.contract.errors import PipelineError
 from stages.contract.progress import Paced
 from stages.contract.protocols import Engine, Retriever
+from stages.contract.room import too_long
 from stages.contract.store import Store
 from stages.reward.metrics import METRIC_VERSION, cover_em, em
 
@@ -81,6 +82,7 @@ def count_passes(
 
     ``policy`` and ``index`` are identities (fingerprints); ``opened`` gives the engine and the retriever, and is
     called only where something is missing. ``told`` hears of each chunk: questions done, and whether it was stored.
+    With ``questions.too_long: leave_out`` a question whose prompt leaves no room has no rollouts, and so no label.
     Raises ``PipelineError`` where the retriever fails more than ``rollout.max_error_share`` of a chunk.
     """
     from stages.rollout import roll_out
@@ -95,14 +97,39 @@ def count_passes(
             engine, retriever = opened()
             how: dict[str, Any] = {"samples": samples, "seed": settings.seed}
             with Paced(f"difficulty, from question {start + 1:,}", unit="trajectories") as paced:
-                rollouts, _ = roll_out(engine, retriever, chunk, settings.rollout, told=paced.told, **how)
+                asked = _that_fit(chunk, engine, settings)
+                rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **how)
             table = count(rollouts, samples)
             _check_errors(table, samples, settings.rollout.max_error_share)
+            table = _of_all(chunk, table)
             with store.put(KIND, key) as draft:
                 artefacts.write_table(draft / "passes.parquet", table, {"key": key, "engine": engine.name})
         parts.append(artefacts.read_table(store.place(KIND, key) / "passes.parquet", COUNTS))
         told(min(start + size, questions.num_rows), stored)
     return pa.concat_tables(parts).replace_schema_metadata(None)
+
+
+def _that_fit(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Table:
+    """The questions that are asked: all, or with ``questions.too_long: leave_out`` those whose prompt leaves room."""
+    if settings.questions.too_long == "stop":  # whoever samples stops with the question's name
+        return chunk
+    from stages.rollout.prompt import load_prompt
+
+    prompt, tokenizer = load_prompt(settings.rollout.prompt), getattr(engine, "tokenizer", None)
+    rows = chunk.select(["question_id", "question"]).to_pylist()
+    limit = settings.rollout.max_total_tokens
+    long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, limit)
+    return chunk.filter(pa.array([row["question_id"] not in long for row in rows], pa.bool_()))
+
+
+def _of_all(chunk: pa.Table, counts: pa.Table) -> pa.Table:
+    """COUNTS of every question of a chunk: zeros of those that were not asked."""
+    if counts.num_rows == chunk.num_rows:
+        return counts
+    known = {row["question_id"]: row for row in counts.to_pylist()}
+    none = {"num_rollouts": 0, "em": 0, "cover_em": 0}
+    rows = [known.get(name, {"question_id": name, **none}) for name in chunk["question_id"].to_pylist()]
+    return pa.Table.from_pylist(rows, schema=COUNTS)
 
 
 def _key(chunk: pa.Table, settings: params.Params, *, policy: str, index: str, samples: int) -> str:

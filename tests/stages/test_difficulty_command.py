@@ -52,6 +52,22 @@ def test_difficulty(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert about["policy"] == artefacts.sha256_tree("policy")
 
 
+def test_a_question_that_is_too_long_has_no_label_or_stops(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["difficulty", "--policy=policy", "--out=out.parquet"]
+    questions = questions_table(["Who was Ada?", "Where is Trabo?", "x" + " really" * 200])
+    artefacts.write_table("data/questions/train.parquet", questions)
+    assert main(command) == 2
+    assert "the prompt of question q2 has" in capsys.readouterr().err
+    raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    raw["questions"]["too_long"] = "leave_out"
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "2 of 3 questions (stored)" in out and "1 unknown" in out  # the first chunk is kept
+    labelled = artefacts.read_table("out.parquet", schemas.QUESTIONS)
+    assert labelled["num_rollouts"].to_pylist() == [4, 4, 0] and labelled["difficulty"].to_pylist()[2] is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
