@@ -146,12 +146,12 @@ dag: setup  ## the stages in order, and what each needs (`dvc dag` draws it, 320
 verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
 	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)
 
-# Many tests wait for processes and servers. The longest files first, so that both workers end together.
+# Many tests wait for processes and servers. pyproject.toml has the longest folders first: both workers end together.
 WORKERS  ?= 2
 PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: lint  ## every check: lint, then all tests
-	@$(BIN)/python -m pytest $(PARALLEL) tests/end_to_end tests/flows tests/stages tests/unit
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-unit: setup  ## the fast tests alone
 	@$(BIN)/python -m pytest $(PARALLEL) tests/unit

@@ -7,12 +7,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("unit", "stages", "flows", "end_to_end")
+PATHS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+    "ini_options"
+]["testpaths"]
+FOLDERS = [Path(path).name for path in PATHS]
 
 
 def commands() -> dict[str, list[str]]:
@@ -24,14 +28,14 @@ def commands() -> dict[str, list[str]]:
         text=True,
         check=True,
     )
-    lines = re.findall(r"python -m pytest (.*)", done.stdout)
+    lines = re.findall(r"python -m pytest (-n .*)", done.stdout)
     return dict(zip(("test", "test-unit"), map(shlex.split, lines), strict=True))
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with this one's conftest, whose folders hold two files each; every test says which process ran it."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs one\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\ntestpaths = {' '.join(PATHS)}\nmarkers = gpu: needs one\n")
     for folder in FOLDERS:
         for name in ("one", "two"):
             file = tmp_path / "tests" / folder / f"test_{folder}_{name}.py"
@@ -53,8 +57,10 @@ def run(project: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_folder_is_run() -> None:
     paths = {name: [word for word in words if word.startswith("tests/")] for name, words in commands().items()}
-    assert sorted(paths["test"]) == sorted(f"tests/{folder}" for folder in FOLDERS)
-    assert paths["test-unit"] == ["tests/unit"]
+    assert paths == {"test": [], "test-unit": ["tests/unit"]}
+    there = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert sorted([*PATHS, "tests/engines"]) == sorted(there)  # `make test-engines`
+    assert PATHS[0] == "tests/end_to_end" and PATHS[-1] == "tests/unit", "the longest first"
 
 
 def test_a_failure_is_found_in_whatever_folder(project: Path) -> None:
@@ -63,7 +69,7 @@ def test_a_failure_is_found_in_whatever_folder(project: Path) -> None:
             file.write("def test_bad():\n    assert False\n")
     done = run(project)
     assert done.returncode == 1
-    assert re.search(r"=+ 4 failed, 24 passed in .*=+$", done.stdout.strip()), done.stdout
+    assert re.search(rf"=+ {len(FOLDERS)} failed, {6 * len(FOLDERS)} passed in .*=+$", done.stdout.strip()), done.stdout
     for folder in FOLDERS:
         assert f"FAILED tests/{folder}/test_{folder}_two.py::test_bad" in done.stdout
         for name in ("one", "two"):
