@@ -64,7 +64,7 @@ class Paced:
             self._bar.close()
 
     def told(self, done: int, total: int, note: str = "") -> None:
-        """So many are done in all. ``note``: what else there is to say, such as the loss."""
+        """So many are done in all. ``total``: 0 if nobody knows. ``note``: what else there is to say (the loss)."""
         with self._lock:
             self._done, self._total, self._note = done, total, note
         self.look()
@@ -84,21 +84,31 @@ class Paced:
             self.look()
 
     def _line(self, seconds: float) -> str:
-        count = f" {self._done:,} of {self._total:,} {self._unit}".rstrip() + "," if self._total else ""
+        count = ""
+        if self._total or self._done:
+            of = f" of {self._total:,}" if self._total else ""
+            count = f" {self._done:,}{of} {self._unit}".rstrip() + ","
         note = f", {self._note}" if self._note else ""
         return f"{self._what}:{count} {seconds:.0f} s so far{note}"
 
     def _draw(self, now: float) -> None:
-        if self._bar is None:
+        fresh = self._bar is None
+        if fresh:
             if now - self._began < SECONDS_BEFORE_A_BAR:
                 return
             from tqdm import tqdm
 
             unit = f" {self._unit}"
             self._bar = tqdm(
-                total=self._total, initial=self._done, desc=self._what, unit=unit, file=self._out, leave=False
+                total=self._total,
+                initial=self._done,
+                desc=self._what,
+                unit=unit,
+                unit_scale=self._total >= 10**6,
+                file=self._out,
+                leave=False,
             )
         self._bar.total = self._total
         if self._note:
-            self._bar.set_postfix_str(self._note, refresh=False)
+            self._bar.set_postfix_str(self._note, refresh=fresh)
         self._bar.update(self._done - self._bar.n)

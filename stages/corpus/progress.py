@@ -1,47 +1,40 @@
-"""How far a large corpus is: a bar on a terminal, else a line from time to time."""
+"""How far a large corpus is: bytes of its input, and the passages that came of them."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
-from stages.contract.shown import show
+from stages.contract.progress import Paced
 
-SECONDS_A_LINE = 10.0
 _ROWS_A_LOOK = 1000
 
 
 class Progress:
     """Counts passages (``watch``) and bytes of input (``add_bytes``) of ``total_bytes``; speaks on ``out``."""
 
-    def __init__(self, total_bytes: int, out: TextIO | None = None) -> None:
-        self._total = max(1, total_bytes)
-        self._out = sys.stderr if out is None else out
+    def __init__(
+        self, total_bytes: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total, self._clock = max(1, total_bytes), clock
         self._bytes = self._passages = 0
-        self._began = self._said = time.monotonic()
-        self._bar = None
-        if self._out.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, unit="B", unit_scale=True, desc="corpus", file=self._out)
+        self._began = clock()
+        self._paced = Paced("corpus", unit="bytes", out=out, clock=clock)
 
     def __enter__(self) -> Progress:
+        self._paced.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._paced.__exit__(kind, error, trace)
 
     def add_bytes(self, number: int) -> None:
         """So many more bytes of the input files were read."""
         self._bytes += number
-        if self._bar is not None:
-            self._bar.update(number)
 
     def watch(self, rows: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
         """The same rows, counted."""
@@ -52,14 +45,6 @@ class Progress:
             yield row
 
     def _look(self) -> None:
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._passages:,} passages", refresh=False)
-        elif now - self._said >= SECONDS_A_LINE:
-            self._said = now
-            speed = self._passages / (now - self._began)
-            share = min(1.0, self._bytes / self._total)
-            show(
-                f"corpus: {self._passages:,} passages, {speed:,.0f} a second, {share:.0%} of the input",
-                file=self._out,
-            )
+        speed = self._passages / max(self._clock() - self._began, 1e-9)
+        note = f"{self._passages:,} passages, {speed:,.0f} a second"
+        self._paced.told(min(self._bytes, self._total), self._total, note)

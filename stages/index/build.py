@@ -52,7 +52,7 @@ def build_index(
     check(index)
     progress = progress or Progress(None)
     batches = passages.to_batches(max_chunksize=ROWS_A_BATCH) if isinstance(passages, pa.Table) else passages
-    with _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
+    with contextlib.closing(progress), _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
         shards = draft / "shards"
         shards.mkdir()
         writer = ShardWriter(shards, index.memory_gb * 1e9)

@@ -1,55 +1,42 @@
-"""How far a large index is: a bar on a terminal, else a line from time to time."""
+"""How far a large index is, step by step."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import TextIO
 
-from stages.contract.shown import show
-
-SECONDS_A_LINE = 10.0
+from stages.contract.progress import Paced
 
 
 class Progress:
-    """Counts what is done in each step of a long command; silent where it is soon over."""
+    """Counts what is done in each step of a long command; silent where it is soon over. ``close`` it in any case."""
 
-    def __init__(self, total: int | None, what: str = "passages", out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        what: str = "passages",
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``total``: how many there are to do in the first step; None: not known."""
-        self._out = sys.stderr if out is None else out
-        self._bar: Any = None
+        self._out, self._clock = out, clock
+        self._ends = contextlib.ExitStack()
         self.step(what, total)
 
     def step(self, what: str, total: int | None) -> None:
         """Begin the next step."""
         self.close()
-        self._what, self._total, self._done = what, total, 0
-        self._began = self._said = time.monotonic()
+        self._total, self._done, self._began = total or 0, 0, self._clock()
+        self._paced = self._ends.enter_context(Paced("index", unit=what, out=self._out, clock=self._clock))
 
     def add(self, number: int) -> None:
         """So many more are done."""
         self._done += number
-        now = time.monotonic()
-        if self._out.isatty():
-            self._draw(number, now)
-        elif now - self._said >= SECONDS_A_LINE:
-            self._said = now
-            share = "" if not self._total else f", {self._done / self._total:.0%}"
-            speed = self._done / (now - self._began)
-            show(f"index: {self._done:,} {self._what}, {speed:,.0f} a second{share}", file=self._out)
-
-    def _draw(self, number: int, now: float) -> None:
-        if self._bar is not None:
-            self._bar.update(number)
-        elif now - self._began > 1.0:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self._total, initial=self._done, unit="", desc=f"index: {self._what}", file=self._out
-            )
+        seconds = max(self._clock() - self._began, 1e-9)
+        self._paced.told(self._done, self._total, f"{self._done / seconds:,.0f} a second")
 
     def close(self) -> None:
-        """End the bar, if there is one."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
+        """End the step, and its bar if there is one."""
+        self._ends.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.contract import params, schemas
+from stages.contract.errors import PipelineError
 from stages.index import progress, vocabulary
 from stages.index.build import METHOD, build_index
 from stages.index.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE, write_scores
@@ -149,17 +151,25 @@ def test_a_word_that_no_file_can_hold_is_not_found(tmp_path: Path) -> None:
     assert Vocabulary(tmp_path).get("\ud800") is None
 
 
-def test_progress_speaks_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 11.0, 12.0, 20.0, 20.0, 31.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    out = io.StringIO()
-    watched = progress.Progress(1000, out=out)
-    for _ in range(3):
+def test_progress_speaks_from_time_to_time() -> None:
+    now, out = [0.0], io.StringIO()
+    watched = progress.Progress(1000, out=out, clock=lambda: now[0])
+    for now[0] in (1.0, 16.0, 20.0):
         watched.add(100)
     watched.step("scores", None)
+    now[0] = 29.0
     watched.add(7)
-    watched.add(15)
+    now[0] = 36.0
+    watched.add(25)
+    watched.close()
     assert out.getvalue().splitlines() == [
-        "index: 200 passages, 18 a second, 20%",
-        "index: 22 scores, 2 a second",
+        "index: 200 of 1,000 passages, 16 s so far, 12 a second",
+        "index: 32 scores, 16 s so far, 2 a second",
     ]
+
+
+def test_a_build_that_fails_is_silent_afterwards(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(PipelineError):
+        build_index(schemas.PASSAGES.empty_table(), SETTINGS, tmp_path / "index", "none")
+    assert threading.active_count() == before
