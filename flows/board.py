@@ -73,6 +73,6 @@ def outcome(run: Mapping[str, Any]) -> str:
     """A line on what became of a run, with the reason if there is one."""
     line = f"{run['name']} {OUTCOMES[run['state_type']]}"
     message = ((run.get("state") or {}).get("message") or "").strip()
-    if run["state_type"] == "COMPLETED" or not message:
+    if run["state_type"] not in ("FAILED", "CRASHED") or not message:
         return printable(line)
     return printable(f"{line}: {message.partition(RAISED)[2] or message.splitlines()[0]}")

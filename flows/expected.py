@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import weakref
+from types import TracebackType
 
 from stages.contract.errors import PipelineError
 from stages.contract.shown import printable
 
+OURS_TO_RUN = "PREFECT__FLOW_RUN_ID"  # in the environment of a process that a worker started for a run
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
@@ -33,9 +37,19 @@ class OneLine(logging.Filter):
 
 
 def log_expected_errors_in_one_line() -> None:
-    """Install the filter in this process; the modules that define flows call it when they are imported."""
+    """Install the filter in this process; the modules that define flows call it when they are imported.
+
+    In a worker's process for a run Ctrl-C is expected, too: the run's state has it, the terminal gets no traceback.
+    """
     one = OneLine()
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(there, OneLine) for there in logger.filters):
             logger.addFilter(one)
+    if OURS_TO_RUN in os.environ and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _all_but_interrupts
+
+
+def _all_but_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)

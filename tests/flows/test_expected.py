@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.contract.errors import PipelineError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -64,6 +70,18 @@ def test_an_expected_error_is_one_line(logged: Any) -> None:
 def test_a_bug_keeps_its_traceback(logged: Any) -> None:
     _, said = logged(ZeroDivisionError("ours"))
     assert len(said) == 2 and all("Traceback (most recent call last)" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"), [("KeyboardInterrupt", ""), ("ZeroDivisionError('ours')", "ZeroDivisionError: ours\n")]
+)
+def test_a_run_that_is_interrupted_has_no_traceback(raised: str, shown: str) -> None:
+    line = f"from flows.expected import *; log_expected_errors_in_one_line(); raise {raised}"
+    environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "of a worker"}
+    done = subprocess.run(
+        [sys.executable, "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.endswith(shown) and bool(done.stderr) == bool(shown)
 
 
 @pytest.mark.parametrize(

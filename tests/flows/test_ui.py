@@ -151,7 +151,7 @@ def test_queued_runs_say_what_they_are_and_ended_ones_why(prefect: str, capsys: 
         board.look()
         assert sorted(capsys.readouterr().out.splitlines()) == [
             "laptop-seed3 pipeline to s1-00 is done",
-            "smok pipeline was cancelled: by hand",
+            "smok pipeline was cancelled",
             "smoke pipeline failed: train@s1-00: the stage failed: error: no such file",
         ]
         board.look()
