@@ -6,6 +6,7 @@ async function attack(base, requests, sockets) {
     const sent = method === "GET" ? {} : { method, body: JSON.stringify(body) };
     const guess = { Authorization: "Basic dXNlcjpndWVzcw==" };
     ways[`${method} ${path}`] = ask(base + path, sent);
+    ways[`${method} ${path}, with cookies`] = ask(base + path, { ...sent, credentials: "include" });
     ways[`${method} ${path}, unseen`] = ask(base + path, { ...sent, mode: "no-cors" });
     ways[`${method} ${path}, as JSON`] = ask(base + path, { ...sent, headers: { "Content-Type": "application/json" } });
     ways[`${method} ${path}, with a guess`] = ask(base + path, { ...sent, headers: guess });
@@ -22,7 +23,7 @@ async function attack(base, requests, sockets) {
 
 async function ask(address, options) {
   try {
-    const answer = await fetch(address, { ...options, credentials: "include" });
+    const answer = await fetch(address, { credentials: "omit", ...options });
     const text = await answer.text();
     return answer.type === "opaque" ? "unseen" + text : `read ${answer.status} ${text}`;
   } catch (error) {
@@ -75,5 +76,6 @@ function talk(address, protocols) {
     };
     socket.onmessage = (event) => got.push(event.data);
     socket.onclose = () => done(got.length ? "read " + got : "refused");
+    setTimeout(() => done(got.length ? "read " + got : "held open"), 30000);
   });
 }

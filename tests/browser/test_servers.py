@@ -165,7 +165,7 @@ def test_the_attack_itself_does_get_in_where_a_server_is_open(browser: Browser, 
         *("GET /api/admin/version", "POST /api/flows/filter", "POST /api/flows/filter, as JSON"),
     }
     assert came["POST /api/flows/filter, unseen"] == "unseen"
-    assert sorted(Pages.posted) == [b'{"_":"="}\r\n', *[b"{}"] * 4]
+    assert sorted(Pages.posted) == [b'{"_":"="}\r\n', *[b"{}"] * 5]
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -175,7 +175,7 @@ def test_a_page_of_another_origin_gets_nothing_out_of_prefect(
     target = prefects[name]
     came = attacked(browser, foreign, target.base, PREFECT, SOCKETS)
     assert {way: what for way, what in came.items() if what not in ("refused", "unseen")} == {}
-    assert len(came) == 4 * 6 + 3 + 2 * 3
+    assert len(came) == 4 * 7 + 3 + 2 * 3
     assert target.flows() == [SECRET] and target.pools() == []
 
 
