@@ -1,6 +1,7 @@
 """The smoke pipeline on a schedule's way: a checkout, `make ui`'s server and worker, and Prefect's own commands.
 
-The first run of the deployment is stopped on its way by Ctrl-C of the server; the second goes on to the end.
+The first run of the deployment loses its server on the way, and is stopped by Ctrl-C of `make ui`; the second goes on
+to the end.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Scheduled:
 
     workspace: Path
     stopped: list[dict[str, Any]] = field(default_factory=list)  # flow runs after Ctrl-C, as the server knew them
+    said: str = ""  # by `make ui` until Ctrl-C
     survivors: list[str] = field(default_factory=list)  # processes that Ctrl-C did not end
     stored: dict[str, int] = field(default_factory=dict)  # what was in the store then: place, time of change
     ended: list[int] = field(default_factory=list)  # exit statuses of `make ui`'s command
@@ -87,7 +89,10 @@ def schedule(root: Path) -> Scheduled:
     with serving(root, log, done) as api:
         started = run(root, "prefect", "deployment", "run", PIPELINE)
         assert started.returncode == 0, started.stdout + started.stderr
-        wait_for(lambda: any(run["name"].startswith("smoke s1-00 rollout 4/") for run in ask(api, "task_runs")), log)
+        wait_for(lambda: "s1-00  1/16  reward" in log.read_text(encoding="utf-8"), log)
+        kill_server(root)
+        wait_for(lambda: "s1-00  3/16  reward" in log.read_text(encoding="utf-8"), log)
+        done.said = log.read_text(encoding="utf-8")
     done.stored = modified(root / ".store" / "rollouts")
 
     with serving(root, log, done) as api:
@@ -99,6 +104,14 @@ def schedule(root: Path) -> Scheduled:
         done.flow_runs, done.task_runs = ask(api, "flow_runs"), ask(api, "task_runs")
         done.artifacts, done.logs = ask(api, "artifacts"), ask(api, "logs")
     return done
+
+
+def kill_server(root: Path) -> None:
+    """SIGKILL to the server of the `make ui` of a checkout."""
+    here, named = str(root.resolve()), ["flows.server", "page"]
+    found = [one for one in psutil.process_iter(["cmdline", "cwd"]) if one.info["cwd"] == here]
+    [server] = [one for one in found if (one.info["cmdline"] or [])[2:4] == named]
+    server.kill()
 
 
 def watch(root: Path, deployment: str, log: Path, *options: str) -> str:

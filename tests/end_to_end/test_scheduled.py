@@ -19,6 +19,13 @@ def test_ctrl_c_ends_everything_and_is_no_error(scheduled: Scheduled) -> None:
     assert scheduled.ended == [0, 0]
 
 
+def test_a_server_that_is_killed_under_a_run_is_one_line(scheduled: Scheduled) -> None:
+    """And the run goes on: it was two iterations further when it was stopped."""
+    assert scheduled.said.count("it is started anew, and what runs goes on") == 1, scheduled.said
+    for noise in ("Traceback", "Error logging", "| ERROR"):
+        assert noise not in scheduled.said, scheduled.said
+
+
 def test_a_run_that_was_stopped_is_not_running_for_ever(scheduled: Scheduled) -> None:
     states = {run["name"]: run["state_type"] for run in scheduled.stopped if run["state_type"] != "SCHEDULED"}
     assert states.keys() == {"smoke pipeline", "smoke s1-00"}
