@@ -68,11 +68,15 @@ class Resolver:
         asked, out = self.folder / "asked.in", self.folder / "out.lock"
         asked.write_text("\n".join(requirements) + "\n", "utf-8")
         out.write_text("" if self.upgrade else earlier, "utf-8")
-        command = [self.uv, "pip", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate", *options]
+        command = [self.uv, "pip", "compile", "--quiet", "--no-config", "--system-certs", "--no-header"]
+        command += ["--no-annotate", *options]
         command += ["--python-version=3.11", "--generate-hashes", f"--output-file={out}"]
         for option, file in (("--constraints", self.bounds), ("--overrides", self.override)):
             command += [f"{option}={file}"] if file.exists() else []
-        subprocess.run([*command, str(asked)], check=True)
+        if (ended := subprocess.run([*command, str(asked)], check=False).returncode) != 0:
+            sys.exit(
+                f"error: uv found no versions that fit, or no index (status {ended}); git has the locks as they were"
+            )
         return blocks(out.read_text("utf-8"))
 
     def bind(self, found: Blocks) -> None:
