@@ -62,7 +62,7 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, where there is one")
     parser.add_argument("--out", type=Path, default=Path("metrics/evaluation.json"))
     parser.add_argument(
-        "--headline", type=Path, default=Path("metrics/headline"), help="the few figures that `dvc metrics show` prints"
+        "--headline", type=Path, help="the few figures that `dvc metrics show` prints (headline beside --out)"
     )
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser

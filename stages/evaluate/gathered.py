@@ -29,7 +29,7 @@ def run_summary(options: argparse.Namespace) -> None:
     params = contract.load(options.params)
     judged = judged_by(params.judge, options.record)
     summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
-    write_headline(summary, options.headline)
+    write_headline(summary, options.headline or options.out.parent / "headline")
 
 
 def run_gather(options: argparse.Namespace) -> None:

@@ -166,6 +166,8 @@ def test_every_policy_is_evaluated_and_one_table_shows_all_with_intervals(
     capsys.readouterr()
     assert evaluate(["summary"]) == 0
     summary = read_json("metrics/evaluation.json")
+    headline = read_json("metrics/headline/made/stage2.json")
+    assert headline["em"] == summary["stage2"]["made"]["em"] and "em_ci" not in headline
     assert {policy: set(row) for policy, row in summary.items()} == {
         "base": {"held_out", "made"},
         "stage2": {"held_out", "made"},
