@@ -18,7 +18,7 @@ STAMP     := $(VENV)/.stamp
 PIP       := $(BIN)/python -m pip
 
 # What the targets run.
-COMPOSE   := $(BIN)/python -m stages.contract.profiles
+COMPOSE   := $(BIN)/python -m flows.profiles
 # A value of the command line as one word of the shell, whatever it holds. Exported, make would expand it.
 unexport PROFILE SEED SEEDS MARKDOWN
 quoted     = '$(subst ','\'',$(strip $(1)))'
@@ -28,10 +28,10 @@ NAME      := $(or $(value PROFILE),laptop)$(if $(value SEED),-seed$(value SEED))
 PLACE     := $(call quoted,.workspaces/$(NAME))
 REPORT    := report/report.html
 # DVC removes a stage's outputs before it runs the stage: a mistyped parameter is to be found before that.
-CHECKED   := $(BIN)/python -c 'from stages.contract import errors, params; \
+CHECKED   := $(BIN)/python -c 'from r1_searcher import errors, params; \
              raise SystemExit(errors.command(lambda: params.load() and None)())'
 # A kill can leave dvc.lock half written: it is mended before DVC runs, and a copy is kept after it.
-DVC_FILES := $(BIN)/python -m stages.contract.dvc_files
+DVC_FILES := $(BIN)/python -m flows.dvc_files
 DVC_SET   := .dvc/tmp/.settings
 MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
 LOCKED    := requirements.lock locks/build.lock locks/torch.lock locks/torch-cpu.lock
@@ -144,7 +144,7 @@ dag: setup  ## the stages in order, and what each needs (`dvc dag` draws it, 320
 	@$(BIN)/python -m flows.dag
 
 verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
-	@$(BIN)/python -m stages.contract.verify $(if $(REPAIR),--repair)
+	@$(BIN)/python -m r1_searcher.files.verify $(if $(REPAIR),--repair)
 
 # Many tests wait for processes and servers. pyproject.toml has the longest folders first: both workers end together.
 WORKERS  ?= 2

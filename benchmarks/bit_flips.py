@@ -21,11 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stages.contract import passages, sums, verify
-from stages.contract.artefacts import read_table, sha256_tree
-from stages.contract.errors import PipelineError
-from stages.contract.store import Store
-from stages.contract.weights import check_policy
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import passages, sums, verify
+from r1_searcher.files.artefacts import read_table, sha256_tree
+from r1_searcher.files.store import Store
+from r1_searcher.files.weights import check_policy
 
 Check = Callable[[Path], None]  # reads a folder; raises PipelineError if it is damaged
 
@@ -58,7 +58,7 @@ def read_corpus(folder: Path) -> None:
 
 def read_index(folder: Path) -> None:
     """An index, opened."""
-    from stages.index import open_index
+    from r1_searcher.retrieval import open_index
 
     open_index(folder)
 

@@ -36,7 +36,7 @@ RANK_BM25_AT_MOST = 100_000  # it is slow
 
 def cut(corpus: Path, number: int, folder: Path) -> Path:
     """The beginning of a corpus as one; kept for the next run."""
-    from stages.contract import artefacts, passages
+    from r1_searcher.files import artefacts, passages
 
     if passages.count(corpus) == number:
         return corpus

@@ -20,7 +20,7 @@ Work = Callable[[], object]
 
 def rows(corpus: Path, number: int = 10**9) -> Iterator[dict[str, str]]:
     """The first passages of a corpus."""
-    from stages.contract import passages
+    from r1_searcher.files import passages
 
     return itertools.islice((row for batch in passages.batches(corpus) for row in batch.to_pylist()), number)
 
@@ -63,7 +63,7 @@ def interleaved(works: Mapping[str, tuple[Work, int]], rounds: int) -> dict[str,
 def ours(index: Path, asked: Sequence[str], rounds: int) -> str:
     """Opening and memory of our retriever, then its speed beside bm25s' own on the same files in the same process."""
     began = time.perf_counter()
-    from stages.index import open_index
+    from r1_searcher.retrieval import open_index
 
     one = open_index(index)
     with_imports, began = time.perf_counter() - began, time.perf_counter()
@@ -94,9 +94,9 @@ def bare(index: Path, asked: Sequence[str], settings: Mapping[str, str]) -> dict
     import numpy as np
     import pyarrow as pa
 
-    from stages.contract.protocols import Passage
-    from stages.index.tokenizer import Tokenizer
-    from stages.index.vocabulary import Vocabulary
+    from r1_searcher.retrieval.tokenizer import Tokenizer
+    from r1_searcher.retrieval.vocabulary import Vocabulary
+    from r1_searcher.types.protocols import Passage
 
     vocabulary, tokenizer = Vocabulary(index), Tokenizer(settings["stemmer"], settings["stopwords"])
     passages = pa.ipc.open_file(pa.memory_map(str(index / "passages.arrow"))).read_all()
@@ -137,7 +137,7 @@ def one_piece(corpus: Path) -> str:
     """A build by bm25s alone."""
     import bm25s
 
-    from stages.index.tokenizer import Tokenizer
+    from r1_searcher.retrieval.tokenizer import Tokenizer
 
     tokenizer, numbers = Tokenizer(), dict[str, int]()
     words = (tokenizer(row["title"]) * 3 + tokenizer(row["text"]) for row in rows(corpus))
@@ -150,7 +150,7 @@ def rank_bm25(corpus: Path, asked: Sequence[str]) -> str:
     """rank-bm25: Python dictionaries, all scores of every query."""
     from rank_bm25 import BM25Okapi
 
-    from stages.index.tokenizer import Tokenizer
+    from r1_searcher.retrieval.tokenizer import Tokenizer
 
     tokenizer = Tokenizer()
     engine = BM25Okapi([tokenizer(row["title"]) + tokenizer(row["text"]) for row in rows(corpus)])

@@ -24,10 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stages.contract.store import Store
+from r1_searcher.files.store import Store
 
 WORKSPACE = Path(".workspaces/smoke")
-COMMAND = ["-m", "stages.contract.profiles", "smoke", "--workspace", str(WORKSPACE)]
+COMMAND = ["-m", "flows.profiles", "smoke", "--workspace", str(WORKSPACE)]
 OUTPUTS = ("data", "metrics", "plots", "report")
 TERM_SHARE = 0.15  # of the kills are SIGTERM
 PATIENCE = 5  # kills without anything new in the store, after which the next ones come later

@@ -3,7 +3,7 @@
     python benchmarks/logprob_gaps.py [KIND …]
 
 A row per kind; per pair of precisions (rollout / update) the mean and the largest gap over the tokens of 24 sampled
-trajectories with documents. The bounds in ``stages/contract/gap.py`` rest on it (docs/engines.md).
+trajectories with documents. The bounds in ``r1_searcher/update/gap.py`` rest on it (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fixtures_update import make_rewards, update_params
 from tiny_architectures import KINDS, write_kind
 from tiny_policy import ScriptedRetriever, questions_table, rollout_params
 
-from stages.contract.errors import PipelineError
-from stages.rollout import load_engine, roll_out
-from stages.update.run import update_policy
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine, roll_out
+from r1_searcher.update.step import update_policy
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -21,16 +21,18 @@ from pathlib import Path
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.contract import params, passages, schemas
-from stages.contract.artefacts import write_table
-from stages.contract.errors import PipelineError, command
-from stages.contract.protocols import Retriever
-from stages.contract.records import read_records
-from stages.corpus.contexts import COLUMNS, paragraphs, read_contexts
-from stages.index import build_index, open_index
-from stages.index.dense.retriever import build_dense, open_dense
-from stages.index.hybrid import HybridRetriever
-from stages.index.rerank import RerankingRetriever
+from r1_searcher import params
+from r1_searcher.corpus.contexts import COLUMNS, paragraphs, read_contexts
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import passages
+from r1_searcher.files.artefacts import write_table
+from r1_searcher.files.records import read_records
+from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.retrieval.dense.retriever import build_dense, open_dense
+from r1_searcher.retrieval.hybrid import HybridRetriever
+from r1_searcher.retrieval.rerank import RerankingRetriever
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Retriever
 
 ROOT = Path(__file__).resolve().parents[1]
 KS = (1, 2, 5, 10, 20)

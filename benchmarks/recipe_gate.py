@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.contract.artefacts import read_json
-from stages.regression.figures import FIGURES
+from r1_searcher.files.artefacts import read_json
+from r1_searcher.regression.figures import FIGURES
+from r1_searcher.regression.recipe import baseline_file
+from r1_searcher.regression.seeds import ERROR, seed_verdicts
 from stages.regression.present import RECIPE_PROFILE
-from stages.regression.recipe import baseline_file
-from stages.regression.seeds import ERROR, seed_verdicts
 
 NOISE = 0.3  # of a standard deviation
 DRAWS = 1999  # groups a test; the gate itself draws more

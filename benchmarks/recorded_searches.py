@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.contract.protocols import Passage
-from stages.index.searches import Record, RecordingRetriever, ReplayRetriever
+from r1_searcher.retrieval.searches import Record, RecordingRetriever, ReplayRetriever
+from r1_searcher.types.protocols import Passage
 
 BATCH = 64
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import rollout_loops as loops
 from rollout_work import ROOT, SIZES, Search, Spent, Work, make_work, measured, write_random_model
 
-from stages.contract import params
-from stages.contract.errors import PipelineError, command
-from stages.contract.protocols import Sampling
+from r1_searcher import params
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.types.protocols import Sampling
 
 WAYS = ("ours on vLLM", "turn by turn on vLLM", "ours on transformers", "turn by turn on transformers")
 CACHED = "turn by turn on vLLM, prefix cache"
@@ -79,7 +79,7 @@ def random_policy(folder: Path, options: argparse.Namespace) -> Path:
     """A model of random weights."""
     import torch
 
-    from stages.rollout.load import load_tokenizer
+    from r1_searcher.rollout.load import load_tokenizer
 
     if not (options.random and options.tokenizer):
         raise PipelineError("say --policy FOLDER, or --random SIZE and --tokenizer FOLDER")
@@ -89,7 +89,7 @@ def random_policy(folder: Path, options: argparse.Namespace) -> Path:
 
 def settings(works: list[Work], policy: Path, options: argparse.Namespace) -> params.Rollout:
     """The ``rollout`` section, with room for the longest trajectory."""
-    from stages.rollout.load import load_tokenizer
+    from r1_searcher.rollout.load import load_tokenizer
 
     tokenizer = load_tokenizer(policy)
     lengths = [
@@ -170,7 +170,7 @@ def way(name: str, policy: Path, rollout: params.Rollout) -> Callable[[list[Work
 
 def weights(policy: Path, rollout: params.Rollout) -> None:
     """Seconds from a policy's folder to a vLLM engine that holds it, and of the check."""
-    from stages.rollout import load_engine
+    from r1_searcher.rollout import load_engine
 
     engine = load_engine(policy, rollout.model_copy(update={"engine": "vllm"}))
     probes = [[(7 * place + start) % 1000 + 10 for place in range(256)] for start in range(8)]

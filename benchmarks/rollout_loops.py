@@ -13,10 +13,11 @@ from typing import Any
 
 from rollout_work import Search, Work
 
-from stages.contract import grammar, params
-from stages.contract.protocols import Engine, Passage, Sampling, Turn
-from stages.rollout import load_engine, turns
-from stages.rollout.turns import Found
+from r1_searcher import params
+from r1_searcher.rollout import load_engine, turns
+from r1_searcher.rollout.booking import Found
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Engine, Passage, Sampling, Turn
 
 Text = str
 
@@ -141,8 +142,8 @@ class TransformersTexts:
     def __init__(self, policy: Path, rollout: params.Rollout, *, our_attention: bool) -> None:
         import torch
 
-        from stages.rollout import token_attention
-        from stages.rollout.load import load_model, load_tokenizer
+        from r1_searcher.rollout import token_attention
+        from r1_searcher.rollout.load import load_model, load_tokenizer
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_model(policy, dtype=rollout.dtype).to(device)

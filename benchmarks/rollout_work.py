@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.contract import grammar
-from stages.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.transcripts import grammar
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCHES = (0.012, 0.020, 0.786, 0.145, 0.036, 0.001)  # share of trajectories with 0, 1, … searches

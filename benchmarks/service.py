@@ -32,11 +32,11 @@ import numpy as np
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.contract.grammar import Mode
-from stages.contract.params import Service
-from stages.contract.protocols import Passage, Retriever, RetrieverError
-from stages.index import open_index
-from stages.index.service.client import ServiceRetriever
+from r1_searcher.params import Service
+from r1_searcher.retrieval import open_index
+from r1_searcher.retrieval.remote.client import ServiceRetriever
+from r1_searcher.transcripts.grammar import Mode
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError
 
 ROOT = Path(__file__).resolve().parent.parent
 K = 3
@@ -267,9 +267,10 @@ def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: in
 
 def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path, mode: Mode) -> None:
     """A policy's rollouts with the retriever in process, then with the server, which is killed in the middle."""
-    from stages.contract import params, schemas
-    from stages.contract.artefacts import read_table
-    from stages.rollout import load_engine, roll_out
+    from r1_searcher import params
+    from r1_searcher.files.artefacts import read_table
+    from r1_searcher.rollout import load_engine, roll_out
+    from r1_searcher.types import schemas
 
     settings = params.load(ROOT / "params.yaml").rollout
     asked, engine = read_table(questions, schemas.QUESTIONS), load_engine(policy, settings)

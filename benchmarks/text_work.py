@@ -24,12 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from blocks_by_search import BlocksBySearch
 
-from stages.base_model.tokenizer import train_tokenizer
-from stages.contract import grammar, params
-from stages.contract.protocols import Passage, Sampling, Turn
-from stages.rollout import loop
-from stages.rollout.blocks import Blocks
-from stages.rollout.codec import Codec
+from r1_searcher import params
+from r1_searcher.models.tokenizer import train_tokenizer
+from r1_searcher.rollout import loop
+from r1_searcher.rollout.blocks import Blocks
+from r1_searcher.rollout.codec import Codec
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Passage, Sampling, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
 TURN = 100  # tokens of a turn without its last one, a tag

@@ -97,7 +97,7 @@ def _child(threads: int, steps: int) -> None:
     """Measure at each line of standard input, with the same model and the same texts."""
     import torch  # reads GOMP_SPINCOUNT: before the package, which sets it where nobody has
 
-    from stages.contract import params
+    from r1_searcher import params
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
@@ -110,7 +110,7 @@ def _child(threads: int, steps: int) -> None:
 def _steps(settings: Any, steps: int) -> dict[str, Any]:
     import numpy as np
 
-    from stages.base_model import pretrain
+    from r1_searcher.models import pretrain
 
     tiny = settings.base_model.tiny
     model = pretrain.new_model(tiny, tiny.vocabulary, 0, settings.rollout.max_total_tokens, settings.seed)

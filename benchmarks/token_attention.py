@@ -1,4 +1,4 @@
-"""Attention of one new token a row over a cache: torch's kernel against stages/rollout/token_attention.py, one thread.
+"""Attention of one new token a row over a cache: torch's kernel against token_attention.py, one thread.
 
     python benchmarks/token_attention.py
 
@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.rollout.token_attention import attend
+from r1_searcher.rollout.token_attention import attend
 
 SIZES = {"smollm2-135m, 32 rows": (32, 9, 3, 64, 440), "qwen2.5-0.5b, 32 rows": (32, 14, 2, 64, 440)}
 ROUNDS, CALLS = 5, 20

@@ -29,16 +29,16 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.contract import params as contract
-from stages.contract.params import Update
-from stages.contract.protocols import TrainingBatch
-from stages.plan.architecture import KNOWN, Architecture, of_source
-from stages.plan.work import forward_operations
-from stages.update import distributed, losses
-from stages.update.model import load_model
-from stages.update.packing import lay_out, token_offsets
-from stages.update.policy import TokenPolicy, run_pass
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher import params as contract
+from r1_searcher.params import Update
+from r1_searcher.plan.architecture import KNOWN, Architecture, of_source
+from r1_searcher.plan.work import forward_operations
+from r1_searcher.types.protocols import TrainingBatch
+from r1_searcher.update import distributed, losses
+from r1_searcher.update.model import load_model
+from r1_searcher.update.packing import lay_out, token_offsets
+from r1_searcher.update.policy import TokenPolicy, run_pass
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 LEARNING_RATE = 1e-6
 

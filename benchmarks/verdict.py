@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from stages.evaluate.verdict import Change, Rule, overall, verdicts
+from r1_searcher.statistics.verdict import Change, Rule, overall, verdicts
 
 RULE = Rule(margin=0.02, confidence=0.95, worse_share=0.8)  # the defaults of params.yaml
 DISCORDANT = 0.15

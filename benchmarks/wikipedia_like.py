@@ -154,8 +154,8 @@ def _all_passages(seed: int, mean_words: float = PAGE_WORDS_MEAN) -> Iterator[di
 
 def write_corpus(folder: Path, number: int, seed: int = 0, rows_a_part: int = 1_000_000) -> None:
     """Write a corpus folder as ``stages.corpus`` does, without facts; it is replaced whole."""
-    from stages.contract import artefacts
-    from stages.contract import passages as contract
+    from r1_searcher.files import artefacts
+    from r1_searcher.files import passages as contract
 
     with artefacts.atomic(folder, folder=True) as draft:
         contract.write(draft, passages(number, seed), rows_a_part)
@@ -165,7 +165,7 @@ def write_corpus(folder: Path, number: int, seed: int = 0, rows_a_part: int = 1_
 
 def statistics(rows: Iterable[dict[str, str]]) -> dict[str, float]:
     """What an index feels of a corpus: lengths, growth of the vocabulary, document frequencies."""
-    from stages.index.tokenizer import Tokenizer
+    from r1_searcher.retrieval.tokenizer import Tokenizer
 
     tokenizer = Tokenizer()
     growth = {1_000: 0, 10_000: 0, 100_000: 0, 200_000: 0}
@@ -207,7 +207,7 @@ def statistics(rows: Iterable[dict[str, str]]) -> dict[str, float]:
 
 def check(path: Path) -> None:
     """Print the statistics of real pages beside those of as many words made here."""
-    from stages.corpus.kilt import read_kilt
+    from r1_searcher.corpus.kilt import read_kilt
 
     real = statistics(read_kilt([path], [], WORDS_A_PASSAGE))
     # The dump's first pages are long ones. What is compared is text, so it is made of pages as long.

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stages.contract.artefacts import write_text
+from r1_searcher.files.artefacts import write_text
 
 SERVERS = "PREFECT_SERVER_API_AUTH_STRING"  # what a server asks for
 CLIENTS = "PREFECT_API_AUTH_STRING"  # what a client sends

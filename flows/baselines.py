@@ -18,9 +18,9 @@ import flows
 from flows.regression import EVALUATED
 from flows.server import prefect_server
 from flows.workspace import check_place, open_workspace, run_stages, say
-from stages.contract.errors import command
-from stages.contract.options import whole_number
-from stages.regression import code, recipe
+from r1_searcher.errors import command
+from r1_searcher.options import whole_number
+from r1_searcher.regression import code, recipe
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
 SEEDS = 24

@@ -14,8 +14,8 @@ from typing import Any
 
 from flows import access
 from flows.names import run_name
-from stages.contract.shown import printable, show
-from stages.contract.texts import parse_json
+from r1_searcher.shown import printable, show
+from r1_searcher.texts import parse_json
 
 TIMEOUT_SECONDS = 5.0
 LIMIT = 200  # runs of one look

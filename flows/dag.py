@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.shown import show
 
 WIDTH = 120
 

@@ -8,8 +8,8 @@ import sys
 import weakref
 from types import TracebackType
 
-from stages.contract.errors import PipelineError
-from stages.contract.shown import printable
+from r1_searcher.errors import PipelineError
+from r1_searcher.shown import printable
 
 OURS_TO_RUN = "PREFECT__FLOW_RUN_ID"  # in the environment of a process that a worker started for a run
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")

@@ -12,8 +12,8 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
-from stages.contract.params import Params
-from stages.contract.shown import show
+from r1_searcher.params import Params
+from r1_searcher.shown import show
 
 LEASE_SECONDS = 60.0  # the shortest that Prefect takes; renewed as long as the run lives
 

@@ -17,9 +17,9 @@ from prefect.runtime import flow_run
 from flows import names
 from flows.server import prefect_server
 from flows.workspace import open_workspace, run_stages
-from stages.contract.errors import command
-from stages.contract.options import whole_number
-from stages.contract.shown import show
+from r1_searcher.errors import command
+from r1_searcher.options import whole_number
+from r1_searcher.shown import show
 
 
 def run_name() -> str:

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stages.contract.shown import show
+from r1_searcher.shown import show
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -16,13 +16,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.busy import BusyWatch, Usage
-from stages.contract.artefacts import read_json
-from stages.contract.base_metrics import against_training
-from stages.contract.progress import Paced, nobody
-from stages.contract.shown import printable, show
-from stages.train import figures, page
-from stages.train.segment import Made
-from stages.train.workbench import Workbench
+from r1_searcher.files.artefacts import read_json
+from r1_searcher.models.base_metrics import against_training
+from r1_searcher.progress import Paced, nobody
+from r1_searcher.shown import printable, show
+from r1_searcher.training import figures, page
+from r1_searcher.training.segment import Made
+from r1_searcher.training.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
 BASE_METRICS = Path("metrics/base_model.json")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.contract.params import Params
+from r1_searcher.params import Params
 
 
 def check_machine(params: Params, model: Path | None = None) -> str:
@@ -18,8 +18,8 @@ def check_machine(params: Params, model: Path | None = None) -> str:
     """
     if not params.hardware.gpus or params.workers.place == "ray":
         return ""
-    from stages.plan import machine
-    from stages.plan.check import check_profile
+    from r1_searcher.plan import machine
+    from r1_searcher.plan.check import check_profile
 
     if model is not None:
         base_model = params.base_model.model_copy(update={"source": str(model)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stages.contract.shown import printable
+from r1_searcher.shown import printable
 
 
 def workspace_name(profile: str, seed: int | None) -> str:

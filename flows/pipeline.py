@@ -20,10 +20,10 @@ from prefect.runtime import flow_run
 from flows import names
 from flows.server import prefect_server
 from flows.workspace import check_place, open_workspace, run_stages
-from stages.contract.artefacts import read_json
-from stages.contract.errors import PipelineError, command
-from stages.contract.options import whole_number
-from stages.contract.shown import printable, show
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.artefacts import read_json
+from r1_searcher.options import whole_number
+from r1_searcher.shown import printable, show
 
 FIRST_FIGURES = ("n", "cover_em", "f1", "format_rate", "search_rate", "searches_per_question")  # of a table on a page
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 
 CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
 ASK_SECONDS = 60.0  # for a process that loads Ray and asks a head that listens

@@ -22,13 +22,13 @@ import flows
 from flows import names
 from flows.server import prefect_server
 from flows.workspace import check_place, open_workspace, run_stages, say
-from stages.contract.artefacts import write_text
-from stages.contract.errors import PipelineError, Refused, command
-from stages.contract.options import whole_number
-from stages.contract.shown import markdown
-from stages.evaluate.verdict_page import unasked
-from stages.regression import STATUSES, code, page, recipe
-from stages.regression.figures import read_figures
+from r1_searcher.errors import PipelineError, Refused, command
+from r1_searcher.files.artefacts import write_text
+from r1_searcher.options import whole_number
+from r1_searcher.regression import STATUSES, code, page, recipe
+from r1_searcher.regression.figures import read_figures
+from r1_searcher.shown import markdown
+from r1_searcher.statistics.verdict_page import unasked
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
 EVALUATED = ("base_metrics", "summary")  # the stages whose figures are compared

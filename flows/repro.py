@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from stages.contract import profiles
-from stages.contract.errors import command
-from stages.contract.shown import show
+from flows import worktrees
+from r1_searcher.errors import command
+from r1_searcher.shown import show
 
 
 @command
@@ -31,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors="replace",
     )
     assert run.stdout is not None
-    lines = profiles.without_advice(run.stdout)
+    lines = worktrees.without_advice(run.stdout)
     while True:
         try:
             for line in lines:
                 show(line.rstrip("\n").expandtabs())
             return run.wait()
         except KeyboardInterrupt:  # DVC has it too, and ends its stage; that has its own last words
-            lines = profiles.without_advice(run.stdout)
+            lines = worktrees.without_advice(run.stdout)
 
 
 if __name__ == "__main__":

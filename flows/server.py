@@ -32,9 +32,9 @@ from typing import IO
 import flows
 from flows import access
 from flows.server_process import HISTORY, page, prepare, serve, set_broken_aside
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show
-from stages.contract.texts import parse_json
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.shown import show
+from r1_searcher.texts import parse_json
 
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
 LOOK_SECONDS = 2.0  # between two looks at the server behind a run

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from flows import access
-from stages.contract.artefacts import write_json
-from stages.contract.errors import PipelineError
-from stages.contract.shown import show
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import write_json
+from r1_searcher.shown import show
 
 IDLE_SECONDS = 60.0
 DATABASE = "prefect.db"  # in Prefect's home, as Prefect names it

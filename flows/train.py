@@ -25,12 +25,12 @@ from flows.log import Log, step_name
 from flows.machine import check_machine
 from flows.server import despite_a_lost_server
 from flows.workers import open_workers
-from stages.contract.errors import command
-from stages.contract.shown import show
-from stages.train.outputs import export
-from stages.train.segment import Made
-from stages.train.workbench import Step, Workbench
-from stages.train.workers import WorkerLost
+from r1_searcher.errors import command
+from r1_searcher.shown import show
+from r1_searcher.training.outputs import export
+from r1_searcher.training.segment import Made
+from r1_searcher.training.workbench import Step, Workbench
+from r1_searcher.training.workers import WorkerLost
 
 log_expected_errors_in_one_line()
 

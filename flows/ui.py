@@ -29,8 +29,8 @@ from flows.leftovers import forget_what_others_left, skip_missed
 from flows.processes import end_group
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
 from flows.server_process import set_broken_aside
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show, show_lines
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.shown import show, show_lines
 
 HOST = "127.0.0.1"
 PORT = 4200

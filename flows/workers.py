@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from flows.gpus import held, slots_of
 from flows.workers_local import LocalPlace
-from stages.contract.errors import PipelineError
-from stages.train.workbench import Workbench
-from stages.train.workers import Job, Lesson, Policy, WorkerLost, Workers, WorkerSettings
+from r1_searcher.errors import PipelineError
+from r1_searcher.training.workbench import Workbench
+from r1_searcher.training.workers import Job, Lesson, Policy, WorkerLost, Workers, WorkerSettings
 
-ENGINE = "stages.train.engine_worker:EngineWorker"
-TRAINER = "stages.train.trainer_worker:TrainerWorker"
-REFERENCE = "stages.train.reference_worker:ReferenceWorker"
+ENGINE = "r1_searcher.training.engine_worker:EngineWorker"
+TRAINER = "r1_searcher.training.trainer_worker:TrainerWorker"
+REFERENCE = "r1_searcher.training.reference_worker:ReferenceWorker"
 LOGS = ".workers"  # in the store: a folder a segment, a file a worker
 ATTEMPTS = 3  # to find a port that is still free when the first rank binds it
 OTHERS_SECONDS = 5.0  # what other ranks have to say, once one has failed
@@ -74,7 +74,7 @@ class EnginePool:
             self._free.put((True, number))
 
     def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
-        """See ``stages.train.workers.Engines``. A lost engine is started anew by the next job that finds no other."""
+        """See ``r1_searcher.training.workers.Engines``. The next job that finds no engine starts a lost one anew."""
         _, number = self._free.get()
         try:
             self._engine(number).call("roll_out", policy, job, draft)
@@ -87,7 +87,7 @@ class EnginePool:
             self._free.put((number not in self._running, number))
 
     def sleep(self) -> None:
-        """See ``stages.train.workers.Engines``."""
+        """See ``r1_searcher.training.workers.Engines``."""
         for worker in self._running.values():
             worker.call("sleep")
 
@@ -118,7 +118,7 @@ class TrainerGroup:
         self._workers: list[Worker] = []
 
     def begin(self, folder: Path | None, at: int) -> None:
-        """See ``stages.train.workers.Trainers``."""
+        """See ``r1_searcher.training.workers.Trainers``."""
         for attempt in range(ATTEMPTS):
             self._start()
             try:
@@ -130,22 +130,22 @@ class TrainerGroup:
         self.at = at
 
     def update(self, lesson: Lesson, draft: Path | None = None) -> None:
-        """See ``stages.train.workers.Trainers``."""
+        """See ``r1_searcher.training.workers.Trainers``."""
         at, self.at = self.at, None
         self._all("update", lesson, draft)
         assert at is not None, "a trainer begins somewhere before it updates"
         self.at = at + 1
 
     def save(self, policy: Path, *, step: int, parent: str) -> None:
-        """See ``stages.train.workers.Trainers``."""
+        """See ``r1_searcher.training.workers.Trainers``."""
         self._all("save", policy, step=step, parent=parent)
 
     def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
-        """See ``stages.train.workers.Trainers``."""
+        """See ``r1_searcher.training.workers.Trainers``."""
         self._all("save_policy", policy, step=step, parent=parent)
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """See ``stages.train.workers.Trainers``."""
+        """See ``r1_searcher.training.workers.Trainers``."""
         found: list[list[float]] = self._all("logprobs", token_ids, policy_mask)
         return found
 
@@ -200,7 +200,7 @@ class ReferenceProcess:
         self._worker: Worker | None = None
 
     def logprobs(self, rollouts: Path, file: Path) -> None:
-        """See ``stages.train.workers.References``."""
+        """See ``r1_searcher.training.workers.References``."""
         if self._worker is None:
             self._worker = self._start()
         try:

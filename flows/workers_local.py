@@ -17,9 +17,9 @@ from typing import Any
 import flows
 from flows.gpus import visible_gpus
 from flows.worker_process import BEAT
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params
-from stages.train.workers import WorkerLost, WorkerSettings
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params
+from r1_searcher.training.workers import WorkerLost, WorkerSettings
 
 SILENT_SECONDS = 120.0  # without a beat of a worker that was asked for something: it hangs
 GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed

@@ -18,9 +18,9 @@ from typing import Any
 from flows.ray_cluster import Head, connect, first_line
 from flows.worker_process import Pulse, build, portable
 from flows.workers_local import SILENT_SECONDS, cores_of, free_port, python_path
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params
-from stages.train.workers import WorkerLost, WorkerSettings
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params
+from r1_searcher.training.workers import WorkerLost, WorkerSettings
 
 PLACE_SECONDS = 120.0  # for a cluster to have what the workers need
 

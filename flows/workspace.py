@@ -22,18 +22,18 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 import flows
-from flows import access
+from flows import access, dvc_files, worktrees
 from flows.child import parent_environment
 from flows.dag import order, read_graph
 from flows.expected import log_expected_errors_in_one_line
 from flows.machine import check_machine
 from flows.names import workspace_name
 from flows.processes import end_tree
-from stages.contract import dvc_files, profiles
-from stages.contract import params as contract
-from stages.contract.errors import PipelineError
-from stages.contract.segments import with_iterations
-from stages.contract.shown import fenced, markdown, printable, show
+from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import profiles
+from r1_searcher.params.segments import with_iterations
+from r1_searcher.shown import fenced, markdown, printable, show
 
 log_expected_errors_in_one_line()
 
@@ -77,8 +77,8 @@ def open_workspace(
         text = profiles.composed(base, [*parts, ("iterations", longer)])
     name = workspace_name(profile, seed)
     folder = WORKSPACES / name
-    with profiles.workspace_lock(folder, say=say) as lock:
-        profiles.prepare_workspace(folder, text, flows.ROOT)
+    with worktrees.workspace_lock(folder, say=say) as lock:
+        worktrees.prepare_workspace(folder, text, flows.ROOT)
         yield Workspace(name, folder, stage_environment(), lock)
 
 
@@ -94,7 +94,7 @@ def stage_environment() -> dict[str, str]:
     """Environment of the stages: their own Prefect runs go to the server of this run, as runs of their own."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-    own = profiles.workspace_environment(flows.ROOT)
+    own = worktrees.workspace_environment(flows.ROOT)
     kept = {name: value for name, value in own.items() if not name.startswith("PREFECT__")}  # this run's identity
     server = {"PREFECT_API_URL": PREFECT_API_URL.value(), access.CLIENTS: PREFECT_API_AUTH_STRING.value()}
     return kept | {name: value for name, value in server.items() if value}
@@ -142,7 +142,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     )
     try:
         assert process.stdout is not None
-        for line in map(str.rstrip, profiles.without_advice(process.stdout)):
+        for line in map(str.rstrip, worktrees.without_advice(process.stdout)):
             if line:
                 last.append(line)
                 say(line)

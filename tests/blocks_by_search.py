@@ -1,13 +1,14 @@
-"""``stages.rollout.blocks`` the plain way, as its results are held to: an encoding for each length that is tried."""
+"""``r1_searcher.rollout.blocks`` the plain way, to hold its results to: an encoding for each length that is tried."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.contract import grammar, params
-from stages.contract.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Engine, Passage
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
+from r1_searcher.types.protocols import Engine, Passage
 
 _CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is encoded as may be shown
 

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from stages.contract.params import Server
+from r1_searcher.params import Server
 
 Answer = Callable[[dict[str, Any], int], "str | Response | float"]
 

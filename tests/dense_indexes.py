@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.contract import artefacts, params, passages, schemas
-from stages.index import build_index
-from stages.index.dense import retriever
+from r1_searcher import params
+from r1_searcher.files import artefacts, passages
+from r1_searcher.retrieval import build_index
+from r1_searcher.retrieval.dense import retriever
+from r1_searcher.types import schemas
 
 PARAMS = params.load(Path(__file__).resolve().parents[1] / "params.yaml")
 

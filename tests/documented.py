@@ -28,8 +28,8 @@ NO_COMMANDS = (
 
 # Run by tests/stages/test_documented_commands.py in one tiny project, as they stand.
 PROJECT = """
-python -m stages.contract.store
-python -m stages.contract.store --prune all --days 7
+python -m r1_searcher.files.store
+python -m r1_searcher.files.store --prune all --days 7
 python -m stages.index search "Sacred Mountain" -k 3
 python -m stages.index search "who directed Silent Castle" -k 3
 python -m stages.index search "some words of a question" -k 3
@@ -63,7 +63,7 @@ dvc exp run -S train.stage2.learning_rate=2e-4
 ELSEWHERE = {
     "make train": ("tests/unit/test_repro.py", "flows.repro"),
     "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
-    "make train SEED=": ("stages/regression/seeds.py", "seed"),
+    "make train SEED=": ("r1_searcher/regression/seeds.py", "seed"),
     "make test": (".ci/run", "make test <"),
     "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),
@@ -93,7 +93,7 @@ ELSEWHERE = {
     "python -m stages.benchmarks fetch": ("tests/stages/test_benchmarks.py", '"fetch"'),
     "python -m stages.regression recipe": (".github/workflows/ci.yml", "make regression"),
     "python -m flows.baselines --only": ("tests/flows/test_baselines_flow.py", '"--only"'),
-    "python -m stages.contract.profiles": ("Makefile", "$(COMPOSE) smoke --workspace"),  # `make smoke`, in ci.yml
+    "python -m flows.profiles": ("Makefile", "$(COMPOSE) smoke --workspace"),  # `make smoke`, in ci.yml
     "python benchmarks/": ("tests/unit/test_benchmark_scripts.py", "SCRIPTS"),  # starts; it is too long for more
     ".venv/bin/python -m pytest tests/unit/test_tokenizers_round_trip.py": (".ci/run", "make test <"),
     ".venv/bin/python -m pytest tests/engines -m gpu": (".ci/run", "make test-engines"),  # skipped without a GPU

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.contract.protocols import Engine, Sampling
+from r1_searcher.types.protocols import Engine, Sampling
 
 STOPS = ("e", "a", "T", "s")  # random text meets these every few tokens
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)

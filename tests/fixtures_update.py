@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stages.contract import grammar, schemas
-from stages.contract.params import Update
-from stages.contract.protocols import TrainingBatch
+from r1_searcher.params import Update
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import TrainingBatch
 
 VOCABULARY = 97
 

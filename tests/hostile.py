@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from stages.contract import grammar
+from r1_searcher.transcripts import grammar
 
 KEPT = Path(__file__).parent / "data" / "hostile_passages.jsonl"
 

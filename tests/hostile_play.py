@@ -8,11 +8,11 @@ from typing import Any
 from hostile import hostile_texts, kept_rows, split_over_two
 from tiny_policy import END, ScriptedEngine, check_rollouts, questions_table, rollout_params
 
-from stages.contract import grammar
-from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode, Segment, Transcript
-from stages.contract.protocols import Passage, Retriever, RetrieverError
-from stages.reward.sets import _RULES, score
-from stages.rollout import roll_out
+from r1_searcher.rewards.sets import _RULES, score
+from r1_searcher.rollout import roll_out
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode, Segment, Transcript
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError
 
 K = 4
 Pair = tuple[str, str]  # title and text

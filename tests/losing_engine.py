@@ -8,9 +8,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.contract.protocols import Passage, Retriever
-from stages.train.engine_worker import EngineWorker
-from stages.train.workers import Job, Policy
+from r1_searcher.training.engine_worker import EngineWorker
+from r1_searcher.training.workers import Job, Policy
+from r1_searcher.types.protocols import Passage, Retriever
 
 ORDER = Path("lose")
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from fixtures_update import make_batch, make_rollouts, update_params
 
-from stages.contract import artefacts
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher.files import artefacts
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 LORA = {"rank": 3, "alpha": 6, "targets": "all-linear"}
 CASES: dict[str, dict[str, Any]] = {

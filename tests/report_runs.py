@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from stages.contract.artefacts import write_json, write_table
-from stages.contract.schemas import ADVANTAGES, REWARDS, ROLLOUTS
-from stages.evaluate.table import COLUMNS
+from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.files.artefacts import write_json, write_table
+from r1_searcher.types.schemas import ADVANTAGES, REWARDS, ROLLOUTS
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert('x')</script> & \"quoted\" <img src=http://evil.example/a.png onerror=x()> \x1b[2J \u202eevil"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import uvicorn
 
-from stages.contract.params import Service
-from stages.contract.protocols import Retriever
-from stages.index.retrievers import Identity
-from stages.index.service import server
+from r1_searcher.params import Service
+from r1_searcher.retrieval.retrievers import Identity
+from r1_searcher.retrieval.service import server
+from r1_searcher.types.protocols import Retriever
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,11 @@ import torch
 from tiny_policy import forward_logprobs, rollout_params, tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from stages.contract import grammar, params
-from stages.contract.protocols import Engine
-from stages.rollout import load_engine
-from stages.rollout.prompt import load_prompt
+from r1_searcher import params
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Engine
 
 # Three hidden channels are not random: one is the same for every token, so that a head's weight on it is a bias; one is
 # set where a turn begins, and one where a query does. After the norm they are about 3.

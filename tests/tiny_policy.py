@@ -19,11 +19,13 @@ import torch
 import yaml
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
-import stages.rollout.engine
-from stages.base_model.tokenizer import train_tokenizer
-from stages.contract import grammar, params, schemas
-from stages.contract.protocols import Engine, Passage, RetrieverError, Sampling, Turn
-from stages.rollout.engine import TransformersEngine
+import r1_searcher.rollout.engine
+from r1_searcher import params
+from r1_searcher.models.tokenizer import train_tokenizer
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Engine, Passage, RetrieverError, Sampling, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = "Ada Kolm was born in Trabo and made Silent Harbor , a film of 1931 about the river".split()
@@ -280,8 +282,8 @@ def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence
         tokens = uniform.long()
         return tokens, (logits / temperature).log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
-    monkeypatch.setattr(stages.rollout.engine, "uniforms", lambda seed, positions: Script(scripts[seed]))
-    monkeypatch.setattr(stages.rollout.engine, "draw", draw)
+    monkeypatch.setattr(r1_searcher.rollout.engine, "uniforms", lambda seed, positions: Script(scripts[seed]))
+    monkeypatch.setattr(r1_searcher.rollout.engine, "draw", draw)
 
 
 def check_rollouts(table: pa.Table, engine: Engine, rollout: params.Rollout, end_ids: Collection[int] = ()) -> None:

@@ -11,11 +11,12 @@ import yaml
 from tiny_policy import params_with, questions_table, rollout_params, tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from stages.contract import grammar, params
-from stages.contract.artefacts import write_table
-from stages.contract.passages import fingerprint
-from stages.corpus.world import make_world
-from stages.index import build_index
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files.artefacts import write_table
+from r1_searcher.files.passages import fingerprint
+from r1_searcher.retrieval import build_index
+from r1_searcher.transcripts import grammar
 
 STEADY = 3.0  # of one hidden channel, whatever the token: a head's weight on it is a bias
 

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.contract import params
-from stages.contract.artefacts import atomic, write_json
-from stages.contract.base_metrics import against_training
-from stages.contract.errors import command
-from stages.contract.shown import show
+from r1_searcher import params
+from r1_searcher.errors import command
+from r1_searcher.files.artefacts import atomic, write_json
+from r1_searcher.models.base_metrics import against_training
+from r1_searcher.shown import show
 
 
 @command
@@ -45,15 +45,15 @@ def _make(settings: params.Params, out: Path) -> None:
     torch.use_deterministic_algorithms(True)
     with atomic(out, folder=True) as draft:
         if settings.base_model.source == "tiny":
-            from stages.base_model.tiny import make_tiny
+            from r1_searcher.models.tiny import make_tiny
 
             make_tiny(settings, draft, _log)
         else:
-            from stages.base_model.imported import check_usable, import_model
+            from r1_searcher.models.imported import check_usable, import_model
 
             check_usable(settings.base_model.source, settings.rollout)
             import_model(settings.base_model.source, draft, settings.rollout.dtype)
-        from stages.base_model.agreement import check_agreement
+        from r1_searcher.models.agreement import check_agreement
 
         check_agreement(draft, settings, _log, where=settings.base_model.source)
     _log(f"base model → {out}")

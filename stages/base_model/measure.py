@@ -11,18 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.base_model.cut_answers import cut_answers, may_search
-from stages.contract import params, schemas
-from stages.contract.artefacts import read_table
-from stages.contract.errors import PipelineError
-from stages.contract.progress import Paced
-from stages.contract.protocols import Engine
-from stages.contract.room import too_long
-from stages.index import open_retriever
-from stages.reward.run import reward_table
-from stages.rollout import load_engine, roll_out
-from stages.rollout.lost import check_lost
-from stages.rollout.prompt import load_prompt
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_table
+from r1_searcher.progress import Paced
+from r1_searcher.questions.cut_answers import cut_answers, may_search
+from r1_searcher.questions.room import too_long
+from r1_searcher.retrieval import open_retriever
+from r1_searcher.rewards.scoring import reward_table
+from r1_searcher.rollout import load_engine, roll_out
+from r1_searcher.rollout.lost import check_lost
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Engine
 
 
 def measure(
@@ -31,7 +32,7 @@ def measure(
     """Rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}.
 
     ``cut_answers`` beside them, if any of the training questions (``training``) lose their answer where passages are
-    cut: counts (``stages.base_model.cut_answers``).
+    cut: counts (``r1_searcher.questions.cut_answers``).
     """
     import torch
 

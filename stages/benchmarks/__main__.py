@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.benchmarks.fetch import fetch
-from stages.benchmarks.releases import RELEASES, release_of
-from stages.contract import params
-from stages.contract.artefacts import atomic
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show
-from stages.contract.store import Store
+from r1_searcher import params
+from r1_searcher.benchmarks.fetch import fetch
+from r1_searcher.benchmarks.releases import RELEASES, release_of
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.artefacts import atomic
+from r1_searcher.files.store import Store
+from r1_searcher.shown import show
 
 FOLDER = Path("data/benchmarks")
 
@@ -59,8 +59,8 @@ def _questions(options: argparse.Namespace) -> None:
 
 
 def _corpus(options: argparse.Namespace) -> None:
+    from r1_searcher.retrieval.dense.retriever import add_dense
     from stages.benchmarks.run import CORPUS, INDEX, make_corpus
-    from stages.index.dense.retriever import add_dense
 
     release, settings = release_of(options.name), params.load(options.params)
     source = fetch(release, settings.benchmarks.mirrors, Store())

@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.benchmarks.releases import Release
-from stages.contract import artefacts, params, schemas, sums
-from stages.contract.errors import PipelineError
+from r1_searcher import params
+from r1_searcher.benchmarks.releases import Release
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, sums
+from r1_searcher.types import schemas
 
 QUESTIONS_FILE, SEARCH_FILE = "questions.parquet", "search.json"
 CORPUS, INDEX, PASSAGES_FILE = "corpus", "index", "passages.parquet"
@@ -21,7 +23,7 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     search.json holds the index folder and the content that its meta.json names, so that whatever depends on
     ``folder`` is made anew when that index changes. Returns the number of questions.
     """
-    from stages.questions.files import read_questions, without_control
+    from r1_searcher.questions.files import read_questions, without_control
 
     meta = artefacts.read_json(Path(index) / "meta.json")
     questions, _ = without_control(read_questions(source))
@@ -49,9 +51,9 @@ def make_corpus(release: Release, source: Path, settings: params.Index, folder: 
     A passage's id is a hash of its title and text: it depends neither on the order of the questions nor on
     how many of them there are. Raises ``PipelineError`` for a release that brings no paragraphs.
     """
-    from stages.contract.passages import fingerprint
-    from stages.corpus.contexts import read_contexts
-    from stages.index import build_index
+    from r1_searcher.corpus.contexts import read_contexts
+    from r1_searcher.files.passages import fingerprint
+    from r1_searcher.retrieval import build_index
 
     if not release.contexts:
         raise PipelineError(

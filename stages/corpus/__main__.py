@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stages.contract import params
-from stages.contract.errors import command
-from stages.contract.shown import show
+from r1_searcher import params
+from r1_searcher.errors import command
+from r1_searcher.shown import show
 
 
 @command

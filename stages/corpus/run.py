@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.contract import artefacts, params, passages, schemas, streams
-from stages.contract.errors import PipelineError
-from stages.contract.shown import show
-from stages.contract.store import Store
-from stages.corpus.resume import Parts
+from r1_searcher import params
+from r1_searcher.corpus.resume import Parts
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages, streams
+from r1_searcher.files.store import Store
+from r1_searcher.shown import show
+from r1_searcher.types import schemas
 
 FACTS_FILE, REPORT_FILE = "facts.parquet", "report.json"
 
@@ -21,7 +23,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     """Write the corpus that ``corpus.source`` names into ``folder``, which is replaced whole; returns the report.
 
     Until the last moment everything stands in a draft beside ``folder``: a run that is killed leaves the old
-    corpus, and the next run removes the draft and goes on behind the last full part (``stages/corpus/resume.py``).
+    corpus, and the next run removes the draft and goes on behind the last full part (``r1_searcher/corpus/resume.py``).
     ``facts.parquet`` has no rows when the passages are the user's own: what they say is not known.
     """
     for draft in artefacts.remove_orphans(folder):
@@ -36,7 +38,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _from_world(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
-    from stages.corpus.world import make_world
+    from r1_searcher.corpus.world import make_world
 
     world = make_world(corpus.world, seed)
     table, facts = world.passages(), world.facts()
@@ -48,7 +50,7 @@ def _from_world(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any
 
 
 def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, Any]:
-    from stages.corpus.progress import Progress
+    from r1_searcher.corpus.progress import Progress
 
     paths = [Path(name) for name in corpus.files]
     kept = list(parts.kept())
@@ -85,18 +87,18 @@ def _rows(
     counts = parts.counts
     match corpus.source:
         case "kilt":
-            from stages.corpus.kilt import read_kilt
+            from r1_searcher.corpus.kilt import read_kilt
 
             return read_kilt(paths, counts, corpus.kilt.words, on_bytes, at=parts.position, seen=parts.seen)
         case "hotpotqa_abstracts":
-            from stages.corpus.abstracts import read_abstracts
+            from r1_searcher.corpus.abstracts import read_abstracts
 
             return read_abstracts(paths, counts, on_bytes)
         case "contexts":
-            from stages.corpus.contexts import read_contexts
+            from r1_searcher.corpus.contexts import read_contexts
 
             return read_contexts(paths, counts, on_bytes)
         case _:
-            from stages.corpus.files import read_passages
+            from r1_searcher.corpus.files import read_passages
 
             return read_passages(paths, counts, on_bytes, at=parts.position, seen=parts.seen)

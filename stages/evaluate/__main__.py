@@ -16,56 +16,56 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages.contract.errors import command
+from r1_searcher.errors import command
 from stages.evaluate import arguments
 
 # Each command imports what it needs when it is run.
 
 
 def _run(options: argparse.Namespace) -> None:
-    from stages.evaluate.policies import run_one
+    from r1_searcher.evaluation.policies import run_one
 
     run_one(options)
 
 
 def _all(options: argparse.Namespace) -> None:
-    from stages.evaluate.policies import run_all
+    from r1_searcher.evaluation.policies import run_all
 
     run_all(options)
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from stages.evaluate.policies import run_benchmark
+    from r1_searcher.evaluation.policies import run_benchmark
 
     run_benchmark(options)
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from stages.evaluate.gathered import run_summary
+    from r1_searcher.evaluation.gathered import run_summary
 
     run_summary(options)
 
 
 def _gather(options: argparse.Namespace) -> None:
-    from stages.evaluate.gathered import run_gather
+    from r1_searcher.evaluation.gathered import run_gather
 
     run_gather(options)
 
 
 def _score(options: argparse.Namespace) -> None:
-    from stages.evaluate.score import run
+    from r1_searcher.evaluation.score import run
 
     run(options)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from stages.evaluate.compare import run
+    from r1_searcher.statistics.compare import run
 
     return run(options)
 
 
 def _judge(options: argparse.Namespace) -> None:
-    from stages.evaluate.judging import run
+    from r1_searcher.evaluation.ask_judge import run
 
     run(options)
 

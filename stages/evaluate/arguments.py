@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stages.contract.grammar import MODES
-from stages.contract.stage_outputs import free_place
+from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.transcripts.grammar import MODES
 
 _PARAMS = Path("params.yaml")
 _RECORD = Path("inputs/judge/replies.jsonl")

@@ -7,12 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from stages.contract import artefacts, params, passages
-from stages.contract.documents import fold_space
-from stages.contract.errors import PipelineError, command
-from stages.contract.options import seconds, whole_number
-from stages.contract.protocols import Retriever, RetrieverError
-from stages.contract.shown import printable, show, show_lines
+from r1_searcher import params
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import artefacts, passages
+from r1_searcher.options import seconds, whole_number
+from r1_searcher.shown import printable, show, show_lines
+from r1_searcher.transcripts.documents import fold_space
+from r1_searcher.types.protocols import Retriever, RetrieverError
 
 CORPUS = Path("data/corpus")
 
@@ -86,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
-    from stages.index.build import build_index
-    from stages.index.dense.retriever import add_dense
-    from stages.index.progress import Progress
+    from r1_searcher.retrieval.build import build_index
+    from r1_searcher.retrieval.dense.retriever import add_dense
+    from r1_searcher.retrieval.progress import Progress
 
     loaded = params.load(params_file)
     number = passages.count(corpus)
@@ -121,7 +122,7 @@ def _search(options: argparse.Namespace) -> None:
 
 def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retriever:
     """As the parameters say; an index folder alone, with no parameters beside it, is searched as it is."""
-    from stages.index import open_index, open_retriever
+    from r1_searcher.retrieval import open_index, open_retriever
 
     if not params_file.exists():
         return open_index(folder, corpus=corpus)
@@ -129,8 +130,8 @@ def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retrieve
 
 
 def _searches(params_file: Path) -> None:
-    from stages.index.retrievers import record_folder
-    from stages.index.searches import Record
+    from r1_searcher.retrieval.retrievers import record_folder
+    from r1_searcher.retrieval.searches import Record
 
     record = Record(record_folder(params.load(params_file)), replay=True)
     for one in record.retrievers():
@@ -148,8 +149,8 @@ def _serve(options: argparse.Namespace) -> None:
             "a service cannot serve itself", where="params.yaml, retriever.kind", fix="say what to serve: --kind bm25"
         )
     settings = settings.model_copy(update={"retriever": settings.retriever.model_copy(update={"kind": kind})})
-    from stages.index.retrievers import identify, open_retriever
-    from stages.index.service import server
+    from r1_searcher.retrieval.retrievers import identify, open_retriever
+    from r1_searcher.retrieval.service import server
 
     asked = server.Settings(
         max_batch=options.max_batch, max_waiting=options.max_waiting, max_wait=options.max_wait, grace=options.grace

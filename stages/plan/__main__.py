@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from stages.contract import params as contract
-from stages.contract import profiles
-from stages.contract.errors import command
-from stages.contract.params import Params
-from stages.contract.shown import show
-from stages.plan import search, work
-from stages.plan.architecture import Architecture, of_source
-from stages.plan.check import check_fit, check_profile
-from stages.plan.devices import MAIN, uses
-from stages.plan.engine import trajectories_at_a_time
-from stages.plan.machine import this_machine
-from stages.plan.memory import GIB, Use
-from stages.plan.units import duration, size
+from r1_searcher import params as contract
+from r1_searcher.errors import command
+from r1_searcher.params import Params, profiles
+from r1_searcher.plan import search, work
+from r1_searcher.plan.architecture import Architecture, of_source
+from r1_searcher.plan.check import check_fit, check_profile
+from r1_searcher.plan.devices import MAIN, uses
+from r1_searcher.plan.engine import trajectories_at_a_time
+from r1_searcher.plan.machine import this_machine
+from r1_searcher.plan.memory import GIB, Use
+from r1_searcher.plan.units import duration, size
+from r1_searcher.shown import show
 
 
 @command

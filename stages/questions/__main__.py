@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stages.contract import params
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import show
+from r1_searcher import params
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.shown import show
 
 QUESTIONS = Path("data/questions")
 INDEX = Path("data/index")
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _make(options: argparse.Namespace, settings: params.Params) -> None:
-    from stages.contract.segments import least_questions
+    from r1_searcher.params.segments import least_questions
     from stages.questions.run import run
 
     least = least_questions(settings.train)
@@ -53,7 +53,7 @@ def overlap_lines(report: dict[str, Any]) -> list[str]:
 
 
 def _audit(options: argparse.Namespace, settings: params.Params) -> None:
-    from stages.questions import audit
+    from r1_searcher.questions import audit
 
     if options.policy is not None:
         _closed_book(options, settings)
@@ -68,9 +68,9 @@ def _audit(options: argparse.Namespace, settings: params.Params) -> None:
 
 
 def _closed_book(options: argparse.Namespace, settings: params.Params) -> None:
-    from stages.contract.artefacts import write_json
-    from stages.questions.audit import read_splits
-    from stages.questions.closed_book import closed_book, open_policy
+    from r1_searcher.files.artefacts import write_json
+    from r1_searcher.questions.audit import read_splits
+    from r1_searcher.questions.closed_book import closed_book, open_policy
 
     if not options.policy.is_dir():
         raise PipelineError("no such model folder", where=str(options.policy), fix="give the folder of a policy")
@@ -88,7 +88,7 @@ def _closed_book(options: argparse.Namespace, settings: params.Params) -> None:
 
 
 def _difficulty(options: argparse.Namespace, settings: params.Params) -> None:
-    from stages.questions.difficulty import run
+    from r1_searcher.questions.difficulty import run
 
     def say(line: str) -> None:
         show(f"difficulty: {line}")
@@ -108,7 +108,7 @@ def _difficulty(options: argparse.Namespace, settings: params.Params) -> None:
 
 
 def _mix(options: argparse.Namespace, settings: params.Params) -> None:
-    from stages.questions.mix import run
+    from r1_searcher.questions.mix import run
 
     out = options.out or Path("data/mixes") / f"{options.name}.parquet"
     show(f"mix {options.name}: {run(options.name, settings, out).num_rows:,} questions -> {out}")

@@ -9,9 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.contract import artefacts, params, schemas
-from stages.contract.errors import PipelineError
-from stages.questions.overlap import overlap
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.questions.overlap import overlap
+from r1_searcher.types import schemas
 
 NEEDED_SPLITS = ("train", "validation", "held_out")
 REPORT_FILE = "report.json"
@@ -56,7 +58,7 @@ def run(
 
 
 def _from_world(questions: params.Questions, seed: int, corpus: Path) -> dict[str, pa.Table]:
-    from stages.questions.compose import compose
+    from r1_searcher.questions.compose import compose
 
     path = corpus / "facts.parquet"
     facts = artefacts.read_table(path, schemas.FACTS)
@@ -70,7 +72,7 @@ def _from_world(questions: params.Questions, seed: int, corpus: Path) -> dict[st
 
 
 def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
-    from stages.questions.files import read_questions
+    from r1_searcher.questions.files import read_questions
 
     missing = [split for split in NEEDED_SPLITS if split not in questions.files]
     if missing:
@@ -84,7 +86,7 @@ def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
 
 def _safe(splits: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:
     """The splits without control tokens in questions, and in how many questions of which splits there were any."""
-    from stages.questions.files import without_control
+    from r1_searcher.questions.files import without_control
 
     found = {name: without_control(table) for name, table in splits.items()}
     return {name: table for name, (table, _) in found.items()}, {

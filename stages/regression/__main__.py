@@ -13,19 +13,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.contract.errors import Refused, command
-from stages.contract.options import whole_number
-from stages.contract.shown import show, show_lines
-from stages.regression import STATUSES
+from r1_searcher.errors import Refused, command
+from r1_searcher.options import whole_number
+from r1_searcher.regression import STATUSES
+from r1_searcher.shown import show, show_lines
 
 # Each command imports what it needs when it is run.
 
 
 def _code(options: argparse.Namespace) -> int:
-    from stages.contract.artefacts import write_text
-    from stages.evaluate.verdict_page import unasked
-    from stages.regression.code import check_code
-    from stages.regression.page import code_lines, code_markdown, exit_status
+    from r1_searcher.files.artefacts import write_text
+    from r1_searcher.regression.code import check_code
+    from r1_searcher.regression.page import code_lines, code_markdown, exit_status
+    from r1_searcher.statistics.verdict_page import unasked
     from stages.regression.present import CODE_PROFILE, profile_params
 
     try:
@@ -41,9 +41,9 @@ def _code(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> int:
-    from stages.regression.page import exit_status, recipe_lines
+    from r1_searcher.regression.page import exit_status, recipe_lines
+    from r1_searcher.regression.recipe import baseline_file, check_recipe, read_recipe_baseline
     from stages.regression.present import profile_params
-    from stages.regression.recipe import baseline_file, check_recipe, read_recipe_baseline
 
     committed = read_recipe_baseline(baseline_file(options.profile), profile_params(options.profile))
     found = check_recipe(committed, _runs(options.workspaces))
@@ -52,7 +52,7 @@ def _recipe(options: argparse.Namespace) -> int:
 
 
 def _renew_code(options: argparse.Namespace) -> None:
-    from stages.regression.code import make_code_baseline
+    from r1_searcher.regression.code import make_code_baseline
     from stages.regression.present import CODE_PROFILE, profile_params
 
     size = make_code_baseline(options.workspace, options.baseline, profile_params(CODE_PROFILE))
@@ -60,7 +60,7 @@ def _renew_code(options: argparse.Namespace) -> None:
 
 
 def _renew_recipe(options: argparse.Namespace) -> None:
-    from stages.regression.recipe import baseline_file, make_recipe_baseline
+    from r1_searcher.regression.recipe import baseline_file, make_recipe_baseline
 
     places = _by_seed(options.workspaces)
     path = baseline_file(options.profile)
@@ -68,14 +68,14 @@ def _renew_recipe(options: argparse.Namespace) -> None:
 
 
 def _runs(workspaces: Sequence[Path]) -> dict[str, dict[str, float]]:
-    from stages.regression.figures import read_figures
+    from r1_searcher.regression.figures import read_figures
 
     return {seed: read_figures(place) for seed, place in _by_seed(workspaces).items()}
 
 
 def _by_seed(workspaces: Sequence[Path]) -> dict[str, Path]:
-    from stages.contract import params as contract
-    from stages.contract.errors import PipelineError
+    from r1_searcher import params as contract
+    from r1_searcher.errors import PipelineError
 
     found: dict[str, Path] = {}
     for place in workspaces:

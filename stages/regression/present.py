@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.contract import params as contract
-from stages.contract import profiles
-from stages.contract.params import Params
+from r1_searcher import params as contract
+from r1_searcher.params import Params, profiles
 
 CODE_PROFILE, RECIPE_PROFILE = "laptop", "smoke"  # of the two gates
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.contract import params as contract
-from stages.contract.artefacts import write_text
-from stages.contract.errors import command
-from stages.contract.shown import show
-from stages.report.inputs import read_inputs
-from stages.report.page import render
+from r1_searcher import params as contract
+from r1_searcher.errors import command
+from r1_searcher.files.artefacts import write_text
+from r1_searcher.report.inputs import read_inputs
+from r1_searcher.report.page import render
+from r1_searcher.shown import show
 
 
 @command

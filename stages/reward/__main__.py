@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.contract.errors import command
-from stages.contract.shown import json_text, show, show_lines
-from stages.contract.stage_outputs import free_place
-from stages.reward.files import score_files, summary
-from stages.reward.sets import REWARD_SETS
+from r1_searcher.errors import command
+from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.rewards.files import score_files, summary
+from r1_searcher.rewards.sets import REWARD_SETS
+from r1_searcher.shown import json_text, show, show_lines
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,18 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -> None:
     import pyarrow.compute as pc
 
-    from stages.contract import artefacts, params  # scoring transcript files needs neither Parquet nor pydantic
-    from stages.contract.schemas import ROLLOUTS
-    from stages.reward.run import reward_table
+    from r1_searcher import params  # scoring transcript files needs neither Parquet nor pydantic
+    from r1_searcher.files import artefacts  # scoring transcript files needs neither Parquet nor pydantic
+    from r1_searcher.rewards.scoring import reward_table
+    from r1_searcher.types.schemas import ROLLOUTS
 
     reward = params.load(params_file).reward
     table = reward_table(artefacts.read_table(rollouts, ROLLOUTS), reward, stage)
     metadata = {
-        "room": "reward",
+        "room": "rewards",
         "rollouts": artefacts.sha256_file(rollouts),
         "reward": reward.model_dump(),
         "stage": stage,
-        "code": artefacts.code_fingerprint("reward", "contract/grammar.py"),
+        "code": artefacts.code_fingerprint("rewards", "transcripts/grammar.py"),
     }
     artefacts.write_table(out, table, metadata)
     means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))

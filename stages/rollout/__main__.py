@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.contract import params, schemas
-from stages.contract.artefacts import read_table, write_table
-from stages.contract.errors import PipelineError, command
-from stages.contract.grammar import MODES
-from stages.contract.options import whole_number
-from stages.contract.progress import Paced
-from stages.contract.shown import show
-from stages.contract.stage_outputs import free_place
+from r1_searcher import params
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.artefacts import read_table, write_table
+from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.options import whole_number
+from r1_searcher.progress import Paced
+from r1_searcher.shown import show
+from r1_searcher.transcripts.grammar import MODES
+from r1_searcher.types import schemas
 
 
 @command
@@ -43,10 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
 
     import torch
 
-    from stages.index import open_retriever
-    from stages.rollout import load_engine, roll_out
-    from stages.rollout.lost import lost
-    from stages.rollout.run import metadata
+    from r1_searcher.retrieval import open_retriever
+    from r1_searcher.rollout import load_engine, roll_out
+    from r1_searcher.rollout.lost import lost
+    from r1_searcher.rollout.rows import metadata
 
     torch.set_num_threads(settings.threads)
     retriever = open_retriever(settings, index=options.index, corpus=options.corpus)

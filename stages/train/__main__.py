@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stages.contract import params as contract
-from stages.contract.errors import command
-from stages.train.curves import CURVES, WATCHES, gather
+from r1_searcher import params as contract
+from r1_searcher.errors import command
+from r1_searcher.training.curves import CURVES, WATCHES, gather
 
 
 @command

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.contract import artefacts, errors, schemas
-from stages.contract import params as parameters
-from stages.contract.gap import check_gap, largest_gap
-from stages.contract.shown import show
-from stages.contract.stage_outputs import free_place
-from stages.contract.weights import weights_sha256
-from stages.update import load_trainer, update_policy
+from r1_searcher import errors
+from r1_searcher import params as parameters
+from r1_searcher.files import artefacts
+from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.files.weights import weights_sha256
+from r1_searcher.shown import show
+from r1_searcher.types import schemas
+from r1_searcher.update import load_trainer, update_policy
+from r1_searcher.update.gap import check_gap, largest_gap
 
 
 @errors.command
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         "rewards": artefacts.sha256_file(options.rewards),
         "update": params.update.model_dump(),
         "learning_rate": metrics["learning_rate"],
-        "code": artefacts.code_fingerprint("update", "contract"),
+        "code": artefacts.code_fingerprint("update", "files", "transcripts", "types"),
     }
     parent = weights_sha256(options.policy)
     trainer.save(options.out, step=trainer.iteration, parent=parent)

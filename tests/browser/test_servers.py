@@ -22,8 +22,8 @@ from chromium import Browser
 from flows import access
 from flows.server import Server
 from flows.ui import PageServer
-from stages.contract.protocols import Passage
-from stages.index.service import server as service
+from r1_searcher.retrieval.service import server as service
+from r1_searcher.types.protocols import Passage
 
 EVIL = "evil.example"
 ATTACK = (Path(__file__).parent / "attack.js").read_text(encoding="utf-8")

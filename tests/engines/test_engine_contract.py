@@ -15,8 +15,8 @@ from engine_jobs import GREEDY, SAMPLING, STOPS, Job, Run, jobs, run
 from tiny_engines import engine_of, policy, true_logprobs, true_row
 from tiny_policy import tokenizer
 
-from stages.contract import grammar
-from stages.contract.protocols import Engine, Sampling
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Engine, Sampling
 
 KINDS, POLICIES = ("transformers", "vllm"), ("qwen2", "llama")
 COOLER = Sampling(temperature=0.7, top_p=0.9, max_turn_tokens=20, max_total_tokens=200)

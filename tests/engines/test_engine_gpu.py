@@ -10,10 +10,10 @@ import pytest
 from engine_jobs import GREEDY, jobs, run
 from tiny_engines import settings, true_logprobs, write_policy
 
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Sampling
-from stages.rollout import load_engine
-from stages.rollout.sync import check_sync, tolerance
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.sync import check_sync, tolerance
+from r1_searcher.types.protocols import Sampling
 
 pytestmark = pytest.mark.gpu
 

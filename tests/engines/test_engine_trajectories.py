@@ -13,9 +13,9 @@ from hostile import hostile_texts
 from tiny_engines import engine_of, policy, settings, true_logprobs
 from tiny_policy import ScriptedRetriever, check_rollouts, questions_table, tokenizer
 
-from stages.contract import grammar
-from stages.contract.protocols import Passage
-from stages.rollout import roll_out
+from r1_searcher.rollout import roll_out
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Passage
 
 KINDS = ("transformers", "vllm")
 QUESTIONS = [f"Where was {name} born?" for name in ("Ada", "Kolm", "Trabo", "Harbor", "Silent", "film", "1931", "made")]

@@ -12,9 +12,9 @@ from engine_jobs import GREEDY, jobs, run
 from safetensors.torch import load_file, save_file
 from tiny_engines import settings, true_logprobs, write_policy
 
-from stages.contract.errors import PipelineError
-from stages.rollout import load_engine
-from stages.rollout.sync import check_sync, tolerance
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.sync import check_sync, tolerance
 
 KINDS = ("transformers", "vllm")
 CLOSE = 5e-5
@@ -101,8 +101,8 @@ def test_weights_that_did_not_arrive_are_caught(dtype: str, tmp_path: Path, monk
         with pytest.raises(PipelineError, match="does not hold"):
             check(engine, folders[1], dtype=dtype)
     with monkeypatch.context() as patch:
-        patch.setattr("stages.rollout.vllm_engine.untied", headless)
-        patch.setattr("stages.rollout.vllm_engine.check_same", lambda *args, **kwargs: None)
+        patch.setattr("r1_searcher.rollout.vllm_engine.untied", headless)
+        patch.setattr("r1_searcher.rollout.vllm_engine.check_same", lambda *args, **kwargs: None)
         engine.load_weights(folders[1])
         with pytest.raises(PipelineError, match="does not hold"):
             check(engine, folders[1], dtype=dtype)

@@ -18,7 +18,7 @@ JOIN = """
 import sys
 import ray  # before the mode is known: it must be taken up all the same
 from flows.ray_cluster import connect
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 try:
     connect(sys.argv[1], cpus=1)
     print("answers", ray.get(ray.remote(lambda: 6 * 7).remote()))

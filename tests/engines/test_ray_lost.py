@@ -22,8 +22,8 @@ WORK = """
 import sys
 from pathlib import Path
 from flows.workers_ray import RayPlace
-from stages.contract.errors import command
-from stages.train.workbench import Workbench
+from r1_searcher.errors import command
+from r1_searcher.training.workbench import Workbench
 
 @command
 def main():

@@ -15,8 +15,8 @@ pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 
 from flows.ray_cluster import WATCH_SECONDS, connect
 from flows.workers_ray import RayPlace, pulse_file
-from stages.contract.errors import PipelineError
-from stages.train.workbench import Workbench
+from r1_searcher.errors import PipelineError
+from r1_searcher.training.workbench import Workbench
 
 SPREAD = {"place": "ray", "engines": 2, "shards": 2, "ranks": 2}
 TESTS = Path(__file__).resolve().parents[1]

@@ -10,12 +10,12 @@ import pytest
 from tiny_engines import settings, true_logprobs, write_policy
 from tiny_project import make_project
 
-import stages.rollout
-from stages.contract import grammar
-from stages.contract.artefacts import read_table
-from stages.contract.errors import PipelineError
-from stages.contract.schemas import ROLLOUTS
-from stages.train.workbench import Workbench
+import r1_searcher.rollout
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_table
+from r1_searcher.training.workbench import Workbench
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.schemas import ROLLOUTS
 
 TESTS = Path(__file__).resolve().parents[1]
 VLLM = {"engine": "vllm", "vllm": settings("vllm").vllm}
@@ -59,8 +59,8 @@ def test_a_segment_inside_and_with_a_process_a_worker(
 def test_vllm_that_starts_with_other_weights_samples_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_project(tmp_path / "other", {}, write_policy=write_policy, rollout=VLLM)
     other = write_policy(tmp_path / "policy", seed=5)
-    load = stages.rollout.load_engine
-    monkeypatch.setattr(stages.rollout, "load_engine", lambda policy, *args, **more: load(other, *args, **more))
+    load = r1_searcher.rollout.load_engine
+    monkeypatch.setattr(r1_searcher.rollout, "load_engine", lambda policy, *args, **more: load(other, *args, **more))
     monkeypatch.chdir(place)
     with pytest.raises(PipelineError, match="engine vllm: the engine does not hold the trainer's weights"):
         Workbench("s1").watch(0)

@@ -15,7 +15,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed: make test-engines")
 def test_vllm_starts_where_numba_was_imported_first(tmp_path: Path) -> None:
     import numba  # noqa: F401
 
-    from stages.rollout import load_engine
+    from r1_searcher.rollout import load_engine
 
     assert "llvmlite.binding.ffi" in sys.modules
     write_policy_that_searches(tmp_path / "policy")

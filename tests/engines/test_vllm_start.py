@@ -15,10 +15,10 @@ import torch
 from engine_jobs import GREEDY, SAMPLING, STOPS, Job, jobs, run
 from tiny_engines import engine_of, policy, settings, write_policy
 
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Sampling
-from stages.rollout import load_engine
-from stages.rollout.vllm_start import BLOCK_ON_CPU
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.vllm_start import BLOCK_ON_CPU
+from r1_searcher.types.protocols import Sampling
 
 
 def other_architecture(folder: Path) -> None:

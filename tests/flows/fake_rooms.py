@@ -20,9 +20,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.contract import grammar
-from stages.contract.artefacts import sha256_file, sha256_tree, write_json
-from stages.contract.schemas import ADVANTAGES, PASSAGES, QUESTIONS, ROLLOUTS
+from r1_searcher.files.artefacts import sha256_file, sha256_tree, write_json
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.schemas import ADVANTAGES, PASSAGES, QUESTIONS, ROLLOUTS
 
 PASSAGE_ROWS = [{"passage_id": "p0", "title": "Ada", "text": "Ada was born in Rome.", "source": "test"}]
 Weights = list[float]
@@ -118,7 +118,7 @@ def _lose(what: str) -> None:
 def engine_worker(settings: object) -> object:
     """An engine's worker, in a process of its own, whose rooms are the fakes."""
     _be_a_fake_process()
-    from stages.train.engine_worker import EngineWorker
+    from r1_searcher.training.engine_worker import EngineWorker
 
     return EngineWorker(settings)  # type: ignore[arg-type]
 
@@ -126,7 +126,7 @@ def engine_worker(settings: object) -> object:
 def trainer_worker(settings: object) -> object:
     """A trainer's likewise."""
     _be_a_fake_process()
-    from stages.train.trainer_worker import TrainerWorker
+    from r1_searcher.training.trainer_worker import TrainerWorker
 
     return TrainerWorker(settings)  # type: ignore[arg-type]
 
@@ -142,7 +142,9 @@ def _meet(iteration: int) -> None:
 
 def _be_a_fake_process() -> None:
     sys.modules.update(fakes() | {"torch": module("torch", set_num_threads=lambda threads: None)})
-    sys.modules["stages.train.meeting"] = module("stages.train.meeting", meet=lambda: None)  # these add nothing up
+    sys.modules["r1_searcher.training.meeting"] = module(
+        "r1_searcher.training.meeting", meet=lambda: None
+    )  # these add nothing up
     Path("processes").mkdir(exist_ok=True)
     Path("processes", str(os.getpid())).touch()
 
@@ -227,28 +229,28 @@ def module(name: str, **names: Any) -> types.ModuleType:
 
 def fakes() -> dict[str, types.ModuleType]:
     """Modules to stand in sys.modules for the rooms with models in them."""
-    import stages.contract
+    import r1_searcher
 
     rollout = module(
-        "stages.rollout",
+        "r1_searcher.rollout",
         roll_out=roll_out,
         load_engine=lambda policy, params, tensor_parallel: FakeEngine(Path(policy)),
     )
-    rollout.__path__ = [str(Path(stages.contract.__file__).parents[1] / "rollout")]  # its prompts are the real ones
+    rollout.__path__ = [str(Path(r1_searcher.__file__).parent / "rollout")]  # its prompts are the real ones
     return {
-        "stages.rollout": rollout,
-        "stages.update": module(
-            "stages.update",
+        "r1_searcher.rollout": rollout,
+        "r1_searcher.update": module(
+            "r1_searcher.update",
             update_policy=update_policy,
             load_trainer=lambda policy, params, learning_rate, **more: FakeTrainer(Path(policy), learning_rate),
         ),
-        "stages.rollout.load": module(
-            "stages.rollout.load",
+        "r1_searcher.rollout.load": module(
+            "r1_searcher.rollout.load",
             load_tokenizer=lambda policy: types.SimpleNamespace(encode=lambda text, **more: list(text.encode())),
         ),
-        "stages.update.trainer": module("stages.update.trainer"),
-        "stages.index": module(
-            "stages.index",
+        "r1_searcher.update.trainer": module("r1_searcher.update.trainer"),
+        "r1_searcher.retrieval": module(
+            "r1_searcher.retrieval",
             identify=lambda params, index: types.SimpleNamespace(fingerprint=sha256_tree(index)),
             open_retriever=lambda params, index, corpus=None, fingerprint=None: object(),
         ),
@@ -257,7 +259,7 @@ def fakes() -> dict[str, types.ModuleType]:
 
 def write_project(root: Path, params_text: str) -> None:
     """A project folder with all that training reads."""
-    from stages.contract.artefacts import write_table, write_text
+    from r1_searcher.files.artefacts import write_table, write_text
 
     write_text(root / "params.yaml", params_text)
     for split, count in (("train", 12), ("validation", 4)):

@@ -24,7 +24,7 @@ import flows
 from flows import access
 from flows.server import Found, Server
 from flows.server_process import DATABASE, set_broken_aside
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 
 FOREIGN = "https://pages.example"
 

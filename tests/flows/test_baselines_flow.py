@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract.artefacts import read_json, write_json
+from r1_searcher.files.artefacts import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {"reward": 0.5, "search_rate": 0.25}
@@ -24,7 +24,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> P
     import flows
     from flows import baselines
     from flows.workspace import Workspace
-    from stages.contract import profiles
+    from r1_searcher.params import profiles
 
     (tmp_path / "profiles").mkdir()
     shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -62,8 +62,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> P
 
 def test_the_recipe_gate_accepts_the_runs_that_were_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from flows.baselines import main
+    from r1_searcher.regression.recipe import read_recipe_baseline
     from stages.regression.present import profile_params
-    from stages.regression.recipe import read_recipe_baseline
 
     assert main(["--only", "recipe", "--seeds", "3"]) == 0
     assert "baselines/recipe/smoke.json: 3 runs" in capsys.readouterr().out

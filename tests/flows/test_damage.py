@@ -16,10 +16,10 @@ from typing import Any
 import fake_rooms
 import pytest
 
-from stages.contract import sums
-from stages.contract.artefacts import sha256_tree
-from stages.contract.store import Store
-from stages.train.workbench import Workbench
+from r1_searcher.files import sums
+from r1_searcher.files.artefacts import sha256_tree
+from r1_searcher.files.store import Store
+from r1_searcher.training.workbench import Workbench
 
 ONE: dict[str, Any] = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 4, "iteration_offset": 0}}
 FAKES = Path(fake_rooms.__file__)

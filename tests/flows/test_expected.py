@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from flows import gpus
-from stages.contract.params import Params
+from r1_searcher.params import Params
 
 
 def test_names_are_the_drivers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract import params as contract
-from stages.contract.errors import PipelineError
-from stages.plan.machine import Machine
-from stages.plan.memory import GIB
+from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError
+from r1_searcher.plan.machine import Machine
+from r1_searcher.plan.memory import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def with_gpu(text: str, **workers: Any) -> str:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: BARE)
+    monkeypatch.setattr("r1_searcher.plan.machine.this_machine", lambda: BARE)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_deployment_stops_before_its_first_stage(
 def test_a_profile_without_gpus_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.machine import check_machine
 
-    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: pytest.fail("the machine was asked"))
+    monkeypatch.setattr("r1_searcher.plan.machine.this_machine", lambda: pytest.fail("the machine was asked"))
     assert check_machine(contract.parse(BASE)) == ""
     # Ray has the GPUs of its cluster, which need not be this machine's, and counts them itself.
     assert check_machine(contract.parse(with_gpu(BASE, place="ray"))) == ""
@@ -95,7 +95,7 @@ def test_a_profile_without_gpus_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_model_is_read_where_it_is_known_by_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.machine import check_machine
 
-    monkeypatch.setattr("stages.plan.machine.this_machine", lambda: CARD)
+    monkeypatch.setattr("r1_searcher.plan.machine.this_machine", lambda: CARD)
     raw = yaml.safe_load(with_gpu(BASE))
     raw["base_model"]["source"] = "model.gguf"
     found = contract.parse(yaml.safe_dump(raw))

@@ -14,7 +14,7 @@ from flows.workers_local import LocalPlace
 
 RANK = """
 import json, os, psutil, torch, torch.distributed as dist
-from stages.train.meeting import meet
+from r1_searcher.training.meeting import meet
 meet()
 total = torch.ones(1) * (dist.get_rank() + 1)
 dist.all_reduce(total)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract.artefacts import write_json
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def dvc(tmp_path: Path) -> Any:
         "if sys.argv[-1] == 'bad': sys.exit('error: the disk is full')\n"
     )
     from flows.workspace import Workspace
-    from stages.contract.profiles import workspace_environment
+    from flows.worktrees import workspace_environment
 
     # A workspace's own, whatever the caller's: in it a stage's last words are its last line.
     return Workspace("Fake", tmp_path, {**workspace_environment(tmp_path), "PYTHONPATH": str(tmp_path / "fake")})
@@ -178,7 +178,7 @@ def active(deployment: dict[str, Any]) -> bool:
 
 
 def test_a_failed_stages_lines_cannot_leave_their_block() -> None:
-    from stages.contract.shown import fenced
+    from r1_searcher.shown import fenced
 
     assert fenced("plain") == "```\nplain\n```"
     hostile = "```\n![x](http://example.org)\n````"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from stages.contract.artefacts import read_json, write_json
-from stages.contract.errors import PipelineError, Refused
-from stages.regression.code import CodeResult
+from r1_searcher.errors import PipelineError, Refused
+from r1_searcher.files.artefacts import read_json, write_json
+from r1_searcher.regression.code import CodeResult
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = read_json(ROOT / "baselines/recipe/smoke.json")["runs"]
@@ -38,8 +38,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Tr
     import flows
     from flows import regression
     from flows.workspace import Workspace
-    from stages.evaluate.compare import Comparison
-    from stages.evaluate.verdict import Rule
+    from r1_searcher.statistics.comparison import Comparison
+    from r1_searcher.statistics.verdict import Rule
 
     (tmp_path / "profiles").mkdir()
     shutil.copy(ROOT / "params.yaml", tmp_path)

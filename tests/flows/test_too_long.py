@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.contract.artefacts import read_json, read_metadata, read_table, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.schemas import QUESTIONS, ROLLOUTS
-from stages.train.workbench import Workbench
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_table
+from r1_searcher.training.workbench import Workbench
+from r1_searcher.types.schemas import QUESTIONS, ROLLOUTS
 
 VALIDATION = "data/questions/validation.parquet"
 TRAIN = "data/questions/train.parquet"

@@ -15,11 +15,11 @@ import fake_rooms
 import pytest
 import yaml
 
-from stages.contract.artefacts import read_json, read_metadata, read_table, sha256_tree, write_json, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.schemas import ADVANTAGES, QUESTIONS, REWARDS, ROLLOUTS
-from stages.train import figures
-from stages.train.workbench import Workbench
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_tree, write_json, write_table
+from r1_searcher.training import figures
+from r1_searcher.training.workbench import Workbench
+from r1_searcher.types.schemas import ADVANTAGES, QUESTIONS, REWARDS, ROLLOUTS
 
 ONE: dict[str, Any] = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 5, "iteration_offset": 0}}
 STAGE2 = {"stage": "stage2", "iterations": 3, "iteration_offset": 0}

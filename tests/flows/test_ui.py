@@ -17,7 +17,7 @@ import pytest
 
 from flows import ui
 from flows.workers_local import free_port
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 
 # In the place of `python -m flows.server page --host HOST --port PORT`, of which it has the name and the health.
 SERVER = """

@@ -16,11 +16,11 @@ from test_train_flow import FAKES, ONE, in_a_process, made, train
 from flows.worker_process import BEAT
 from flows.workers_local import LocalPlace, LocalWorker, cores_of, gpus_of
 from flows.workers_ray import seats
-from stages.contract.artefacts import read_metadata, read_table
-from stages.contract.errors import PipelineError
-from stages.train.inside import Inside
-from stages.train.workbench import Workbench
-from stages.train.workers import WorkerLost
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_metadata, read_table
+from r1_searcher.training.inside import Inside
+from r1_searcher.training.workbench import Workbench
+from r1_searcher.training.workers import WorkerLost
 
 LOCAL: dict[str, Any] = {"place": "local", "engines": 2, "shards": 2}
 OVERLAPPED: dict[str, Any] = {"workers": LOCAL, "overlap": 1}

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from tiny_project import make_project
 
 import flows.workers
-from stages.contract.artefacts import read_table
-from stages.train.workbench import Workbench
+from r1_searcher.files.artefacts import read_table
+from r1_searcher.training.workbench import Workbench
 
 TESTS = Path(__file__).resolve().parents[1]
 

@@ -12,12 +12,12 @@ import pytest
 from tiny_architectures import KINDS, write_kind
 from tiny_policy import params_with, rollout_params
 
-from stages.base_model.agreement import KNOWN_GOOD, check_agreement
-from stages.base_model.imported import check_usable, import_model
-from stages.contract.errors import PipelineError
-from stages.contract.model_config import steady_length
-from stages.contract.protocols import TrainingBatch
-from stages.rollout import load_engine
+from r1_searcher.errors import PipelineError
+from r1_searcher.models.agreement import KNOWN_GOOD, check_agreement
+from r1_searcher.models.imported import check_usable, import_model
+from r1_searcher.rollout import load_engine
+from r1_searcher.types.model_config import steady_length
+from r1_searcher.types.protocols import TrainingBatch
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +60,7 @@ def test_other_kinds_agree_too(kind: str, folders: Any) -> None:
 
 def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the check is for: the mask that this engine once made for all layers alike."""
-    from stages.rollout import token_attention
+    from r1_searcher.rollout import token_attention
 
     def all_alike(*args: Any, mask_function: Any = None, **options: Any) -> Any:
         from transformers.masking_utils import causal_mask_function
@@ -74,8 +74,8 @@ def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch
 
 
 def test_a_window_of_the_real_size_is_looked_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.rollout import token_attention
-    from stages.rollout.load import load_model
+    from r1_searcher.rollout import token_attention
+    from r1_searcher.rollout.load import load_model
 
     folder = write_kind(tmp_path / "mistral", "Mistral", sliding_window=4096)
     assert "Mistral is known good" in checked(folder)[-1]
@@ -195,7 +195,7 @@ def test_the_trainer_has_no_dropout(kind: str, checkpointing: bool, folders: Any
     """Of any make: a model that is trained says the same twice, with gradients too, and as the frozen one."""
     from fixtures_update import update_params
 
-    from stages.update.trainer import DeepSpeedTrainer
+    from r1_searcher.update.trainer import DeepSpeedTrainer
 
     settings = update_params(gradient_checkpointing=checkpointing, minibatches=1)
     trainer = DeepSpeedTrainer(folders(kind), settings, learning_rate=1e-3)

@@ -13,19 +13,21 @@ import pyarrow as pa
 import pytest
 import yaml
 
-import stages.rollout
-from stages.contract import artefacts, params, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Passage
-from stages.evaluate.run import benchmarks
-from stages.index import build_index
+import r1_searcher.rollout
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.run import benchmarks
+from r1_searcher.files import artefacts
+from r1_searcher.questions.audit import findings
+from r1_searcher.questions.closed_book import closed_book
+from r1_searcher.questions.coverage import coverage, spaced
+from r1_searcher.questions.files import read_questions
+from r1_searcher.questions.golds import notes, unscorable
+from r1_searcher.questions.overlap import grams, leakage, overlap
+from r1_searcher.retrieval import build_index
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Passage
 from stages.questions.__main__ import main
-from stages.questions.audit import findings
-from stages.questions.closed_book import closed_book
-from stages.questions.coverage import coverage, spaced
-from stages.questions.files import read_questions
-from stages.questions.golds import notes, unscorable
-from stages.questions.overlap import grams, leakage, overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))
@@ -378,7 +380,7 @@ def test_closed_book_is_greedy_and_may_not_search(monkeypatch: pytest.MonkeyPatc
         rows = [row | {"answer": answer, "answers": ["Kolm"]} for row, answer in zip(rows, answers, strict=True)]
         return pa.Table.from_pylist(rows, schema=schemas.ROLLOUTS), {}
 
-    monkeypatch.setattr(stages.rollout, "roll_out", roll_out)
+    monkeypatch.setattr(r1_searcher.rollout, "roll_out", roll_out)
     splits = {"train": asking("a", "b", "c", "d", "e", "f", "g", "h")}
     rollout = params.load(ROOT / "params.yaml").rollout
     found = closed_book(None, splits, rollout, number=4)  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from tiny_policy import tokenizer
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from stages.base_model.imported import import_model
-from stages.contract.errors import PipelineError
-from stages.rollout.load import load_model
+from r1_searcher.errors import PipelineError
+from r1_searcher.models.imported import import_model
+from r1_searcher.rollout.load import load_model
 
 HEADS, KV_HEADS = 4, 2
 NAMES = {

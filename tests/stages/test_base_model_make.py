@@ -12,16 +12,16 @@ import torch
 import yaml
 from tiny_policy import params_with, questions_table, rollout_params, tokenizer
 
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import sha256_file, sha256_tree, write_table
+from r1_searcher.models.imported import check_grammar, import_model
+from r1_searcher.models.tiny import make_tiny
+from r1_searcher.questions.compose import compose
+from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.rollout import load_engine, roll_out
 from stages.base_model.__main__ import main
-from stages.base_model.imported import check_grammar, import_model
-from stages.base_model.tiny import make_tiny
-from stages.contract import params
-from stages.contract.artefacts import sha256_file, sha256_tree, write_table
-from stages.contract.errors import PipelineError
-from stages.corpus.world import make_world
-from stages.index import build_index, open_index
-from stages.questions.compose import compose
-from stages.rollout import load_engine, roll_out
 
 SMALLEST = {
     "threads": 1,
@@ -47,7 +47,7 @@ SMALLEST = {
 def few_tokenizer_texts() -> Any:
     """The tokenizer learns from fewer texts than the real one: it is most of the time here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.base_model.tiny.NUM_TOKENIZER_TEXTS", 200)
+        patch.setattr("r1_searcher.models.tiny.NUM_TOKENIZER_TEXTS", 200)
         yield
 
 

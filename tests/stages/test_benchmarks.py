@@ -15,19 +15,19 @@ import pyarrow as pa
 import pytest
 import yaml
 
-import stages.rollout
+import r1_searcher.rollout
+from r1_searcher import params as contract
+from r1_searcher.benchmarks.fetch import fetch
+from r1_searcher.benchmarks.releases import RELEASES, Release
+from r1_searcher.files import sums
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_file, write_json
+from r1_searcher.files.store import ROOT_VARIABLE, Store
+from r1_searcher.retrieval import open_index
+from r1_searcher.retrieval.bm25 import read_meta
+from r1_searcher.types.schemas import EVALUATION, PASSAGES, QUESTIONS
 from stages.benchmarks.__main__ import main as benchmarks
-from stages.benchmarks.fetch import fetch
-from stages.benchmarks.releases import RELEASES, Release
 from stages.benchmarks.run import make_corpus, make_questions
-from stages.contract import params as contract
-from stages.contract import sums
-from stages.contract.artefacts import read_json, read_metadata, read_table, sha256_file, write_json
-from stages.contract.schemas import EVALUATION, PASSAGES, QUESTIONS
-from stages.contract.store import ROOT_VARIABLE, Store
 from stages.evaluate.__main__ import main as evaluate
-from stages.index import open_index
-from stages.index.bm25 import read_meta
 from tests.tiny_models import random_encoder
 from tests.tiny_policy import ScriptedEngine
 
@@ -90,7 +90,7 @@ def project(tmp_path: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def load_engine(policy: Path, rollout: contract.Rollout) -> ScriptedEngine:
         return ScriptedEngine({row["question"]: SEARCHES if policy.name == "final" else GUESSES for row in ROWS})
 
-    monkeypatch.setattr(stages.rollout, "load_engine", load_engine)
+    monkeypatch.setattr(r1_searcher.rollout, "load_engine", load_engine)
     return tmp_path
 
 
@@ -190,7 +190,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(project: Path, monkeypatch: py
     text = text.replace("seed: 0", "seed: 1").replace("batch_questions: 200", "batch_questions: 1")
     Path("params.yaml").write_text(text)
     asked: list[str] = []
-    roll_out = stages.rollout.roll_out
+    roll_out = r1_searcher.rollout.roll_out
 
     def until_killed(engine: Any, retriever: Any, questions: pa.Table, *given: Any, **settings: Any) -> Any:
         if len(asked) == 2:
@@ -199,7 +199,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(project: Path, monkeypatch: py
         asked.extend(questions["question_id"].to_pylist())
         return roll_out(engine, retriever, questions, *given, **settings)
 
-    monkeypatch.setattr(stages.rollout, "roll_out", until_killed)
+    monkeypatch.setattr(r1_searcher.rollout, "roll_out", until_killed)
     assert evaluate(["benchmark", "made", "--name", "stage2"]) == 130
     assert path.read_bytes() == whole  # what was there stays until the new one is whole
     assert evaluate(["benchmark", "made", "--name", "stage2"]) == 0
@@ -328,7 +328,7 @@ needs_data = pytest.mark.skipif(
 @needs_data
 @pytest.mark.parametrize("name", RELEASES)
 def test_released_files_are_as_pinned(name: str, tmp_path: Path) -> None:
-    from stages.questions.files import read_questions
+    from r1_searcher.questions.files import read_questions
 
     release = RELEASES[name]
     questions = read_questions(fetch(release, FOLDERS, Store(tmp_path)))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import sums
-from stages.contract.artefacts import read_json
+from r1_searcher.files import sums
+from r1_searcher.files.artefacts import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
@@ -21,7 +21,7 @@ stages:
     outs: [data/index]
 """
 MAKE = """
-from stages.contract.artefacts import atomic, write_json
+from r1_searcher.files.artefacts import atomic, write_json
 with atomic("data/index", folder=True) as draft:
     write_json(draft / "meta.json", {"num_passages": 720})
 """
@@ -74,16 +74,16 @@ def test_a_damaged_cache_is_found_and_repaired(project: Path) -> None:
     )
     with pytest.raises(sums.Damaged, match=r"data/index/meta\.json: its sha256 .*verify --repair.*then `dvc repro`"):
         read_json("data/index/meta.json")
-    said = run("stages.contract.verify", "--repair", status=1)
+    said = run("r1_searcher.files.verify", "--repair", status=1)
     assert "damaged: data/index/meta.json" in said and stored.name in said
     run("dvc", "repro", "--quiet")
     assert read_json("data/index/meta.json") == {"num_passages": 720}
-    assert "all are what was written" in run("stages.contract.verify")
+    assert "all are what was written" in run("r1_searcher.files.verify")
 
 
 def test_a_damaged_output_comes_back_from_the_cache(project: Path) -> None:
     flip(Path("data/index/meta.json"))
     Path("make.py").write_text("raise SystemExit('the stage ran again')")  # no dependency of it
-    run("stages.contract.verify", "--repair", status=1)
+    run("r1_searcher.files.verify", "--repair", status=1)
     run("dvc", "repro", "--quiet", status=0)
     assert read_json("data/index/meta.json") == {"num_passages": 720}

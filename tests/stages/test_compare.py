@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.contract.artefacts import read_metadata, read_table, write_table
-from stages.contract.schemas import EVALUATION
+from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.types.schemas import EVALUATION
 from stages.evaluate.__main__ import main
 
 ROOT = Path(__file__).parents[2]

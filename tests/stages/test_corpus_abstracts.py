@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.corpus.abstracts import read_abstracts
-from stages.corpus.counts import FileCount
+from r1_searcher.corpus.abstracts import read_abstracts
+from r1_searcher.corpus.counts import FileCount
+from r1_searcher.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

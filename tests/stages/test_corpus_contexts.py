@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.contract.records import Record, read_records
-from stages.corpus.contexts import COLUMNS, Paragraph, paragraphs, read_contexts
-from stages.corpus.counts import FileCount
-from stages.corpus.files import read_passages
+from r1_searcher.corpus.contexts import COLUMNS, Paragraph, paragraphs, read_contexts
+from r1_searcher.corpus.counts import FileCount
+from r1_searcher.corpus.files import read_passages
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.records import Record, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

@@ -15,11 +15,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.contract import artefacts, passages, records, schemas
-from stages.contract.errors import PipelineError
-from stages.corpus import files
+from r1_searcher.corpus import files
+from r1_searcher.corpus.kilt import read_kilt
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages, records
+from r1_searcher.types import schemas
 from stages.corpus.__main__ import main
-from stages.corpus.kilt import read_kilt
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

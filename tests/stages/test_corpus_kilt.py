@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract.errors import PipelineError
-from stages.corpus.counts import FileCount
-from stages.corpus.kilt import MARKS, read_kilt, split
+from r1_searcher.corpus.counts import FileCount
+from r1_searcher.corpus.kilt import MARKS, read_kilt, split
+from r1_searcher.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

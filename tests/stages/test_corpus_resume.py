@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from stages.contract import artefacts, params
-from stages.contract.store import Store
-from stages.corpus import resume
+from r1_searcher import params
+from r1_searcher.corpus import resume
+from r1_searcher.files import artefacts
+from r1_searcher.files.store import Store
 from stages.corpus.run import run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract import artefacts, passages
-from stages.corpus import progress
+from r1_searcher.corpus import progress
+from r1_searcher.corpus.seen import Seen
+from r1_searcher.files import artefacts, passages
 from stages.corpus.__main__ import main
-from stages.corpus.seen import Seen
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.contract import passages
-from stages.contract.errors import PipelineError
-from stages.contract.sums import Damaged, renew
-from stages.index import build_index, identify, open_retriever
-from stages.index.dense import retriever
-from stages.index.dense.encoder import Encoder
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import passages
+from r1_searcher.files.sums import Damaged, renew
+from r1_searcher.retrieval import build_index, identify, open_retriever
+from r1_searcher.retrieval.dense import retriever
+from r1_searcher.retrieval.dense.encoder import Encoder
 from tests.dense_indexes import build, numbered, settings, tiny, write_corpus
 from tests.tiny_models import random_encoder
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.contract import artefacts, params, passages
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Retriever
-from stages.contract.store import Store
-from stages.index import identify, open_index, open_retriever
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages
+from r1_searcher.files.store import Store
+from r1_searcher.retrieval import identify, open_index, open_retriever
+from r1_searcher.retrieval.dense import retriever, shards
+from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
+from r1_searcher.types.protocols import Retriever
 from stages.index.__main__ import main
-from stages.index.dense import retriever, shards
-from stages.index.dense.encoder import Embedding, Encoder
 from tests.dense_indexes import build, numbered, settings, tiny, write_corpus
 from tests.tiny_models import minilm, random_cross_encoder, random_encoder
 

@@ -9,9 +9,11 @@ import torch
 import yaml
 from tiny_policy import params_with, questions_table, rollout_params, write_policy
 
-from stages.contract import artefacts, params, schemas, sums
-from stages.corpus.world import make_world
-from stages.index import build_index
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files import artefacts, sums
+from r1_searcher.retrieval import build_index
+from r1_searcher.types import schemas
 from stages.questions.__main__ import main
 
 

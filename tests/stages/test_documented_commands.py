@@ -21,9 +21,9 @@ from documented import BY_HAND, ELSEWHERE, PAGES, PIPELINE, PROJECT, REMOTES, RO
 from tiny_policy import questions_table
 from tiny_project import make_project
 
-from stages.contract.artefacts import read_table, write_table
+from r1_searcher.evaluation.headline import write_headline
+from r1_searcher.files.artefacts import read_table, write_table
 from stages.evaluate.__main__ import main as evaluate
-from stages.evaluate.headline import write_headline
 
 SHOWN = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
 

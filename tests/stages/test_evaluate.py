@@ -11,16 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import stages.index
-import stages.rollout
-from stages.contract import params as contract
-from stages.contract.artefacts import read_json, read_metadata, read_table, write_json, write_table
-from stages.contract.grammar import DOCUMENT, POLICY, PROMPT
-from stages.contract.schemas import EVALUATION, QUESTIONS, ROLLOUTS
+import r1_searcher.retrieval
+import r1_searcher.rollout
+from r1_searcher import params as contract
+from r1_searcher.evaluation.summary import summarise
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
+from r1_searcher.protocol_card import differences, mode_of
+from r1_searcher.retrieval.identity import search_fingerprint
+from r1_searcher.transcripts.grammar import DOCUMENT, POLICY, PROMPT
+from r1_searcher.types.schemas import EVALUATION, QUESTIONS, ROLLOUTS
 from stages.evaluate.__main__ import main
-from stages.evaluate.protocol import differences, mode_of
-from stages.evaluate.summary import summarise
-from stages.index.identity import search_fingerprint
 
 ROOT = Path(__file__).parents[2]
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -72,7 +72,7 @@ def trajectory(row: dict[str, Any], answer: str | None, searches: int, error: st
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with questions, an index and a policy; `calls` of the stand-in for roll_out in `stages.rollout`."""
+    """A folder with questions, an index and a policy; `calls` of the stand-in for roll_out in `r1_searcher.rollout`."""
     monkeypatch.chdir(tmp_path)
     parsed = contract.parse(PARAMS)
     kept = parsed.model_copy(
@@ -119,9 +119,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def load_engine(policy: Path, params: contract.Params) -> Any:
         return SimpleNamespace(name="stand-in")
 
-    monkeypatch.setattr(stages.rollout, "roll_out", roll_out, raising=False)
-    monkeypatch.setattr(stages.rollout, "load_engine", load_engine, raising=False)
-    monkeypatch.setattr(stages.index, "open_retriever", lambda params, *, index, corpus, fingerprint: None)
+    monkeypatch.setattr(r1_searcher.rollout, "roll_out", roll_out, raising=False)
+    monkeypatch.setattr(r1_searcher.rollout, "load_engine", load_engine, raising=False)
+    monkeypatch.setattr(r1_searcher.retrieval, "open_retriever", lambda params, *, index, corpus, fingerprint: None)
     return state
 
 

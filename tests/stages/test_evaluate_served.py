@@ -15,20 +15,30 @@ from chat_servers import ScriptedServer, completion, continuation, fault, servin
 from fastapi.responses import Response
 from tiny_policy import END, ScriptedEngine, ScriptedRetriever, check_rollouts, params_with, questions_table
 
-import stages.rollout
-from stages.contract import grammar, passages
-from stages.contract import params as contract
-from stages.contract.artefacts import read_metadata, read_table, write_json, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY, THINK
-from stages.contract.schemas import EVALUATION, PASSAGES
-from stages.contract.store import Store
+import r1_searcher.rollout
+from r1_searcher import params as contract
+from r1_searcher.chat.chat_server import ChatServer
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.served import ASK, ServedEngine
+from r1_searcher.evaluation.summary import gather
+from r1_searcher.files import passages
+from r1_searcher.files.artefacts import read_metadata, read_table, write_json, write_table
+from r1_searcher.files.store import Store
+from r1_searcher.retrieval import build_index
+from r1_searcher.rollout import roll_out
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import (
+    ANSWER,
+    DOCUMENTS,
+    END_ANSWER,
+    END_DOCUMENTS,
+    END_QUERY,
+    END_THINK,
+    QUERY,
+    THINK,
+)
+from r1_searcher.types.schemas import EVALUATION, PASSAGES
 from stages.evaluate.__main__ import main
-from stages.evaluate.chat_server import ChatServer
-from stages.evaluate.served import ASK, ServedEngine
-from stages.evaluate.summary import gather
-from stages.index import build_index
-from stages.rollout import roll_out
 
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo {END_ANSWER}"
 SEARCH = f"Hm. {QUERY} X1{END_QUERY}"
@@ -277,7 +287,7 @@ def test_a_server_that_fails_does_not_cost_the_other_policies_answers(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = ScriptedEngine({f"Where was X{number} born?": FINAL for number in range(4)})
-    monkeypatch.setattr(stages.rollout, "load_engine", lambda policy, rollout: engine)
+    monkeypatch.setattr(r1_searcher.rollout, "load_engine", lambda policy, rollout: engine)
     write_json("data/local/manifest.json", {"sha256": "f" * 64, "step": 1})
     broken = True
     script = policy(lambda question, shown: fault(500, "oops") if broken else FINAL)

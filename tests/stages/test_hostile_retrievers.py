@@ -15,14 +15,14 @@ from hostile_play import ENDS, PAIRS, K, asked, check_same, harmless, play
 from search_servers import in_thread, settings_for
 from tiny_policy import params_with
 
-from stages.contract import passages
-from stages.contract.protocols import Passage, Retriever
-from stages.contract.store import ROOT_VARIABLE
+from r1_searcher.files import passages
+from r1_searcher.files.store import ROOT_VARIABLE
+from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.retrieval.online.retriever import OnlineRetriever
+from r1_searcher.retrieval.remote.client import ServiceRetriever
+from r1_searcher.retrieval.searches import Record, Recorded, RecordingRetriever, ReplayRetriever
+from r1_searcher.types.protocols import Passage, Retriever
 from stages.corpus.run import run as make_corpus
-from stages.index import build_index, open_index
-from stages.index.online.retriever import OnlineRetriever
-from stages.index.searches import Record, Recorded, RecordingRetriever, ReplayRetriever
-from stages.index.service.client import ServiceRetriever
 
 SEARCHES = -(-len(PAIRS) // K)
 

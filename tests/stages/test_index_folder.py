@@ -15,13 +15,15 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.contract import artefacts, params, passages, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.sums import NAME, renew
-from stages.corpus.world import make_world
-from stages.index import build, build_index, open_index
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages
+from r1_searcher.files.sums import NAME, renew
+from r1_searcher.retrieval import build, build_index, open_index
+from r1_searcher.retrieval.identity import search_fingerprint
+from r1_searcher.types import schemas
 from stages.index.__main__ import _parser, main
-from stages.index.identity import search_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=3, stemmer="none", stopwords="none")
@@ -253,7 +255,7 @@ def test_a_killed_build_leaves_nothing_that_is_read(project: Path, capsys: pytes
     whole = artefacts.sha256_tree("data/index")
     set_index(memory_gb=1e-7)
     code = """
-import os, signal, stages.index.build as build
+import os, signal, r1_searcher.retrieval.build as build
 build.write_scores = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
 import stages.index.__main__ as command
 command.main([])

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from chat_servers import ScriptedServer, fault, serving
 
-from stages.contract.artefacts import read_metadata, write_table
-from stages.contract.schemas import EVALUATION
+from r1_searcher.files.artefacts import read_metadata, write_table
+from r1_searcher.types.schemas import EVALUATION
 from stages.evaluate.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,5 +305,5 @@ def test_scoring_and_the_summary_load_no_client() -> None:
         [sys.executable, "-c", code, "score", str(HAND_MADE)], cwd=ROOT, capture_output=True, check=False
     )
     assert run.returncode == 0
-    light = "import sys, stages.evaluate.gathered; sys.exit('openai' in sys.modules)"
+    light = "import sys, r1_searcher.evaluation.gathered; sys.exit('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", light], cwd=ROOT, check=False).returncode == 0

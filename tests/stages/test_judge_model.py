@@ -14,8 +14,8 @@ from chat_servers import settings
 from tiny_policy import ROOT, tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r1_searcher.chat.chat_server import ChatServer
 from stages.evaluate.__main__ import main
-from stages.evaluate.chat_server import ChatServer
 
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
 HAND_MADE = ROOT / "tests" / "data" / "hand_made_transcripts.jsonl"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from stages.contract import dvc_files, profiles
+from flows import dvc_files, worktrees
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = """\
@@ -48,13 +48,13 @@ sys.exit(main(["repro", "--quiet"]))
 
 def by_make() -> None:
     """The lines of the target `train`."""
-    for command in (("stages.contract.dvc_files",), ("dvc", "repro"), ("stages.contract.dvc_files",)):
+    for command in (("flows.dvc_files",), ("dvc", "repro"), ("flows.dvc_files",)):
         subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
 
 
 def by_workspace() -> None:
     """As profiles and scheduled runs do."""
-    profiles.run_workspace(Path.cwd(), Path.cwd())
+    worktrees.run_workspace(Path.cwd(), Path.cwd())
 
 
 @pytest.fixture

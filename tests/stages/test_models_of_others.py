@@ -12,12 +12,12 @@ from fixtures_update import update_params
 from tiny_architectures import write_kind
 from tiny_policy import rollout_params
 
-from stages.base_model.imported import import_model
-from stages.contract.errors import PipelineError
-from stages.contract.weights import weight_files
-from stages.rollout import load_engine
-from stages.rollout.load import load_model, load_tokenizer
-from stages.update.model import load_model as load_trained
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.weights import weight_files
+from r1_searcher.models.imported import import_model
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.load import load_model, load_tokenizer
+from r1_searcher.update.model import load_model as load_trained
 
 
 @pytest.fixture(scope="module")

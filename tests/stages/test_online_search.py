@@ -12,14 +12,14 @@ import fake_web
 import httpcore
 import pytest
 
-from stages.contract import params
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import RetrieverError, search_each
-from stages.index.online.client import SearchStopped
-from stages.index.online.engines import ENGINES
-from stages.index.online.guard import Network
-from stages.index.online.pages import Pages
-from stages.index.online.retriever import OnlineRetriever, online_fingerprint
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval.online.client import SearchStopped
+from r1_searcher.retrieval.online.engines import ENGINES
+from r1_searcher.retrieval.online.guard import Network
+from r1_searcher.retrieval.online.pages import Pages
+from r1_searcher.retrieval.online.retriever import OnlineRetriever, online_fingerprint
+from r1_searcher.types.protocols import RetrieverError, search_each
 
 ONLINE = params.load(Path(__file__).resolve().parents[2] / "params.yaml").retriever.online
 ADA = "where was Ada Lovelace born"
@@ -254,9 +254,9 @@ def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, mo
         asked.append(host)
         return own("10.0.0.7" if host == "inner.example" else host, port, *more, **options)
 
-    monkeypatch.setattr("stages.contract.network.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("r1_searcher.net.network.socket.getaddrinfo", resolve)
     monkeypatch.setattr(
-        "stages.index.online.guard.is_public", lambda address: address == "127.0.0.1"
+        "r1_searcher.retrieval.online.guard.is_public", lambda address: address == "127.0.0.1"
     )  # as if this machine were on the public internet
     pages = Pages(settings(web, allow_private_addresses=False))
     assert pages.passages(f"{web.base}/page/ada")
@@ -277,8 +277,8 @@ def test_an_address_that_does_not_answer_is_not_the_last_word(
         names = ("127.0.0.7", "127.0.0.1") if host == "two.example" else (host,)
         return [entry for name in names for entry in own(name, port, *more, **options)]
 
-    monkeypatch.setattr("stages.contract.network.socket.getaddrinfo", resolve)
-    monkeypatch.setattr("stages.index.online.guard.is_public", lambda address: True)
+    monkeypatch.setattr("r1_searcher.net.network.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("r1_searcher.retrieval.online.guard.is_public", lambda address: True)
     pages = Pages(settings(web, allow_private_addresses=False))
     assert pages.passages(f"http://two.example:{web.base.rpartition(':')[2]}/page/rome")
 

@@ -17,10 +17,11 @@ import torch
 import yaml
 from tiny_architectures import write_kind
 
-from stages.contract import params, profiles
-from stages.contract.artefacts import read_json
-from stages.corpus.world import make_world
-from stages.questions.compose import compose
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files.artefacts import read_json
+from r1_searcher.params import profiles
+from r1_searcher.questions.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/your-own-data.md").read_text(encoding="utf-8")

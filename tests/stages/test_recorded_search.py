@@ -15,18 +15,19 @@ import yaml
 from tiny_policy import ScriptedEngine, params_with, questions_table, rollout_params
 from tiny_project import write_policy_that_searches
 
-from stages.contract import grammar, params
-from stages.contract.artefacts import read_metadata, read_table, write_json, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Retriever
-from stages.contract.store import ROOT_VARIABLE
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_metadata, read_table, write_json, write_table
+from r1_searcher.files.store import ROOT_VARIABLE
+from r1_searcher.retrieval import open_retriever
+from r1_searcher.rewards.scoring import reward_table
+from r1_searcher.rollout import roll_out
+from r1_searcher.rollout.lost import check_lost
+from r1_searcher.training import figures
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Retriever
 from stages.evaluate.__main__ import main as evaluate
-from stages.index import open_retriever
 from stages.index.__main__ import main as index
-from stages.reward.run import reward_table
-from stages.rollout import roll_out
-from stages.rollout.lost import check_lost
-from stages.train import figures
 
 QUESTIONS = ["Who was Ada?", "Where is Trabo?", "What is Rome?", "Who made Silent Harbor?"]
 

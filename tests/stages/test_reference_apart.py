@@ -9,12 +9,12 @@ from fixtures_update import make_policy
 from safetensors.numpy import load_file
 from tiny_project import make_project
 
-from stages.contract.artefacts import read_table
-from stages.contract.params import load
-from stages.contract.schemas import ADVANTAGES, ROLLOUTS
-from stages.train.reference_worker import ReferenceWorker, read_reference
-from stages.train.workers import WorkerSettings
-from stages.update.reference import FrozenPolicy
+from r1_searcher.files.artefacts import read_table
+from r1_searcher.params import load
+from r1_searcher.training.reference_worker import ReferenceWorker, read_reference
+from r1_searcher.training.workers import WorkerSettings
+from r1_searcher.types.schemas import ADVANTAGES, ROLLOUTS
+from r1_searcher.update.reference import FrozenPolicy
 
 KL = {"update__kl_coefficient": 0.05}
 
@@ -49,7 +49,7 @@ def test_apart_it_trains_as_it_does_beside_the_trainer(
 def test_it_scores_all_that_has_a_policy_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_project(tmp_path / "project", {}, **KL)
     monkeypatch.chdir(place)
-    from stages.train.workbench import Workbench
+    from r1_searcher.training.workbench import Workbench
 
     bench = Workbench("s1")
     made = bench.rollout(0)

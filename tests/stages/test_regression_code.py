@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from tiny_policy import questions_table
 from tiny_project import make_project
 
-from stages.contract import params as contract
-from stages.contract import sums
-from stages.contract.artefacts import read_json, read_metadata, read_table, write_json, write_table
-from stages.contract.errors import Refused
-from stages.contract.params import Params
-from stages.regression import page
+from r1_searcher import params as contract
+from r1_searcher.errors import Refused
+from r1_searcher.files import sums
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
+from r1_searcher.params import Params
+from r1_searcher.regression import page
+from r1_searcher.regression.code import FOLDER, PASSAGES, RENEW, check_code, make_code_baseline
 from stages.regression.__main__ import main
-from stages.regression.code import FOLDER, PASSAGES, RENEW, check_code, make_code_baseline
 from stages.regression.present import CODE_PROFILE, profile_params
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,9 @@ import pytest
 from tiny_policy import questions_table
 from tiny_project import make_project
 
-from stages.contract import profiles
-from stages.contract.artefacts import read_json, write_table
+from flows import worktrees
+from r1_searcher.files.artefacts import read_json, write_table
+from r1_searcher.params import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -117,8 +118,8 @@ def in_workspace(checkout: Path, name: str, *changes: str) -> Path:
     """What `make train PROFILE=…` does, with ``changes`` for a profile."""
     text = profiles.composed(BASE, [("--set", profiles.assignment(change)) for change in changes])
     folder = checkout / ".workspaces" / name
-    profiles.prepare_workspace(folder, text, checkout)
-    profiles.run_workspace(folder, checkout)
+    worktrees.prepare_workspace(folder, text, checkout)
+    worktrees.run_workspace(folder, checkout)
     return folder
 
 

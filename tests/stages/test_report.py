@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from report_runs import SHOWN, make_run
 
-from stages.contract.artefacts import write_json
+from r1_searcher.files.artefacts import write_json
 from stages.report.__main__ import main
 
 ROOT = Path(__file__).parents[2]

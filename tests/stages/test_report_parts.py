@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.report.charts import Interval, Point, curve_chart, interval_chart, number, smoothed, ticks
-from stages.report.inputs import Moment
-from stages.report.page import figure
-from stages.report.trajectories import Span, best_and_worst, choose_questions, parts, segment_advantages, spans
+from r1_searcher.report.charts import Interval, Point, curve_chart, interval_chart, number, smoothed, ticks
+from r1_searcher.report.inputs import Moment
+from r1_searcher.report.page import figure
+from r1_searcher.report.trajectories import Span, best_and_worst, choose_questions, parts, segment_advantages, spans
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))

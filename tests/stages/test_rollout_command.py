@@ -10,13 +10,14 @@ import torch
 import yaml
 from tiny_policy import params_with, questions_table, rollout_params, write_policy
 
-from stages.contract import params, schemas
-from stages.contract.artefacts import read_metadata, read_table, write_table
-from stages.contract.passages import fingerprint
-from stages.corpus.world import make_world
-from stages.index import build_index, open_index
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.files.passages import fingerprint
+from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.rollout.rows import inputs
+from r1_searcher.types import schemas
 from stages.rollout.__main__ import main
-from stages.rollout.run import inputs
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,18 @@ import yaml
 from search_servers import Command, in_thread, settings_for
 from tiny_policy import ScriptedEngine, ScriptedRetriever, params_with, questions_table, rollout_params
 
-from stages.contract import grammar, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params, Service
-from stages.contract.protocols import Passage, Retriever, RetrieverError, search_each
-from stages.contract.store import ROOT_VARIABLE
-from stages.index import build_index, identify, open_index, open_retriever
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.store import ROOT_VARIABLE
+from r1_searcher.params import Params, Service
+from r1_searcher.retrieval import build_index, identify, open_index, open_retriever
+from r1_searcher.retrieval.remote import forms
+from r1_searcher.retrieval.remote.client import ServiceRetriever
+from r1_searcher.retrieval.service import server
+from r1_searcher.rollout import roll_out
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each
 from stages.index.__main__ import main
-from stages.index.service import forms, server
-from stages.index.service.client import ServiceRetriever
-from stages.rollout import roll_out
 
 ODD = "Ünï “quoted”\n\tline \U0001f600"
 WORDS = "ada rome trabo harbor film river kolm".split()

@@ -12,9 +12,10 @@ import httpx
 import pytest
 import search_servers
 
-from stages.contract.protocols import Passage
-from stages.index.service import forms, server
-from stages.index.service.client import ServiceRetriever
+from r1_searcher.retrieval.remote import forms
+from r1_searcher.retrieval.remote.client import ServiceRetriever
+from r1_searcher.retrieval.service import server
+from r1_searcher.types.protocols import Passage
 
 SECONDS = 0.4
 

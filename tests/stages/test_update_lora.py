@@ -11,12 +11,12 @@ import pytest
 import torch
 from fixtures_update import make_batch, make_policy, make_rollouts, update_params
 
-from stages.contract import artefacts
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import TrainingBatch
-from stages.update import lora, state
-from stages.update.shards import Tensors
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.types.protocols import TrainingBatch
+from r1_searcher.update import lora, state
+from r1_searcher.update.shards import Tensors
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 ADAPTERS = {"rank": 3, "alpha": 6, "targets": "all-linear"}
 STAGES: list[dict[str, Any]] = [{}, {"zero_stage": 2}, {"zero_stage": 3}, {"dtype": "bfloat16"}]
@@ -71,9 +71,9 @@ def test_the_policy_folder_is_the_model_that_was_trained(
     and by one that takes the weights from memory."""
     from transformers import AutoModelForCausalLM
 
-    from stages.rollout.engine import TransformersEngine
-    from stages.rollout.load import load_tokenizer
-    from stages.rollout.sync import Gap, check_sync
+    from r1_searcher.rollout.engine import TransformersEngine
+    from r1_searcher.rollout.load import load_tokenizer
+    from r1_searcher.rollout.sync import Gap, check_sync
 
     trainer = trainer_of(policy, **settings)
     trainer.update(batch)

@@ -11,8 +11,8 @@ import pytest
 import ranks_update as ranks
 from fixtures_update import make_policy
 
-from stages.contract import artefacts
-from stages.update.shards import Tensors
+from r1_searcher.files import artefacts
+from r1_searcher.update.shards import Tensors
 
 pytestmark = pytest.mark.slow
 

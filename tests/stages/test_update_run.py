@@ -12,10 +12,12 @@ import pytest
 import yaml
 from fixtures_update import make_policy, make_rewards, make_rollouts, update_params
 
-from stages.contract import artefacts, grammar, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import TrainingBatch
-from stages.update import update_policy
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import TrainingBatch
+from r1_searcher.update import update_policy
 from stages.update.__main__ import main
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"

@@ -12,12 +12,12 @@ import pytest
 import torch
 from fixtures_update import make_batch, make_policy, make_rollouts, update_params
 
-from stages.contract import artefacts
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Trainer, TrainingBatch
-from stages.contract.weights import weight_files, weights_sha256
-from stages.update import shards
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.files.weights import weight_files, weights_sha256
+from r1_searcher.types.protocols import Trainer, TrainingBatch
+from r1_searcher.update import shards
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.contract import params, profiles
-from stages.contract.store import Store
-from stages.corpus import resume
+from flows import worktrees
+from r1_searcher import params
+from r1_searcher.corpus import resume
+from r1_searcher.files.store import Store
 from stages.corpus.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +48,8 @@ def test_dvc_hashes_what_is_behind_a_link_and_sees_it_change(checkout: Path) -> 
 
     def repro() -> str:
         """What the stage has written so far, after a start."""
-        profiles.prepare_workspace(workspace, BASE, checkout)
-        profiles.run_workspace(workspace, checkout)
+        worktrees.prepare_workspace(workspace, BASE, checkout)
+        worktrees.run_workspace(workspace, checkout)
         return (workspace / "made.txt").read_text()
 
     first = given.read_text()
@@ -86,7 +87,7 @@ def test_a_corpus_that_is_killed_in_a_workspace_goes_on_at_the_next_start(
             raise KeyboardInterrupt
 
     def start() -> None:
-        profiles.prepare_workspace(workspace, BASE, checkout)
+        worktrees.prepare_workspace(workspace, BASE, checkout)
         monkeypatch.chdir(workspace)
         run(corpus, 0, Path("data/corpus"))
 

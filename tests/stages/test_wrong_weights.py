@@ -12,11 +12,11 @@ import torch
 from fixtures_update import make_policy, update_params
 from safetensors.torch import load_file, save_file
 
-from stages.contract import artefacts
-from stages.contract.errors import PipelineError
-from stages.rollout import load
-from stages.update import model as update_model
-from stages.update.trainer import DeepSpeedTrainer
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.rollout import load
+from r1_searcher.update import model as update_model
+from r1_searcher.update.trainer import DeepSpeedTrainer
 
 LAYER = 12  # tensors of one of Qwen2's layers
 LORA = {"rank": 2, "alpha": 4, "targets": "all-linear"}

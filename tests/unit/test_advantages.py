@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.update.advantages import compute_advantages, in_flat_groups, terminal_rewards, token_returns, whiten
+from r1_searcher.update.advantages import compute_advantages, in_flat_groups, terminal_rewards, token_returns, whiten
 
 ESTIMATORS = ("reinforce++", "grpo", "rloo")
 

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pytest
 from tiny_policy import params_with
 
-from stages.base_model import library
-from stages.base_model.library import Piece, Shares, Shelf, write_library
-from stages.contract import grammar, params, schemas
-from stages.contract.grammar import QUERY, Segment, Transcript
-from stages.corpus.world import make_world
-from stages.questions.compose import COMPOSITION, creator_phrase
-from stages.reward.run import reward_table
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.models import library
+from r1_searcher.models.library import Piece, Shares, Shelf, write_library
+from r1_searcher.questions.compose import COMPOSITION, creator_phrase
+from r1_searcher.rewards.scoring import reward_table
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import QUERY, Segment, Transcript
+from r1_searcher.types import schemas
 
 PROMPT = "User: {question}\nAssistant: <think>"
 START = "User: "

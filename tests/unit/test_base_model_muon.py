@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_policy import params_with, tokenizer
 
-from stages.base_model import pretrain
-from stages.base_model.library import Piece
-from stages.base_model.muon import Muon, orthogonalise
+from r1_searcher.models import pretrain
+from r1_searcher.models.library import Piece
+from r1_searcher.models.muon import Muon, orthogonalise
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:

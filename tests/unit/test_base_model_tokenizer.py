@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_policy import tokenizer
 
-from stages.base_model.tokenizer import END_OF_TEXT, train_tokenizer
-from stages.contract import grammar
-from stages.contract.params import World
-from stages.corpus.world import make_world
+from r1_searcher.corpus.world import make_world
+from r1_searcher.models.tokenizer import END_OF_TEXT, train_tokenizer
+from r1_searcher.params import World
+from r1_searcher.transcripts import grammar
 
 TEXT = st.lists(
     st.one_of(

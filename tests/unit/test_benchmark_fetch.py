@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from odd_servers import LONGEST, Speak, drips, says, serve
 
-from stages.benchmarks.fetch import KIND, RETRIES, fetch
-from stages.benchmarks.releases import RELEASES, Release, release_of
-from stages.contract.artefacts import sha256_file
-from stages.contract.errors import PipelineError
-from stages.contract.store import Store
+from r1_searcher.benchmarks.fetch import KIND, RETRIES, fetch
+from r1_searcher.benchmarks.releases import RELEASES, Release, release_of
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import sha256_file
+from r1_searcher.files.store import Store
 
 CONTENT = b'{"idx": 1, "question": "Who?", "answer": "Ada"}\n' * 5000
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -200,7 +200,7 @@ def test_a_place_that_sends_more_is_stopped(server: Server, store: Store, monkey
         written.append(path.stat().st_size)
         return own(path)
 
-    monkeypatch.setattr("stages.benchmarks.fetch.sha256_file", noted)
+    monkeypatch.setattr("r1_searcher.benchmarks.fetch.sha256_file", noted)
     server.answers = [endless]
     with pytest.raises(PipelineError, match=f"another file .* more than {len(CONTENT):,} bytes"):
         fetch(release(server.address), [], store)
@@ -220,7 +220,7 @@ def test_a_long_file_in_a_folder_is_not_copied_whole(tmp_path: Path, store: Stor
 
 
 def test_a_mirror_that_drips_is_given_up(server: Server, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST", 0.1)
+    monkeypatch.setattr("r1_searcher.benchmarks.fetch.LONGEST", 0.1)
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -256,7 +256,7 @@ HELD: dict[str, Speak] = {
 def test_no_place_holds_a_fetch_for_longer_than_its_time(
     name: str, by_proxy: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST", 0.2)
+    monkeypatch.setattr("r1_searcher.benchmarks.fetch.LONGEST", 0.2)
     began = time.monotonic()
     with serve(HELD[name]) as address:
         if by_proxy:
@@ -276,6 +276,6 @@ def test_no_pause_is_longer_than_a_fetch_has(server: Server, store: Store, monke
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    monkeypatch.setattr("stages.benchmarks.fetch.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("r1_searcher.benchmarks.fetch.LONGEST_PAUSE", 0.05)
     server.answers = [later, whole]
     assert fetch(release(server.address), [], store, backoff=0.01).read_bytes() == CONTENT

@@ -11,13 +11,15 @@ from types import ModuleType
 import pyarrow as pa
 import pytest
 
-from stages.contract import params, schemas, verify
-from stages.contract.artefacts import atomic, write_json, write_table
-from stages.contract.passages import fingerprint
-from stages.contract.store import Store
-from stages.contract.sums import NAME, single
-from stages.corpus.world import make_world
-from stages.index import build_index
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files import verify
+from r1_searcher.files.artefacts import atomic, write_json, write_table
+from r1_searcher.files.passages import fingerprint
+from r1_searcher.files.store import Store
+from r1_searcher.files.sums import NAME, single
+from r1_searcher.retrieval import build_index
+from r1_searcher.types import schemas
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "bit_flips.py"
 FLIPS = 20

@@ -15,11 +15,11 @@ from test_documents import ALL, ANY, KINDS, OnlyTokens, kind
 from test_tokenizers_round_trip import built
 from tiny_policy import rollout_params
 
-from stages.contract.documents import neutralise
-from stages.contract.protocols import Passage
-from stages.rollout.beginnings import parts_at_spaces
-from stages.rollout.blocks import Blocks
-from stages.rollout.codec import Codec
+from r1_searcher.rollout.beginnings import parts_at_spaces
+from r1_searcher.rollout.blocks import Blocks
+from r1_searcher.rollout.codec import Codec
+from r1_searcher.transcripts.documents import neutralise
+from r1_searcher.types.protocols import Passage
 
 BPE = ("qwen", "llama", "smollm")
 WORDS = (

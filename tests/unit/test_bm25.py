@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.contract import params, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Retriever
-from stages.index import columns
-from stages.index.bm25 import Bm25Retriever, open_index
-from stages.index.build import build_index
-from stages.index.columns import top_rows
-from stages.index.tokenizer import Tokenizer
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval import columns
+from r1_searcher.retrieval.bm25 import Bm25Retriever, open_index
+from r1_searcher.retrieval.build import build_index
+from r1_searcher.retrieval.columns import top_rows
+from r1_searcher.retrieval.tokenizer import Tokenizer
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Retriever
 
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=1, stemmer="none", stopwords="none")
 

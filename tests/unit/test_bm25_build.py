@@ -16,14 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.contract import params, schemas
-from stages.contract.errors import PipelineError
-from stages.index import progress, vocabulary
-from stages.index.build import METHOD, build_index
-from stages.index.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE, write_scores
-from stages.index.shards import ShardWriter, open_shard
-from stages.index.tokenizer import Tokenizer
-from stages.index.vocabulary import Vocabulary, write_vocabulary
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval import progress, vocabulary
+from r1_searcher.retrieval.build import METHOD, build_index
+from r1_searcher.retrieval.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE, write_scores
+from r1_searcher.retrieval.shards import ShardWriter, open_shard
+from r1_searcher.retrieval.tokenizer import Tokenizer
+from r1_searcher.retrieval.vocabulary import Vocabulary, write_vocabulary
+from r1_searcher.types import schemas
 
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=2, stemmer="none", stopwords="none")
 ARRAYS = (DATA_FILE, INDICES_FILE, INDPTR_FILE)

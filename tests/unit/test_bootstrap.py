@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.evaluate.bootstrap import intervals, resampled_means
+from r1_searcher.statistics.bootstrap import intervals, resampled_means
 
 
 def column(successes: int, total: int) -> np.ndarray:

@@ -18,9 +18,9 @@ import httpcore
 import pytest
 from odd_servers import Speak, drips, says, serve
 
-from stages.contract import network
-from stages.contract.replies import ENCODINGS, encoding
-from stages.index.online import bounded, guard
+from r1_searcher.net import network
+from r1_searcher.net.replies import ENCODINGS, encoding
+from r1_searcher.retrieval.online import bounded, guard
 
 MOST, SECONDS = 20_000, 0.3
 CONTEXT = ssl.create_default_context()

@@ -13,8 +13,8 @@ import pytest
 from chat_servers import Answer, ScriptedServer, completion, fault, serving, settings
 from fastapi.responses import Response
 
-from stages.contract.errors import PipelineError
-from stages.evaluate.chat_server import ChatServer, Reply, RequestFailed, Usage
+from r1_searcher.chat.chat_server import ChatServer, Reply, RequestFailed, Usage
+from r1_searcher.errors import PipelineError
 
 HELLO = [{"role": "user", "content": "hello"}]
 

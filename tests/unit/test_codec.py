@@ -12,8 +12,8 @@ from test_blocks import EVERY_KIND, LONG, made
 from test_documents import ALL, ANY
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from stages.contract import grammar
-from stages.rollout.codec import Codec, library_of
+from r1_searcher.rollout.codec import Codec, library_of
+from r1_searcher.transcripts import grammar
 
 
 def check_alike(names: Any, text: str) -> None:

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 from tiny_policy import params_with
 
-from stages.contract import params, schemas
-from stages.contract.errors import PipelineError
-from stages.corpus.world import World, make_world
-from stages.questions.compose import COMPOSITION, NEW_RELATION, compose, creator_phrase
+from r1_searcher import params
+from r1_searcher.corpus.world import World, make_world
+from r1_searcher.errors import PipelineError
+from r1_searcher.questions.compose import COMPOSITION, NEW_RELATION, compose, creator_phrase
+from r1_searcher.types import schemas
 
 SIZE = params.World(people=200, films=120, books=120, cities=40)
 COUNTS = params.QuestionCounts(train=300, validation=40, held_out=150, held_out_kind=120, comparison=40)

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.base_model.cut_answers import cut_answers, may_search
-from stages.contract import params
-from stages.contract.base_metrics import against_training
-from stages.contract.protocols import Passage
-from stages.contract.schemas import QUESTIONS
+from r1_searcher import params
+from r1_searcher.models.base_metrics import against_training
+from r1_searcher.questions.cut_answers import cut_answers, may_search
+from r1_searcher.types.protocols import Passage
+from r1_searcher.types.schemas import QUESTIONS
 
 SETTINGS = params.load()
 EARLY = Passage("p0", "Early", "Rome is where Ada was born " + "and so on " * 30, 2.0)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.index.dense.models import identity, library, locate, prefixes
-from stages.index.dense.vectors import library as faiss_library
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval.dense.models import identity, library, locate, prefixes
+from r1_searcher.retrieval.dense.vectors import library as faiss_library
 
 BGE = "Represent this sentence for searching relevant passages: "
 

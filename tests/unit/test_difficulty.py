@@ -11,11 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import stages.rollout
-from stages.contract import params, schemas
-from stages.contract.errors import PipelineError
-from stages.contract.store import Store
-from stages.questions import difficulty
+import r1_searcher.rollout
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.store import Store
+from r1_searcher.questions import difficulty
+from r1_searcher.types import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -68,7 +69,7 @@ class Policy:
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
     made = Policy()
-    monkeypatch.setattr(stages.rollout, "roll_out", made.roll_out)
+    monkeypatch.setattr(r1_searcher.rollout, "roll_out", made.roll_out)
     return made
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract import schemas
-from stages.corpus.files import read_passages
-from stages.evaluate.table import COLUMNS
-from stages.questions.files import read_questions
+from r1_searcher.corpus.files import read_passages
+from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.questions.files import read_questions
+from r1_searcher.types import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,7 +30,7 @@ PLACEHOLDERS = re.compile(r"path/to/|NAME|transcripts\.jsonl")
 VERBS = set(
     "run gather score search measure fetch benchmark code recipe compare audit difficulty mix judge serve".split()
 )
-TOP_FOLDERS = ("stages", "flows", "tests", "docs", "profiles")
+TOP_FOLDERS = ("r1_searcher", "stages", "flows", "tests", "docs", "profiles")
 
 
 def text_of(path: Path) -> str:
@@ -102,8 +102,10 @@ def test_paths_exist(path: Path) -> None:
 
 def test_the_file_tour_is_the_tree() -> None:
     block = text_of(ROOT / "README.md").split("## File tour")[1].split("##")[0]
-    rooms = set(re.findall(r"^      (\w+)/", block, re.MULTILINE))
-    assert rooms == {path.parent.name for path in (ROOT / "stages").glob("*/__init__.py")}
+    folders = set(re.findall(r"(?:^      |(?<= ))(\w+)/(?=[ \n])", block))
+    tree = {path.parent.name for top in ("stages", "r1_searcher") for path in (ROOT / top).glob("*/__init__.py")}
+    assert folders >= tree
+    assert all((ROOT / name).is_dir() or (ROOT / "docs" / name).is_dir() for name in folders - tree)
     for name in re.findall(r"^    ([\w.]+)", block, re.MULTILINE):
         assert (ROOT / name).exists(), name
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_policy import params_with, rollout_params, tokenizer
 
-from stages.contract import grammar
-from stages.contract.documents import CHAT_TOKENS, NEVER, cut, fold_space, neutralise, restore, special_tokens
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Passage
-from stages.contract.shown import printable
-from stages.corpus.world import make_world
-from stages.rollout.blocks import Blocks
+from r1_searcher.corpus.world import make_world
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout.blocks import Blocks
+from r1_searcher.shown import printable
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, fold_space, neutralise, restore, special_tokens
+from r1_searcher.types.protocols import Passage
 
 ALL = [*hostile_texts(), *(row["text"] for row in kept_rows()), *(row["title"] for row in kept_rows())]
 ANY = st.one_of(HOSTILE, st.text(), st.text(alphabet=st.characters(categories=["Cc", "Cf", "Cs", "Co", "Zl", "Zp"])))
@@ -137,7 +137,7 @@ def kind(name: str) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     if name == "byte_level":  # Qwen's and Llama 3's
-        from stages.base_model.tokenizer import train_tokenizer
+        from r1_searcher.models.tokenizer import train_tokenizer
 
         return _with_chat(train_tokenizer([" Ada Kolm was born in Trabo"], 300, tags_are_tokens=False))
     letters = [chr(code) for code in range(0x20, 0x7F)]

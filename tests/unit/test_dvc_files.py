@@ -12,8 +12,8 @@ import pytest
 import yaml
 from dvc.utils.serialize import dumps_yaml
 
-from stages.contract import dvc_files
-from stages.contract.errors import PipelineError
+from flows import dvc_files
+from r1_searcher.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def test_a_lock_that_dvc_is_writing_is_waited_for(project: Path) -> None:
         dvc_files.keep(project)  # does not wait, and keeps nothing
         assert not (project / dvc_files.KEPT).exists()
         waiting = subprocess.Popen(
-            [sys.executable, "-c", "from stages.contract import dvc_files as d; from pathlib import Path; "
+            [sys.executable, "-c", "from flows import dvc_files as d; from pathlib import Path; "
              f"print('began', flush=True); d.mend(Path({str(project)!r}))"],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,119 +9,54 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract.params import Params, parse
+from flows import stage_code
+from r1_searcher.params import Params, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMS = parse((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, block in DVC["stages"].items()}
 
-# What tells of a run or says where it runs, and changes nothing that it makes.
-ONLY_TALK = {"flows/__init__.py", "flows/log.py", "flows/server.py", "stages/__init__.py"} | {
-    f"flows/{name}.py"
-    for name in (
-        "child",
-        "expected",
-        "busy",
-        "gpus",
-        "machine",
-        "ray_cluster",
-        "workers",
-        "workers_local",
-        "workers_ray",
-        "worker_process",
-        "access",
-        "server_process",
-    )
-}
-ONLY_TALK |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages" / "plan").glob("*.py")}
-
-NO_STAGES = {"hardware", "regression"}  # parameters of commands that stand beside the pipeline
+NO_STAGES = {"extensions", "hardware", "regression"}  # parameters of commands that stand beside the pipeline
 ANY = "<any>"  # in a parameter's name: whatever the stage is made for
-
-# One command of several: what it runs, behind the room's __main__.
-ENTRIES = {
-    "questions": ["stages/questions/run.py"],
-    "audit": ["stages/questions/audit.py"],
-    "audit_benchmark": ["stages/questions/audit.py"],
-    "difficulty": ["stages/questions/difficulty.py"],
-    "mix": ["stages/questions/mix.py"],
-    # Behind them __main__ holds the model against the update's code, which changes no byte of it.
-    "base_model": ["stages/base_model/tiny.py", "stages/base_model/imported.py"],
-    "base_metrics": ["stages/base_model/measure.py"],
-    "summary": ["stages/evaluate/gathered.py"],
-}
-
-
-def entries(name: str) -> set[Path]:
-    """The files that a stage's ``python -m a.b`` runs."""
-    if name in ENTRIES:
-        return {ROOT / path for path in ENTRIES[name]}
-    command = STAGES[name]["cmd"]
-    module = command.split()[2].replace(".", "/")
-    return {next(path for path in (ROOT / f"{module}.py", ROOT / module / "__main__.py") if path.exists())}
-
-
-@functools.cache
-def imported(path: Path) -> set[Path]:
-    """The project's files that a file imports, at the top or inside a function; packages' ``__init__`` too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found: set[Path] = set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] not in ("stages", "flows"):
-            continue
-        for length in range(1, len(parts) + 1):
-            place = ROOT.joinpath(*parts[:length])
-            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()}
-    return found
-
-
-def closure(starts: set[Path]) -> set[str]:
-    """All project files that running ``starts`` may load."""
-    seen: set[Path] = set()
-    todo = starts | {start.parent / "__init__.py" for start in starts}
-    while todo:
-        path = todo.pop()
-        seen.add(path)
-        todo |= imported(path) - seen
-    return {path.relative_to(ROOT).as_posix() for path in seen if not only_docstring(path)}
-
-
-@functools.cache
-def only_docstring(path: Path) -> bool:
-    return all(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-    )
-
-
-def code_deps(stage: dict[str, Any]) -> set[str]:
-    return {dep for dep in stage["deps"] if dep.startswith(("stages", "flows"))}
-
-
-def covers(dep: str, file: str) -> bool:
-    return file == dep or file.startswith(f"{dep}/")
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_code_dependencies_are_the_imports(name: str) -> None:
-    stage = STAGES[name]
-    needed, listed = closure(entries(name)), code_deps(stage)
-    missing = {file for file in needed - ONLY_TALK if not any(covers(dep, file) for dep in listed)}
-    assert missing == set(), "imported, but not among deps"
-    unused = {dep for dep in listed if not any(covers(dep, file) for file in needed)}
-    assert unused == set(), "among deps, but not imported"
+    listed = [dep for dep in STAGES[name]["deps"] if dep.startswith(stage_code.PACKAGES)]
+    assert listed == stage_code.code_of(STAGES[name]["cmd"], ROOT), "write them: python -m flows.stage_code"
 
 
-def test_the_closure_sees_imports_inside_functions() -> None:
-    assert "stages/update/__init__.py" in closure({ROOT / "flows/train.py"})
-    assert "stages/rollout/__init__.py" in closure({ROOT / "flows/train.py"})
+def test_the_command_that_writes_them_leaves_the_rest_alone() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert stage_code.rewritten(text, ROOT) == text
+    stale = text.replace("r1_searcher/rewards/metrics.py, ", "")
+    assert stale != text and stage_code.rewritten(stale, ROOT) == text
+
+
+def test_the_closure_sees_imports_inside_functions_and_none_for_types(tmp_path: Path) -> None:
+    for name, text in {
+        "stages/a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from stages import c\n"
+        "def f():\n    import stages.b\n",
+        "stages/b.py": "x = 1\n",
+        "stages/c.py": "x = 2\n",
+        "stages/__init__.py": '"""Nothing but words."""\n',
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert stage_code.closure({tmp_path / "stages/a.py"}, tmp_path) == {"stages/a.py", "stages/b.py"}
+
+
+def test_prompts_and_templates_are_dependencies() -> None:
+    assert "r1_searcher/rollout/prompts" in STAGES["train"]["deps"]
+    assert "r1_searcher/judging/prompts" in STAGES["summary"]["deps"]
+    assert "r1_searcher/report/templates" in STAGES["report"]["deps"]
+
+
+@pytest.mark.parametrize("name", ["corpus", "index", "base_model"])
+def test_what_other_stages_do_makes_no_stage_stale(name: str) -> None:
+    deps = STAGES[name]["deps"]
+    assert not any("reward" in dep or "update" in dep or "evaluat" in dep or "params" in dep for dep in deps)
 
 
 def test_training_depends_on_nothing_of_evaluation() -> None:

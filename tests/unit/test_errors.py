@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.contract.errors import CLOSED_PIPE, PipelineError, command
+from r1_searcher.errors import CLOSED_PIPE, PipelineError, command
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PRINTS = """
 import sys
-from stages.contract.errors import command
+from r1_searcher.errors import command
 
 @command
 def main():

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tiny_policy import params_with
 
-import stages.update
-from stages.contract.errors import PipelineError
-from stages.contract.gap import check_gap, largest_gap
-from stages.train import trainer_worker
-from stages.train.trainer_worker import TrainerWorker
-from stages.train.workers import Lesson, WorkerSettings
+import r1_searcher.update
+from r1_searcher.errors import PipelineError
+from r1_searcher.training import trainer_worker
+from r1_searcher.training.trainer_worker import TrainerWorker
+from r1_searcher.training.workers import Lesson, WorkerSettings
+from r1_searcher.update.gap import check_gap, largest_gap
 
 
 def test_the_bound_is_of_the_less_exact_precision() -> None:
@@ -39,8 +39,8 @@ def test_only_what_the_same_weights_sampled_is_looked_at(
     """An iteration that overlaps is off-policy for good reasons. What stops leaves no file of its update."""
     written: list[Path] = []
     found = {"logprob_gap_mean": 0.5, "logprob_gap_max": 2.0}
-    monkeypatch.setattr(stages.update, "load_trainer", lambda *args, **kwargs: object())
-    monkeypatch.setattr(stages.update, "update_policy", lambda *args: (None, found))
+    monkeypatch.setattr(r1_searcher.update, "load_trainer", lambda *args, **kwargs: object())
+    monkeypatch.setattr(r1_searcher.update, "update_policy", lambda *args: (None, found))
     monkeypatch.setattr(trainer_worker, "read_table", lambda *args: None)
     for name in ("write_table", "write_json"):
         monkeypatch.setattr(trainer_worker, name, lambda path, *args: written.append(path))
@@ -58,7 +58,7 @@ def test_only_what_the_same_weights_sampled_is_looked_at(
 
 def test_the_bound_is_in_no_key() -> None:
     """Raised after a stop, it must not throw away what was sampled."""
-    from stages.train import chain
+    from r1_searcher.training import chain
 
     def keys(**changes: Any) -> Any:
         params = params_with(**changes)

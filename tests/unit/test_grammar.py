@@ -7,9 +7,9 @@ from hostile import HOSTILE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract import grammar
-from stages.contract.documents import cut, neutralise
-from stages.contract.grammar import Segment, Transcript
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.documents import cut, neutralise
+from r1_searcher.transcripts.grammar import Segment, Transcript
 
 GOOD_END = f" so it is.{grammar.END_THINK}\n\n{grammar.ANSWER} Paris {grammar.END_ANSWER}"
 QUERY = f"{grammar.QUERY} city of light {grammar.END_QUERY}"

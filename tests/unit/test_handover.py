@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from tiny_policy import params_with, random_engine, tokenizer, write_policy
 
-from stages.contract.artefacts import read_table
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Engine
-from stages.rollout.engine import TransformersEngine
-from stages.rollout.load import load_model
-from stages.train import handover
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_table
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.rollout.load import load_model
+from r1_searcher.training import handover
+from r1_searcher.types.protocols import Engine
 
 QUESTIONS = [f"Where was person {number} born?" for number in range(9)]
 

@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny_policy import check_rollouts, force_tokens, questions_table, random_engine, rollout_params, tokenizer
 
-from stages.contract import grammar
-from stages.contract.documents import fold_space
-from stages.contract.grammar import END_ANSWER, Mode
-from stages.rollout import roll_out
-from stages.rollout.loop import trajectory_seed
+from r1_searcher.rollout import roll_out
+from r1_searcher.rollout.loop import trajectory_seed
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.documents import fold_space
+from r1_searcher.transcripts.grammar import END_ANSWER, Mode
 
 
 def test_the_set_changes_nothing_for_a_scripted_policy() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract import params
-from stages.contract.protocols import Passage, RetrieverError
-from stages.index.hybrid import HybridRetriever, fuse
+from r1_searcher import params
+from r1_searcher.retrieval.hybrid import HybridRetriever, fuse
+from r1_searcher.types.protocols import Passage, RetrieverError
 
 rankings_of = st.lists(st.lists(st.sampled_from("abcdefgh"), unique=True), min_size=1, max_size=3)
 

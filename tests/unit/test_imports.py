@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "deepspeed", "vllm", "ray", "prefect")
 LIGHT_MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for room in ("contract", "reward")
-    for path in (ROOT / "stages" / room).rglob("*.py")
+    for part in ("files", "params", "rewards", "transcripts", "types")
+    for path in (ROOT / "r1_searcher" / part).rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
 COMMANDS = sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py"))
@@ -58,7 +58,7 @@ def test_the_check_itself_sees_a_heavy_import() -> None:
 
 
 def test_contract_and_reward_load_no_framework() -> None:
-    assert "stages.contract.schemas" in LIGHT_MODULES
+    assert "r1_searcher.types.schemas" in LIGHT_MODULES
     assert loaded_by(RUN_IMPORTS, *LIGHT_MODULES) == []
 
 
@@ -94,7 +94,7 @@ def test_scoring_loads_no_library_at_all() -> None:
         check=True,
     )
     loaded = {line.rsplit("|", 1)[1].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}
-    assert "stages.evaluate.score" in loaded
+    assert "r1_searcher.evaluation.score" in loaded
     assert loaded & {*HEAVY, "numpy", "pyarrow", "pydantic", "yaml"} == set()
 
 

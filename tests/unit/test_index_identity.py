@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.contract import artefacts, params, schemas
-from stages.index import build, identity
-from stages.index.bm25 import open_index
-from stages.index.build import build_index
-from stages.index.identity import SEARCH_FORM, content_sha256, search_fingerprint
+from r1_searcher import params
+from r1_searcher.files import artefacts
+from r1_searcher.retrieval import build, identity
+from r1_searcher.retrieval.bm25 import open_index
+from r1_searcher.retrieval.build import build_index
+from r1_searcher.retrieval.identity import SEARCH_FORM, content_sha256, search_fingerprint
+from r1_searcher.types import schemas
 
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=3, stemmer="none", stopwords="none")
 TEXTS = [

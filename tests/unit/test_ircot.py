@@ -21,12 +21,13 @@ from tiny_policy import (
     tokenizer,
 )
 
-from stages.contract import grammar, params
-from stages.contract.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY
-from stages.corpus.world import make_world
-from stages.index import build_index, open_index
-from stages.rollout import roll_out
-from stages.rollout.ircot import is_sentence
+from r1_searcher import params
+from r1_searcher.corpus.world import make_world
+from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.rollout import roll_out
+from r1_searcher.rollout.ircot import is_sentence
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY
 
 ROOMY = rollout_params(max_turn_tokens=200, max_total_tokens=3000, max_passage_tokens=60)
 FINAL = f"{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"

@@ -13,15 +13,15 @@ from hostile import HOSTILE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract.artefacts import fingerprint
-from stages.contract.documents import fold_space, holds_control, neutralise, restore
-from stages.contract.errors import PipelineError
-from stages.evaluate.chat_server import Reply
-from stages.evaluate.judge import Case, Verdict, ask, judged_figures, key_of, load_template, read_verdict
-from stages.evaluate.judging import find
-from stages.evaluate.protocol import text_sha256
-from stages.evaluate.recorded import Recorded
-from stages.reward.released import parse_verdict
+from r1_searcher.chat.chat_server import Reply
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.ask_judge import find
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.judging.judge import Case, Verdict, ask, judged_figures, key_of, load_template, read_verdict
+from r1_searcher.judging.recorded import Recorded
+from r1_searcher.protocol_card import text_sha256
+from r1_searcher.rewards.released import parse_verdict
+from r1_searcher.transcripts.documents import fold_space, holds_control, neutralise, restore
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT.parent / "shared" / "data"))

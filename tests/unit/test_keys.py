@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.contract.keys import ALLOWED, read_key, without_key
+from r1_searcher.errors import PipelineError
+from r1_searcher.keys import ALLOWED, read_key, without_key
 
 SAFE = "https://api.example.org/v1"
 SECRET = "0123456789abcdef-secret"

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.update import losses
+from r1_searcher.update import losses
 
 LOG2 = math.log(2.0)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.reward import metrics
-from stages.reward.metrics import Overlap
+from r1_searcher.rewards import metrics
+from r1_searcher.rewards.metrics import Overlap
 
 WORDS = st.lists(st.sampled_from(["the", "a", "an", "Paris", "new", "York", "yes", "no", "-", "_", "1,5"])).map(
     " ".join

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.contract import artefacts, schemas, sums
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, sums
+from r1_searcher.questions.files import read_questions
+from r1_searcher.questions.mix import draw
+from r1_searcher.types import schemas
 from stages.questions.__main__ import main
-from stages.questions.files import read_questions
-from stages.questions.mix import draw
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

@@ -17,8 +17,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract import names, params, profiles
-from stages.contract.errors import PipelineError
+from r1_searcher import names, params
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.index.online.client import retry_after
-from stages.index.online.engines import ENGINES, Hit, NoAnswer, WrongForm
-from stages.index.online.guard import is_public
-from stages.index.online.pages import best_passages, cut
+from r1_searcher.retrieval.online.client import retry_after
+from r1_searcher.retrieval.online.engines import ENGINES, Hit, NoAnswer, WrongForm
+from r1_searcher.retrieval.online.guard import is_public
+from r1_searcher.retrieval.online.pages import best_passages, cut
 
 HIT = Hit("https://a.org/x", "Ada & co", "Ada was born.")
 RAW = {"title": "Ada &amp; co"}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tiny_policy import ScriptedEngine, ScriptedRetriever, check_rollouts, questions_table, rollout_params
 
-from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
-from stages.contract.protocols import Passage, Turn
-from stages.rollout import roll_out
+from r1_searcher.rollout import roll_out
+from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
+from r1_searcher.types.protocols import Passage, Turn
 
 PARAMS = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60, max_searches=4)
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"

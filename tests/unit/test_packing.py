@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma2Config, Qwen2Config
 
-from stages.update import attention
-from stages.update.model import load_model
-from stages.update.packing import Layout, Pass, lay_out
-from stages.update.policy import TokenPolicy, run_pass
+from r1_searcher.update import attention
+from r1_searcher.update.model import load_model
+from r1_searcher.update.packing import Layout, Pass, lay_out
+from r1_searcher.update.policy import TokenPolicy, run_pass
 
 CPU = torch.device("cpu")
 
@@ -155,7 +155,7 @@ def test_a_trajectory_without_policy_tokens_is_refused() -> None:
 
 
 def test_load_model_refuses_a_folder_without_tokenizer(tmp_path: Path) -> None:
-    from stages.contract.errors import PipelineError
+    from r1_searcher.errors import PipelineError
 
     folder = make_policy(tmp_path / "policy")
     (folder / "tokenizer.json").unlink()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract import params
-from stages.contract.errors import PipelineError
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
 
 RAW = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 

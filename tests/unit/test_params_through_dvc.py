@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import modify_yaml, parse_yaml
 
-from stages.contract import params, profiles
+from r1_searcher import params
+from r1_searcher.params import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))

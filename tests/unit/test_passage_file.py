@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract import schemas
-from stages.contract.protocols import Passage
-from stages.index.passage_file import PassageFile
+from r1_searcher.retrieval.passage_file import PassageFile
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Passage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 ROWS = st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=5)

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.contract import artefacts, passages, schemas
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages
+from r1_searcher.types import schemas
 
 
 def rows(number: int) -> Iterator[dict[str, str]]:

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from flows.workers_local import gpus_of
-from stages.contract import params, profiles
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params
-from stages.plan import memory, work
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params, profiles
+from r1_searcher.plan import memory, work
+from r1_searcher.plan.architecture import KNOWN, of_config, of_source
+from r1_searcher.plan.check import check_fit, check_profile
+from r1_searcher.plan.machine import Machine, this_machine
+from r1_searcher.plan.memory import GIB
+from r1_searcher.plan.remedies import remedies
+from r1_searcher.plan.units import duration, size
 from stages.plan.__main__ import main
-from stages.plan.architecture import KNOWN, of_config, of_source
-from stages.plan.check import check_fit, check_profile
-from stages.plan.machine import Machine, this_machine
-from stages.plan.memory import GIB
-from stages.plan.remedies import remedies
-from stages.plan.units import duration, size
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -130,8 +130,8 @@ def test_adapters_by_hand() -> None:
 def test_adapters_are_counted_as_the_library_makes_them(tmp_path: Path) -> None:
     from fixtures_update import make_policy, update_params
 
-    from stages.update import lora
-    from stages.update.model import load_model
+    from r1_searcher.update import lora
+    from r1_searcher.update.model import load_model
 
     settings = update_params(lora={"rank": 3, "alpha": 6, "targets": "all-linear"})
     model = load_model(make_policy(tmp_path / "policy"), settings, trained=True)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import params, profiles
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params
-from stages.index.dense.models import prefixes
-from stages.plan import search, work
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params, profiles
+from r1_searcher.plan import search, work
+from r1_searcher.plan.architecture import KNOWN
+from r1_searcher.plan.check import check_profile
+from r1_searcher.plan.devices import uses
+from r1_searcher.plan.machine import Machine
+from r1_searcher.plan.memory import GIB
+from r1_searcher.retrieval.dense.models import prefixes
 from stages.plan.__main__ import main
-from stages.plan.architecture import KNOWN
-from stages.plan.check import check_profile
-from stages.plan.devices import uses
-from stages.plan.machine import Machine
-from stages.plan.memory import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")

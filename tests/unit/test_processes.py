@@ -13,7 +13,7 @@ import pytest
 
 from flows import ui
 from flows.processes import end_group, end_tree
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
 
 # Says its child's process id and waits. Both hear what Ctrl-C sends, whatever the shell ignores for us; with an
 # argument neither does.

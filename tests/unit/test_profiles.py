@@ -15,9 +15,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract import params, profiles
-from stages.contract.errors import PipelineError
-from stages.train import chain
+from flows import profiles as command_line
+from flows import worktrees
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import profiles
+from r1_searcher.training import chain
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -135,7 +138,7 @@ def test_composing_with_a_part_of_itself_changes_nothing(base: dict[str, Any], d
 
 
 def test_a_seed_that_is_no_number_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert profiles.main(["laptop", "--seed", "abc"]) == 2
+    assert command_line.main(["laptop", "--seed", "abc"]) == 2
     assert capsys.readouterr().err == "error: --seed: must be a whole number, got 'abc'\n"
 
 
@@ -170,7 +173,7 @@ def test_a_workspace_has_the_checkouts_files_as_they_are_now(checkout: Path) -> 
     (checkout / "code.py").write_text("two, not committed")
     (checkout / "new.py").write_text("new")
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     assert (workspace / "code.py").read_text() == "two, not committed"
     assert (workspace / "new.py").read_text() == "new"
     assert (workspace / "params.yaml").read_text() == "composed"
@@ -191,7 +194,7 @@ def corpus(checkout: Path) -> Path:
 def brought(file: Path, checkout: Path) -> Path:
     """Prepares the workspace; the file's place in it."""
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     return workspace / file.relative_to(checkout)
 
 
@@ -209,7 +212,7 @@ def test_an_input_is_a_link_whose_time_is_the_files(checkout: Path, corpus: Path
 
 def test_a_link_takes_the_place_of_an_earlier_copy(checkout: Path, corpus: Path) -> None:
     place = checkout / ".workspaces" / "smoke" / corpus.relative_to(checkout)
-    profiles.prepare_workspace(checkout / ".workspaces" / "smoke", "composed", checkout)
+    worktrees.prepare_workspace(checkout / ".workspaces" / "smoke", "composed", checkout)
     place.unlink(missing_ok=True)
     place.write_text("copied by an earlier release")
     assert brought(corpus, checkout).resolve() == corpus
@@ -292,13 +295,13 @@ def test_other_files_are_copies_streamed_and_only_where_they_changed(checkout: P
 
 def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     (workspace / "dvc.lock").write_text("schema: '2.0'\n")
     (workspace / "data").mkdir()
     (workspace / "data" / "big").write_text("made here")
     (checkout / "dvc.lock").write_text("made in the checkout")
     (checkout / "code.py").unlink()
-    profiles.prepare_workspace(workspace, "composed again", checkout)
+    worktrees.prepare_workspace(workspace, "composed again", checkout)
     assert (workspace / "dvc.lock").read_text() == "schema: '2.0'\n"
     assert (workspace / "data" / "big").read_text() == "made here"
     assert (workspace / "params.yaml").read_text() == "composed again"
@@ -308,7 +311,7 @@ def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
 def test_metrics_and_plots_of_a_workspace_are_its_own(checkout: Path) -> None:
     """Git has those of the checkout: taken for the workspace's, they would make its stages stale."""
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     metric = workspace / "metrics" / "train" / "s1-00.json"
     assert not metric.exists()
     made = {metric: "made here", workspace / "plots" / ".gitignore": "/curves.csv\n/s2-01.csv\n"}
@@ -317,10 +320,10 @@ def test_metrics_and_plots_of_a_workspace_are_its_own(checkout: Path) -> None:
         path.write_text(content)
     (checkout / "metrics" / "train" / "s1-00.json").write_text("of the checkout, not committed")
     (checkout / "metrics" / "new.json").write_text("of the checkout, new")
-    profiles.prepare_workspace(workspace, "composed again", checkout)
+    worktrees.prepare_workspace(workspace, "composed again", checkout)
     assert {path: path.read_text() for path in made} == made
     metric.unlink()
-    profiles.prepare_workspace(workspace, "composed again", checkout)
+    worktrees.prepare_workspace(workspace, "composed again", checkout)
     assert not metric.exists()
     assert not (workspace / "metrics" / "new.json").exists()
 
@@ -329,7 +332,7 @@ def test_a_folder_that_is_no_workspace_is_left_alone(checkout: Path, tmp_path: P
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     with pytest.raises(PipelineError, match="is not empty"):
-        profiles.prepare_workspace(tmp_path / "mine", "composed", checkout)
+        worktrees.prepare_workspace(tmp_path / "mine", "composed", checkout)
 
 
 def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkout: Path) -> None:
@@ -343,11 +346,11 @@ def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkou
 def test_a_workspace_whose_making_was_killed_is_made_again(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
     git(checkout, "worktree", "add", "--detach", str(workspace))  # metrics are the checkout's still
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     assert not (workspace / "metrics" / "train" / "s1-00.json").exists()
     shutil.rmtree(workspace)
     (checkout / ".git" / "worktrees" / "smoke" / "locked").write_text("initializing")
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     assert (workspace / "code.py").exists()
 
 
@@ -357,31 +360,31 @@ def test_another_repository_is_no_workspace(checkout: Path) -> None:
     git(other, "init", "-q")
     (other / "thesis.tex").write_text("precious")
     with pytest.raises(PipelineError, match="is another repository"):
-        profiles.prepare_workspace(other, "composed", checkout)
+        worktrees.prepare_workspace(other, "composed", checkout)
     assert (other / "thesis.tex").exists()
 
 
 def test_what_a_killed_git_left_does_not_stop_a_workspace(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     left = checkout / ".git" / "worktrees" / "smoke" / "index.lock"
     left.touch()
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     assert not left.exists()
 
 
 def test_a_workspaces_damaged_lock_is_restored(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     (workspace / "dvc.lock").write_text("")
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     assert "dvc.lock was damaged (empty)" in capsys.readouterr().out
     assert not (workspace / "dvc.lock").exists()  # no copy, and none in git
 
 
 def test_a_workspaces_settings_are_its_own(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
-    profiles.prepare_workspace(workspace, "composed", checkout)
+    worktrees.prepare_workspace(workspace, "composed", checkout)
     settings = (workspace / ".dvc" / "config.local").read_text()
     assert f"site_cache_dir = {checkout / '.dvc' / 'tmp' / 'site'}" in settings
     assert f"dir = {checkout / '.dvc' / 'cache'}" in settings
@@ -395,6 +398,6 @@ def test_dvcs_advice_is_kept_off_the_terminal() -> None:
         "To enable auto staging, run:\n", "\n", "\tdvc config core.autostage true\n", "\n", "Running stage 'b':\n",
         "Use `dvc push` to send your updates to remote storage.\n",
     ]  # fmt: skip
-    assert "".join(profiles.without_advice(shown)) == (
+    assert "".join(worktrees.without_advice(shown)) == (
         "Running stage 'a':\n> cmd\n\na line of the stage\nUpdating lock file 'dvc.lock'\n\nRunning stage 'b':\n"
     )

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from stages.contract.progress import Paced
+from r1_searcher.progress import Paced
 
 
 class Clock:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_policy import ROOT, tokenizer
 
-from stages.contract import grammar
-from stages.contract.errors import PipelineError
-from stages.rollout.chat_template import try_template
-from stages.rollout.prompt import HOLE, PROMPTS, load_prompt
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout.chat_template import try_template
+from r1_searcher.rollout.prompt import HOLE, PROMPTS, load_prompt
+from r1_searcher.transcripts import grammar
 
 SHIPPED = sorted(path.stem for path in PROMPTS.glob("*.txt"))
 RELEASED = Path(os.environ.get("R1SEARCHER_DATA", ROOT.parent / "shared" / "data")) / "r1searcher" / "prompts"
@@ -188,7 +188,7 @@ LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% en
     ids=["memory", "time", "length", "raises"],
 )
 def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.rollout.chat_template.CPU_SECONDS", 1)
+    monkeypatch.setattr("r1_searcher.rollout.chat_template.CPU_SECONDS", 1)
     with pytest.raises(PipelineError, match=told):
         try_template(load_prompt("instruct"), Explodes(program))
     try_template(load_prompt("base"), Explodes(program))  # has no use for it

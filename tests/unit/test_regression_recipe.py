@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from stages.contract import params as contract
-from stages.contract.artefacts import read_json, write_json
-from stages.contract.errors import PipelineError, Refused
-from stages.regression import page
-from stages.regression.figures import FIGURES, protocol, protocol_differences, read_figures
-from stages.regression.present import RECIPE_PROFILE, profile_params
-from stages.regression.recipe import (
+from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError, Refused
+from r1_searcher.files.artefacts import read_json, write_json
+from r1_searcher.regression import page
+from r1_searcher.regression.figures import FIGURES, protocol, protocol_differences, read_figures
+from r1_searcher.regression.recipe import (
     FOLDER,
     LEAST,
     baseline_file,
@@ -24,6 +23,7 @@ from stages.regression.recipe import (
     least_seeds,
     read_recipe_baseline,
 )
+from stages.regression.present import RECIPE_PROFILE, profile_params
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = baseline_file(RECIPE_PROFILE, ROOT / FOLDER)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from stages.regression.seeds import drawn_groups, seed_verdicts, t_scores
+from r1_searcher.regression.seeds import drawn_groups, seed_verdicts, t_scores
 
 NAMES = ["reward", "format"]
 

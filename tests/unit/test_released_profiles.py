@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.benchmarks.releases import RELEASES
-from stages.contract import params, profiles
-from stages.rollout.prompt import load_prompt
+from r1_searcher import params
+from r1_searcher.benchmarks.releases import RELEASES
+from r1_searcher.params import profiles
+from r1_searcher.rollout.prompt import load_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")

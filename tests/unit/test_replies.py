@@ -20,18 +20,19 @@ from chat_servers import ScriptedServer
 from fastapi import FastAPI, Request, Response
 from odd_servers import LONGEST, Speak, drips, in_turn, says, serve
 
-from stages.contract import params, replies
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import RetrieverError
-from stages.contract.texts import parse_json
-from stages.evaluate import chat_server
-from stages.evaluate.chat_server import ChatServer, RequestFailed
-from stages.index.online import retriever
-from stages.index.online.client import retry_after
-from stages.index.online.retriever import OnlineRetriever
-from stages.index.service import client as service
-from stages.index.service.client import ServiceRetriever
-from stages.index.service.forms import Health, Limits
+from r1_searcher import params
+from r1_searcher.chat import chat_server
+from r1_searcher.chat.chat_server import ChatServer, RequestFailed
+from r1_searcher.errors import PipelineError
+from r1_searcher.net import replies
+from r1_searcher.retrieval.online import retriever
+from r1_searcher.retrieval.online.client import retry_after
+from r1_searcher.retrieval.online.retriever import OnlineRetriever
+from r1_searcher.retrieval.remote import client as service
+from r1_searcher.retrieval.remote.client import ServiceRetriever
+from r1_searcher.retrieval.remote.forms import Health, Limits
+from r1_searcher.texts import parse_json
+from r1_searcher.types.protocols import RetrieverError
 
 MOST, SECONDS = 20_000, 0.2
 JSON = "Content-Type: application/json"

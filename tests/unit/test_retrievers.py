@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.contract import schemas
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params, load
-from stages.index import build_index, identify, open_index, open_retriever
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params, load
+from r1_searcher.retrieval import build_index, identify, open_index, open_retriever
+from r1_searcher.types import schemas
 
 PARAMS = load(Path(__file__).resolve().parents[2] / "params.yaml")
 PASSAGES = [("Ann", "met Bob in Rome"), ("Cat", "ate"), ("Dog", "barked at Ann")]

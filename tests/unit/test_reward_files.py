@@ -11,13 +11,13 @@ from typing import Any, get_args
 
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.evaluate import score as evaluation
-from stages.reward import files
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation import score as evaluation
+from r1_searcher.rewards import files
+from r1_searcher.rewards.metrics import AnswerMetric
+from r1_searcher.rewards.released import read_transcripts
+from r1_searcher.rewards.sets import REWARD_SETS
 from stages.reward.__main__ import main
-from stages.reward.metrics import AnswerMetric
-from stages.reward.released import read_transcripts
-from stages.reward.sets import REWARD_SETS
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ROOT / "tests" / "data" / "hand_made_transcripts.jsonl"
@@ -219,7 +219,7 @@ def test_score_of_a_stage_that_a_set_lacks(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_sets_of_the_command_and_of_the_parameters_are_the_same() -> None:
-    from stages.contract.params import Reward
+    from r1_searcher.params import Reward
 
     assert set(get_args(Reward.model_fields["set"].annotation)) == set(REWARD_SETS)
     assert set(get_args(Reward.model_fields["answer_metric"].annotation)) == set(get_args(AnswerMetric))

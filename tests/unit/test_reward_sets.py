@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract import grammar
-from stages.contract.errors import PipelineError
-from stages.contract.grammar import Segment, Transcript
-from stages.reward import metrics
-from stages.reward.sets import RewardSet, Score, score
+from r1_searcher.errors import PipelineError
+from r1_searcher.rewards import metrics
+from r1_searcher.rewards.sets import RewardSet, Score, score
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import Segment, Transcript
 
 END = "</think>\n\n<answer> Paris </answer>"
 ASK = "<|begin_of_query|> capital France <|end_of_query|>"

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.contract import artefacts, grammar
-from stages.contract.errors import PipelineError
-from stages.contract.params import Reward
-from stages.contract.schemas import REWARDS, ROLLOUTS
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.params import Reward
+from r1_searcher.rewards.scoring import reward_table
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.schemas import REWARDS, ROLLOUTS
 from stages.reward.__main__ import main
-from stages.reward.run import reward_table
 
 PAPER = Reward(set="paper", answer_metric="f1")
 ASK = f"I look. {grammar.QUERY} lake {grammar.END_QUERY}"

@@ -11,18 +11,18 @@ import torch
 from engine_jobs import GREEDY, SAMPLING, STOPS, Job, jobs, run
 from tiny_policy import forward_logprobs, random_engine, random_model, tokenizer
 
-import stages.rollout.engine
-from stages.contract import grammar
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Engine, Sampling
-from stages.rollout import load_engine
-from stages.rollout.engine import TransformersEngine
+import r1_searcher.rollout.engine
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Engine, Sampling
 
 
-@pytest.fixture(params=[2, 8, stages.rollout.engine.READ_APART])
+@pytest.fixture(params=[2, 8, r1_searcher.rollout.engine.READ_APART])
 def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """From how many tokens ahead a row reads in a pass of its own."""
-    monkeypatch.setattr(stages.rollout.engine, "READ_APART", request.param)
+    monkeypatch.setattr(r1_searcher.rollout.engine, "READ_APART", request.param)
     return int(request.param)
 
 

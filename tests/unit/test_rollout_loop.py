@@ -18,13 +18,14 @@ from tiny_policy import (
     rollout_params,
 )
 
-from stages.contract import grammar, params
-from stages.contract.documents import cut, fold_space, neutralise
-from stages.contract.errors import PipelineError
-from stages.contract.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY
-from stages.contract.protocols import Passage, RetrieverError
-from stages.rollout import roll_out
-from stages.rollout.lost import lost
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import roll_out
+from r1_searcher.rollout.lost import lost
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.documents import cut, fold_space, neutralise
+from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY
+from r1_searcher.types.protocols import Passage, RetrieverError
 
 SEARCH = f"Hm. {QUERY} Ada{END_QUERY}"
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"

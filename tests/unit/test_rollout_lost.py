@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from stages.contract import schemas
-from stages.contract.errors import PipelineError
-from stages.rollout.lost import check_lost, lost
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout.lost import check_lost, lost
+from r1_searcher.types import schemas
 
 
 def rollouts(*errors: str | None) -> pa.Table:

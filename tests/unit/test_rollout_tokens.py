@@ -27,11 +27,11 @@ from tiny_policy import (
     tokenizer,
 )
 
-from stages.contract import grammar
-from stages.contract.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
-from stages.rollout import roll_out
-from stages.rollout.engine import TransformersEngine
-from stages.rollout.loop import trajectory_seed
+from r1_searcher.rollout import roll_out
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.rollout.loop import trajectory_seed
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
 
 BOTH = pytest.mark.parametrize("tags_are_tokens", [True, False])
 SEARCH = f"Hm. {QUERY} Ada{END_QUERY}"

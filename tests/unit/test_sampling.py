@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.rollout.sampling import draw, uniforms
+from r1_searcher.rollout.sampling import draw, uniforms
 
 NUMBER = st.floats(-8, 8, width=32)
 LOGITS = st.lists(NUMBER, min_size=1, max_size=9)

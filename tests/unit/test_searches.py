@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract.errors import PipelineError
-from stages.contract.protocols import Passage, RetrieverError, whole
-from stages.index.online.client import SearchStopped
-from stages.index.searches import FILE, Record, Recorded, RecordingRetriever, ReplayRetriever
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval.online.client import SearchStopped
+from r1_searcher.retrieval.searches import FILE, Record, Recorded, RecordingRetriever, ReplayRetriever
+from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = Recorded("one", "online", "the web", "tavily")
@@ -149,8 +149,8 @@ def test_a_record_from_before_runs_were_told_apart_is_gone_on_with(tmp_path: Pat
 WRITER = """
 import sys
 from pathlib import Path
-from stages.contract.protocols import Passage
-from stages.index.searches import Record, Recorded
+from r1_searcher.types.protocols import Passage
+from r1_searcher.retrieval.searches import Record, Recorded
 record = Record(Path(sys.argv[1]))
 record.introduce(Recorded("one", "online", "the web", "tavily"))
 for number in range(int(sys.argv[3])):

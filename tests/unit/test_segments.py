@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.contract.params import Segment
-from stages.contract.segments import with_iterations
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Segment
+from r1_searcher.params.segments import with_iterations
 
 CHAIN = {
     "a": Segment(stage="stage1", prev="data/base_model", iterations=4, iteration_offset=0),

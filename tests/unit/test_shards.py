@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.contract.artefacts import fingerprint, sha256_file
-from stages.contract.errors import PipelineError
-from stages.contract.weights import weight_files, weights_sha256
-from stages.update import shards
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint, sha256_file
+from r1_searcher.files.weights import weight_files, weights_sha256
+from r1_searcher.update import shards
 
 TENSORS = {
     "b.x": torch.arange(15.0).reshape(3, 5),

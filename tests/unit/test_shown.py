@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from stages.contract.errors import PipelineError, command
-from stages.contract.shown import JOINER, code_span, fenced, json_text, markdown, printable, show, show_lines, visible
-from stages.evaluate import gathered, judging, score, verdict_page
-from stages.evaluate.compare import Compared, Comparison, Finding, Flip
-from stages.evaluate.verdict import Change, Rule
-from stages.regression import page
-from stages.regression.code import Changed, CodeResult
-from stages.reward import files
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.evaluation import ask_judge as judging
+from r1_searcher.evaluation import gathered, score
+from r1_searcher.regression import page
+from r1_searcher.regression.code import Changed, CodeResult
+from r1_searcher.rewards import files
+from r1_searcher.shown import JOINER, code_span, fenced, json_text, markdown, printable, show, show_lines, visible
+from r1_searcher.statistics import verdict_page
+from r1_searcher.statistics.comparison import Compared, Comparison, Finding, Flip
+from r1_searcher.statistics.verdict import Change, Rule
 
 HOSTILE = (
     "\n\n![t](http://evil.example/t.png)\n[sign in](javascript:alert(1))\x1b]0;owned\x07",

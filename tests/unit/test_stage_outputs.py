@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.contract.errors import PipelineError
-from stages.contract.stage_outputs import free_place, stage_outputs
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.stage_outputs import free_place, stage_outputs
 from stages.evaluate.__main__ import main as evaluate
 
 ROOT = Path(__file__).resolve().parents[2]

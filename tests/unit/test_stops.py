@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_policy import GLUED_ANSWER, GLUED_QUERY, random_engine, tokenizer
 
-from stages.contract import grammar
-from stages.rollout.stops import StopFinder
+from r1_searcher.rollout.stops import StopFinder
+from r1_searcher.transcripts import grammar
 
 
 @functools.cache

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import store as room
-from stages.contract.errors import PipelineError
-from stages.contract.store import Store, link_tree, readable_size
-from stages.contract.sums import NAME
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import store as room
+from r1_searcher.files.store import Store, link_tree, readable_size
+from r1_searcher.files.sums import NAME
 
 KEY = "ab" + "0" * 62
 

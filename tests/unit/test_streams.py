@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract import json_stream, records, streams
-from stages.contract.errors import PipelineError
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import json_stream, records, streams
 
 TEXT = b'{"title": "A", "text": "a"}\n' * 3000
 

@@ -9,10 +9,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages.contract import sums
-from stages.contract.artefacts import atomic, read_json, read_metadata, read_table, sha256_tree, write_json, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.weights import check_policy
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import sums
+from r1_searcher.files.artefacts import (
+    atomic,
+    read_json,
+    read_metadata,
+    read_table,
+    sha256_tree,
+    write_json,
+    write_table,
+)
+from r1_searcher.files.weights import check_policy
 
 
 @pytest.fixture

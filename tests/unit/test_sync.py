@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny_policy import forward_logprobs, random_engine, random_model, tokenizer, write_policy
 
-from stages.contract.errors import PipelineError
-from stages.rollout.engine import TransformersEngine
-from stages.rollout.sync import Gap, check_sync, tolerance
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.rollout.sync import Gap, check_sync, tolerance
 
 PROBES = [[5, 9, 40, 41, 7, 120, 3], [8, 300], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]
 MASKS = [[False] + [place % 3 > 0 for place in range(1, len(ids))] for ids in PROBES]
@@ -34,7 +34,7 @@ def with_(change: Callable[[Any], None]) -> TransformersEngine:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
 def test_scores_are_those_of_a_plain_forward(monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
-    monkeypatch.setattr("stages.rollout.sampling.HEAD_POSITIONS", 5)  # a sequence in several parts
+    monkeypatch.setattr("r1_searcher.rollout.sampling.HEAD_POSITIONS", 5)  # a sequence in several parts
     engine = random_engine()
     for ids, found in zip(PROBES, engine.score(PROBES, temperature=temperature), strict=True):
         assert found[0] == 0 and len(found) == len(ids)

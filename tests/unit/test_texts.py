@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import params, profiles
-from stages.contract.artefacts import METADATA_KEY, read_json, read_metadata, write_table
-from stages.contract.errors import PipelineError
-from stages.contract.records import read_records
-from stages.contract.texts import parse_json, parse_yaml
-from stages.questions.files import read_questions
-from stages.reward.released import read_transcripts
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import METADATA_KEY, read_json, read_metadata, write_table
+from r1_searcher.files.records import read_records
+from r1_searcher.params import profiles
+from r1_searcher.questions.files import read_questions
+from r1_searcher.rewards.released import read_transcripts
+from r1_searcher.texts import parse_json, parse_yaml
 
 DEEP, LONG = "[" * 100_000, "1" * 6_000
 YAML_FAULTS = ["[" * 2_000, f"a: {LONG}", "a: 2020-99-99", "a: !!int ''", "a: !!bool x", "a: !!float x"]

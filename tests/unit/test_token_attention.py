@@ -10,8 +10,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from stages.rollout import token_attention
-from stages.rollout.cache import Reading, RowCache
+from r1_searcher.rollout import token_attention
+from r1_searcher.rollout.cache import Reading, RowCache
 
 
 @pytest.mark.parametrize("lengths", [None, (13, 1, 7)], ids=["equal", "ragged"])

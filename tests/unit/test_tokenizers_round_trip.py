@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from stages.base_model.imported import check_grammar, check_same_tokens
-from stages.contract import grammar
-from stages.contract.errors import PipelineError
-from stages.rollout.load import load_tokenizer
-from stages.rollout.prompt import load_prompt
-from stages.rollout.stops import StopFinder
+from r1_searcher.errors import PipelineError
+from r1_searcher.models.imported import check_grammar, check_same_tokens
+from r1_searcher.rollout.load import load_tokenizer
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.stops import StopFinder
+from r1_searcher.transcripts import grammar
 
 ROOT = Path(__file__).resolve().parents[2]
 GIVEN = [Path(name) for name in os.environ.get("R1SEARCHER_TOKENIZERS", "").split(os.pathsep) if name]

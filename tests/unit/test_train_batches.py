@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.contract.errors import PipelineError
-from stages.train.batches import draw, sampling_seed
+from r1_searcher.errors import PipelineError
+from r1_searcher.training.batches import draw, sampling_seed
 
 
 @given(num=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 3), epoch=st.integers(0, 3))

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from stages.contract import params
-from stages.contract.base_metrics import nothing_to_reward
-from stages.contract.errors import PipelineError
-from stages.contract.segments import least_questions
-from stages.contract.window import check_window, positions
-from stages.train import before
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.window import check_window, positions
+from r1_searcher.models.base_metrics import nothing_to_reward
+from r1_searcher.params.segments import least_questions
+from r1_searcher.training import before
 
 SETTINGS = params.load()
 

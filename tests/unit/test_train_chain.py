@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.contract.errors import PipelineError
-from stages.contract.params import Params, check
-from stages.contract.profiles import compose
-from stages.train import chain
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params, check
+from r1_searcher.params.profiles import compose
+from r1_searcher.training import chain
 
 BASE = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 BASE["train"]["segments"] = {  # of the tests' own, whatever the laptop profile's figures are

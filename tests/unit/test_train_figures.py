@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages.contract.errors import PipelineError
-from stages.contract.params import Collapse
-from stages.contract.schemas import REWARDS
-from stages.train import curves, figures, page
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Collapse
+from r1_searcher.training import curves, figures, page
+from r1_searcher.types.schemas import REWARDS
 
 GUARD = Collapse(min_format_rate=0.5, max_tokens_growth=2.0, patience=3)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny_policy import params_with
 
-import stages.update
-from stages.train import trainer_worker
-from stages.train.trainer_worker import TrainerWorker
-from stages.train.workers import Lesson, WorkerSettings
+import r1_searcher.update
+from r1_searcher.training import trainer_worker
+from r1_searcher.training.trainer_worker import TrainerWorker
+from r1_searcher.training.workers import Lesson, WorkerSettings
 
 SHARED = {"hardware__gpus": 1, "hardware__gpu_memory_gib": 24, "hardware__trainer_gpus": 1, "hardware__engine_gpus": 1}
 
@@ -37,8 +37,8 @@ def test_memory_goes_back_to_the_driver_where_vllm_waits(
     """After each thing that makes activations, and before the engine can be asked again."""
     given: list[bool] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(True))
-    monkeypatch.setattr(stages.update, "load_trainer", lambda *args, **kwargs: FakeTrainer())
-    monkeypatch.setattr(stages.update, "update_policy", lambda *args: (None, {}))
+    monkeypatch.setattr(r1_searcher.update, "load_trainer", lambda *args, **kwargs: FakeTrainer())
+    monkeypatch.setattr(r1_searcher.update, "update_policy", lambda *args: (None, {}))
     monkeypatch.setattr(trainer_worker, "read_table", lambda *args: None)
     worker = TrainerWorker(WorkerSettings(params_with(**changes), "stage1", Path("policy"), "retriever"))
     worker.begin(None, 0)

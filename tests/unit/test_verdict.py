@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.evaluate.verdict import (
+from r1_searcher.statistics.verdict import (
     Rule,
     critical_values,
     enough,

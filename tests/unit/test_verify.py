@@ -1,4 +1,4 @@
-"""``stages.contract.verify``: what is damaged is listed with a remedy, and set aside where that is asked for."""
+"""``r1_searcher.files.verify``: what is damaged is listed with a remedy, and set aside where that is asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import sums, verify
-from stages.contract.artefacts import atomic, write_json
-from stages.contract.store import Store
+from r1_searcher.files import sums, verify
+from r1_searcher.files.artefacts import atomic, write_json
+from r1_searcher.files.store import Store
 
 KEY = "ab" + "0" * 62
 

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from stages.contract import passages
-from stages.corpus.kilt import read_kilt
-from stages.index.tokenizer import Tokenizer
+from r1_searcher.corpus.kilt import read_kilt
+from r1_searcher.files import passages
+from r1_searcher.retrieval.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 from tiny_policy import params_with
 
-from stages.contract import params, schemas
-from stages.contract.errors import PipelineError
-from stages.corpus.world import CITY_ENDINGS, FIRST_NAMES, World, make_world, name_stock
+from r1_searcher import params
+from r1_searcher.corpus.world import CITY_ENDINGS, FIRST_NAMES, World, make_world, name_stock
+from r1_searcher.errors import PipelineError
+from r1_searcher.types import schemas
 
 SMALL = params.World(people=60, films=30, books=24, cities=12)
 EDGE = params.World(people=4, films=1, books=1, cities=1)

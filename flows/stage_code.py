@@ -1,0 +1,209 @@
+"""Code dependencies in dvc.yaml: a stage depends on the modules that it imports, and on no others.
+
+    python -m flows.stage_code           write them into dvc.yaml
+    python -m flows.stage_code --check   status 1 and the stages' names if they are not what the code says
+
+Imports are followed without running anything, at the top of a module and inside functions alike; those under
+``if TYPE_CHECKING:`` never happen and do not count. A folder whose modules are all imported stands for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.artefacts import write_text
+from r1_searcher.shown import show
+from r1_searcher.texts import parse_yaml
+
+PIPELINE = Path("dvc.yaml")
+PACKAGES = ("r1_searcher", "stages", "flows")
+
+# Commands with several verbs: what the verb runs, behind the room's __main__.
+ENTRIES: dict[str, tuple[str, ...]] = {
+    "python -m stages.questions": ("stages/questions/run.py",),
+    "python -m stages.questions audit": ("r1_searcher/questions/audit.py",),
+    "python -m stages.questions difficulty": ("r1_searcher/questions/difficulty.py",),
+    "python -m stages.questions mix": ("r1_searcher/questions/mix.py",),
+    # Behind it __main__ holds the model against the update's code, which changes no byte of the model.
+    "python -m stages.base_model make": ("r1_searcher/models/tiny.py", "r1_searcher/models/imported.py"),
+    "python -m stages.base_model measure": ("stages/base_model/measure.py",),
+    "python -m stages.evaluate summary": ("r1_searcher/evaluation/gathered.py",),
+}
+
+# They refuse what is wrong (the values of parameters are dependencies themselves), tell of a run, or say where it runs,
+# and change nothing that it makes.
+CHANGES_NOTHING = (
+    *(
+        "r1_searcher/params",
+        *(f"r1_searcher/{name}.py" for name in ("errors", "keys", "names", "options", "progress", "shown")),
+    ),
+    *("flows/__init__.py", "stages/__init__.py", "r1_searcher/plan"),
+    *(
+        f"flows/{name}.py"
+        for name in ("access", "busy", "child", "expected", "gpus", "log", "machine", "server", "server_process")
+    ),
+    *(f"flows/{name}.py" for name in ("ray_cluster", "workers", "workers_local", "workers_ray", "worker_process")),
+)
+
+
+def code_of(cmd: str, root: Path) -> list[str]:
+    """The files and folders of code that a stage's command depends on, sorted.
+
+    Args:
+        cmd: as in dvc.yaml, ``python -m a.b …``.
+        root: the checkout.
+    """
+    files = {file for file in closure(entries(cmd, root), root) if not _within(file, CHANGES_NOTHING)}
+    return sorted({*_folded(files, root), *(folder for file in files for folder in _data_folders(root / file, root))})
+
+
+def entries(cmd: str, root: Path) -> set[Path]:
+    """The files that a command of dvc.yaml runs."""
+    words = cmd.split()
+    for length in (4, 3):
+        if (found := ENTRIES.get(" ".join(words[:length]))) is not None:
+            return {root / path for path in found}
+    module = words[2].replace(".", "/")
+    for path in (root / f"{module}.py", root / module / "__main__.py"):
+        if path.exists():
+            return {path}
+    raise PipelineError(f"no module {words[2]}", where=f"{PIPELINE}, {cmd}", fix="cmd: python -m MODULE …")
+
+
+def closure(starts: set[Path], root: Path) -> set[str]:
+    """Every file of the project that running ``starts`` may import, relative to ``root``; those with code in them."""
+    seen: set[Path] = set()
+    todo = starts | {file for start in starts for file in _packages(start, root)}
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        todo |= imported(path, root) - seen
+    return {path.relative_to(root).as_posix() for path in seen if not _only_docstring(path)}
+
+
+@functools.cache
+def imported(path: Path, root: Path) -> frozenset[Path]:
+    """The project's files that a file imports, and the packages above them."""
+    found: set[Path] = set()
+    for name in _imported_names(_tree(path)):
+        parts = name.split(".")
+        if parts[0] not in PACKAGES:
+            continue
+        for length in range(1, len(parts) + 1):
+            place = root.joinpath(*parts[:length])
+            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    return frozenset(found)
+
+
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            yield child.module
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        else:
+            yield from _imported_names(child)
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _data_folders(path: Path, root: Path) -> Iterator[str]:
+    """Folders beside a module that it reads as data: ``Path(__file__).parent / "prompts"``."""
+    for name in re.findall(r'Path\(__file__\)\.parent / "(\w+)"', path.read_text(encoding="utf-8")):
+        yield (path.parent / name).relative_to(root).as_posix()
+
+
+def _only_docstring(path: Path) -> bool:
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in _tree(path).body)
+
+
+def _packages(path: Path, root: Path) -> set[Path]:
+    folders = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    return {file for folder in folders if (file := folder / "__init__.py").is_file()}
+
+
+def _within(file: str, places: Sequence[str]) -> bool:
+    return any(file == place or file.startswith(f"{place}/") for place in places)
+
+
+def _folded(files: set[str], root: Path) -> list[str]:
+    """``files``, with a folder in the place of its modules where all of them are there."""
+    folders = {parent.as_posix() for file in files for parent in Path(file).parents if len(parent.parts) >= 2}
+    for folder in sorted(folders, key=len):
+        code = {
+            path.relative_to(root).as_posix() for path in (root / folder).rglob("*.py") if not _only_docstring(path)
+        }
+        if len(code) > 1 and code <= files:
+            files = {file for file in files if not file.startswith(f"{folder}/")} | {folder}
+    return sorted(files)
+
+
+def stages_of(text: str) -> dict[str, dict[str, Any]]:
+    """The stages of a dvc.yaml by name: what stands under ``do`` of those that are made several times."""
+    return {name: block.get("do", block) for name, block in parse_yaml(text, where=str(PIPELINE))["stages"].items()}
+
+
+def rewritten(text: str, root: Path) -> str:
+    """``text`` of dvc.yaml with the code dependencies that the code has now."""
+    for name, stage in stages_of(text).items():
+        others = [dep for dep in stage["deps"] if not dep.startswith(tuple(f"{package}/" for package in PACKAGES))]
+        block = re.search(rf"^  {name}:\n(?:    .*\n|\n)*", text, re.MULTILINE)
+        assert block is not None, name
+        deps = re.search(r"^( +)deps:(?:.*\n)(?:\1 +.*\n|\1  *- .*\n)*", block[0], re.MULTILINE)
+        assert deps is not None, name
+        new = block[0].replace(deps[0], _deps(code_of(stage["cmd"], root), others, deps[1]))
+        text = text.replace(block[0], new)
+    return text
+
+
+def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
+    """The lines of ``deps``: code in one flow list would be one item, so each line holds as many as fit."""
+    items = [f"'{item}'" if "{" in item else item for item in (*code, *others)]
+    lines, line = [f"{indent}deps:"], f"{indent}  ["
+    for position, item in enumerate(items):
+        word = item + ("]" if position == len(items) - 1 else ",")
+        if len(line) + len(word) + 1 > 120:
+            lines.append(line.rstrip())
+            line = f"{indent}   "
+        line += word + " "
+    return "\n".join([*lines, line.rstrip()]) + "\n"
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.stage_code", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a stage's list is old")
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    text = (root / PIPELINE).read_text(encoding="utf-8")
+    new = rewritten(text, root)
+    before, after = stages_of(text), stages_of(new)
+    old = [name for name in before if before[name]["deps"] != after[name]["deps"]]
+    if options.check:
+        if old:
+            show(f"{PIPELINE}: not what the code imports: {', '.join(old)} (write it: python -m flows.stage_code)")
+        return 1 if old else 0
+    if new != text:
+        write_text(root / PIPELINE, new)
+    show(f"{PIPELINE}: {', '.join(old) or 'nothing'} rewritten")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,172 @@
+"""A profile's run in a git worktree of its own: the checkout stays as it is.
+
+A workspace is a git worktree of this checkout with the composed parameters. It shares the checkout's DVC
+cache and its store of iteration artefacts, so that a profile that was run before comes back from the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from flows import dvc_files
+from flows.brought import bring_changes
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import write_text
+from r1_searcher.files.git import git, listed
+from r1_searcher.files.store import ROOT_VARIABLE, STORE
+from r1_searcher.shown import show
+
+MADE = ("dvc.lock", "metrics", "plots", "report")  # what stages write, and git has of the checkout
+
+
+@contextlib.contextmanager
+def workspace_lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[int]:
+    """Be alone in a workspace: two runs would change its files under each other. Waits, and says so.
+
+    Yields the descriptor that holds the lock; a child that inherits it keeps the workspace until it ends too.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run in {folder}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
+    """Make or refresh a workspace of the checkout ``root``: its files as they are now, uncommitted changes too.
+
+    What was made in the workspace stays, so that a run that was stopped goes on.
+    """
+    if not _is_prepared(folder, root):
+        if folder.exists() and any(folder.iterdir()):
+            raise PipelineError("is not empty and no workspace of this project", where=str(folder), fix="remove it")
+        git(root, "worktree", "prune")
+        # Forced twice: a making that was killed leaves its entry locked.
+        git(root, "worktree", "add", "--detach", "--force", "--force", str(folder.resolve()))
+        for name in listed(folder, "ls-files", "-z", "metrics"):
+            (folder / name).unlink()  # the checkout's
+        _bring_lock(root, folder)
+    else:
+        (folder / git(folder, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)  # a killed git's
+        dvc_files.mend(folder)
+        made = {path: path.read_bytes() for path in _made(folder)}
+        git(folder, "checkout", "--detach", "--force", "--quiet", git(root, "rev-parse", "HEAD"))
+        for path in _made(folder) - made.keys():
+            path.unlink()
+        for path, content in made.items():
+            if not path.exists() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+    bring_changes(root, folder, but=MADE)
+    write_text(folder / "params.yaml", params_text)
+    dvc_files.settings(folder, state=root / dvc_files.STATE, cache=root / ".dvc" / "cache")  # last: now it is prepared
+
+
+def _is_prepared(folder: Path, root: Path) -> bool:
+    """Whether ``folder`` is a workspace. One whose making was killed is removed: nothing was made in it yet."""
+    pointer = folder / ".git"
+    if not pointer.exists():
+        return False
+    if (folder / ".dvc" / "config.local").is_file():
+        return True
+    entry = Path(pointer.read_text(encoding="utf-8").removeprefix("gitdir:").strip()) if pointer.is_file() else None
+    ours = Path(git(root, "rev-parse", "--git-common-dir"))
+    if entry is None or entry.parent.resolve() != (root / ours / "worktrees").resolve():
+        raise PipelineError("is another repository", where=str(folder), fix="name another folder")
+    shutil.rmtree(folder)
+    return False
+
+
+def _bring_lock(root: Path, folder: Path) -> None:
+    """The checkout's ``dvc.lock`` as it is now, as far as its outputs are in the cache that the two share: what was
+    made there before is not made again."""
+    dvc_files.mend(root)
+    lock = root / dvc_files.LOCK
+    if lock.is_file():
+        text, cache = lock.read_text(encoding="utf-8"), dvc_files.cache_folder(root)
+        dvc_files.add_files(text, cache, root)
+        write_text(folder / dvc_files.LOCK, dvc_files.only_cached(text, cache))
+    else:
+        (folder / dvc_files.LOCK).unlink(missing_ok=True)
+
+
+def _made(folder: Path) -> set[Path]:
+    """What the stages wrote where git looks, too: a workspace's are its own."""
+    places = [
+        path for name in MADE for path in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
+    ]
+    return {path for path in places if path.is_file()}
+
+
+def workspace_environment(root: Path) -> dict[str, str]:
+    """Environment of commands in a workspace: the checkout's store, Prefect home and Python."""
+    home = os.environ.get("PREFECT_HOME") or str((root / ".prefect").resolve())
+    store = os.environ.get(ROOT_VARIABLE) or str((root / STORE).resolve())
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {
+        **os.environ,
+        "PREFECT_HOME": home,
+        ROOT_VARIABLE: store,
+        "PATH": path,
+        "PYTHONPATH": "",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
+    """`dvc repro` in a workspace, of ``stages`` and what they need (none: of all); ``PipelineError`` where it
+    fails (its own lines are on the terminal)."""
+    dvc_files.mend(folder)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *stages],
+        cwd=folder,
+        env=workspace_environment(root),
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert run.stdout is not None
+    with run:
+        try:
+            _show(run.stdout)
+        except KeyboardInterrupt:  # DVC has it too, and ends its stage
+            _show(run.stdout)
+            raise
+    dvc_files.keep(folder)
+    if run.returncode != 0:
+        raise PipelineError("the pipeline failed", where=str(folder), fix="see the lines above")
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in without_advice(lines):
+        show(line.rstrip("\n").expandtabs())
+
+
+ADVICE = (  # of DVC after each stage; in a workspace nothing is committed
+    "To track the changes with git, run:",
+    "\tgit add ",
+    "To enable auto staging, run:",
+    "\tdvc config core.autostage true",
+    "Use `dvc push` to send your updates to remote storage.",
+)
+
+
+def without_advice(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of `dvc repro` less its advice on git and remotes, and the empty lines about that."""
+    after = False
+    for line in lines:
+        if line.startswith(ADVICE):
+            after = True
+        elif line.strip() or not after:
+            after = False
+            yield line

@@ -1,0 +1,1 @@
+"""R1-Searcher as a library: retrieval, rollouts, rewards, updates, evaluation, statistics."""

@@ -1,0 +1,1 @@
+"""Released benchmarks: fetched by checksum."""

@@ -1,0 +1,1 @@
+"""What can be searched: a synthetic world, or passages of the user's own."""

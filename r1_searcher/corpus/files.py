@@ -1,0 +1,88 @@
+"""Passages of the user's own, from JSONL, a JSON array, TSV or Parquet.
+
+| column | |
+|---|---|
+| text | needed; a passage whose text is empty is skipped and counted |
+| title | needed, may be empty |
+| passage_id, or id | optional; without one, the id is a hash of title and text |
+
+A TSV file has a header with these names, or no header and the columns id, title, text.
+Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
+from r1_searcher.corpus.position import Position, count_of, unread
+from r1_searcher.corpus.seen import Seen
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, streams
+from r1_searcher.files.records import Record, identifier, read_records, text_field
+
+ID_NAMES = ("passage_id", "id")
+COLUMNS = (*ID_NAMES, "title", "text")
+HEADERLESS = ("id", "title", "text")
+
+
+def read_passages(
+    paths: Sequence[Path],
+    counts: list[FileCount],
+    on_bytes: streams.OnBytes | None = None,
+    *,
+    at: Position | None = None,
+    seen: Seen | None = None,
+) -> Iterator[dict[str, str]]:
+    """Yield the passages of ``paths`` in their order as rows of PASSAGES; ``source`` is the file's name.
+
+    Appends a ``FileCount`` a file to ``counts`` and keeps it up to date. Streams; of the passages read,
+    ``Seen`` is all that is kept. ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of passages
+    that were read, it goes on there. Raises ``PipelineError`` with file and line for a broken line, a missing column
+    and an id that occurs twice, and with the file for one that gives no passage.
+    """
+    at, seen = at or Position(), Seen() if seen is None else seen
+    for path in unread(paths, at, on_bytes):
+        count = count_of(at, counts, path, "passage")
+        for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
+            count.read += 1
+            row = _passage(record, path.name)
+            given = bool(row["passage_id"])
+            if not row["text"]:
+                count.skip(SKIPPED_EMPTY, record, row["title"], path)
+                continue
+            if not given:
+                row["passage_id"] = passage_id(row["title"], row["text"])
+            if not seen.add(row["passage_id"]):
+                if given:
+                    raise PipelineError(
+                        f"passage id {row['passage_id']!r} occurs a second time",
+                        where=record.place,
+                        fix="give every passage an id of its own, or none",
+                    )
+                count.skip(SKIPPED_REPEATED, record, row["title"], path)
+                continue
+            count.keep()
+            at.line, at.given = record.number, 1
+            yield row
+        if not count.kept:
+            raise PipelineError(
+                "no passage in this file" if not count.read else f"none of its {count.read} passages has a new text",
+                where=str(path),
+                fix="see corpus.files in params.yaml",
+            )
+
+
+def passage_id(title: str, text: str) -> str:
+    """The id of a passage that came without one: 16 hex digits of a hash of its title and text.
+
+    So it does not change when passages are added, removed or put in another order.
+    """
+    return artefacts.fingerprint([title, text])[:16]
+
+
+def _passage(record: Record, source: str) -> dict[str, str]:
+    given = identifier(record, ID_NAMES)
+    title, text = text_field(record, "title"), text_field(record, "text")
+    return {"passage_id": given[1] if given else "", "title": title, "text": text, "source": source}

@@ -1,0 +1,114 @@
+"""KILT's knowledge source (Petroni et al., 2021, arXiv 2009.02252) as passages of so many words.
+
+A line is a Wikipedia page: ``wikipedia_title``, ``text`` (a list of paragraphs of which the first is the
+title), and in the full file ``wikipedia_id``. Headings are paragraphs "Section::::History.", items of lists
+"BULLET::::- …"; the marks go, the words stay. All words of a page, the title line first, are cut every
+``words`` words; the last passage of a page is what is left. This is how the release of R1-Searcher cuts
+its corpus; such a file (idx<TAB>title, three spaces, text) is read as well, when its name ends in .tsv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
+from r1_searcher.corpus.files import passage_id
+from r1_searcher.corpus.position import Position, count_of, unread
+from r1_searcher.corpus.seen import Seen
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import streams
+from r1_searcher.files.records import Record, identifier, read_json_lines, read_records, text_field
+
+PAGE_NAMES = ("wikipedia_id", "_id")
+MARKS = ("Section::::", "BULLET::::")
+SKIPPED_TITLE_ONLY, SKIPPED_PAGE = "only_a_title", "repeated_page"
+_CUT_COLUMNS = ("id", "contents")
+_CUT_SEPARATOR = "   "
+
+
+def read_kilt(
+    paths: Sequence[Path],
+    counts: list[FileCount],
+    words: int,
+    on_bytes: streams.OnBytes | None = None,
+    *,
+    at: Position | None = None,
+    seen: Seen | None = None,
+) -> Iterator[dict[str, str]]:
+    """Yield the passages of ``paths`` as rows of PASSAGES, in their order; ``source`` is the file's name.
+
+    A passage's id is its page's, or a hash of the title where pages have none, and its number in the page
+    from 0. A page that occurs again, or holds nothing but its title, is skipped and counted. Appends a ``FileCount``
+    a file to ``counts`` (of pages) and keeps it up to date. Of the pages read, ``Seen`` is all that is kept.
+    ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of pages that were read, it goes on there.
+    Raises ``PipelineError`` with file and line for what is laid out otherwise, and for a file without a passage.
+    """
+    at, seen = at or Position(), Seen() if seen is None else seen
+    for path in unread(paths, at, on_bytes):
+        cut = streams.kind(path) == ".tsv"
+        count = count_of(at, counts, path, "passage" if cut else "page")
+        yield from _cut(path, count, seen, on_bytes) if cut else _pages(path, count, seen, words, on_bytes, at=at)
+        if not count.kept:
+            raise PipelineError("no passage in this file", where=str(path), fix="see corpus.files in params.yaml")
+
+
+def _pages(
+    path: Path, count: FileCount, seen: Seen, words: int, on_bytes: streams.OnBytes | None, *, at: Position
+) -> Iterator[dict[str, str]]:
+    if streams.kind(path) not in (".json", ".jsonl"):
+        raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
+    begun = at.line  # a page that was counted before, and of which some passages were given
+    for record in read_json_lines(path, on_bytes, max(0, begun - 1)):
+        again = record.number == begun
+        count.read += not again
+        title, paragraphs = text_field(record, "wikipedia_title"), _paragraphs(record)
+        given = identifier(record, PAGE_NAMES)
+        page = given[1] if given else passage_id(title, "")
+        texts = split(paragraphs, words)
+        if not any(paragraph.strip() not in ("", title) for paragraph in paragraphs):
+            count.skip(SKIPPED_TITLE_ONLY if texts else SKIPPED_EMPTY, record, title, path)
+        elif not again and not seen.add(page):
+            count.skip(SKIPPED_PAGE, record, title, path)
+        else:
+            if not again:
+                count.keep(len(texts))
+            for number, text in enumerate(texts):
+                if again and number < at.given:
+                    continue
+                at.line, at.given = record.number, number + 1
+                yield {"passage_id": f"{page}-{number}", "title": title, "text": text, "source": path.name}
+
+
+def _paragraphs(record: Record) -> list[str]:
+    value = record.fields.get("text")
+    if not isinstance(value, list) or not all(isinstance(paragraph, str) for paragraph in value):
+        raise PipelineError("'text' must be a list of paragraphs", where=record.place)
+    return value
+
+
+def split(paragraphs: Sequence[str], words: int) -> list[str]:
+    """Passages of ``words`` words (the last of fewer), words parted by single spaces, marks removed."""
+    found: list[str] = []
+    for paragraph in paragraphs:
+        mark = next((mark for mark in MARKS if paragraph.startswith(mark)), "")
+        found += paragraph[len(mark) :].split()
+    return [" ".join(found[start : start + words]) for start in range(0, len(found), words)]
+
+
+def _cut(path: Path, count: FileCount, seen: Seen, on_bytes: streams.OnBytes | None) -> Iterator[dict[str, str]]:
+    """Passages that were cut before: TSV of an id, and title, three spaces, text."""
+    for record in read_records(path, _CUT_COLUMNS, _CUT_COLUMNS, on_bytes=on_bytes):
+        count.read += 1
+        text_field(record, "contents")  # is there
+        title, separator, text = record.fields["contents"].partition(_CUT_SEPARATOR)
+        if not separator:
+            raise PipelineError("no three spaces between title and text", where=record.place)
+        identity = text_field(record, "id")
+        if not text.strip():
+            count.skip(SKIPPED_EMPTY, record, title, path)
+        elif not seen.add(identity):
+            count.skip(SKIPPED_REPEATED, record, title, path)
+        else:
+            count.keep()
+            yield {"passage_id": identity, "title": title.strip(), "text": text.strip(), "source": path.name}

@@ -1,0 +1,90 @@
+"""Finished parts of a large corpus, kept in the store until the corpus is whole: a run that was killed goes on there.
+
+A part is kept with where its reader stood behind its last passage, and with what had been counted until then. So
+the next run reads on from that line, in the same state, and writes the same bytes. The key holds the files by path,
+size and time of change, the settings and the code: after any change it begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from r1_searcher import params
+from r1_searcher.corpus.counts import FileCount
+from r1_searcher.corpus.position import Position
+from r1_searcher.corpus.seen import Seen
+from r1_searcher.files import artefacts, streams
+from r1_searcher.files.store import Store, link_or_copy
+from r1_searcher.types import schemas
+
+KIND = "corpus_parts"  # of the store
+_PART, _STATE = "part.parquet", "state.json"
+_CODE = ("corpus", "files/records.py", "files/streams.py", "files/passages.py", "files/json_stream.py")
+
+
+class Parts:
+    """The parts of one corpus in the store."""
+
+    def __init__(self, corpus: params.Corpus, paths: list[Path], store: Store) -> None:
+        self._store = store
+        self._kilt = corpus.source == "kilt"
+        self.position, self.counts, self.seen = Position(), list[FileCount](), Seen()
+        self._identity: list[Any] | None = None
+        lines = corpus.source == "files" or (self._kilt and all(streams.kind(path) != ".tsv" for path in paths))
+        if lines and all(path.is_file() for path in paths):
+            about = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+            settings = corpus.model_dump(mode="json", exclude={"world"})
+            self._identity = [about, settings, schemas.PASSAGES.to_string(), pa.__version__]
+            self._identity.append(artefacts.code_fingerprint(*_CODE))
+        self._number = 0
+
+    def kept(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The parts that a killed run left, in order, each with its entry of the manifest; then ``position``,
+        ``counts`` and ``seen`` are as they were behind the last."""
+        state = None
+        while (place := self._place()) is not None:
+            state = artefacts.read_json(place / _STATE)
+            self._remember(place / _PART)
+            self._number += 1
+            yield place / _PART, state["entry"]
+        if state is not None:
+            self.position = Position(**state["position"])
+            self.counts[:] = [FileCount(**count) for count in state["counts"]]
+
+    def keep(self, part: Path, entry: dict[str, Any]) -> None:
+        """Keep the next part. (A link where the file system allows: it costs no disk.)"""
+        if self._identity is not None:
+            with self._store.put(KIND, self._key(self._number)) as draft:
+                link_or_copy(part, draft / _PART)
+                counts = [asdict(count) for count in self.counts]
+                state = {"entry": entry, "position": asdict(self.position), "counts": counts}
+                artefacts.write_json(draft / _STATE, state)
+        self._number += 1
+
+    def forget(self) -> None:
+        """The corpus is whole: nothing need be kept."""
+        if self._identity is not None:
+            for number in range(self._number):
+                self._store.remove(KIND, self._key(number))
+
+    def _place(self) -> Path | None:
+        return None if self._identity is None else self._store.get(KIND, self._key(self._number))
+
+    def _key(self, number: int) -> str:
+        return artefacts.fingerprint([self._identity, number])
+
+    def _remember(self, part: Path) -> None:
+        """The ids of a part's passages; of KILT's those of its pages, which stand before "-0"."""
+        for batch in pq.ParquetFile(part).iter_batches(columns=["passage_id"]):
+            ids = batch["passage_id"]
+            if self._kilt:
+                ids = pc.utf8_slice_codeunits(ids.filter(pc.ends_with(ids, "-0")), 0, -2)
+            for identity in ids.to_pylist():
+                self.seen.add(identity)

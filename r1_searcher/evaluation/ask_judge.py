@@ -1,0 +1,201 @@
+"""`python -m stages.evaluate judge`: has answers of evaluated policies and of released transcripts judged.
+
+What is on record is not asked again. Where some answers could not be asked, the rest is done and
+written first; then an error says how many are missing, and the same command asks for those alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params as contract
+from r1_searcher.chat.chat_server import ChatServer, RequestFailed, Usage
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.gathered import evaluated
+from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.judging.judge import Case, Verdict, ask, case_of, judged_figures, load_template
+from r1_searcher.judging.recorded import Recorded
+from r1_searcher.progress import Paced
+from r1_searcher.rewards.released import read_transcripts
+from r1_searcher.shown import json_text, printable, show, show_lines
+from r1_searcher.types.schemas import EVALUATION
+
+# One row an answer, and what the judge said of it.
+VERDICTS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("prediction", pa.string()),  # empty where no answer was given
+        ("state", pa.string()),  # judged, no_answer, unparsable, missing
+        ("right", pa.bool_()),  # null where there is no verdict
+        ("reply", pa.string()),  # null where nobody was asked
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one file. ``name``: policy/benchmark of an evaluation, the stem of a transcript file."""
+
+    name: str
+    ids: list[str]
+    cases: list[Case]
+
+
+def find(places: Iterable[Path]) -> list[Answers]:
+    """Answers of evaluation files (Parquet, or folders with such) and of transcript files (JSON lines)."""
+    found: list[Answers] = []
+    for place in places:
+        if place.suffix == ".jsonl":
+            found.append(_transcripts(place))
+        elif place.suffix == ".parquet" or place.is_file():
+            found.append(_evaluated(place))
+        else:
+            files = sorted(file for file in place.rglob("*.parquet") if not file.name.startswith("."))
+            if not files:
+                raise PipelineError("no evaluation here", where=str(place), fix="run `dvc repro`, which makes it")
+            found += map(_evaluated, files)
+    twice = [name for name, times in Counter(answers.name for answers in found).items() if times > 1]
+    if twice:
+        raise PipelineError(f"two files are called {twice[0]}", fix="name each file once, or judge one after the other")
+    return found
+
+
+def _evaluated(file: Path) -> Answers:
+    table = read_table(file, EVALUATION)
+    policy = read_metadata(file).get("card", {}).get("policy", file.parent.name)
+    rows = table.select(["question_id", "question", "answers", "prediction"]).to_pylist()
+    return Answers(f"{policy}/{file.stem}", [row["question_id"] for row in rows], [case_of(row) for row in rows])
+
+
+def _transcripts(file: Path) -> Answers:
+    cases = []
+    for number, row in enumerate(read_transcripts(file), 1):
+        if not row.question:
+            raise PipelineError("'question' is missing, or no text", where=f"{file}, transcript {number}")
+        texts = [row.question, *row.golds, (row.prediction or "").strip()]
+        question, *golds, prediction = [text.encode("utf-8", "replace").decode() for text in texts]
+        cases.append(Case(question, tuple(golds), prediction))
+    return Answers(file.stem, [str(number) for number in range(1, len(cases) + 1)], cases)
+
+
+def ask_for(server: ChatServer, recorded: Recorded, template: str, cases: Sequence[Case], max_tokens: int) -> list[str]:
+    """Ask for each of ``cases`` and put the replies on record. Returns why some failed, a line each."""
+
+    def one(case: Case) -> None:
+        messages = [{"role": "user", "content": ask(template, case)}]
+        recorded.add(case, server.complete(messages, max_tokens=max_tokens))
+
+    failed = []
+    with Paced("judge", unit="answers") as paced:
+        paced.told(0, len(cases))
+        for number, (_, result) in enumerate(server.each(one, cases), start=1):
+            paced.told(number, len(cases))
+            if isinstance(result, RequestFailed):
+                failed.append(str(result))
+    return failed
+
+
+def verdict_table(answers: Answers, verdicts: Sequence[Verdict]) -> pa.Table:
+    """``VERDICTS`` of one file's answers."""
+    rows = [
+        {
+            "question_id": question_id,
+            "question": case.question,
+            "answers": list(case.golds),
+            "prediction": case.prediction,
+            "state": verdict.state,
+            "right": verdict.right,
+            "reply": verdict.reply and verdict.reply.text,
+            "prompt_tokens": verdict.reply and verdict.reply.prompt_tokens,
+            "completion_tokens": verdict.reply and verdict.reply.completion_tokens,
+        }
+        for question_id, case, verdict in zip(answers.ids, answers.cases, verdicts, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=VERDICTS)
+
+
+def run(options: argparse.Namespace) -> None:
+    """The command. ``PipelineError`` at its end where verdicts are missing."""
+    params = contract.load(options.params)
+    settings = params.judge
+    if not settings.server:
+        raise PipelineError(
+            "no judge", where=f"{options.params}, judge.server", fix="give an OpenAI-compatible server and its model"
+        )
+    template = load_template(settings.prompt)
+    found = find(options.places or evaluated(params, options.evaluation, options.benchmark_evaluation))
+    recorded = Recorded(options.record, settings.model, template)
+    asked = list(dict.fromkeys(case for answers in found for case in answers.cases if case.prediction))
+    todo = [case for case in asked if case not in recorded]
+    known = len(asked) - len(todo)
+    _say(f"judge {settings.model}: {len(asked)} different answers, {known} on record ({_percent(known, len(asked))})")
+    reasons = _fill(settings, recorded, template, todo) if todo else []
+    figures = {}
+    for answers in found:
+        verdicts = recorded.verdicts(answers.cases)
+        figures[answers.name] = {"n": len(verdicts), **judged_figures(verdicts)}
+        write_table(
+            options.out / f"{answers.name}.parquet",
+            verdict_table(answers, verdicts),
+            {"judge": settings.model, "prompt_sha256": recorded.prompt_sha256},
+        )
+    show_lines(json_text(figures) if options.json else text_table(figures))
+    if reasons:
+        causes = Counter(reasons).most_common()
+        more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""
+        raise PipelineError(
+            f"{len(reasons)} of {len(asked)} answers were not judged; {causes[0][1]} of them: {causes[0][0]}{more}",
+            fix="run the same command again: it asks for those alone",
+        )
+
+
+def _fill(settings: contract.Judge, recorded: Recorded, template: str, todo: Sequence[Case]) -> list[str]:
+    with ChatServer(settings, where="judge") as server:
+        try:
+            return ask_for(server, recorded, template, todo, settings.max_tokens)
+        finally:
+            _say(bill(server.usage, settings))
+
+
+def bill(usage: Usage, settings: contract.Server) -> str:
+    """What was used, in a line."""
+    line = f"{usage.replies} replies, {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
+    if usage.uncounted:
+        line += f" (besides {usage.uncounted} replies that did not say)"
+    if settings.price_prompt or settings.price_completion:
+        line += f", cost {usage.cost(settings):.4f}"
+    return line
+
+
+def text_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line a file: judged accuracy in percent with its interval, and the counts behind it."""
+    lines = [["answers", "n", "ACC_L", "95 %", "verdicts", "unparsable", "missing"]]
+    for name, row in figures.items():
+        shares = ["-", "-"]
+        if "acc_l" in row:
+            low, high = row["acc_l_ci"]
+            shares = [f"{100 * row['acc_l']:.1f}", f"{100 * low:.1f}–{100 * high:.1f}"]
+        counts = [str(row.get(key, "-")) for key in ("acc_l_n", "acc_l_unparsable", "acc_l_missing")]
+        lines.append([printable(name), str(row["n"]), *shares, *counts])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none to ask"
+
+
+def _say(line: str) -> None:
+    show(line, file=sys.stderr)

@@ -1,0 +1,78 @@
+"""The commands that summarise: which evaluations a summary is made of, and the summary as a table for the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from r1_searcher import params as contract
+from r1_searcher.evaluation.headline import write_headline
+from r1_searcher.evaluation.summary import Summary, gather
+from r1_searcher.files.artefacts import write_json
+from r1_searcher.judging.recorded import Judged, judged_by
+from r1_searcher.shown import printable, show, show_lines
+
+# Of the terminal's table: key, heading. Each figure has its interval behind it.
+COLUMNS = (
+    ("em", "EM"),
+    ("cover_em", "Cover-EM"),
+    ("f1", "F1"),
+    ("acc_l", "ACC_L"),
+    ("format_rate", "format"),
+    ("searches_per_question", "searches"),
+)
+
+
+def run_summary(options: argparse.Namespace) -> None:
+    """The summary of all that the parameters evaluate."""
+    params = contract.load(options.params)
+    judged = judged_by(params.judge, options.record)
+    summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
+    write_headline(summary, options.headline or options.out.parent / "headline")
+
+
+def run_gather(options: argparse.Namespace) -> None:
+    """The summary of folders that are there."""
+    _write(options.folders, options.out)
+
+
+def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
+    summary = gather(folders, judged)
+    write_json(out, summary)
+    show_lines(text_table(summary))
+    show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
+    return summary
+
+
+def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
+    """The folders of every policy that the parameters name, question sets of the corpus first.
+
+    A folder that an earlier run left, of a policy or a benchmark that is no longer named, is none of them.
+    """
+    policies = list(params.evaluate.policies)
+    return [own / policy for policy in policies] + [
+        external / benchmark / policy for benchmark in params.benchmarks.sets for policy in policies
+    ]
+
+
+def text_table(summary: Summary) -> str:
+    """A line a benchmark and policy: the mean of every metric and, in brackets, its 95 % interval."""
+    given = {key for row in summary.values() for figures in row.values() for key in figures}
+    columns = [(key, heading) for key, heading in COLUMNS if key in given]
+    lines = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
+    for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
+        for policy, row in summary.items():
+            if benchmark in row:
+                figures = row[benchmark]
+                cells = [_figure(figures, key) for key, _ in columns]
+                lines.append([printable(benchmark), printable(policy), str(figures["n"]), *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _figure(figures: dict[str, object], key: str) -> str:
+    value, ends = figures.get(key), figures.get(f"{key}_ci")
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if isinstance(ends, list) else f"{value:.3f}"

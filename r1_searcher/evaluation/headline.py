@@ -1,0 +1,33 @@
+"""The few figures that `dvc metrics show` prints: a file per benchmark and policy, so that its table stays narrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_searcher.evaluation.summary import Summary
+from r1_searcher.files.artefacts import write_json
+
+# Key in the summary → column of DVC's table. All else, intervals too, is in the summary.
+COLUMNS = {
+    "em": "em",
+    "cover_em": "cover_em",
+    "f1": "f1",
+    "format_rate": "format_rate",
+    "search_rate": "search_rate",
+    "searches_per_question": "searches",
+}
+
+
+def write_headline(summary: Summary, folder: Path) -> None:
+    """Write ``folder/BENCHMARK/POLICY.json`` of each evaluation, and remove those of others.
+
+    The folder has no sums of its files: DVC would show them as one more metric.
+    """
+    written = set()
+    for policy, row in summary.items():
+        for benchmark, figures in row.items():
+            path = folder / benchmark / f"{policy}.json"
+            write_json(path, {column: figures[key] for key, column in COLUMNS.items() if key in figures})
+            written.add(path)
+    for path in set(folder.glob("*/*.json")) - written:
+        path.unlink()

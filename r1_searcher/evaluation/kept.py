@@ -1,0 +1,73 @@
+"""Answered batches of a benchmark, kept in the store: an evaluation that was killed goes on, and one whose
+policy, questions and protocol are what they were answers nothing twice.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.files.artefacts import code_fingerprint, fingerprint, read_metadata, read_table, write_table
+from r1_searcher.files.store import Store
+from r1_searcher.params import Params, Rollout
+from r1_searcher.protocol_card import questions_fingerprint
+from r1_searcher.transcripts.grammar import Mode
+
+KIND = "answers"  # of the store
+_FILE = "answers.parquet"
+# The index' code is not among them: what it makes is named by the retriever's fingerprint.
+_CODE = (
+    "rollout",
+    "rewards",
+    "evaluation/run.py",
+    "evaluation/table.py",
+    "transcripts/documents.py",
+    "transcripts/grammar.py",
+    "types/protocols.py",
+)
+_PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer otherwise
+
+
+class Kept:
+    """Batches that one policy answered under one protocol."""
+
+    def __init__(
+        self, store: Store, *, identity: dict[str, Any], mode: Mode, rollout: Rollout, retriever: str, params: Params
+    ) -> None:
+        """``identity``: the policy's; ``rollout``: the parameters in force; ``retriever``: its fingerprint."""
+        from r1_searcher.rollout.prompt import load_prompt
+
+        self._store = store
+        self._protocol = fingerprint(
+            {
+                "policy": identity["policy_sha256"],
+                "mode": mode,
+                "rollout": rollout.model_dump(mode="json"),
+                "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name
+                "retriever": retriever,
+                "reward": params.reward.model_dump(mode="json"),
+                "seed": params.seed,
+                "threads": params.threads,
+                "packages": {name: version(name) for name in _PACKAGES},
+                "code": code_fingerprint(*_CODE),
+            }
+        )
+
+    def get(self, questions: pa.Table) -> tuple[pa.Table, str] | None:
+        """The rows (``COLUMNS``) and the prompt's sha256 of a batch that was answered before, else None."""
+        place = self._store.get(KIND, self._key(questions))
+        if place is None:
+            return None
+        return read_table(place / _FILE, COLUMNS).replace_schema_metadata(None), read_metadata(place / _FILE)["prompt"]
+
+    def put(self, questions: pa.Table, rows: pa.Table, prompt: str) -> None:
+        """Keep a batch."""
+        with self._store.put(KIND, self._key(questions)) as draft:
+            write_table(Path(draft) / _FILE, rows, {"prompt": prompt})
+
+    def _key(self, questions: pa.Table) -> str:
+        return fingerprint([self._protocol, questions_fingerprint(questions)])

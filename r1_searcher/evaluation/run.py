@@ -1,0 +1,186 @@
+"""One policy on every benchmark: greedy rollouts, their metrics, a row a question, a protocol card."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.kept import Kept
+from r1_searcher.evaluation.table import evaluation_table
+from r1_searcher.files.artefacts import read_table, write_table
+from r1_searcher.files.store import Store
+from r1_searcher.params import Params, Rollout, ServedPolicy
+from r1_searcher.progress import Paced, Told, nobody
+from r1_searcher.protocol_card import make_card, policy_identity, text_sha256
+from r1_searcher.transcripts.grammar import Mode
+from r1_searcher.types.protocols import Engine, Retriever
+from r1_searcher.types.schemas import QUESTIONS
+from r1_searcher.types.splits import is_benchmark
+
+_METRICS_STAGE = 2  # the reward stage changes the reward alone, never the metrics that are read here
+
+
+def benchmarks(folder: Path) -> dict[str, Path]:
+    """Question files of ``folder`` by benchmark: all but the training sets and validation."""
+    found = {file.stem: file for file in sorted(folder.glob("*.parquet")) if is_benchmark(file.stem)}
+    if not found:
+        raise PipelineError("no benchmark here", where=str(folder), fix="run `dvc repro questions`, which makes them")
+    return found
+
+
+def evaluate(
+    engine: Engine,
+    retriever: Retriever,
+    questions: pa.Table,
+    params: Params,
+    *,
+    mode: Mode,
+    batch: int,
+    kept: Kept | None = None,
+    told: Told = nobody,
+) -> tuple[pa.Table, str]:
+    """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; a row a question, in their order.
+
+    A batch that is ``kept`` is not answered again. ``told``: how many are answered, of how many. Returns the table and
+    the sha256 of the prompt with the question taken out.
+    """
+    from r1_searcher.rewards.metrics import cover_em_contiguous
+    from r1_searcher.rewards.scoring import reward_table
+    from r1_searcher.rollout import roll_out
+
+    rollout = rollout_of(params, mode)
+    parts, prompts = [], []
+    for start in range(0, questions.num_rows, batch):
+        asked = questions.slice(start, batch)
+        found = kept.get(asked) if kept else None
+        if found:
+            parts.append(found[0])
+            prompts.append(found[1])
+            continue
+        rollouts, _ = roll_out(
+            engine,
+            retriever,
+            asked,
+            rollout,
+            samples=1,
+            seed=params.seed,
+            greedy=True,
+            mode=mode,
+            told=lambda done, _, before=start: told(before + done, questions.num_rows),
+        )
+        rewards = reward_table(rollouts, params.reward, _METRICS_STAGE)
+        parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
+        first = rollouts.slice(0, 1).to_pylist()[0]
+        prompts.append(text_sha256(first["prompt"].replace(first["question"], "{question}")))
+        if kept:
+            kept.put(asked, parts[-1], prompts[-1])
+    return pa.concat_tables(parts), prompts[0]
+
+
+def rollout_of(params: Params, mode: Mode) -> Rollout:
+    """The rollout parameters in force in an evaluation: its own ``k``, and the mode's own prompt where it has one."""
+    prompt = params.evaluate.prompts.get(mode, params.rollout.prompt)
+    return params.rollout.model_copy(update={"k": params.evaluate.k, "prompt": prompt})
+
+
+def _open_engine(
+    policy: Path | ServedPolicy, params: Params, opened: contextlib.ExitStack
+) -> tuple[Engine, dict[str, Any]]:
+    """The engine of a policy, and what it changes of the protocol card. ``opened`` closes a server's connections."""
+    if isinstance(policy, ServedPolicy):
+        from r1_searcher.evaluation.served import open_served
+
+        return open_served(policy, params.evaluate.served, opened)
+    from r1_searcher.rollout import load_engine
+
+    _set_threads(params.threads)
+    return load_engine(policy, params.rollout), {}
+
+
+def _set_threads(threads: int) -> None:
+    """Another number of threads rounds differently, and a greedy tie then falls otherwise."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _mean_hops(questions: pa.Table) -> float | None:
+    """Searches that these questions need in the mean, over those where it is known."""
+    known = [hops for hops in questions["num_hops"].to_pylist() if hops is not None]
+    return sum(known) / len(known) if known else None
+
+
+def run(
+    *,
+    name: str,
+    mode: Mode,
+    policy: Path | ServedPolicy,
+    files: Mapping[str, Path],
+    index: Path,
+    corpus: Path | None,
+    out: Path,
+    params: Params,
+    limit: int | None,
+    store: Store | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Evaluate ``policy`` under ``name`` on ``files`` (questions by benchmark), a Parquet file each in ``out``.
+
+    At most ``limit`` questions of each are asked, the first ones; None: all. With a ``store``, the batches that a
+    policy of one's own has answered are kept there (a server's replies are kept one by one).
+
+    Yields ``{benchmark, n, cover_em, em, seconds, asked}`` as each is done, for the terminal; ``asked``: what
+    was asked of a policy's server so far.
+    """
+    from r1_searcher.retrieval import identify, open_retriever
+    from r1_searcher.rewards.metrics import METRIC_VERSION
+
+    identity = policy_identity(policy)  # first: it is the cheapest to find missing
+    searched = identify(params, index=index)
+    retriever = open_retriever(params, index=index, corpus=corpus, fingerprint=searched.fingerprint)
+    rollout = rollout_of(params, mode)
+    kept = None
+    if store is not None and isinstance(policy, Path):
+        retrieved = searched.fingerprint
+        kept = Kept(store, identity=identity, mode=mode, rollout=rollout, retriever=retrieved, params=params)
+    with contextlib.ExitStack() as opened:
+        engine, lines = _open_engine(policy, params, opened)
+        for benchmark, file in files.items():
+            began = time.monotonic()
+            asked = read_table(file, QUESTIONS).slice(0, limit)
+            if asked.num_rows == 0:
+                raise PipelineError("holds no questions", where=str(file))
+            with Paced(f"{name} ({mode}) {benchmark}", unit="questions") as paced:
+                how: dict[str, Any] = {"mode": mode, "batch": params.evaluate.batch_questions, "kept": kept}
+                table, prompt = evaluate(engine, retriever, asked, params, told=paced.told, **how)
+            card = make_card(
+                rollout=rollout,
+                benchmark=benchmark,
+                questions=asked,
+                mode=mode,
+                prompt_sha256=prompt,
+                corpus=searched.corpus,
+                index=searched.fingerprint,
+                retriever=searched.description,
+                engine=engine.name,
+                metric_version=METRIC_VERSION,
+            )
+            metadata = {
+                "card": {"policy": name, **identity, **card, **lines},
+                "kinds": sorted(set(asked["kind"].to_pylist())),
+                "needed_searches": _mean_hops(asked),
+            }
+            write_table(out / f"{benchmark}.parquet", table, metadata)
+            yield {
+                "benchmark": benchmark,
+                "n": table.num_rows,
+                "em": sum(table["em"].to_pylist()) / table.num_rows,
+                "cover_em": sum(table["cover_em"].to_pylist()) / table.num_rows,
+                "seconds": time.monotonic() - began,
+                "asked": getattr(engine, "asked", ""),
+            }

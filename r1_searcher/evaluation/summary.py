@@ -1,0 +1,118 @@
+"""The summary of all policies: means with bootstrap intervals, policy by policy and benchmark by benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_metadata, read_table
+from r1_searcher.judging.recorded import Judged
+from r1_searcher.protocol_card import SUBJECT, differences
+from r1_searcher.statistics import bootstrap
+from r1_searcher.types.schemas import EVALUATION
+
+RIGHTNESS = ("em", "f1", "cover_em", "cover_em_contiguous")
+BEHAVIOUR = ("format_rate", "searches_per_question", "search_rate", "tokens_per_question")
+COMPARISON = "comparison"
+GUESS_RATE = 0.5  # EM of copying one of a comparison's two options at random
+_DIGITS = 6
+
+Summary = dict[str, dict[str, Any]]
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """Every metric's value a question (N,)."""
+
+    def of(name: str) -> np.ndarray:
+        return table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+
+    return {
+        **{name: of(name) for name in RIGHTNESS},
+        "format_rate": of("format_right"),
+        "searches_per_question": of("num_searches"),
+        "search_rate": (of("num_searches") > 0).astype(np.float64),
+        "tokens_per_question": of("num_tokens"),
+    }
+
+
+def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float | None) -> dict[str, Any]:
+    """One benchmark's figures: ``n``, the mean of every metric, and ``<metric>_ci`` [low, high], 95 %.
+
+    ``table`` has the EVALUATION columns; ``kinds`` are the kinds of its questions. A benchmark of
+    comparisons alone is reported by EM (and a judge), beside its guess rate: an option copied at random is
+    right half the time, and F1 or cover would credit copying both.
+    """
+    if table.num_rows == 0:
+        raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
+    comparison = set(kinds) == {COMPARISON}
+    columns = _columns(table)
+    names = [name for name in (*RIGHTNESS, *BEHAVIOUR) if not comparison or name == "em" or name in BEHAVIOUR]
+    values = np.stack([columns[name] for name in names], axis=1)  # (N, M)
+    ends = bootstrap.intervals(values)  # (M, 2)
+    figures: dict[str, Any] = {"n": table.num_rows}
+    for place, name in enumerate(names):
+        figures[name] = round(float(values[:, place].mean()), _DIGITS)
+        figures[f"{name}_ci"] = [round(float(end), _DIGITS) for end in ends[place]]
+    if comparison:
+        figures["guess_rate"] = GUESS_RATE
+    if needed_searches is not None:
+        figures["needed_searches"] = round(needed_searches, _DIGITS)
+    return figures
+
+
+def read_policy(folder: Path) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
+    """Tables and metadata of every benchmark in a policy's evaluation folder, by benchmark."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise PipelineError("no evaluation here", where=str(folder), fix="run `dvc repro`, which makes it")
+    found = {}
+    for file in files:
+        metadata = read_metadata(file)
+        if "card" not in metadata:
+            raise PipelineError("no protocol card in this file", where=str(file), fix="evaluate the policy again")
+        found[file.stem] = (read_table(file, EVALUATION), metadata)
+    return found
+
+
+def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
+    """``{policy: {benchmark: figures}}`` of evaluation folders, one a policy.
+
+    Two policies are only set side by side on a benchmark where their cards agree in all but the
+    policy and the mode; else a ``PipelineError`` names the line that differs. ``judged`` adds what a judge says.
+    """
+    summary: Summary = {}
+    first: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for folder in folders:
+        for benchmark, (table, metadata) in read_policy(folder).items():
+            card = metadata["card"]
+            reference_folder, reference = first.setdefault(benchmark, (folder, card))
+            apart = differences(card, reference, besides=_besides(card, reference))
+            if apart:
+                raise PipelineError(
+                    f"{benchmark} was measured under another protocol than in {reference_folder}: {apart[0]}",
+                    where=str(folder),
+                    fix="evaluate both again with the same parameters: `dvc repro`",
+                )
+            row = summary.setdefault(card["policy"], {})
+            if benchmark in row:
+                raise PipelineError(f"policy {card['policy']!r} is given twice", where=str(folder))
+            row[benchmark] = summarise(table, kinds=metadata["kinds"], needed_searches=metadata["needed_searches"])
+            if judged is not None:
+                row[benchmark] |= judged(table)
+    return summary
+
+
+def _besides(card: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lines that may differ inside one summary: a baseline is another mode, and may need another prompt; a
+    served policy generates elsewhere, and counts its tokens otherwise."""
+    besides: tuple[str, ...] = SUBJECT
+    if card["mode"] != reference["mode"]:
+        besides = (*besides, "mode", "prompt", "prompt_sha256")
+    if card.get("tokens") != reference.get("tokens"):
+        besides = (*besides, "engine", "dtype", "tokens")
+    return besides

@@ -1,0 +1,42 @@
+"""From rollouts to a row a question: the prediction, every metric, and the transcript by provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from r1_searcher.rollout.lost import check_lost
+from r1_searcher.types.schemas import EVALUATION, SEGMENT
+
+# The contract's columns, and what a reader of the rows needs to judge them: who wrote what, and
+# which rules were broken. Whoever holds the file to EVALUATION alone does not see the last two.
+COLUMNS = pa.schema([*EVALUATION, ("segments", pa.list_(SEGMENT)), ("violations", pa.list_(pa.string()))])
+
+ContiguousCover = Callable[[str | None, Sequence[str]], float]
+
+
+def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: ContiguousCover) -> pa.Table:
+    """``COLUMNS`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
+
+    ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards do not carry. A
+    question whose search failed is neither right nor wrong: it stops the evaluation.
+    """
+    assert rollouts["trajectory_id"].equals(rewards["trajectory_id"]), "rewards are of other trajectories"
+    check_lost(rollouts)
+    assert all(rewards["counted"].to_pylist()), "a trajectory that was not lost does not count"
+    predictions = rollouts["answer"].to_pylist()
+    answers = rollouts["answers"].to_pylist()
+    cover = [contiguous(prediction, gold) for prediction, gold in zip(predictions, answers, strict=True)]
+    columns = {
+        **{
+            name: rollouts[name] for name in ("question_id", "question", "answers", "finish_reason", "text", "segments")
+        },
+        **{
+            name: rewards[name]
+            for name in ("em", "f1", "cover_em", "format_right", "num_searches", "num_tokens", "violations")
+        },
+        "prediction": rollouts["answer"],
+        "cover_em_contiguous": pa.array(cover, pa.float64()),
+    }
+    return pa.table([columns[name].cast(COLUMNS.field(name).type) for name in COLUMNS.names], schema=COLUMNS)

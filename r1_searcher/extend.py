@@ -1,0 +1,49 @@
+"""What a file of your own imports: a decorator for each extension point.
+
+    from r1_searcher.extend import reward_set
+
+``extensions: [my_rewards.py]`` in params.yaml or a profile names the file.
+"""
+
+from r1_searcher.points import (
+    ANSWER_METRICS,
+    BENCHMARKS,
+    CORPUS_SOURCES,
+    ENGINES,
+    ESTIMATORS,
+    LOSSES,
+    PROMPTS,
+    QUESTION_SOURCES,
+    RETRIEVERS,
+    REWARD_SETS,
+    TOOLS,
+    TRAINERS,
+)
+
+__all__ = [
+    "advantage_estimator",
+    "answer_metric",
+    "benchmark",
+    "corpus_source",
+    "engine",
+    "policy_loss",
+    "prompt",
+    "question_source",
+    "retriever",
+    "reward_set",
+    "tool",
+    "trainer",
+]
+
+reward_set = REWARD_SETS.register
+answer_metric = ANSWER_METRICS.register
+advantage_estimator = ESTIMATORS.register
+policy_loss = LOSSES.register
+retriever = RETRIEVERS.register
+corpus_source = CORPUS_SOURCES.register
+question_source = QUESTION_SOURCES.register
+benchmark = BENCHMARKS.register
+prompt = PROMPTS.register
+engine = ENGINES.register
+trainer = TRAINERS.register
+tool = TOOLS.register

@@ -1,0 +1,302 @@
+"""The content-addressed store of what the training loop makes: ``.store/<kind>/<key[:2]>/<key>/``.
+
+A key says what an artefact is made from (``artefacts.fingerprint``), so an artefact that is there need
+never be made again. The store is ignored by git and is no DVC output: DVC deletes outputs before it
+runs a stage, and what a killed run left here is exactly what the next run continues from.
+
+Every artefact holds the sha256 of its files (``sums``) and is held against them when a process first gets it. One that
+is damaged is set aside in ``.damaged``, with a line that says so, and counts as missing: whoever asked makes it again.
+
+    python -m r1_searcher.files.store                      what is there, and how large
+    python -m r1_searcher.files.store --prune checkpoints  remove a kind (or `all`), older than --days
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import sums
+from r1_searcher.shown import show
+
+STORE = ".store"
+ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
+DRAFTS, DAMAGED = ".drafts", ".damaged"
+_NEW = ".new-"  # begins the name of a draft that nobody holds yet
+_DRAFT_DAYS = 1.0  # where a file system has no locks: a draft untouched for so long is a killed run's
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished artefact (or a draft, or one set aside): its folder, size in bytes, and age in days."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    days: float
+
+
+class Store:
+    """Artefacts by kind and key. Safe with several writers: whoever finishes first is kept."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        """``root``: the store's folder; default the environment's ``R1SEARCHER_STORE``, else ``.store``."""
+        self.root = Path(root or os.environ.get(ROOT_VARIABLE) or STORE)
+        self._sound: set[Path] = set()  # what this process has held against its sums
+
+    def place(self, kind: str, key: str) -> Path:
+        """Where an artefact stands, whether or not it is there."""
+        return self.root / kind / key[:2] / key
+
+    def get(self, kind: str, key: str) -> Path | None:
+        """The folder of a finished artefact, or None. Its files are read once in a process, and are what was stored:
+        a damaged artefact is set aside, and counts as none."""
+        place = self.place(kind, key)
+        if not place.is_dir():
+            return None
+        if place not in self._sound:
+            try:
+                if not sums.check(place):
+                    _add_sums(place)  # older than sums are: from now on it is held against what it is today
+            except sums.Damaged as error:
+                self.set_aside(kind, key, error)
+                return None
+            except FileNotFoundError:  # removed by another process meanwhile
+                return None
+            self._sound.add(place)
+        return place
+
+    def set_aside(self, kind: str, key: str, why: sums.Damaged) -> None:
+        """Move an artefact to ``.damaged``, so that it is made again, and say so."""
+        aside = self.root / DAMAGED / f"{kind}-{key}-{uuid.uuid4().hex[:8]}"
+        self._folder(aside.parent)
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            os.rename(self.place(kind, key), aside)
+            line = f"{why.file}: {why.what}: damaged; set aside as {aside}, and made again"
+            show(f"warning: {line}", file=sys.stderr)
+
+    def differs(self, kind: str, key: str, name: str) -> bool:
+        """Whether a file of an artefact that was damaged and made again is not what it was before."""
+        again = sums.sha256_file(self.place(kind, key) / name)
+        before = [_was(aside, name) for aside in (self.root / DAMAGED).glob(f"{kind}-{key}-*")]
+        return any(again not in known for known in before)
+
+    @contextlib.contextmanager
+    def put(self, kind: str, key: str) -> Iterator[Path]:
+        """Yield an empty draft folder; it becomes the artefact, whole, when the block ends well.
+
+        When the block raises, nothing is stored. When another writer of the same key was first, its
+        artefact is kept and this draft is dropped: equal keys mean equal content.
+        """
+        place = self.place(kind, key)
+        with self._draft(f"{kind}-{key[:16]}") as draft:
+            yield draft
+            sums.write(draft)
+            _flush(draft)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(draft, place)
+            except OSError:  # a folder that is there and not empty: another writer was first
+                if not place.is_dir():
+                    raise
+            self._sound.discard(place)
+
+    @contextlib.contextmanager
+    def _draft(self, name: str) -> Iterator[Path]:
+        """A folder for an artefact in the making, locked as long as its maker lives."""
+        drafts = self._folder(self.root / DRAFTS)
+        unique = f"{name}-{uuid.uuid4().hex[:8]}"
+        fresh, draft = drafts / (_NEW + unique), drafts / unique
+        fresh.mkdir()
+        held = os.open(fresh, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(fresh, draft)  # under its name only when it is locked: who finds it unlocked may drop it
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
+            os.close(held)
+
+    def _folder(self, folder: Path) -> Path:
+        """A folder of the store; the store itself is closed to other users of the machine when it is made."""
+        if not self.root.is_dir():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self.root.mkdir(mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def remove(self, kind: str, key: str) -> None:
+        """Remove an artefact, where it is there. It is renamed away first, so that no reader meets half of it."""
+        place = self.place(kind, key)
+        self._sound.discard(place)
+        if not place.is_dir():
+            return
+        gone = self._folder(self.root / DRAFTS) / f"pruned-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def entries(self) -> list[Entry]:
+        """Every finished artefact, by kind and key."""
+        return list(_found(sorted(self.root.glob("[!.]*/??/*"))))
+
+    def drafts(self) -> list[Entry]:
+        """What is being made, and what killed runs had begun."""
+        return list(_found(sorted((self.root / DRAFTS).glob("*"))))
+
+    def damaged(self) -> list[Entry]:
+        """What was set aside."""
+        return list(_found(sorted((self.root / DAMAGED).glob("*"))))
+
+    def drop_drafts(self) -> list[Entry]:
+        """Remove what killed runs had begun, and nothing that a living one makes; returns the removed."""
+        removed = [draft for draft in self.drafts() if _abandoned(draft)]
+        for draft in removed:
+            shutil.rmtree(draft.path, ignore_errors=True)
+        return removed
+
+    def prune(self, kind: str | None = None, *, days: float = 0.0) -> list[Entry]:
+        """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs; without a kind also what was
+        set aside. Returns the removed artefacts."""
+        removed = [entry for entry in self.entries() if kind in (None, entry.kind) and entry.days >= days]
+        for entry in removed:
+            self.remove(entry.kind, entry.key)
+        self.drop_drafts()
+        if kind is None:
+            for entry in self.damaged():
+                if entry.days >= days:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+        return removed
+
+
+def _was(aside: Path, name: str) -> set[str]:
+    """What a file that was set aside may have been: what its sums say, or where these are damaged, what it is."""
+    known: set[str] = set()
+    with contextlib.suppress(sums.Damaged, FileNotFoundError):
+        known.add((sums.read(aside) or {}).get(name, ""))
+    with contextlib.suppress(FileNotFoundError):
+        known.add(sums.sha256_file(aside / name))
+    return known
+
+
+def _found(paths: list[Path]) -> Iterator[Entry]:
+    now = time.time()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != sums.NAME)
+            yield Entry(path.parent.parent.name, path.name, path, size, (now - path.stat().st_mtime) / 86400)
+
+
+def _abandoned(draft: Entry) -> bool:
+    """Whether nobody holds a draft: its lock went with the process that made it."""
+    if draft.path.name.startswith(_NEW):  # its maker is about to lock it, or was killed there
+        return draft.days * 86400 > 60
+    try:
+        held = os.open(draft.path, os.O_RDONLY)
+    except OSError:  # gone meanwhile
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return draft.days > _DRAFT_DAYS
+    finally:
+        os.close(held)
+    return True
+
+
+def _add_sums(place: Path) -> None:
+    """Give an artefact that has none its sums; it stays as old as it is."""
+    before = place.stat()
+    with contextlib.suppress(PermissionError):  # another user's store: read as it stands
+        draft = place / f".{sums.NAME}.{uuid.uuid4().hex[:8]}"
+        sums.write(place, draft)
+        os.replace(draft, place / sums.NAME)
+        os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _flush(folder: Path) -> None:
+    """Bring a folder's files to the disk, so that a rename never outlives what it names."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a stored file at ``target``: a hard link where the file system allows, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """``link_or_copy`` of every file of a folder."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            link_or_copy(file, target / file.relative_to(source))
+
+
+def readable_size(size: float) -> str:
+    """1536 -> '1.5 KB'."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GB"
+
+
+def main() -> None:
+    """List or prune the store."""
+    parser = argparse.ArgumentParser(prog="python -m r1_searcher.files.store", description="List or prune the store.")
+    parser.add_argument("--root", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
+    parser.add_argument("--prune", metavar="KIND", help="remove the artefacts of a kind, or `all`")
+    parser.add_argument("--days", type=float, default=0.0, help="with --prune: only what is older than so many days")
+    arguments = parser.parse_args()
+    store = Store(arguments.root)
+    if arguments.prune:
+        kinds = sorted({entry.kind for entry in store.entries()})
+        if arguments.prune != "all" and arguments.prune not in kinds:
+            raise PipelineError(
+                f"no artefacts of kind {arguments.prune!r}", where=str(store.root), fix=f"kinds: {', '.join(kinds)}"
+            )
+        removed = store.prune(None if arguments.prune == "all" else arguments.prune, days=arguments.days)
+        show(f"removed {len(removed)} artefacts, {readable_size(sum(entry.size for entry in removed))}")
+    entries = store.entries()
+    for kind in sorted({entry.kind for entry in entries}):
+        _print(kind, "artefacts", [entry for entry in entries if entry.kind == kind])
+    drafts = store.drafts()
+    abandoned = [draft for draft in drafts if _abandoned(draft)]
+    _print("(drafts)", "in the making", [draft for draft in drafts if draft not in abandoned])
+    _print("(drafts)", "of killed runs", abandoned)
+    _print("(damaged)", "set aside", store.damaged())
+    show(f"{'in all':<12} {len(entries):>6} artefacts {readable_size(sum(entry.size for entry in entries)):>10}")
+
+
+def _print(kind: str, what: str, entries: list[Entry]) -> None:
+    if entries:
+        size, oldest = readable_size(sum(entry.size for entry in entries)), max(entry.days for entry in entries)
+        show(f"{kind:<12} {len(entries):>6} {what} {size:>10}   oldest {oldest:.1f} days")
+
+
+if __name__ == "__main__":
+    raise SystemExit(command(main)())

@@ -1,0 +1,213 @@
+"""Sha256 of what was written, kept beside it, and held against it when it is read for the first time in a process.
+
+A folder that is written whole (an output, an artefact of the store) holds ``files.sha256`` in coreutils' format:
+``sha256sum --check files.sha256`` works there. It names every file but hidden ones. A folder below with sums of its own
+is named by the hash of these, so nothing is hashed twice. A folder without the file is not ours, or older: it is taken
+as it stands. An output that is a single file among others' (``single``) has its sum in ``FILE.sha256`` beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from r1_searcher.errors import PipelineError
+
+NAME = "files.sha256"
+BESIDE = ".sha256"  # ends the name of what holds the sum of a single file
+REPAIR = "python -m r1_searcher.files.verify --repair"
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+_LEVELS = 4  # how far above a file its folder's sums may stand
+_SETTLED = 0.1  # seconds after which a change of a file is sure to change its time too
+_LARGE = 1 << 26  # bytes from which files of a folder are hashed at once
+
+
+class Damaged(PipelineError):
+    """A file is not what was written. ``file`` is the one."""
+
+    def __init__(self, what: str, file: Path, sums: str = f"{NAME} above it") -> None:
+        self.file = file
+        super().__init__(
+            what,
+            where=str(file),
+            fix=f"damaged: `{REPAIR}` sets it aside, then `dvc repro` makes it anew; "
+            f"if it was changed on purpose, remove {sums}",
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it stood when it was hashed; under another name (renamed, linked) it is the same one."""
+
+    path: Path = field(compare=False)
+    device: int
+    inode: int
+    size: int
+    changed: int
+
+    @classmethod
+    def at(cls, path: Path) -> _File:
+        found = os.stat(path)
+        return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)
+def _remembered(file: _File) -> str:
+    return _hashed(file.path)
+
+
+def _hashed(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """Sha256 of a file's bytes; read once in a process, as long as size and time of change stay what they are."""
+    file = _File.at(Path(path))
+    if time.time() - file.changed / 1e9 < _SETTLED and file.size < _LARGE:
+        return _hashed(file.path)  # it may change once more within one tick of the file system's clock
+    return _remembered(file)
+
+
+def forget() -> None:
+    """Read every file anew, as a new process would."""
+    _remembered.cache_clear()
+
+
+def write(folder: Path, target: Path | None = None) -> None:
+    """Write the sums of a folder (to ``target``; default: into it) that is finished but not yet in place. Sums that are
+    there (copied along with the files) are compared instead: what was damaged on its way raises ``Damaged``."""
+    if (folder / NAME).exists():
+        check(folder)
+        return
+    names = sorted(_listed(folder))
+    sums = _all_sums([folder / name for name in names])
+    text = "".join(f"{value}  {name}\n" for name, value in zip(names, sums, strict=True))
+    (target or folder / NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def renew(folder: Path) -> None:
+    """Write the sums of a folder anew after a change of it that was meant."""
+    (folder / NAME).unlink(missing_ok=True)
+    write(folder)
+
+
+def _listed(folder: Path, above: str = "") -> Iterator[str]:
+    """The names that the sums of a folder hold: its files and those below it; of a folder with sums, these alone."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") or (entry.name == NAME and not above):
+            continue
+        if not entry.is_dir():
+            yield above + entry.name
+        elif (Path(entry.path) / NAME).is_file():
+            yield f"{above}{entry.name}/{NAME}"
+        else:
+            yield from _listed(Path(entry.path), f"{above}{entry.name}/")
+
+
+def _all_sums(files: list[Path]) -> list[str]:
+    """Of several large files at once: hashing leaves the interpreter to others."""
+    if sum(path.stat().st_size >= _LARGE for path in files) < 2:
+        return [sha256_file(path) for path in files]
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(sha256_file, files))
+
+
+def read(folder: Path) -> dict[str, str] | None:
+    """The sums of a folder, name → sha256; None if it has none. Raises ``Damaged`` if they are not what we write."""
+    try:
+        text = (folder / NAME).read_bytes().decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    lines = [_LINE.fullmatch(line) for line in text.split("\n")[:-1]]
+    found = {match[2]: match[1] for match in lines if match is not None}
+    if (text and not text.endswith("\n")) or len(found) != len(lines):
+        raise Damaged("is cut off, or no list of sha256 sums", folder / NAME)
+    return found
+
+
+def check(folder: Path) -> bool:
+    """Hold a folder's files, and those of folders below it, against their sums; False if it has none.
+
+    Raises ``Damaged`` for the first file that is missing, is not listed, or holds other bytes.
+    """
+    sums = read(folder)
+    if sums is None:
+        return False
+    there = set(_listed(folder))
+    for name in sorted(there ^ sums.keys()):
+        if name in sums or not name.endswith(f"/{NAME}"):  # a folder that was put below has sums of its own
+            raise Damaged(f"is not in {NAME}" if name in there else "is missing", folder / name)
+    files = [folder / name for name in sums]
+    for path, wanted, found in zip(files, sums.values(), _all_sums(files), strict=True):
+        if wanted != found:
+            raise Damaged(f"its sha256 is {found[:12]}, but {wanted[:12]} was written", path)
+        if path.name == NAME:
+            check(path.parent)
+    return True
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """``check_file`` of each; several large ones are read at once."""
+    paths = list(paths)
+    _all_sums([path for path in paths if path.is_file()])  # remembered
+    for path in paths:
+        check_file(path)
+
+
+@contextlib.contextmanager
+def single(path: Path) -> Iterator[None]:
+    """Around the writing of ``path``, one output: its sum is written beside it; a kill on the way leaves none."""
+    beside(path).unlink(missing_ok=True)
+    yield
+    draft = beside(path).with_name(f".{path.name}.{os.getpid()}.draft")
+    draft.write_text(f"{sha256_file(path)}  {path.name}\n", encoding="utf-8")
+    os.replace(draft, beside(path))
+
+
+def beside(path: Path) -> Path:
+    """Where the sum of a single file stands."""
+    return path.with_name(path.name + BESIDE)
+
+
+def check_single(path: Path) -> bool:
+    """Hold a single file against the sum beside it; False if there is none."""
+    try:
+        line = _LINE.fullmatch(beside(path).read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n"))
+    except FileNotFoundError:
+        return False
+    if line is None or line[2] != path.name:
+        raise Damaged("is no sha256 sum of its file", beside(path), "it")
+    if not path.is_file():
+        raise Damaged("is missing", path, beside(path).name)
+    if (found := sha256_file(path)) != line[1]:
+        raise Damaged(f"its sha256 is {found[:12]}, but {line[1][:12]} was written", path, beside(path).name)
+    return True
+
+
+def check_file(path: Path) -> bool:
+    """Hold one file against its own sum, or those of the folder that it was written with; False if there are none."""
+    if check_single(path):
+        return True
+    for folder in [*path.parents][:_LEVELS]:
+        sums = read(folder)
+        if sums is not None:
+            name = path.relative_to(folder).as_posix()
+            if name not in sums:
+                raise Damaged(f"is not in {NAME}", path)
+            if not path.is_file():
+                raise Damaged("is missing", path)
+            if (found := sha256_file(path)) != sums[name]:
+                raise Damaged(f"its sha256 is {found[:12]}, but {sums[name][:12]} was written", path)
+            return True
+        if folder.name.startswith("."):  # a draft, or the store: what is above knows nothing of it
+            break
+    return False

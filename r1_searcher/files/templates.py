@@ -1,0 +1,26 @@
+"""Prompt files: shipped ones by name, the user's by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_searcher.errors import PipelineError
+
+
+def read_template(name_or_path: str, shipped_in: Path, *, where: str) -> tuple[str, str]:
+    """The path and the text of a prompt: ``shipped_in``/NAME.txt, or a file of the user's.
+
+    Raises ``PipelineError``: for a missing file with the parameter ``where``, for one that is not UTF-8 with its path.
+    """
+    shipped = {path.stem: path for path in sorted(shipped_in.glob("*.txt"))}
+    path = shipped.get(name_or_path, Path(name_or_path))
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise PipelineError(
+            f"no prompt {name_or_path!r}",
+            where=where,
+            fix=f"shipped ones are {', '.join(shipped)}; or give the path of a text file",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"not UTF-8 at byte {error.start + 1}", where=str(path)) from None

@@ -1,0 +1,1 @@
+"""Answers judged by a language model on a chat server."""

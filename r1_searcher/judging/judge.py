@@ -1,0 +1,125 @@
+"""Judged accuracy (the paper's ACC_L): a language model says whether an answer means what the gold answer means.
+
+Pure parts: what the judge is asked, how its reply is read, and the figures of a benchmark. A judge's
+reply is a measurement that cannot be made again, so it is put on record (``recorded.py``) and read from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r1_searcher.chat.chat_server import Reply
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.files.templates import read_template
+from r1_searcher.rewards.released import parse_verdict
+from r1_searcher.statistics import bootstrap
+from r1_searcher.transcripts.documents import fold_space, neutralise, restore
+
+PROMPTS = Path(__file__).parent / "prompts"
+HOLES = ("question", "gold", "prediction")
+NO_ANSWER, JUDGED, UNPARSABLE, MISSING = "no_answer", "judged", "unparsable", "missing"  # states of a verdict
+_HOLE = re.compile(r"\{(question|gold|prediction)\}")
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One answer to judge. ``prediction`` is stripped, and empty where no answer was given."""
+
+    question: str
+    golds: tuple[str, ...]
+    prediction: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``right`` is None where the judge's reply says neither (UNPARSABLE) or there is no reply (MISSING)."""
+
+    state: str
+    right: bool | None
+    reply: Reply | None = None
+
+
+def case_of(row: Mapping[str, Any]) -> Case:
+    """The case of an evaluation's row (``question``, ``answers``, ``prediction``)."""
+    return Case(row["question"], tuple(row["answers"]), (row["prediction"] or "").strip())
+
+
+def load_template(name_or_path: str) -> str:
+    """A shipped prompt by its name, or a file of the user's, with the holes {question}, {gold}, {prediction}."""
+    path, template = read_template(name_or_path, PROMPTS, where="judge.prompt")
+    template = template.rstrip()
+    missing = set(HOLES) - set(_HOLE.findall(template))
+    if missing:
+        raise PipelineError(f"a judge's prompt needs {{{min(missing)}}}", where=path)
+    return template
+
+
+def ask(template: str, case: Case) -> str:
+    """The prompt for one case. Several gold answers stand side by side, as " or ".
+
+    Each text is one line without tags, chat tokens and control characters (``data_line``): a prediction can end neither
+    its field nor the judge's turn. The holes are filled in one go, so that "{gold}" in a prediction stays what it is.
+    """
+    asked = _asked(case)
+    filled = {"question": asked.question, "gold": " or ".join(asked.golds), "prediction": asked.prediction}
+    return _HOLE.sub(lambda hole: filled[hole[1]], template)
+
+
+def data_line(text: str) -> str:
+    """A text as the judge gets it: neutralised as passages are, where it is not already (questions of files are)."""
+    line = fold_space(text)
+    return line if neutralise(restore(line)) == line else neutralise(line)
+
+
+def _asked(case: Case) -> Case:
+    return Case(data_line(case.question), tuple(map(data_line, case.golds)), data_line(case.prediction))
+
+
+def key_of(model: str, prompt_sha256: str, case: Case, *, as_it_stands: bool = False) -> str:
+    """What a reply is recorded under: sha256 of judge, prompt, question, gold answers and prediction.
+
+    Where texts do not go to the judge as they stand, that is hashed too: a reply to the texts themselves
+    (``as_it_stands``; there are such in older records) is no reply to what is asked now.
+    """
+    parts: list[Any] = [model, prompt_sha256, case.question, list(case.golds), case.prediction]
+    return fingerprint(parts if as_it_stands or _asked(case) == case else [*parts, "neutralised"])
+
+
+def read_verdict(case: Case, reply: Reply | None) -> Verdict:
+    """The verdict that a reply (None: not asked yet) is. No answer is not a right one: nobody is asked about it."""
+    if not case.prediction:
+        return Verdict(NO_ANSWER, False)
+    if reply is None:
+        return Verdict(MISSING, None)
+    right = parse_verdict(reply.text)
+    return Verdict(UNPARSABLE if right is None else JUDGED, right, reply)
+
+
+def judged_figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """``acc_l``, the share judged right among those with a verdict, with its interval and what is behind it.
+
+    ``acc_l_n`` verdicts, questions without an answer among them; ``acc_l_unparsable`` replies and
+    ``acc_l_missing`` questions are in no share. Empty where no reply was ever recorded: absent, not zero.
+    """
+    if not any(verdict.reply is not None for verdict in verdicts):
+        return {}
+    states = [verdict.state for verdict in verdicts]
+    counts = {"acc_l_unparsable": states.count(UNPARSABLE), "acc_l_missing": states.count(MISSING)}
+    right = np.array([verdict.right for verdict in verdicts if verdict.right is not None], dtype=np.float64)  # (N,)
+    if not right.size:
+        return {"acc_l_n": 0, **counts}
+    low, high = bootstrap.intervals(right[:, None])[0]
+    return {
+        "acc_l": round(float(right.mean()), _DIGITS),
+        "acc_l_ci": [round(float(low), _DIGITS), round(float(high), _DIGITS)],
+        "acc_l_n": int(right.size),
+        **counts,
+    }

@@ -1,0 +1,84 @@
+"""Keys of servers: from the environment alone, under a name made for keys, never in a message, never in clear text.
+
+The variable's name and the server's address are parameters, so somebody else's profile may name them. Else
+``AWS_SECRET_ACCESS_KEY`` could be asked for, and sent to any address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from r1_searcher.errors import PipelineError
+
+ENDING = "_API_KEY"
+ALLOWED = "R1_SEARCHER_KEY_VARIABLES"  # in the environment: names, apart by commas, that may hold keys as well
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_KEY = re.compile(r"[!-~]+")  # what a header carries
+
+
+def read_key(variable: str, address: str, *, where: str, fix: str, environment: Mapping[str, str] | None = None) -> str:
+    """The key in ``variable`` of the environment, for the server at ``address``; empty where no variable is named.
+
+    Raises ``PipelineError`` with ``where``, never showing what may be a key: where the name is not made for keys, where
+    the variable is empty (then with ``fix``), where its value fits in no header, and where the way to the server
+    is clear text over a network.
+    """
+    if not variable:
+        return ""
+    known = os.environ if environment is None else environment
+    check_variable(variable, known.get(ALLOWED, ""), where=where)
+    key = known.get(variable, "").strip()
+    if not key:
+        raise PipelineError(f"the environment variable {variable} is not set", where=where, fix=fix)
+    if not _KEY.fullmatch(key):
+        raise PipelineError(
+            f"what stands in ${variable} is no key: a key has no spaces, line breaks or characters beyond ASCII",
+            where=where,
+            fix="it is not shown here; does the file that it comes from hold more than the key?",
+        )
+    if not _private_way(address):
+        raise PipelineError(
+            f"the key in ${variable} would be sent as clear text", where=where, fix="an address with https://"
+        )
+    return key
+
+
+def check_variable(variable: str, allowed: str, *, where: str) -> None:
+    """Raise ``PipelineError`` unless ``variable`` is a name that keys may stand under; ``allowed``: more such names."""
+    if variable in {name.strip() for name in allowed.split(",") if name.strip()}:
+        return
+    if not _NAME.fullmatch(variable) or not variable.endswith(ENDING):  # maybe a key: it is not shown
+        raise PipelineError(
+            f"must be the name of an environment variable that ends in {ENDING} (and is not shown: it may be a key)",
+            where=where,
+            fix=f"another name may be given in ${ALLOWED}",
+        )
+
+
+def without_key(text: str, key: str) -> str:
+    """``text`` without ``key``, also as JSON or a Python string would write it."""
+    if not key:
+        return text
+    escaped = key.replace("\\", "\\\\")
+    for form in (escaped.replace('"', '\\"'), key.replace('"', '\\"'), escaped, key):
+        text = text.replace(form, "…")
+    return text
+
+
+def _private_way(address: str) -> bool:
+    """Whether nobody on the way can read what is sent there."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "https":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,103 @@
+"""A model of the user's as the base policy: a local folder, a hub name or a GGUF file, copied whole and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import write_json
+from r1_searcher.files.weights import weights_sha256
+from r1_searcher.models.gguf import ENDING, open_gguf
+from r1_searcher.rollout.chat_template import try_template
+from r1_searcher.rollout.load import load_config, load_model, load_tokenizer
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.model_config import check_lengths
+
+
+def import_model(source: str, folder: Path, dtype: str) -> None:
+    """Copy a causal language model into ``folder`` as safetensors, with its tokenizer and a manifest."""
+    if source.endswith(ENDING):
+        model, tokenizer = open_gguf(source, dtype)
+        check_grammar(tokenizer, source)
+    else:
+        tokenizer = load_tokenizer(source)
+        check_grammar(tokenizer, source)  # before all weights are read
+        model = load_model(source, dtype=dtype)
+    check_finite(model, source)
+    mend_generation_config(model)
+    try:
+        model.save_pretrained(folder)
+    except ValueError as error:  # of what is inconsistent in its configuration
+        told = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise PipelineError(f"the model cannot be written: {told}", where=source) from error
+    tokenizer.save_pretrained(folder)
+    check_same_tokens(tokenizer, load_tokenizer(folder), source)
+    sha256 = weights_sha256(folder)
+    write_json(folder / "manifest.json", {"sha256": sha256, "parent": source, "step": 0, "source": source})
+
+
+def check_usable(source: str, rollout: params.Rollout) -> None:
+    """Before the weights are read: ``PipelineError`` where prompt or length of a trajectory do not suit the model."""
+    if source.endswith(ENDING):
+        return
+    check_lengths(load_config(source), rollout.max_total_tokens)
+    try_template(load_prompt(rollout.prompt), load_tokenizer(source))
+
+
+def check_finite(model: Any, where: str) -> None:
+    """``PipelineError`` where a weight holds NaN or an infinity: all that it samples would be nothing."""
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise PipelineError(
+                f"{name} holds NaN or infinities", where=where, fix="copy the model's folder anew, or choose another"
+            )
+
+
+def mend_generation_config(model: Any) -> None:
+    """Some folders give a temperature and do not say that it is to be used, which transformers does not save. Here no
+    part of it counts but the tokens that end a text."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    try:
+        own.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
+
+
+def _transcript() -> str:
+    """A text with every tag in it, a name that is not ASCII, and a number."""
+    return grammar.render_documents(["A passage of 1931, with a name: Zoë."]).join(
+        [
+            f"I think.{grammar.QUERY} a query{grammar.END_QUERY}",
+            f"So.{grammar.END_THINK}\n\n{grammar.ANSWER} x{grammar.END_ANSWER}",
+        ]
+    )
+
+
+def check_same_tokens(original: Any, saved: Any, where: str) -> None:
+    """The tokenizer that stands in the policy's folder must cut texts as the model's own does: transformers chooses its
+    class by the kind of the model, and says nothing where that class has rules of its own."""
+    text = _transcript()
+    if original.encode(text, add_special_tokens=False) != saved.encode(text, add_special_tokens=False):
+        raise PipelineError(
+            "the tokenizer cuts texts otherwise once it is saved and opened again",
+            where=where,
+            fix="save it with the tokenizer class that the model's kind has in transformers",
+        )
+
+
+def check_grammar(tokenizer: Any, where: str) -> None:
+    """The tags must survive tokenising: a tag may be several tokens, but the text must come back."""
+    text = _transcript()
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if back != text:
+        lost = next((tag for tag in grammar.TAGS if text.count(tag) != back.count(tag)), "white space or letters")
+        raise PipelineError(
+            f"the tokenizer does not give the transcript grammar back: {lost!r} is changed", where=where
+        )

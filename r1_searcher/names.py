@@ -1,0 +1,61 @@
+"""Names and paths that parameters give and that reach a shell, a DVC stage or a file's path.
+
+DVC puts such values into the commands and outputs of dvc.yaml as they stand, and removes an output before it runs its
+stage. So a name is letters, digits, _ and -, and a path has no character that a shell reads as anything else.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from r1_searcher.errors import PipelineError
+
+MOST = 50  # characters of a name: with an ending and in any alphabet still a file's name
+_NAME = re.compile(r"\w[\w-]*")
+_PROFILE = re.compile(r"\w[\w.-]*")
+_PATH = re.compile(r"[\w./][\w./@+=,-]*")
+_SHOWN = 60
+
+
+def name(text: str) -> str:
+    """``text``, where it is a name; else ``ValueError``."""
+    if not _NAME.fullmatch(text) or len(text) > MOST:
+        raise ValueError(f"{_shown(text)} is no name: letters, digits, _ and -, at most {MOST} of them")
+    return text
+
+
+def profile_name(text: str) -> str:
+    """``text``, where it may name a profile, its workspace and its files; else ``ValueError``."""
+    if not _PROFILE.fullmatch(text) or len(text) > MOST:
+        raise ValueError(f"{_shown(text)} is no profile's name: letters, digits, _, - and dots, at most {MOST} of them")
+    return text
+
+
+def path_text(text: str) -> str:
+    """``text``, where it is a path within the project or an absolute one, in plain characters; else ``ValueError``."""
+    if not _PATH.fullmatch(text):
+        raise ValueError(f"{_shown(text)} is no path for a command: letters, digits and _ . / @ + = , - only")
+    if posixpath.normpath(text).split("/")[0] == "..":
+        raise ValueError(f"{_shown(text)} leads out of the project; an absolute path may")
+    return text
+
+
+def checked_profile(text: str, *, where: str = "profile") -> str:
+    """``profile_name`` for command lines and flows: raises ``PipelineError``."""
+    try:
+        return profile_name(text)
+    except ValueError as error:
+        raise PipelineError(str(error), where=where) from None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+Name = Annotated[str, AfterValidator(name)]
+ProfileName = Annotated[str, AfterValidator(profile_name)]
+PathText = Annotated[str, AfterValidator(path_text)]

@@ -1,0 +1,1 @@
+"""Addresses, and replies of servers within limits."""

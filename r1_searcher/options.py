@@ -1,0 +1,39 @@
+"""Values on command lines: a wrong one is one line, not argparse's usage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from r1_searcher.errors import PipelineError
+
+
+def whole_number(name: str, least: int | None = None, most: int | None = None) -> Callable[[str], int]:
+    """``type`` of an argparse option ``name``; raises ``PipelineError``, which argparse lets through."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise PipelineError(f"must be a whole number, got {text!r}", where=name) from None
+        if least is not None and number < least:
+            raise PipelineError(f"must be at least {least}, got {number}", where=name)
+        if most is not None and number > most:
+            raise PipelineError(f"must be at most {most}, got {number}", where=name)
+        return number
+
+    return parse
+
+
+def seconds(name: str) -> Callable[[str], float]:
+    """The same for a time: a number of seconds, 0 or more."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):  # nan is neither
+            raise PipelineError(f"must be seconds, 0 or more, got {text!r}", where=name)
+        return number
+
+    return parse

@@ -1,0 +1,85 @@
+"""Parameters: ``params.yaml``, one top-level key a stage, checked once. Unknown keys fail.
+
+No torch here: reading parameters must stay quick. Defaults live in ``params.yaml`` alone, where they
+can be seen; a field has a default here only where its absence is a plain "no".
+"""
+
+from __future__ import annotations
+
+from r1_searcher.params.base import Count, Section, Server, Share
+from r1_searcher.params.base_model import BaseModelParams, TinyModel
+from r1_searcher.params.corpus import Corpus, Kilt, World
+from r1_searcher.params.evaluate import (
+    Benchmarks,
+    BenchmarkSet,
+    Evaluate,
+    Judge,
+    Policy,
+    Regression,
+    Report,
+    ServedPolicy,
+    Serving,
+)
+from r1_searcher.params.index import Dense, Hnsw, Index, IvfPq
+from r1_searcher.params.questions import Audit, Difficulty, Labelled, Level, Mix, QuestionCounts, Questions
+from r1_searcher.params.reading import PARAMS_FILE, check, load, parse
+from r1_searcher.params.retriever import DenseSearch, Hybrid, Online, Rerank, Retriever, Searches, Service
+from r1_searcher.params.rollout import Rollout, Vllm
+from r1_searcher.params.train import Collapse, Lora, Reward, Segment, Train, TrainStage, Update
+from r1_searcher.params.whole import Params
+from r1_searcher.params.workers import Hardware, Workers
+
+__all__ = [
+    "PARAMS_FILE",
+    "Audit",
+    "BaseModelParams",
+    "BenchmarkSet",
+    "Benchmarks",
+    "Collapse",
+    "Corpus",
+    "Count",
+    "Dense",
+    "DenseSearch",
+    "Difficulty",
+    "Evaluate",
+    "Hardware",
+    "Hnsw",
+    "Hybrid",
+    "Index",
+    "IvfPq",
+    "Judge",
+    "Kilt",
+    "Labelled",
+    "Level",
+    "Lora",
+    "Mix",
+    "Online",
+    "Params",
+    "Policy",
+    "QuestionCounts",
+    "Questions",
+    "Regression",
+    "Report",
+    "Rerank",
+    "Retriever",
+    "Reward",
+    "Rollout",
+    "Searches",
+    "Section",
+    "Segment",
+    "ServedPolicy",
+    "Server",
+    "Service",
+    "Serving",
+    "Share",
+    "TinyModel",
+    "Train",
+    "TrainStage",
+    "Update",
+    "Vllm",
+    "Workers",
+    "World",
+    "check",
+    "load",
+    "parse",
+]

@@ -1,0 +1,69 @@
+"""Sections in which something is chosen by a name that may be the user's own (``r1_searcher.points``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from r1_searcher.extensions import Found, Point, own_parameters, shipped
+from r1_searcher.params.base import Section
+
+
+class Extensible(Section):
+    """A section with chosen names. What a chosen one takes as parameters of its own stands beside it, under its name:
+
+        reward: {set: brevity, answer_metric: f1, brevity: {words: 5}}
+
+    A name that nothing registers, and parameters that its model refuses, are a ``PipelineError``. Parameters under a
+    name that is not chosen are an unknown key like any other.
+    """
+
+    points: ClassVar[Mapping[str, Point]]  # by the field that chooses: one name, or a list of them
+    section: ClassVar[str]  # its key in params.yaml
+    extensions: tuple[str, ...] = Field((), exclude=True, repr=False)  # the user's files: handed on by ``Params``
+    own: Mapping[str, Any] = Field({}, exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_apart(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or "own" in raw:
+            return raw
+        chosen = {name for field in cls.points for name in _listed(raw.get(field)) if name not in cls.model_fields}
+        own = {name: raw[name] for name in chosen if name in raw}
+        return {key: value for key, value in raw.items() if key not in own} | ({"own": own} if own else {})
+
+    @model_validator(mode="after")
+    def _chosen_are_known(self) -> Extensible:
+        for field, point in self.points.items():
+            for name in _listed(getattr(self, field)):
+                path = point.file(name, self.extensions)
+                if name in self.own or not shipped(path):
+                    self.parameters_of(field, name)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _with_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**handler(self), **self.own}
+
+    def found(self, field: str, name: str | None = None) -> Found:
+        """What ``field`` chooses, imported; of a list of names the one that is named."""
+        return self.points[field].find(getattr(self, field) if name is None else name, self.extensions)
+
+    def parameters_of(self, field: str, name: str | None = None) -> BaseModel | None:
+        """The chosen one's own parameters, checked; None if it takes none."""
+        found = self.found(field, name)
+        chosen = found.registered.name
+        return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
+
+    def files(self) -> Iterator[Path]:
+        """The file of every chosen name: what is made with them depends on these."""
+        for field, point in self.points.items():
+            for name in _listed(getattr(self, field)):
+                yield point.file(name, self.extensions)
+
+
+def _listed(chosen: Any) -> list[str]:
+    return [chosen] if isinstance(chosen, str) else list(chosen or ())

@@ -1,0 +1,102 @@
+"""``evaluate``, ``regression``, ``benchmarks``, ``judge`` and ``report``: what is measured, and how it is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from r1_searcher.names import Name, PathText
+from r1_searcher.params.base import Count, Section, Server
+from r1_searcher.transcripts.grammar import Mode
+
+
+class ServedPolicy(Section):
+    """A policy behind an OpenAI-compatible server, in the place of a folder."""
+
+    server: str  # base URL, e.g. http://127.0.0.1:8000/v1
+    model: str
+    key_variable: str = ""  # the environment variable that holds the key; empty: the server needs none
+    interface: Literal["chat", "completions"] = "chat"  # completions: the transcript is continued as it stands
+    price_prompt: Annotated[float, Field(ge=0)] = 0.0  # a million tokens, in any one currency
+    price_completion: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Serving(Section):
+    """How policies on servers are asked."""
+
+    concurrency: Count  # requests at a time
+    requests_a_minute: Annotated[float, Field(ge=0)]  # 0: no limit; retries count
+    timeout_seconds: Annotated[float, Field(gt=0)]  # of one attempt
+    retries: Annotated[int, Field(ge=0)]  # after the first attempt, with growing pauses
+
+    def of(self, policy: ServedPolicy) -> Server:
+        """All that a client of the policy's server needs to know."""
+        return Server(**self.model_dump(), **policy.model_dump(exclude={"interface"}))
+
+
+def _kind_of_policy(given: Any) -> str:
+    return "folder" if isinstance(given, str) else "served"
+
+
+Policy = Annotated[
+    Annotated[str, Tag("folder")] | Annotated[ServedPolicy, Tag("served")], Discriminator(_kind_of_policy)
+]
+
+
+class Evaluate(Section):
+    """Greedy evaluation, and the two baselines that a user asks for first."""
+
+    questions: Count  # at most so many a benchmark
+    k: Count
+    batch_questions: Count
+    prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, where it is not rollout.prompt
+    served: Serving
+    policies: dict[Name, Policy]  # name → folder or server; the baselines' modes are names as well, or ends of names
+
+
+class Regression(Section):
+    """When a policy counts as worse than another, and when as the same (docs/regression.md)."""
+
+    # Columns of an evaluation, in [0, 1], more is better; the number is the part of the allowed error that it gets.
+    metrics: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    margin: Annotated[float, Field(gt=0, lt=1)]  # a difference in a mean that is too small to matter
+    # Two samplings of one policy are called better or worse in at most 1 − confidence of all comparisons, over
+    # all metrics and benchmarks together; worse_share of that is spent on "worse", the rest on "better".
+    confidence: Annotated[float, Field(ge=0.5, le=0.9999)]
+    worse_share: Annotated[float, Field(gt=0, lt=1)]
+
+
+class BenchmarkSet(Section):
+    """A released benchmark: ``index`` is the index folder that its questions are answered from."""
+
+    index: PathText
+
+
+class Benchmarks(Section):
+    """Released benchmarks (r1_searcher/benchmarks/releases.py), asked of every policy of ``evaluate.policies``."""
+
+    mirrors: list[str]  # folders or addresses that are tried for a released file before its own address
+    questions: Count  # at most so many a benchmark, the first ones
+    corpora: list[Name]  # benchmarks whose own context paragraphs become a corpus and an index
+    sets: dict[Name, BenchmarkSet]  # the benchmarks that are evaluated
+
+
+class Judge(Server):
+    """The judge of answers (ACC_L). ``server`` empty: there is none, and judged accuracy is absent everywhere."""
+
+    prompt: str  # a name in r1_searcher/judging/prompts, or a path to a file with {question}, {gold} and {prediction}
+    max_tokens: Count  # of a reply; a word or two
+
+    @model_validator(mode="after")
+    def _model_given(self) -> Judge:
+        if self.server and not self.model:
+            raise ValueError("judge.server is given, but judge.model names none")
+        return self
+
+
+class Report(Section):
+    """The HTML page."""
+
+    title: str
+    example_trajectories: Count

@@ -1,0 +1,133 @@
+"""Profiles: overlays of ``params.yaml`` in ``profiles/``, composed into one text of parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.names import checked_profile
+from r1_searcher.params.reading import PARAMS_FILE, check, parse
+from r1_searcher.params.whole import extensible_sections
+from r1_searcher.texts import parse_yaml
+
+FOLDER = Path("profiles")
+# Maps that an overlay names anew as a whole.
+REPLACED = ("train.segments", "evaluate.policies", "benchmarks.sets", "difficulty.label", "difficulty.mixes")
+FREE = ("questions.files", "evaluate.prompts")  # maps whose keys are the user's own
+
+
+def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:
+    """``base`` with the values of ``overlay``: a deep merge in which lists and ``REPLACED`` maps are replaced.
+
+    A key that ``base`` lacks, or a section where a value stood, is a ``PipelineError``.
+    """
+    return _merge(base, overlay, where, ())
+
+
+def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any], where: str, above: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overlay.items():
+        path = (*above, str(key))
+        name = ".".join(path)
+        # What a chosen extension takes stands under its name, which the base lacks: the whole is checked in the end.
+        if key not in base and ".".join(above) not in (*FREE, *extensible_sections()):
+            raise PipelineError(
+                "unknown parameter", where=f"{where}, {name}", fix=f"known here: {', '.join(map(str, base))}"
+            )
+        old = base.get(key)
+        if isinstance(old, Mapping) and not isinstance(value, Mapping):
+            raise PipelineError(f"is a section, not a value: {value!r}", where=f"{where}, {name}")
+        if isinstance(value, Mapping) and key in base and not isinstance(old, Mapping):
+            raise PipelineError("is a value, not a section", where=f"{where}, {name}")
+        whole = name in REPLACED or not isinstance(old, Mapping)
+        merged[key] = value if whole else _merge(old, value, where, path)  # type: ignore[arg-type]
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """``a.b=1`` as an overlay: ``{"a": {"b": 1}}``; the value is YAML."""
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise PipelineError(f"not an assignment: {text!r}", where="--set", fix="write key.of.params=value")
+    found: Any = _number(parse_yaml(value, where=f"--set {path}"))
+    for key in reversed(keys):
+        found = {key: found}
+    return dict(found)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 2e-4 as text; a person means a number."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def overlays(
+    name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
+    path = root / FOLDER / f"{checked_profile(name)}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in (root / FOLDER).glob("*.yaml")))
+        raise PipelineError(f"no profile {name!r}", where=str(root / FOLDER), fix=f"known: {known}") from None
+    overlay = parse_yaml(text, where=str(path))
+    if not isinstance(overlay, dict):
+        raise PipelineError("holds no parameters", where=str(path))
+    yield str(path), overlay
+    if seed is not None:
+        yield "--seed", {"seed": seed}
+    for change in changes:
+        yield f"--set {change}", assignment(change)
+
+
+def composed(base_text: str, parts: Sequence[tuple[str, Mapping[str, Any]]], *, where: str = "params.yaml") -> str:
+    """Text of the base parameters with overlays laid over it: checked, its comments kept."""
+    from ruamel.yaml import YAML  # DVC brings it
+
+    plain = parse(base_text, where=where).model_dump(mode="json")  # every key, defaults too
+    for place, overlay in parts:
+        plain = compose(plain, overlay, where=place)
+    check(plain, where=" + ".join([where, *(place for place, _ in parts)]))
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    editor.indent(mapping=2, sequence=4, offset=2)
+    document = editor.load(base_text)
+    for _, overlay in parts:
+        _lay(document, overlay, ())
+    out = io.StringIO()
+    editor.dump(document, out)
+    parse(out.getvalue(), where=where)
+    return out.getvalue()
+
+
+def _lay(document: Any, overlay: Mapping[str, Any], above: tuple[str, ...]) -> None:
+    """``compose`` on a document with comments, in place."""
+    for key, value in overlay.items():
+        path = (*above, str(key))
+        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and ".".join(path) not in REPLACED:
+            _lay(document[key], value, path)
+        else:
+            document[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def base_text(root: Path = Path()) -> str:
+    """The base parameters: ``params.yaml`` as it stands, own changes too, or as it is committed where it
+    now holds another profile: so that composing twice is composing once."""
+    try:
+        here = (root / PARAMS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError("no such file", where="params.yaml", fix="run from the project's root folder") from None
+    shown = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True, text=True, check=False)
+    if shown.returncode == 0 and parse(shown.stdout).profile != parse(here).profile:
+        return shown.stdout
+    return here

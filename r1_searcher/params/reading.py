@@ -1,0 +1,75 @@
+"""Reading params.yaml: the first fault stops, with its key and what was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params.whole import Params
+from r1_searcher.texts import parse_yaml
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def parse(text: str, *, where: str = "params.yaml") -> Params:
+    """Check the text of a params file. The first fault stops, with its key and what was allowed."""
+    return check(parse_yaml(text, where=where), where=where)
+
+
+def check(raw: Any, *, where: str = "params.yaml") -> Params:
+    """Check parameters that are already a dictionary."""
+    if not isinstance(raw, dict):
+        raise PipelineError("holds no parameters", where=where, fix="restore it with git")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        # A mistyped key is also a missing one: name what was written.
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+        # Of a map's key pydantic says "map.key.[key]"; what it says itself names the key too.
+        key = ".".join(str(part) for part in fault["loc"][: -2 if fault["loc"][-1:] == ("[key]",) else None])
+        if fault["type"] == "extra_forbidden":
+            raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None
+        known = fault["type"] == "missing" or isinstance(fault["input"], dict)  # a whole section is no help
+        given = "" if known else f", got {fault['input']!r}"
+        # Our own checks say themselves what they found; those of all parameters together have no key of their own.
+        told = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else f"{fault['msg']}{given}"
+        raise PipelineError(told, where=f"{where}, {key}" if key else where) from None
+
+
+def load(path: Path | str = PARAMS_FILE) -> Params:
+    """Read and check a params file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError("no such file", where=str(path), fix="run from the project's root folder") from None
+    return parse(text, where=str(path))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation names, inside a dict or a choice too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _models(part)
+
+
+def _near(raw: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    """Which keys are known where an unknown one stands."""
+    import difflib
+
+    known: list[str] = []
+    model: Any = Params
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:  # inside a dict of sections: its values' model
+            continue
+        model = next(_models(field.annotation), field.annotation)
+    if hasattr(model, "model_fields"):
+        known = list(model.model_fields)
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"

@@ -1,0 +1,54 @@
+"""``rollout``: how a trajectory is made, and by which engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from r1_searcher.params.base import Count, Section, Share
+
+
+class Vllm(Section):
+    """The vLLM engine; nothing of it changes what is sampled, but for float rounding."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)]  # of a GPU: weights and cache
+    cpu_cache_gb: Annotated[float, Field(gt=0)]  # the cache on a CPU, in 2^30 bytes
+    max_num_seqs: Count  # trajectories that are generated at once; more wait
+    max_num_batched_tokens: Count  # of a step, read and sampled
+    enforce_eager: bool  # no compilation, no CUDA graphs: starts sooner, runs slower on a GPU
+    sleep: bool  # give the GPU back while the trainer has it
+
+    @model_validator(mode="after")
+    def _a_token_a_trajectory(self) -> Vllm:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError("max_num_batched_tokens must be at least max_num_seqs: each samples a token a step")
+        return self
+
+
+class Rollout(Section):
+    """How a trajectory is made, in training and, greedy, in evaluation."""
+
+    engine: Literal["transformers", "vllm"]
+    vllm: Vllm  # where the engine is
+    prompt: str  # a name in r1_searcher/rollout/prompts, or a path to a file with {question}
+    passages: Literal["text", "title_and_text"]  # what of a passage is shown
+    k: Count
+    max_searches: Count
+    max_turn_tokens: Count
+    max_total_tokens: Count
+    max_passage_tokens: Count  # a longer passage is cut
+    max_documents_tokens: Annotated[int, Field(ge=0)]  # all passages of a search; 0: no limit of their own
+    max_batch: Count  # trajectories generated together
+    max_error_share: Share  # of trajectories lost to the retriever before an iteration stops
+    dtype: Literal["float32", "bfloat16"]
+    temperature: float
+    top_p: float
+
+    @model_validator(mode="after")
+    def _room_for_every_passage(self) -> Rollout:
+        if 0 < self.max_documents_tokens < self.k:
+            raise ValueError(
+                f"max_documents_tokens = {self.max_documents_tokens} leaves no token for each of k = {self.k}"
+            )
+        return self

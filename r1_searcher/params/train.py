@@ -1,0 +1,105 @@
+"""``reward``, ``update`` and ``train``: what a policy learns from, how, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from r1_searcher.names import Name, PathText
+from r1_searcher.params.base import Count, Section, Share
+
+
+class Reward(Section):
+    """A named set of reward rules (RECIPE in docs/design.md) and its answer metric (stage 2)."""
+
+    set: Literal["paper", "released-base", "released-instruct"]
+    answer_metric: Literal["f1", "em", "cover_em"]
+
+
+class Lora(Section):
+    """Low-rank adapters (peft): they alone are trained, and a policy folder has them merged. There is no dropout: the
+    policy that is trained is the policy that sampled."""
+
+    rank: Annotated[int, Field(ge=0)]  # 0: none, all weights are trained
+    alpha: Annotated[float, Field(gt=0)]  # an adapter counts alpha / rank times
+    targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]  # layers by name; never the output head
+
+
+class Update(Section):
+    """One policy update. The learning rate stands with the stage in ``train``."""
+
+    layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention where it is installed
+
+    estimator: Literal["reinforce++", "grpo", "rloo"]
+    clip: float
+    kl_coefficient: Annotated[float, Field(ge=0)]
+    loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant
+    importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: not corrected
+    flat_groups: Literal["kept", "dropped"]  # questions whose samples all have the same reward
+    overlong: Literal["kept", "left_out"]  # trajectories that ended at rollout.max_total_tokens
+    minibatches: Count  # optimiser steps an iteration, one epoch over the rollouts
+    max_tokens_a_pass: Count  # tokens of one forward and backward pass, padding included
+    max_gradient_norm: float
+    weight_decay: float
+    betas: tuple[float, float]
+    dtype: Literal["float32", "bfloat16"]
+    zero_stage: Literal[0, 1, 2, 3]
+    offload: Literal["none", "optimizer", "all"]  # to main memory: moments and float32 weights, or all parameters too
+    gradient_checkpointing: bool
+    lora: Lora
+    # The mean gap between engine and trainer above which training stops; auto: by the precisions (docs/engines.md).
+    max_logprob_gap: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+
+    @model_validator(mode="after")
+    def _can_be_offloaded(self) -> Update:
+        if self.offload != "none" and self.zero_stage == 0:
+            raise ValueError(
+                f"offload is {self.offload}: it needs zero_stage 1, 2 or 3, which keep the optimizer apart"
+            )
+        if self.offload == "all" and self.zero_stage != 3:
+            raise ValueError(
+                "offload is all: parameters can leave the device in zero_stage 3 alone; or offload: optimizer"
+            )
+        return self
+
+
+class Collapse(Section):
+    """When a run stops itself: its means stay on the wrong side for ``patience`` iterations."""
+
+    min_format_rate: Share
+    max_tokens_growth: float  # mean policy tokens against the segment's first iteration
+    patience: Count
+
+
+class TrainStage(Section):
+    """What differs between the recipe's two stages."""
+
+    reward_stage: Literal[1, 2]
+    learning_rate: float
+    warmup_iterations: int
+    questions_an_iteration: Count
+    samples_a_question: Count
+    evaluate_every: Count  # iterations between two watches on validation questions
+    evaluate_questions: Count
+    checkpoint_every: Count  # iterations between two resumable checkpoints in the store
+    collapse: Collapse
+
+
+class Segment(Section):
+    """What DVC versions of training: ``iterations`` iterations of a stage, from the policy ``prev``."""
+
+    stage: Literal["stage1", "stage2"]
+    prev: PathText  # a policy folder
+    iterations: Count
+    iteration_offset: int  # iterations of this stage that earlier segments did
+    questions: PathText = "data/questions/train.parquet"  # what is asked; dvc.yaml needs it said
+
+
+class Train(Section):
+    """The two stages and the chain of segments."""
+
+    overlap: Literal[0, 1]  # 1: an iteration is sampled while the update before it runs, off-policy by that update
+    stage1: TrainStage
+    stage2: TrainStage
+    segments: dict[Name, Segment]

@@ -1,0 +1,106 @@
+"""What dense search takes: the passages' vectors, mapped into main memory and on the disk, and the model that embeds
+queries, beside each engine. Nothing of BM25, whose columns are read from the disk as queries need them.
+
+Sources: faiss' layouts as r1_searcher/retrieval/dense/vectors.py makes them; the models' published configurations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_searcher.params import Dense, Params
+
+PASSAGES = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
+# BERT's: layers and hidden size, with feed-forwards of four times that, 30,522 words and 512 places.
+ENCODERS = {"bge-small-en-v1.5": (12, 384), "bge-base-en-v1.5": (12, 768), "bge-large-en-v1.5": (24, 1024)}
+WORDS, PLACES, KINDS = 30_522, 512, 2
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def passages(params: Params, given: float) -> float:
+    """Passages of the corpus: those given, else what its source is known to have; 0: not known."""
+    known = PASSAGES.get(params.corpus.source, 0)
+    if params.corpus.source == "kilt":
+        known = known * 100 // params.corpus.kilt.words
+    return given or known
+
+
+def vectors(params: Params, given: float) -> int:
+    """Bytes of the dense index; 0 where none is made, or its size is not known."""
+    dense, number = _asked(params), passages(params, given)
+    shape = _shape(dense) if dense else None
+    if not dense or not shape:
+        return 0
+    dimension = shape[1]
+    lists = dense.ivfpq.lists or round(4 * number**0.5)
+    match dense.kind:
+        case "flat":
+            return int(number * dimension * WIDTHS[dense.storage])
+        case "hnsw":
+            return int(number * (dimension * WIDTHS[dense.storage] + 8 * dense.hnsw.links))
+        case "ivfpq":
+            return int(number * (dense.ivfpq.code_bytes + 8) + (lists * dimension * 4 if number else 0))
+
+
+def kept_vectors(params: Params, given: float) -> int:
+    """Bytes of the shards of vectors that the store keeps, of which an index of any kind is made."""
+    dense = _asked(params)
+    shape = _shape(dense) if dense else None
+    return int(passages(params, given) * shape[1] * WIDTHS[dense.storage]) if dense and shape else 0
+
+
+def in_main_memory(params: Params, given: float) -> dict[str, int]:
+    """Bytes of a machine's main memory that searches want: vectors once for all processes, which map the same file,
+    and a model an engine where queries are embedded on the CPU."""
+    if not _searched(params):
+        return {}
+    parts = {"dense index": vectors(params, given)}
+    if params.retriever.dense.device == "cpu":
+        parts["query encoders"] = params.workers.engines * _encoder(params, 4)
+    return {name: size for name, size in parts.items() if size}
+
+
+def on_gpu(params: Params) -> dict[str, int]:
+    """Bytes on an engine's first GPU, where queries are embedded there; its activations are not counted."""
+    dense = _asked(params)
+    if not dense or not _searched(params) or params.retriever.dense.device == "cpu" or not params.hardware.gpus:
+        return {}
+    size = _encoder(params, WIDTHS[dense.dtype])
+    return {"query encoder": size} if size else {}
+
+
+def uncounted(params: Params, given: float) -> str:
+    """What of dense search cannot be counted, and why; empty where all is."""
+    dense = _asked(params)
+    if not dense:
+        return ""
+    if not _shape(dense):
+        return f"the dense index is not counted: the size of {dense.model!r} is not known here ({', '.join(ENCODERS)})"
+    if not passages(params, given):
+        return f"the dense index is not counted: how many passages {params.corpus.source!r} has is said by --passages"
+    return ""
+
+
+def _asked(params: Params) -> Dense | None:
+    dense = params.index.dense
+    return dense if dense and dense.model else None
+
+
+def _searched(params: Params) -> bool:
+    return params.retriever.kind in ("dense", "hybrid")
+
+
+def _shape(dense: Dense) -> tuple[int, int] | None:
+    return ENCODERS.get(Path(dense.model).name.lower())
+
+
+def encoder_parameters(layers: int, hidden: int) -> int:
+    """Parameters of a BERT: embeddings with their norm, layers, and the pooler."""
+    layer = 4 * (hidden + 1) * hidden + 2 * 4 * hidden * hidden + 5 * hidden + 4 * hidden
+    return (WORDS + PLACES + KINDS + 2) * hidden + layers * layer + (hidden + 1) * hidden
+
+
+def _encoder(params: Params, width: int) -> int:
+    dense = _asked(params)
+    shape = _shape(dense) if dense else None
+    return width * encoder_parameters(*shape) if shape else 0

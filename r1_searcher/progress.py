@@ -1,0 +1,114 @@
+"""Signs of life of long work, by the clock and not by count: a bar on a terminal, else a line about every 15 seconds.
+
+A thread looks at the clock, so that work with nothing to tell for minutes (a first batch, a model that loads, a
+busy machine) is not silent either. It says only what the work has told it, and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+from r1_searcher.shown import printable, show
+
+SECONDS_A_LINE = 15.0
+SECONDS_BEFORE_A_BAR = 1.0
+
+Told = Callable[[int, int], None]  # how many are done, of how many
+
+
+def nobody(done: int, total: int) -> None:
+    """Where nobody wants to know."""
+
+
+class Paced:
+    """``with Paced("evaluation", unit="questions") as paced:`` says how far the block is, as ``paced.told`` knows it.
+
+    Work that is over within ``every`` seconds says nothing. Without a total there is no bar, but lines.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        unit: str = "",
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        every: float = SECONDS_A_LINE,
+    ) -> None:
+        """``out``: default standard error. ``clock``: seconds; the thread waits by the real one."""
+        self._what, self._unit, self._clock, self._every = printable(what), unit, clock, every
+        self._out = sys.stderr if out is None else out
+        self._done = self._total = 0
+        self._note = ""
+        self._bar: Any = None
+        self._began = self._said = clock()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Paced:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._bar is not None:
+            self._bar.close()
+
+    def told(self, done: int, total: int, note: str = "") -> None:
+        """So many are done in all. ``total``: 0 if nobody knows. ``note``: what else there is to say (the loss)."""
+        with self._lock:
+            self._done, self._total, self._note = done, total, note
+        self.look()
+
+    def look(self) -> None:
+        """Speak if it is time to. Any thread may call it."""
+        with self._lock:
+            now = self._clock()
+            if self._total and self._out.isatty():
+                self._draw(now)
+            elif now - self._said >= self._every:
+                self._said = now
+                show(self._line(now - self._began), file=self._out)
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._every):
+            self.look()
+
+    def _line(self, seconds: float) -> str:
+        count = ""
+        if self._total or self._done:
+            of = f" of {self._total:,}" if self._total else ""
+            count = f" {self._done:,}{of} {self._unit}".rstrip() + ","
+        note = f", {self._note}" if self._note else ""
+        return f"{self._what}:{count} {seconds:.0f} s so far{note}"
+
+    def _draw(self, now: float) -> None:
+        fresh = self._bar is None
+        if fresh:
+            if now - self._began < SECONDS_BEFORE_A_BAR:
+                return
+            from tqdm import tqdm
+
+            unit = f" {self._unit}"
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done,
+                desc=self._what,
+                unit=unit,
+                unit_scale=self._total >= 10**6,
+                file=self._out,
+                leave=False,
+            )
+        self._bar.total = self._total
+        if self._note:
+            self._bar.set_postfix_str(self._note, refresh=fresh)
+        self._bar.update(self._done - self._bar.n)

@@ -1,0 +1,149 @@
+"""The audit before training (`python -m stages.questions audit`): leakage, coverage, and a verdict.
+
+``metrics/audit.json`` has every figure and every finding. The verdict file beside the data is what training
+depends on. It says that training may begin and nothing else, so it is the same bytes whatever the figures
+are: a changed audit trains nothing anew, and one that must stop leaves no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.questions.coverage import coverage, spaced
+from r1_searcher.questions.golds import notes, unscorable
+from r1_searcher.questions.overlap import leakage
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Retriever
+from r1_searcher.types.splits import TRAIN, is_benchmark, is_training
+
+VERDICT = {"training": "may begin"}
+
+
+def read_splits(folder: Path) -> dict[str, pa.Table]:
+    """The question files of a folder by split; ``train`` must be among them."""
+    files = sorted(folder.glob("*.parquet"))
+    splits = {file.stem: artefacts.read_table(file, schemas.QUESTIONS) for file in files}
+    if TRAIN not in splits:
+        raise PipelineError(
+            "no training questions here", where=str(folder / "train.parquet"), fix="run `dvc repro questions`"
+        )
+    for name, table in splits.items():
+        if table.num_rows == 0:
+            raise PipelineError("holds no questions", where=str(folder / f"{name}.parquet"))
+    return splits
+
+
+def read_benchmark(folder: Path, questions: Path) -> tuple[dict[str, pa.Table], Path]:
+    """A released benchmark's questions under its name beside the training splits, and the index that it is asked of."""
+    splits = {name: table for name, table in read_splits(questions).items() if is_training(name)}
+    splits[folder.name] = artefacts.read_table(folder / "questions.parquet", schemas.QUESTIONS)
+    return splits, Path(artefacts.read_json(folder / "search.json")["index"])
+
+
+def open_local(settings: params.Params, index: Path) -> Retriever | None:
+    """The retriever of the parameters, its searches not recorded; None where it is a service or a replay."""
+    from r1_searcher.retrieval import open_retriever
+    from r1_searcher.retrieval.retrievers import KINDS
+
+    chosen = settings.retriever
+    if chosen.searches.mode == "replay" or (chosen.kind in KINDS and not KINDS[chosen.kind].lasting):
+        return None
+    live = chosen.model_copy(update={"searches": chosen.searches.model_copy(update={"mode": "live"})})
+    return open_retriever(settings.model_copy(update={"retriever": live}), index=index)
+
+
+def audit(
+    splits: Mapping[str, pa.Table], settings: params.Params, index: Path | None, *, searched: str | None = None
+) -> dict[str, Any]:
+    """All figures and findings of the question splits. Coverage is that of the split ``searched``, or of all;
+    there is none without ``index``, and none of a retriever that costs money or remembers only what training asked."""
+    asked = settings.audit
+    report: dict[str, Any] = {"overlap": leakage(splits, ngram=asked.ngram, ngram_share=asked.ngram_share)}
+    retriever = None if index is None else open_local(settings, index)
+    if retriever is not None:
+        ks = {name: settings.evaluate.k if is_benchmark(name) else settings.rollout.k for name in splits}
+        chosen = {name: spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)}
+        report["coverage"] = coverage(chosen, ks, retriever)
+    if golds := unscorable(splits):
+        report["golds"] = golds
+        sizes = {name: table.num_rows for name, table in splits.items()}
+        report["notes"] = notes(golds, sizes, settings.reward.set)
+    report["findings"] = findings(report, asked)
+    report["num_findings"] = len(report["findings"])
+    return report
+
+
+def findings(report: Mapping[str, Any], limits: params.Audit) -> list[str]:
+    """A line for each split that shares more with training, or is answered less, than the parameters allow."""
+    lines = []
+    for name, shared in report["overlap"].items():
+        number, same = shared["num_questions"], shared["normalised"]
+        if same > limits.max_overlap * number:
+            lines.append(
+                f"{same:,} of the {number:,} questions of {name} are asked in training too "
+                f"({same / number:.1%}; audit.max_overlap {limits.max_overlap:.1%})"
+            )
+    for name, covered in report.get("coverage", {}).items():
+        oracle = covered.get("oracle")
+        if oracle and oracle["answerable"] < limits.min_coverage:
+            lines.append(
+                f"searches can answer {oracle['answerable']:.1%} of the questions of {name}, with {covered['k']} "
+                f"passages a search (audit.min_coverage {limits.min_coverage:.1%})"
+            )
+    return lines
+
+
+def run(settings: params.Params, questions: Path, index: Path | None, metrics: Path, verdict: Path) -> dict[str, Any]:
+    """Audit a questions folder; write the metrics, and the verdict where training may begin; returns the metrics.
+
+    Raises ``PipelineError`` where there are findings and ``audit.on_fail`` is stop; the metrics are written then too.
+    """
+    report = audit(read_splits(questions), settings, index)
+    artefacts.write_json(metrics, report)
+    if report["findings"] and settings.audit.on_fail == "stop":
+        verdict.unlink(missing_ok=True)
+        raise _stopped(report, metrics)
+    artefacts.write_json(verdict, VERDICT)
+    return report
+
+
+def run_benchmark(settings: params.Params, questions: Path, folder: Path, metrics: Path) -> dict[str, Any]:
+    """Hold a released benchmark's folder against the training splits of ``questions``; as ``run``, but no verdict."""
+    splits, index = read_benchmark(folder, questions)
+    report = audit(splits, settings, index, searched=folder.name)
+    artefacts.write_json(metrics, report)
+    if report["findings"] and settings.audit.on_fail == "stop":
+        raise _stopped(report, metrics)
+    return report
+
+
+def _stopped(report: Mapping[str, Any], metrics: Path) -> PipelineError:
+    fix = f"see {metrics}; audit.on_fail: warn trains all the same"
+    return PipelineError("; ".join(report["findings"]), where="audit", fix=fix)
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """The audit in a few lines for the terminal."""
+    shown = []
+    for name, shared in report["overlap"].items():
+        line = (
+            f"{name}: of {shared['num_questions']:,} questions training asks {shared['exact']:,} too, "
+            f"{shared['normalised']:,} in the same words, {shared['ngram']:,} by n-grams"
+        )
+        shown.append(line)
+    for name, covered in report.get("coverage", {}).items():
+        line = f"{name}: answerable {covered['question']['answerable']:.1%} by a search for the question"
+        if "oracle" in covered:
+            line += f", {covered['oracle']['answerable']:.1%} with oracle sub-queries"
+        shown.append(f"{line} (k {covered['k']})")
+    if "coverage" not in report:
+        shown.append("coverage was not measured: it needs an index that is searched here")
+    noted = (f"note: {line}" for line in report.get("notes", []))
+    return [*shown, *noted, *(f"warning: {line}" for line in report["findings"])]

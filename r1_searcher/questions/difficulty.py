@@ -1,0 +1,241 @@
+"""How difficult a question is for a policy: the rollouts that it needs for one right answer (paper, section 4.1).
+
+Every question gets ``samples`` rollouts. Their counts are kept in the store, chunk by chunk, so that a killed run
+goes on, other thresholds or another metric need no rollout, and a changed question costs its own chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, sums
+from r1_searcher.files.store import Store
+from r1_searcher.progress import Paced
+from r1_searcher.questions.room import too_long
+from r1_searcher.rewards.metrics import METRIC_VERSION, cover_em, em
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Engine, Retriever
+
+KIND = "passes"  # of the store
+LEVELS = ("easy", "medium", "difficult")
+COUNTS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("num_rollouts", pa.int32()),  # without those that the retriever failed
+        ("em", pa.int32()),  # rollouts that were right by this metric
+        ("cover_em", pa.int32()),
+    ]
+)
+
+Opened = tuple[Engine, Retriever]
+
+
+def level(num_rollouts: int, num_passes: int, settings: params.Difficulty) -> str | None:
+    """easy, medium or difficult by the rollouts that one right answer takes, estimated as rollouts / passes.
+
+    Without a pass more than ``num_rollouts`` are needed: difficult, or None where that are too few to say so.
+    """
+    if num_passes == 0:
+        return "difficult" if num_rollouts >= settings.medium_up_to else None
+    needed = num_rollouts / num_passes
+    if needed < settings.easy_below:
+        return "easy"
+    return "medium" if needed <= settings.medium_up_to else "difficult"
+
+
+def count(rollouts: pa.Table, samples: int) -> pa.Table:
+    """Rollouts and right ones a question (COUNTS), from ROLLOUTS with ``samples`` rows in a row for each question."""
+    rows = rollouts.select(["question_id", "answer", "answers", "finish_reason"]).to_pylist()
+    counted = []
+    for start in range(0, len(rows), samples):
+        group = rows[start : start + samples]
+        assert len({row["question_id"] for row in group}) == 1, "a question's rollouts stand together"
+        valid = [row for row in group if row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR]
+        counted.append(
+            {
+                "question_id": group[0]["question_id"],
+                "num_rollouts": len(valid),
+                "em": round(sum(em(row["answer"], row["answers"]) for row in valid)),
+                "cover_em": round(sum(cover_em(row["answer"], row["answers"]) for row in valid)),
+            }
+        )
+    return pa.Table.from_pylist(counted, schema=COUNTS)
+
+
+def count_passes(
+    questions: pa.Table,
+    settings: params.Params,
+    *,
+    policy: str,
+    index: str,
+    samples: int,
+    opened: Callable[[], Opened],
+    store: Store,
+    told: Callable[[int, bool], None] = lambda done, stored: None,
+) -> pa.Table:
+    """COUNTS of ``questions`` (QUESTIONS), in their order, from the store or by rollouts.
+
+    ``policy`` and ``index`` are identities (fingerprints); ``opened`` gives the engine and the retriever, and is
+    called only where something is missing. ``told`` hears of each chunk: questions done, and whether it was stored.
+    With ``questions.too_long: leave_out`` a question whose prompt leaves no room has no rollouts, and so no label.
+    Raises ``PipelineError`` where the retriever fails more than ``rollout.max_error_share`` of a chunk.
+    """
+    from r1_searcher.rollout import roll_out
+
+    size = settings.difficulty.questions_a_chunk
+    parts = []
+    for start in range(0, questions.num_rows, size):
+        chunk = questions.slice(start, size)
+        key = _key(chunk, settings, policy=policy, index=index, samples=samples)
+        stored = store.get(KIND, key) is not None
+        if not stored:
+            engine, retriever = opened()
+            how: dict[str, Any] = {"samples": samples, "seed": settings.seed}
+            with Paced(f"difficulty, from question {start + 1:,}", unit="trajectories") as paced:
+                asked = _that_fit(chunk, engine, settings)
+                rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **how)
+            table = count(rollouts, samples)
+            _check_errors(table, samples, settings.rollout.max_error_share)
+            table = _of_all(chunk, table)
+            with store.put(KIND, key) as draft:
+                artefacts.write_table(draft / "passes.parquet", table, {"key": key, "engine": engine.name})
+        parts.append(artefacts.read_table(store.place(KIND, key) / "passes.parquet", COUNTS))
+        told(min(start + size, questions.num_rows), stored)
+    return pa.concat_tables(parts).replace_schema_metadata(None)
+
+
+def _that_fit(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Table:
+    """The questions that are asked: all, or with ``questions.too_long: leave_out`` those whose prompt leaves room."""
+    if settings.questions.too_long == "stop":  # whoever samples stops with the question's name
+        return chunk
+    from r1_searcher.rollout.prompt import load_prompt
+
+    prompt, tokenizer = load_prompt(settings.rollout.prompt), getattr(engine, "tokenizer", None)
+    rows = chunk.select(["question_id", "question"]).to_pylist()
+    limit = settings.rollout.max_total_tokens
+    long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, limit)
+    return chunk.filter(pa.array([row["question_id"] not in long for row in rows], pa.bool_()))
+
+
+def _of_all(chunk: pa.Table, counts: pa.Table) -> pa.Table:
+    """COUNTS of every question of a chunk: zeros of those that were not asked."""
+    if counts.num_rows == chunk.num_rows:
+        return counts
+    known = {row["question_id"]: row for row in counts.to_pylist()}
+    none = {"num_rollouts": 0, "em": 0, "cover_em": 0}
+    rows = [known.get(name, {"question_id": name, **none}) for name in chunk["question_id"].to_pylist()]
+    return pa.Table.from_pylist(rows, schema=COUNTS)
+
+
+def _key(chunk: pa.Table, settings: params.Params, *, policy: str, index: str, samples: int) -> str:
+    from r1_searcher.rollout.rows import inputs
+
+    made_from = inputs(
+        settings.rollout,
+        policy_sha256=policy,
+        index_fingerprint=index,
+        questions=chunk,
+        samples=samples,
+        seed=settings.seed,
+        greedy=False,
+    )
+    machine = [settings.threads, *(f"{name} {version(name)}" for name in ("torch", "transformers"))]
+    return artefacts.fingerprint([made_from["fingerprint"], METRIC_VERSION, machine])
+
+
+def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
+    lost = samples * table.num_rows - sum(table["num_rollouts"].to_pylist())
+    if lost > allowed * samples * table.num_rows:
+        raise PipelineError(
+            f"the retriever failed {lost} of {samples * table.num_rows} rollouts; what was counted before is kept",
+            where="difficulty",
+            fix="mend the retriever and run the same command again, or raise rollout.max_error_share",
+        )
+
+
+def label(questions: pa.Table, counts: pa.Table, settings: params.Difficulty) -> pa.Table:
+    """``questions`` (QUESTIONS) with ``num_rollouts``, ``num_passes`` and ``difficulty`` by COUNTS of the same rows."""
+    assert questions["question_id"].to_pylist() == counts["question_id"].to_pylist()
+    passes = counts[settings.metric].to_pylist()
+    rollouts = counts["num_rollouts"].to_pylist()
+    levels = [level(total, passed, settings) for total, passed in zip(rollouts, passes, strict=True)]
+    for name, values in (("difficulty", levels), ("num_rollouts", rollouts), ("num_passes", passes)):
+        place = schemas.QUESTIONS.get_field_index(name)
+        questions = questions.set_column(
+            place, schemas.QUESTIONS.field(name), pa.array(values, schemas.QUESTIONS.types[place])
+        )
+    return questions
+
+
+def tally(labelled: pa.Table) -> dict[str, dict[str, int]]:
+    """Questions by dataset and difficulty; ``unknown`` where rollouts were lost and none was right."""
+    found: dict[str, dict[str, int]] = {}
+    for row in labelled.select(["dataset", "difficulty"]).to_pylist():
+        cells = found.setdefault(row["dataset"], dict.fromkeys(LEVELS, 0))
+        name = row["difficulty"] or "unknown"
+        cells[name] = cells.get(name, 0) + 1
+    return found
+
+
+def run(
+    questions: Path,
+    settings: params.Params,
+    *,
+    policy: Path,
+    index: Path,
+    out: Path,
+    samples: int,
+    say: Callable[[str], None],
+) -> dict[str, dict[str, int]]:
+    """Label the questions of a Parquet file by the rollouts of a policy folder; write ``out``; returns the tally."""
+    if samples < settings.difficulty.medium_up_to:
+        raise PipelineError(
+            f"{samples} rollouts cannot tell medium (up to {settings.difficulty.medium_up_to}) from difficult",
+            where="--samples",
+            fix="more samples, or a lower difficulty.medium_up_to",
+        )
+    table = artefacts.read_table(questions, schemas.QUESTIONS).replace_schema_metadata(None)
+    if table.num_rows == 0:
+        raise PipelineError("holds no questions", where=str(questions))
+    if not policy.is_dir():
+        raise PipelineError("no such model folder", where=str(policy), fix="make it with `dvc repro base_model`")
+    from r1_searcher.retrieval import identify, open_retriever
+
+    identity = artefacts.sha256_tree(policy)
+    searched = identify(settings, index=index).fingerprint
+    warm: list[Opened] = []
+
+    def opened() -> Opened:
+        if not warm:
+            import torch
+
+            from r1_searcher.rollout import load_engine
+
+            torch.set_num_threads(settings.threads)
+            engine = load_engine(policy, settings.rollout)
+            warm.append((engine, open_retriever(settings, index=index, fingerprint=searched)))
+        return warm[0]
+
+    counts = count_passes(
+        table,
+        settings,
+        policy=identity,
+        index=searched,
+        samples=samples,
+        opened=opened,
+        store=Store(),
+        told=lambda done, stored: say(f"{done:,} of {table.num_rows:,} questions{' (stored)' if stored else ''}"),
+    )
+    labelled = label(table, counts, settings.difficulty)
+    limits = settings.difficulty.model_dump(include={"metric", "easy_below", "medium_up_to"})
+    with sums.single(out):
+        artefacts.write_table(out, labelled, {"policy": identity, "samples": samples, "seed": settings.seed, **limits})
+    return tally(labelled)

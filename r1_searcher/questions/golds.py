@@ -1,0 +1,44 @@
+"""Gold answers that no right answer can score with, found before training pays for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from r1_searcher.rewards.metrics import normalise
+from r1_searcher.transcripts.grammar import has_cjk
+
+
+def unscorable(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
+    """For each split (QUESTIONS) that has any: ``empty``, the questions all of whose golds normalise to nothing, so
+    that F1 and Cover-EM are 0 for every answer; ``cjk``, the questions all of whose golds hold Chinese characters,
+    which the format rules of every reward set punish in an answer. Zeros are left out."""
+    found = {}
+    for name, table in splits.items():
+        golds = table["answers"].to_pylist()
+        counts = {
+            "empty": sum(not any(normalise(gold) for gold in one) for one in golds),
+            "cjk": sum(all(map(has_cjk, one)) for one in golds),
+        }
+        if any(counts.values()):
+            found[name] = {kind: number for kind, number in counts.items() if number}
+    return found
+
+
+def notes(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], reward_set: str) -> list[str]:
+    """``unscorable`` in words; ``sizes``: the number of questions of each split."""
+    lines = []
+    for name, counts in found.items():
+        questions = f"of the {sizes[name]:,} questions of {name}"
+        if number := counts.get("empty"):
+            lines.append(
+                f"{number:,} {questions} have only gold answers of which normalisation leaves nothing (such as 'The' "
+                "or '...'): no answer can be right by F1 or Cover-EM; give them another gold, or leave them out"
+            )
+        if number := counts.get("cjk"):
+            lines.append(
+                f"{number:,} {questions} have only gold answers in Chinese characters, and the format rule of "
+                f"reward.set {reward_set} punishes an answer that holds any: such questions cannot be learned"
+            )
+    return lines

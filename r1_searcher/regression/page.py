@@ -1,0 +1,140 @@
+"""What the gates found, for readers: Markdown for a pull request or a run's page, lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r1_searcher.regression.code import CodeResult
+from r1_searcher.regression.figures import FIGURES
+from r1_searcher.regression.processor import named
+from r1_searcher.regression.recipe import RecipeResult
+from r1_searcher.regression.seeds import ERROR, SeedChange
+from r1_searcher.shown import markdown, printable
+from r1_searcher.statistics.verdict_page import lines as comparison_lines
+from r1_searcher.statistics.verdict_page import page as comparison_page
+
+SHOWN = 10  # changed transcripts
+MARKS = {
+    "worse": "❌ worse",
+    "changed": "❌ changed",
+    "too few": "❔ too few seeds",
+    "better": "✅ better",
+    "same": "✅ same",
+    "not worse": "✅ not worse",
+    "no loss found": "✅ no loss found",
+}
+# Exit statuses, the gravest first; 3 is "cannot tell" of `compare --strict`.
+STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
+
+
+def exit_status(verdicts: Sequence[str]) -> int:
+    """That of the gravest verdict: worse, changed, an error, refused; else 0."""
+    return next((status for verdict, status in STATUSES.items() if verdict in verdicts), 0)
+
+
+def code_headline(found: CodeResult) -> str:
+    """The code gate in one line."""
+    equal = f"{found.asked - len(found.changed):,} of {found.asked:,} transcripts are what they were"
+    if found.same_kind:
+        place = f"on the same kind of processor ({named(found.kind)})"
+    else:
+        place = f"on another kind of processor ({named(found.kind)}; the baseline: {named(found.baseline_kind)})"
+    return printable(f"code gate: {found.verdict}: {equal}, {place}")
+
+
+def code_lines(found: CodeResult) -> str:
+    """The headline, and where something differs the first transcripts and the paired verdict."""
+    said = [code_headline(found), *_new_searches(found)]
+    for row in found.changed[:SHOWN]:
+        asked = printable(f"{row.benchmark} {row.question_id}")
+        said += [
+            f"{asked} was: {row.was!r}",
+            f"{asked} now: {row.now!r}",
+        ]
+    if found.changed:
+        said += ["", comparison_lines(found.comparison)]
+    return "\n".join(said)
+
+
+def code_markdown(found: CodeResult) -> str:
+    """The same as Markdown."""
+    blocks = [
+        f"## Code gate: {MARKS[found.verdict]}",
+        f"{markdown(code_headline(found), longest=None)}.",
+        *_new_searches(found),
+    ]
+    if found.changed:
+        rows = [
+            f"| {markdown(r.benchmark)} | {markdown(r.question_id)} | {markdown(r.was)} | {markdown(r.now)} |"
+            for r in found.changed[:SHOWN]
+        ]
+        blocks.append("\n".join(["| benchmark | question | was | now |", "|---|---|---|---|", *rows]))
+        blocks.append(comparison_page(found.comparison, title="### Paired verdict"))
+    return "\n\n".join(blocks) + "\n"
+
+
+def recipe_headline(found: RecipeResult) -> str:
+    """The recipe gate in one line."""
+    runs = f"{len(found.seeds)} runs against {found.committed} committed ones"
+    if found.verdict == "same":
+        return f"recipe gate: same: the figures of all {len(found.seeds)} runs are the committed ones to the last digit"
+    if found.verdict == "too few":
+        return f"recipe gate: too few seeds: {runs}; {found.least_seeds} at least can tell"
+    told = [change.figure for change in found.changes if change.verdict == found.verdict != "no loss found"]
+    what = f" ({', '.join(told)})" if told else ""
+    return f"recipe gate: {found.verdict}: {runs}{what}"
+
+
+def recipe_lines(found: RecipeResult) -> str:
+    """The headline and a line a figure."""
+    width = max(map(len, FIGURES))
+    rows = [
+        f"{change.figure:<{width}}  committed {change.reference:+.3f}  now {change.candidate:+.3f}  "
+        f"difference {change.difference:+.3f}  interval {change.low:+.3f} to {change.high:+.3f}  {change.verdict}"
+        for change in found.changes
+    ]
+    return "\n".join([recipe_headline(found), *rows, _about(found)])
+
+
+def recipe_markdown(found: RecipeResult) -> str:
+    """The same as Markdown."""
+    head = "| figure | | committed | now | difference | interval | |"
+    rows = [_row(change) for change in found.changes]
+    table = "\n".join([head, "|---|---|---:|---:|---:|---:|---|", *rows])
+    return (
+        "\n\n".join(
+            [
+                f"## Recipe gate: {MARKS[found.verdict]}",
+                f"{markdown(recipe_headline(found), longest=None)}.",
+                table,
+                _about(found),
+            ]
+        )
+        + "\n"
+    )
+
+
+def unasked_line(gate: str, word: str, why: str) -> str:
+    """A gate that has no verdict, as a line: it was ``refused``, or an ``error`` ended it."""
+    return printable(f"{gate.lower()}: {word}: {why}")
+
+
+def _row(change: SeedChange) -> str:
+    return (
+        f"| {change.figure} | {FIGURES[change.figure]} | {change.reference:+.3f} | {change.candidate:+.3f} "
+        f"| {change.difference:+.3f} | {change.low:+.3f} to {change.high:+.3f} | {MARKS[change.verdict]} |"
+    )
+
+
+def _about(found: RecipeResult) -> str:
+    unchanged = f"{len(found.unchanged)} of {len(found.seeds)} seeds have their committed figures to the last digit."
+    return (
+        f"{unchanged} Permutation test over seeds; where only the dice are others, worse is said in at most "
+        f"{100 * ERROR:g} % of changes, all figures together. A loss within the intervals is not found."
+    )
+
+
+def _new_searches(found: CodeResult) -> list[str]:
+    if not found.new_searches:
+        return []
+    return [f"{found.new_searches} searches were not on record and were made in an index of the baseline's passages."]

@@ -1,0 +1,148 @@
+"""Trajectories as a page shows them: who wrote what, queries and answers marked, advantage a policy segment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from r1_searcher.report.inputs import Moment, Row
+from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, POLICY, QUERY, TAGS
+
+_TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
+_STRONG_ADVANTAGE = 1.5  # at and beyond it the tint is at its strongest
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of text that looks alike: ``kind`` is text, tag, query or answer."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One author's segment. ``advantage`` is the mean over the segment's policy tokens; None where unknown."""
+
+    source: str
+    spans: list[Span]
+    advantage: float | None = None
+
+    @property
+    def tint(self) -> str:
+        """CSS class of the advantage: its sign and, in two steps, its size."""
+        if self.advantage is None or self.advantage == 0:
+            return ""
+        sign = "up" if self.advantage > 0 else "down"
+        return f"{sign} strong" if abs(self.advantage) >= _STRONG_ADVANTAGE / 2 else sign
+
+
+def spans(text: str) -> list[Span]:
+    """Cut a policy's text at its tags; what stands in a closed pair of query or answer tags is named after it."""
+    out: list[Span] = []
+    position = 0
+    opened: str | None = None
+    for match in _TAG.finditer(text):
+        before = text[position : match.start()]
+        if before:
+            closes = {QUERY: END_QUERY, ANSWER: END_ANSWER}.get(opened or "")
+            kind = {QUERY: "query", ANSWER: "answer"}[opened] if opened and match[0] == closes else "text"
+            out.append(Span(kind, before))
+        out.append(Span("tag", match[0]))
+        opened = match[0] if match[0] in (QUERY, ANSWER) else None
+        position = match.end()
+    if text[position:]:
+        out.append(Span("text", text[position:]))
+    return out
+
+
+def _framed(text: str) -> list[Span]:
+    """A document block between its own two tags; anything tag-like inside it is a passage's text."""
+    if not (text.startswith(DOCUMENTS) and text.endswith(END_DOCUMENTS)):
+        return [Span("text", text)]
+    inside = text.removeprefix(DOCUMENTS).removesuffix(END_DOCUMENTS)
+    return [Span("tag", DOCUMENTS), Span("text", inside), Span("tag", END_DOCUMENTS)]
+
+
+def segment_advantages(token_source: Sequence[int], advantages: Sequence[float]) -> list[float]:
+    """Mean advantage of each run of policy tokens. ``token_source`` (T,), ``advantages`` (P,)."""
+    means, position = [], 0
+    for source, run in groupby(token_source):
+        if source == POLICY:
+            length = len(list(run))
+            means.append(sum(advantages[position : position + length]) / length)
+            position += length
+    return means
+
+
+def parts(segments: Sequence[Row], advantages: Sequence[float] | None = None) -> list[Part]:
+    """Parts of a transcript. ``advantages`` has one figure a policy segment, else it is not shown."""
+    policies = sum(segment["source"] == "policy" for segment in segments)
+    each = iter(advantages) if advantages is not None and len(advantages) == policies else None
+    out = []
+    for segment in segments:
+        if segment["source"] == "policy":
+            out.append(Part("policy", spans(segment["text"]), next(each) if each else None))
+        else:
+            out.append(Part("document", _framed(segment["text"].strip("\n"))))
+    return out
+
+
+def evaluated(row: Row) -> dict[str, Any]:
+    """A row of an evaluation file as a card; without provenance columns its text is shown as one piece."""
+    segments = row.get("segments") or [{"source": "policy", "text": row["text"]}]
+    return {**row, "parts": parts(segments), "violations": row.get("violations") or []}
+
+
+def choose_questions(
+    before: Sequence[Row], after: Sequence[Row], number: int, *, metric: str = "cover_em"
+) -> tuple[list[str], dict[str, int]]:
+    """Ids of ``number`` questions, in the file's order: two of three turned right, the rest are still wrong.
+
+    Also returns how many there are of each sort, so that the page can say what was chosen from.
+    """
+    was = {row["question_id"]: row[metric] for row in before}
+    shared = [row for row in after if row["question_id"] in was]
+    turned = [row["question_id"] for row in shared if row[metric] >= 1 > was[row["question_id"]]]
+    wrong = [row["question_id"] for row in shared if row[metric] < 1]
+    other = [row["question_id"] for row in shared if row["question_id"] not in {*turned, *wrong}]
+    num_wrong = min(len(wrong), max(number - len(turned), number // 3))
+    chosen = [*turned[: number - num_wrong], *wrong[:num_wrong]]
+    chosen += other[: number - len(chosen)]
+    return chosen, {"n": len(shared), "turned": len(turned), "wrong": len(wrong)}
+
+
+def best_and_worst(moment: Moment, groups: int) -> list[dict[str, Any]]:
+    """The ``groups`` questions whose samples were rewarded most unequally: each one's best and worst sample."""
+    by_question: dict[str, list[Row]] = {}
+    for row in moment.rows:
+        by_question.setdefault(row["question_id"], []).append(row)
+
+    def reward(row: Row) -> float:
+        return float(row["reward"]["total"])
+
+    def spread(rows: list[Row]) -> float:
+        return max(map(reward, rows)) - min(map(reward, rows))
+
+    widest = sorted(by_question.values(), key=spread, reverse=True)[:groups]
+    cards = []
+    for rows in widest:
+        best, worst = max(rows, key=reward), min(rows, key=reward)
+        cards.append(_sampled(best, "best", len(rows)))
+        if worst is not best:
+            cards.append(_sampled(worst, "worst", len(rows)))
+    return cards
+
+
+def _sampled(row: Row, rank: str, size: int) -> dict[str, Any]:
+    known = row["advantages"]
+    means = segment_advantages(row["token_source"], known) if known else None
+    return {
+        **row,
+        "rank": f"{rank} of {size} samples",
+        "parts": parts(row["segments"], means),
+        "advantage": sum(known) / len(known) if known else None,
+    }

@@ -1,0 +1,19 @@
+"""Addresses of servers, as parameters give them."""
+
+from __future__ import annotations
+
+import httpx
+
+from r1_searcher.errors import PipelineError
+
+
+def checked(url: str, *, where: str, fix: str) -> httpx.URL:
+    """``url``, where it is an http or https address; else ``PipelineError`` with ``where`` and ``fix``."""
+    try:
+        parsed = httpx.URL(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except httpx.InvalidURL:
+        usable = False
+    if not usable:
+        raise PipelineError(f"not an address: {url!r}", where=where, fix=fix)
+    return parsed

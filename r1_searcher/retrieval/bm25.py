@@ -1,0 +1,138 @@
+"""BM25 (bm25s) over title and text: an index opened without being read, and searched.
+
+The index folder holds bm25s' own arrays (scores are computed when the index is built), vocabulary and passages
+as Arrow IPC files, and ``meta.json``, which says from which corpus and with which settings it was made.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, sums
+from r1_searcher.files.passages import fingerprint as passages_fingerprint
+from r1_searcher.retrieval.build import META_FILE, PARAMS_FILE, tokenizer_code
+from r1_searcher.retrieval.columns import compiled, top_rows
+from r1_searcher.retrieval.identity import FILES, PASSAGES_FILE, search_fingerprint
+from r1_searcher.retrieval.passage_file import PassageFile
+from r1_searcher.retrieval.tokenizer import Tokenizer
+from r1_searcher.retrieval.vocabulary import Vocabulary
+from r1_searcher.types.protocols import Passage
+
+if TYPE_CHECKING:
+    import bm25s
+
+_A_SHARE = 8  # queries that a thread takes at once: handing over one costs a tenth of a small search
+_REBUILD = "run `dvc repro index`, or `python -m stages.index`"
+
+
+def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads: int = 1) -> Bm25Retriever:
+    """Open an index folder: its files are held against their sums, once in a process; then scores are memory-mapped,
+    and neither they nor passages are in memory before a query needs them.
+
+    ``corpus``: the corpus folder (or its passages.parquet) that the index must belong to; their fingerprints
+    are compared. ``threads``: how many queries of a call are searched at once.
+    Raises ``PipelineError`` when the index is missing, broken, or belongs to another corpus.
+    """
+    folder = Path(folder)
+    meta = read_meta(folder)
+    if corpus is not None:
+        _check_corpus(folder, meta, Path(corpus))
+    sums.check_files(folder / name for name in (*FILES, PARAMS_FILE))
+    if meta["tokenizer"] != tokenizer_code():
+        raise PipelineError("the index was made with another tokenizer", where=str(folder), fix=_REBUILD)
+    import bm25s
+
+    try:
+        scorer = bm25s.BM25.load(folder, mmap=True, load_vocab=False, show_progress=False)
+        vocabulary = Vocabulary(folder)
+        passages = PassageFile(folder / PASSAGES_FILE)
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # the disk's, not the files'
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=_REBUILD) from None
+    return Bm25Retriever(scorer, vocabulary, passages, meta, threads)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The ``meta.json`` of an index folder: its corpus, settings and content."""
+    path = folder / META_FILE
+    if not path.is_file():
+        raise PipelineError("no index here", where=str(folder), fix=_REBUILD)
+    meta = artefacts.read_json(path)
+    needed = ("corpus", "settings", "num_passages", "tokenizer", "content")
+    if not isinstance(meta, dict) or not all(key in meta for key in needed):
+        raise PipelineError("not the meta file of an index", where=str(path), fix=_REBUILD)
+    return meta
+
+
+def _check_corpus(folder: Path, meta: dict[str, Any], corpus: Path) -> None:
+    found = passages_fingerprint(corpus)
+    if found != meta["corpus"]:
+        raise PipelineError(
+            f"the index belongs to corpus {meta['corpus'][:12]}, but {corpus} is corpus {found[:12]}",
+            where=str(folder),
+            fix=_REBUILD,
+        )
+
+
+class Bm25Retriever:
+    """The ``Retriever`` protocol over an opened index. Made by ``open_index``."""
+
+    fingerprint: str
+
+    def __init__(
+        self, scorer: bm25s.BM25, vocabulary: Vocabulary, passages: PassageFile, meta: dict[str, Any], threads: int = 1
+    ) -> None:
+        self.meta = meta
+        self.fingerprint = search_fingerprint(meta)
+        settings = meta["settings"]
+        self._tokenizer = Tokenizer(settings["stemmer"], settings["stopwords"])
+        # Plain views of the mapped arrays: numpy's memmap class costs several times as much an operation.
+        scorer.scores = {
+            name: np.asarray(value) if isinstance(value, np.ndarray) else value for name, value in scorer.scores.items()
+        }
+        self._scorer = scorer
+        self._vocabulary = vocabulary
+        self._threads = threads
+        self._compiled = compiled(scorer.scores)
+        self._passages = passages
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The best ``k`` passages a query: by score, equal scores in the corpus' order.
+
+        Only passages that share a word with the query are results, so there can be fewer than ``k``, or none.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if self._threads == 1 or len(queries) < 2:
+            return [self._search_one(query, k) for query in queries]
+        shares = [queries[first : first + _A_SHARE] for first in range(0, len(queries), _A_SHARE)]
+        with ThreadPoolExecutor(min(self._threads, len(shares))) as pool:
+            found = pool.map(lambda share: [self._search_one(query, k) for query in share], shares)
+            return list(itertools.chain.from_iterable(found))
+
+    def _search_one(self, query: str, k: int) -> list[Passage]:
+        known = (self._vocabulary.get(word) for word in self._tokenizer(query))
+        # In a fixed order, because sums of floats depend on it: the same words give the same scores, bit for bit.
+        term_ids = sorted(term for term in known if term is not None)
+        if not term_ids:
+            return []
+        return [self._passages.get(row, score) for row, score in zip(*self._best(term_ids, k), strict=True)]
+
+    def _best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
+        """Rows and scores of the ``k`` best passages."""
+        if self._compiled is not None:
+            return self._compiled.best(term_ids, k)
+        scores = np.asarray(self._scorer.get_scores_from_ids(term_ids))
+        rows = top_rows(scores, k)
+        return rows.tolist(), scores[rows].tolist()

@@ -1,0 +1,145 @@
+"""Build a BM25 index of any size within a memory budget, in two passes.
+
+First the passages are read, as a stream: their words become numbers, their counts sorted shards on disk, they
+themselves the file that search results are taken from. When the last is read, the frequencies and lengths of the
+whole corpus are known, and the shards become bm25s' score matrix, some columns at a time. The numbers are those of
+an index made in one piece, bit for bit, whatever the budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+from r1_searcher.retrieval.identity import PASSAGES_FILE, content_sha256
+from r1_searcher.retrieval.progress import Progress
+from r1_searcher.retrieval.scores import write_scores
+from r1_searcher.retrieval.shards import ShardWriter
+from r1_searcher.retrieval.tokenizer import Tokenizer
+from r1_searcher.retrieval.vocabulary import write_vocabulary
+from r1_searcher.types import schemas
+
+METHOD = "lucene"  # bm25s' name of the BM25 variant: every score is positive, so 0 means "no word matches"
+META_FILE, PARAMS_FILE = "meta.json", "params.index.json"
+ROWS_A_BATCH = 16_384
+_NO_MATTER = {"memory_gb", "dense"}  # parameters that change no file of this index
+
+
+def build_index(
+    passages: pa.Table | Iterable[pa.RecordBatch],
+    index: params.Index,
+    folder: Path,
+    corpus_fingerprint: str,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Index ``passages`` (PASSAGES, N rows, or batches of them) into ``folder``, replaced whole; returns its meta.
+
+    A passage is indexed as its title ``index.title_weight`` times, then its text. The files depend on the
+    arguments alone (and not on ``index.memory_gb``): terms are numbered as they first occur.
+    Raises ``PipelineError`` for settings out of range and for a corpus without a single word.
+    """
+    check(index)
+    progress = progress or Progress(None)
+    batches = passages.to_batches(max_chunksize=ROWS_A_BATCH) if isinstance(passages, pa.Table) else passages
+    with contextlib.closing(progress), _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
+        shards = draft / "shards"
+        shards.mkdir()
+        writer = ShardWriter(shards, index.memory_gb * 1e9)
+        vocabulary = _read(batches, index, writer, draft / PASSAGES_FILE, progress)
+        num_terms = len(vocabulary)
+        if not num_terms:
+            raise PipelineError("the corpus holds no passage with a word in it", fix="see `corpus` in params.yaml")
+        written, lengths = writer.close()
+        write_vocabulary(draft, vocabulary)
+        del vocabulary  # the largest thing in memory, and no longer needed
+        progress.step("scores", None)
+        write_scores(
+            written,
+            lengths,
+            num_terms,
+            k1=index.k1,
+            b=index.b,
+            memory=index.memory_gb * 1e9,
+            folder=draft,
+            progress=progress.add,
+        )
+        progress.close()
+        shutil.rmtree(shards)
+        _write_params(draft, index, len(lengths))
+        meta = {
+            "corpus": corpus_fingerprint,
+            "settings": {**index.model_dump(exclude=_NO_MATTER), "method": METHOD},
+            "num_passages": len(lengths),
+            "num_terms": num_terms,
+            "bm25s": version("bm25s"),
+            "tokenizer": tokenizer_code(),
+            "content": content_sha256(draft),
+        }
+        artefacts.write_json(draft / META_FILE, meta)
+    return meta
+
+
+@contextlib.contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """numpy says only "n requested and m written" when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise OSError(errno.ENOSPC, str(error), str(folder)) from error
+
+
+def check(index: params.Index) -> None:
+    """Raise ``PipelineError`` for settings that BM25 does not have."""
+    if not index.k1 >= 0:
+        raise PipelineError(f"must be 0 or more, got {index.k1}", where="params.yaml, index.k1")
+    if not 0 <= index.b <= 1:
+        raise PipelineError(f"must lie between 0 and 1, got {index.b}", where="params.yaml, index.b")
+
+
+def tokenizer_code() -> str:
+    """Sha256 of the tokenizer: an index and its queries must be cut into words alike."""
+    return artefacts.code_fingerprint("retrieval/tokenizer.py")
+
+
+def _read(
+    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, progress: Progress
+) -> dict[str, int]:
+    """Write the passages to ``path`` and their terms to ``writer``; returns the vocabulary: term to id."""
+    tokenizer = Tokenizer(index.stemmer, index.stopwords)
+    vocabulary: defaultdict[str, int] = defaultdict()
+    vocabulary.default_factory = vocabulary.__len__  # a new term's id: how many there were before it
+    number = vocabulary.__getitem__
+    last_title, title_ids = None, list[int]()
+    # Uncompressed, so that opening maps the file and reads only the passages that are shown.
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schemas.PASSAGES) as passages:
+        for batch in batches:
+            passages.write_batch(batch.select(schemas.PASSAGES.names).replace_schema_metadata(None))
+            for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True):
+                if title != last_title:  # the passages of a page stand together
+                    last_title, title_ids = title, list(map(number, tokenizer(title))) * index.title_weight
+                writer.add([*title_ids, *map(number, tokenizer(text))])
+            progress.add(batch.num_rows)
+    return vocabulary
+
+
+def _write_params(folder: Path, index: params.Index, num_passages: int) -> None:
+    """What ``bm25s.BM25.load`` asks for."""
+    settings = {"k1": index.k1, "b": index.b, "delta": 0.5, "method": METHOD, "idf_method": METHOD}
+    settings |= {"dtype": "float32", "int_dtype": "int32", "num_docs": num_passages, "version": version("bm25s")}
+    settings |= {"backend": "numpy"}
+    (folder / PARAMS_FILE).write_text(json.dumps(settings, indent=4), encoding="utf-8")

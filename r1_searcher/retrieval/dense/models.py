@@ -1,0 +1,149 @@
+"""Models of the sentence-transformers library: where one is, what identifies it, what it wants before a text."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts
+
+AUTO = "auto"
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, settings, tokenizer: what embeddings depend on
+_OTHER_BACKENDS = ("onnx", "openvino")
+
+# (name, before a query, before a passage) as the models' own cards say; the name as it stands in folders and hub names.
+_FAMILIES = (
+    (r"bge-(small|base|large)-en", "Represent this sentence for searching relevant passages: ", ""),
+    (r"e5-(small|base|large)(?!-instruct)", "query: ", "passage: "),
+    (r"all-minilm|all-mpnet|all-distilroberta|multi-qa|msmarco|contriever|gtr-t5|gte-(small|base|large)", "", ""),
+)
+
+
+def library(where: str) -> ModuleType:
+    """sentence-transformers, or one line that says how to get it. ``where``: the parameter that asks for it."""
+    try:
+        import sentence_transformers
+    except ModuleNotFoundError as error:
+        raise missing(error.name, where) from None
+    module: ModuleType = sentence_transformers
+    return module
+
+
+def missing(package: str | None, where: str) -> PipelineError:
+    """The error for a package of the extra that is not there."""
+    return PipelineError(
+        f"{package} is not installed", where=where, fix="it comes with the extra: pip install '.[dense]'"
+    )
+
+
+def locate(name: str, where: str) -> Path:
+    """The folder of a model: ``name`` itself, or the hub's copy of that name (from the local cache when offline)."""
+    place = Path(name)
+    if place.is_dir():
+        if not any(place.rglob("*.safetensors")):
+            raise PipelineError("the model folder holds no weights (*.safetensors)", where=f"{where}, {name}")
+        return place
+    if place.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise PipelineError("no such model folder", where=f"{where}, {name}", fix="a folder, or a hub name OWNER/NAME")
+    import huggingface_hub
+
+    patterns = [f"{backend}/*" for backend in _OTHER_BACKENDS]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=patterns))
+    except (OSError, ValueError) as error:  # all of the hub's own errors are one of these
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PipelineError(
+            f"no such folder, and the model hub does not give it: {reason}",
+            where=f"{where}, {name}",
+            fix="name a folder, or allow the hub: HF_HUB_OFFLINE=0",
+        ) from None
+
+
+def shown(name: str) -> str:
+    """A model's name for people and protocol cards: where on this machine it stands is no part of it."""
+    place = Path(name)
+    return place.name if place.is_absolute() else name
+
+
+def identity(folder: Path) -> str:
+    """Sha256 over names and contents of a model's weights, tokenizer and settings."""
+    files = {path for pattern in _FILES for path in folder.rglob(pattern) if path.is_file()}
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    listed = [(name, path) for name, path in sorted(named.items()) if name.split("/")[0] not in _OTHER_BACKENDS]
+    return artefacts.fingerprint([[name, artefacts.sha256_file(path)] for name, path in listed])
+
+
+def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, str]:
+    """What stands before a query and before a passage, where the parameters (``query``, ``passage``) say ``auto``.
+
+    What the model's folder says goes first, then what is known of its family by its name. Where neither
+    says anything it is an error: without its instruction a model still finds something, only worse.
+    """
+    if AUTO not in (query, passage):
+        return query, passage
+    known = _own_prefixes(folder) or _family_prefixes(name)
+    if known is None:
+        raise PipelineError(
+            f"neither the model's folder nor its name ({name}) says what stands before a query and a passage",
+            where="params.yaml, index.dense",
+            fix="set query_prefix and passage_prefix; '' for nothing",
+        )
+    return known[0] if query == AUTO else query, known[1] if passage == AUTO else passage
+
+
+def _own_prefixes(folder: Path) -> tuple[str, str] | None:
+    """The prompts of config_sentence_transformers.json. Empty ones say nothing: the library writes them unasked."""
+    path = folder / "config_sentence_transformers.json"
+    if not path.is_file():
+        return None
+    config = artefacts.read_json(path)
+    prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise PipelineError("'prompts' is no object of texts", where=str(path), fix="mend the file, or remove it")
+    query = prompts.get("query") or ""
+    passage = next((prompts[key] for key in ("passage", "document", "corpus") if prompts.get(key)), "")
+    return (query, passage) if query or passage else None
+
+
+def _family_prefixes(name: str) -> tuple[str, str] | None:
+    plain = name.lower().replace("_", "-")
+    for pattern, query, passage in _FAMILIES:
+        if re.search(pattern, plain):
+            return query, passage
+    return None
+
+
+def chosen_device(device: Literal["auto", "cpu", "cuda"], where: str) -> Literal["cpu", "cuda"]:
+    """``auto``: the GPU where there is one."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise PipelineError("there is no CUDA device here", where=where, fix="auto, or cpu")
+    if device == AUTO:
+        return "cuda" if there else "cpu"
+    return "cuda" if device == "cuda" else "cpu"
+
+
+@contextlib.contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Make whatever is wrong with a model's files one line, and keep transformers from printing pages about it."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # a broken file may raise anything: KeyError, TypeError, SafetensorError, ...
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise PipelineError(f"no model could be opened: {type(error).__name__}: {first}", where=name) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,194 @@
+"""The dense index beside the BM25 one, and the ``Retriever`` over it.
+
+``<index>/dense/`` holds ``vectors.faiss`` and ``meta.json``: corpus, model (sha256), settings. Its rows are those
+of the passages that the index folder keeps anyway (r1_searcher/retrieval/bm25.py), so they stand once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, sums
+from r1_searcher.files import passages as corpora
+from r1_searcher.files.store import Store
+from r1_searcher.retrieval import bm25
+from r1_searcher.retrieval.build import META_FILE
+from r1_searcher.retrieval.dense import models, shards, vectors
+from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
+from r1_searcher.retrieval.identity import PASSAGES_FILE
+from r1_searcher.retrieval.passage_file import PassageFile
+from r1_searcher.types.protocols import Passage
+
+FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
+_REBUILD = "run `dvc repro index`, or `python -m stages.index`"
+_WHERE = "params.yaml, index.dense"
+# Stands for the code in the fingerprint: to be raised where the same model and passages would give other vectors, or
+# the same vectors other results. Not the vectors' sha256: their last bits differ from one kind of processor to another.
+_FORM = 1
+
+
+def add_dense(corpus: Path, settings: params.Params, index: Path, log: shards.Log = print) -> None:
+    """Build the dense index that ``index.dense`` asks for, with ``threads``; nothing where it names no model."""
+    dense = settings.index.dense
+    if dense is None or not dense.model:
+        return
+    models.library(_WHERE)
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)  # part of what the vectors' last bits depend on
+    try:
+        meta = build_dense(corpus, dense, index, threads=settings.threads, log=log)
+    finally:
+        torch.set_num_threads(before)
+    log(f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / FOLDER}")
+
+
+def build_dense(
+    corpus: Path, settings: params.Dense, index: Path, *, threads: int, log: shards.Log, store: Store | None = None
+) -> dict[str, Any]:
+    """Embed the passages of a corpus folder and write ``<index>/dense``, whole; returns its meta.
+
+    ``index`` must hold the BM25 index of the same corpus. Shards of vectors are kept in ``store`` (default: the
+    project's), so a killed build goes on. Raises ``PipelineError`` for a missing package, model, or prefix.
+    """
+    base = bm25.read_meta(index)
+    if base["corpus"] != corpora.fingerprint(corpus):
+        raise PipelineError("the index belongs to another corpus", where=str(index), fix=_REBUILD)
+    vectors.library()  # before an hour of embedding
+    where = f"{_WHERE}.model"
+    folder = models.locate(settings.model, where)
+    encoder = Encoder(folder, Embedding.of(settings, folder), models.chosen_device(settings.device, where))
+    files = shards.embed(
+        shards.corpus_texts(corpus),
+        base["num_passages"],
+        encoder,
+        store or Store(),
+        passages_a_shard=settings.passages_a_shard,
+        storage=settings.storage,
+        log=log,
+    )
+    with artefacts.atomic(index / FOLDER, folder=True) as draft:
+        count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
+        meta = _meta(encoder, settings, base["corpus"], count, dimension)
+        artefacts.write_json(draft / META_FILE, meta)
+    # Who depends on the index folder by its meta.json alone learns here that the vectors changed.
+    artefacts.write_json(index / META_FILE, {**base, "dense": meta["fingerprint"]})
+    sums.renew(index)
+    return meta
+
+
+def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dimension: int) -> dict[str, Any]:
+    kept = {"kind", "storage"} | ({settings.kind} & {"hnsw", "ivfpq"})
+    made_by = {name: value for name, value in encoder.depends_on().items() if name != "code"}
+    meta: dict[str, Any] = {
+        "corpus": corpus,
+        "embedding": vars(encoder.embedding),
+        "made_by": made_by,
+        "settings": settings.model_dump(include=kept),
+        "num_passages": count,
+        "dimension": dimension,
+        "faiss": vectors.library().__version__,
+        "form": _FORM,
+    }
+    meta["fingerprint"] = artefacts.fingerprint(meta)
+    return {**meta, "model": settings.model}  # where it was: no part of what the index is
+
+
+def read_meta(index: Path) -> dict[str, Any]:
+    """The meta.json of an index folder's dense index."""
+    path = index / FOLDER / META_FILE
+    if not path.is_file():
+        raise PipelineError(
+            "no dense index here", where=str(index), fix="name a model in params.yaml, index.dense.model, and build it"
+        )
+    meta = artefacts.read_json(path)
+    needed = ("corpus", "embedding", "settings", "num_passages", "dimension", "fingerprint", "model")
+    if not isinstance(meta, dict) or not all(key in meta for key in needed):
+        raise PipelineError("not the meta file of a dense index", where=str(path), fix=_REBUILD)
+    return meta
+
+
+def dense_fingerprint(meta: dict[str, Any], search: params.DenseSearch) -> str:
+    """What a dense search depends on: the index, and how thoroughly an approximate one is searched."""
+    effort = {"hnsw": search.ef_search, "ivfpq": search.probes}.get(meta["settings"]["kind"])
+    return artefacts.fingerprint([meta["fingerprint"], effort])
+
+
+def describe(meta: dict[str, Any]) -> str:
+    """The method and its settings, for people."""
+    settings = meta["settings"]
+    model = f"{models.shown(meta['model'])} ({meta['embedding']['model'][:12]})"
+    return f"dense, {model}, {settings['kind']} {settings['storage']}"
+
+
+def open_dense(
+    index: Path, search: params.DenseSearch, *, corpus: Path | None = None, model: str = ""
+) -> DenseRetriever:
+    """Open the dense index of an index folder, memory-mapped.
+
+    ``corpus``: the passages that it must belong to; None: not checked. ``model``: where the model stands now (empty:
+    where it stood). Raises ``PipelineError`` for an index of another corpus or of another model.
+    """
+    meta, base = read_meta(index), bm25.read_meta(index)
+    wanted = base["corpus"] if corpus is None else corpora.fingerprint(corpus)
+    if meta["corpus"] != wanted:
+        raise PipelineError(
+            f"the dense index belongs to corpus {meta['corpus'][:12]}, not to {wanted[:12]}",
+            where=str(index / FOLDER),
+            fix=_REBUILD,
+        )
+    sums.check_files([index / FOLDER / VECTORS_FILE, index / PASSAGES_FILE])
+    kind = meta["settings"]["kind"]
+    opened = vectors.Vectors(index / FOLDER / VECTORS_FILE, kind, search)
+    folder = models.locate(model or meta["model"], f"{_WHERE}.model")
+    embedding = Embedding(**meta["embedding"])
+    found = models.identity(folder)
+    if found != embedding.model:
+        raise PipelineError(
+            f"the dense index was made with model {embedding.model[:12]}, and {folder} is {found[:12]}",
+            where=str(index / FOLDER),
+            fix=_REBUILD,
+        )
+    encoder = Encoder(folder, embedding, models.chosen_device(search.device, "params.yaml, retriever.dense.device"))
+    passages = PassageFile(index / PASSAGES_FILE)
+    for what, here, there in (
+        ("dimensions", opened.dimension, encoder.dimension),
+        ("vectors", opened.count, len(passages)),
+    ):
+        if here != there:
+            raise PipelineError(
+                f"the dense index has {here} {what}, where {there} are needed", where=str(index / FOLDER), fix=_REBUILD
+            )
+    return DenseRetriever(encoder, opened, passages, dense_fingerprint(meta, search))
+
+
+class DenseRetriever:
+    """The ``Retriever`` protocol over vectors: the passages nearest to a query. Made by ``open_dense``.
+
+    A score may differ in its last bits with the queries that are encoded beside it, as it does wherever matrices
+    of another shape are multiplied.
+    """
+
+    fingerprint: str
+
+    def __init__(self, encoder: Encoder, opened: vectors.Vectors, passages: PassageFile, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self._encoder, self._vectors = encoder, opened
+        self._passages = passages
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The nearest ``k`` passages a query, best first: there is always a nearest, whether or not it says anything.
+
+        IVF-PQ finds fewer where the lists that it looks into hold fewer.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if not queries:
+            return []
+        found = self._vectors.search(self._encoder.queries(queries), k)
+        return [[self._passages.get(row, score) for row, score in one] for one in found]

@@ -1,0 +1,71 @@
+"""Embedding a corpus in shards that are kept in the store: a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages
+from r1_searcher.files.store import Store
+from r1_searcher.retrieval.dense.encoder import Encoder, embedded_text
+
+KIND, FILE = "embeddings", "vectors.npy"
+Log = Callable[[str], None]
+
+
+def corpus_texts(corpus: Path) -> Iterator[str]:
+    """What is embedded of each passage of a corpus folder, in the corpus' order."""
+    for batch in passages.batches(corpus, ["title", "text"]):
+        for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True):
+            yield embedded_text(title, text)
+
+
+def embed(
+    texts: Iterable[str],
+    total: int,
+    encoder: Encoder,
+    store: Store,
+    *,
+    passages_a_shard: int,
+    storage: Literal["float16", "float32"],
+    log: Log,
+) -> list[Path]:
+    """Vectors of ``texts`` in files of at most ``passages_a_shard`` rows (N, D), in order; those in the store are kept.
+
+    A shard is keyed by its texts and by everything that its vectors depend on. ``total``: for the progress.
+    """
+    basis = {**encoder.depends_on(), "storage": storage}
+    stream = iter(texts)
+    files: list[Path] = []
+    done = made = 0
+    begin = time.monotonic()
+    while shard := list(itertools.islice(stream, passages_a_shard)):
+        key = artefacts.fingerprint({**basis, "texts": artefacts.fingerprint(shard)})
+        place = store.get(KIND, key)
+        done += len(shard)
+        if place is None:
+            with store.put(KIND, key) as draft:
+                np.save(draft / FILE, _stored(encoder.passages(shard), storage))
+            place = store.place(KIND, key)
+            made += len(shard)
+            left = (total - done) * (time.monotonic() - begin) / made
+            log(f"index: embedded {done:,} of {total:,} passages, about {math.ceil(left / 60)} min left")
+        files.append(place / FILE)
+    return files
+
+
+def _stored(vectors: np.ndarray, storage: Literal["float16", "float32"]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        kept = vectors.astype(storage)
+    if not np.isfinite(kept).all():
+        raise PipelineError(
+            "the model's vectors are too long for float16", where="params.yaml, index.dense.storage", fix="float32"
+        )
+    return kept

@@ -1,0 +1,47 @@
+"""Hybrid search: BM25 and dense, joined by reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r1_searcher import params
+from r1_searcher.files import artefacts
+from r1_searcher.types.protocols import Passage, Retriever, search_each, whole
+
+_FORM = 1  # stands for this code in the fingerprint: to be raised where the same rankings would be fused otherwise
+
+
+def fuse(rankings: Sequence[Sequence[Passage]], rrf_k: int, k: int) -> list[Passage]:
+    """The best ``k`` by Σ 1 / (rrf_k + rank), ranks from 1; a ranking without the passage adds nothing.
+
+    Equal sums stand as they first occur, ranking after ranking.
+    """
+    sums: dict[str, float] = {}
+    passages: dict[str, Passage] = {}
+    for ranking in rankings:
+        for rank, passage in enumerate(ranking, 1):
+            sums[passage.passage_id] = sums.get(passage.passage_id, 0.0) + 1 / (rrf_k + rank)
+            passages.setdefault(passage.passage_id, passage)
+    best = sorted(sums, key=lambda name: -sums[name])[:k]  # stable
+    return [Passage(name, passages[name].title, passages[name].text, sums[name]) for name in best]
+
+
+def hybrid_fingerprint(parts: Sequence[str], settings: params.Hybrid) -> str:
+    """What a hybrid search depends on. ``parts``: the fingerprints of the retrievers that it asks."""
+    return artefacts.fingerprint([*parts, settings.model_dump(), {"form": _FORM}])
+
+
+class HybridRetriever:
+    """Asks several retrievers over one corpus and fuses their rankings."""
+
+    fingerprint: str
+
+    def __init__(self, retrievers: Sequence[Retriever], settings: params.Hybrid) -> None:
+        self._retrievers, self._settings = retrievers, settings
+        self.fingerprint = hybrid_fingerprint([one.fingerprint for one in retrievers], settings)
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The best ``k`` a query of what each retriever ranks first to ``depth``."""
+        depth = max(self._settings.depth, k)
+        asked = [whole(search_each(one, queries, depth)) for one in self._retrievers]
+        return [fuse(rankings, self._settings.rrf_k, k) for rankings in zip(*asked, strict=True)]

@@ -1,0 +1,94 @@
+"""GET of a page within hard limits: bytes as they come, bytes as they are read, and seconds for everything together.
+
+A page is somebody else's, and its beginning is a page: of one that is too long or too slow, what came is read.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import httpcore
+import httpx
+
+from r1_searcher.net import replies
+
+_MAX_REDIRECTS = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The end of all redirects. ``content``: the beginning of the decoded body, as much as was allowed."""
+
+    status: int
+    content_type: str
+    content: bytes
+
+
+class Unreadable(Exception):
+    """There is no answer within the limits, or none that can be read; says why."""
+
+
+def get(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    network: httpcore.NetworkBackend,
+    context: ssl.SSLContext,
+    seconds: float,
+    most: int,
+    wanted: Iterable[str],
+) -> Answer:
+    """The answer at ``url``, after at most five redirects.
+
+    ``seconds``: of it all, resolving names included. ``most``: bytes of the body, before and after decoding; what
+    follows is not read. ``wanted``: media types whose body is read; an answer of another, or not a 200, has
+    no content. Raises ``Unreadable``.
+    """
+    within = replies.Within(network)
+    kinds = frozenset(wanted)
+    try:
+        with (
+            within.using(replies.Budget(seconds, most)),
+            httpx.Client(
+                transport=_transport(within, context),
+                headers={**headers, "Accept-Encoding": "gzip"},
+                timeout=seconds,
+                trust_env=False,  # a proxy would make the connections, and nobody would look at their addresses
+            ) as client,
+        ):
+            request: httpx.Request | None = client.build_request("GET", url)
+            for _ in range(_MAX_REDIRECTS + 1):
+                assert request is not None
+                _check_address(request.url)
+                answer = client.send(request, stream=True)
+                try:
+                    request = answer.next_request
+                    if request is None:
+                        return _read(answer, most, kinds)
+                finally:
+                    answer.close()
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
+        raise Unreadable(str(error) or type(error).__name__) from None
+    raise Unreadable("too many redirects")
+
+
+def _check_address(url: httpx.URL) -> None:
+    if url.scheme not in ("http", "https") or url.userinfo:
+        raise Unreadable("not an address of a page")
+
+
+def _read(answer: httpx.Response, most: int, wanted: frozenset[str]) -> Answer:
+    content_type = answer.headers.get("Content-Type", "text/html")
+    if answer.status_code != 200 or content_type.partition(";")[0].strip().lower() not in wanted:
+        return Answer(answer.status_code, content_type, b"")
+    return Answer(answer.status_code, content_type, replies.read(answer, most, beginning=True))
+
+
+def _transport(network: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpx.HTTPTransport:
+    transport = httpx.HTTPTransport(verify=context)
+    transport.close()
+    # httpx has no option for the network backend of its pool.
+    transport._pool = httpcore.ConnectionPool(ssl_context=context, network_backend=network)
+    return transport

@@ -1,0 +1,229 @@
+"""Calls of a search engine's API: paced, retried with back-off, counted against a budget, one at a time a thread.
+
+What can be tried again (time-outs, lost connections, 408, 425, 429, 5xx, answers that are no JSON or of another
+form) is; what cannot is said at once: for one query as ``RetrieverError``, for all of them (a refused key, an
+account or a budget that is used up, a wrong address) as ``SearchStopped``, which ends the run.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import httpx
+import tenacity
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.keys import without_key
+from r1_searcher.params import Online
+from r1_searcher.retrieval.online.engines import Engine, Hit, NoAnswer, WrongForm
+from r1_searcher.texts import parse_json
+from r1_searcher.types.protocols import Passage, RetrieverError
+
+WHERE = "params.yaml, retriever.online"
+_AGAIN = (408, 425, 429)  # and every 5xx
+_REFUSED = (401, 403)
+_BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: Brave's way to refuse a key
+_USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
+_NOT_THERE = (404, 405, 410)
+MOST = 8 << 20  # bytes of a reply
+_SHOWN = 160  # characters of an engine's own words in our messages
+
+
+class SearchStopped(PipelineError):
+    """No further search can succeed. ``found``: what the call had found by then, an entry a query."""
+
+    found: Sequence[list[Passage] | Exception] = ()
+
+
+class TryAgain(Exception):
+    """An attempt failed and another may succeed, in ``after`` seconds where the engine said so."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+class Pace:
+    """Starts of calls, evenly spaced over all threads; ``hold`` puts all of them off."""
+
+    def __init__(self, a_second: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._gap = 1.0 / a_second
+        self._next = 0.0
+        self._lock = threading.Lock()
+        self._sleep = sleep
+
+    def wait(self) -> None:
+        """Sleep until it is this call's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+        self._sleep(turn - now)
+
+    def hold(self, seconds: float) -> None:
+        """No call starts within the next ``seconds``."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+class Fuse:
+    """Gives an engine that is gone up for a while, so that an outage costs one round of retries and not hundreds."""
+
+    def __init__(self, failures: int, seconds: float) -> None:
+        self._limit, self._seconds = failures, seconds
+        self._failures, self._until = 0, 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def blown(self) -> bool:
+        """Whether calls are not worth trying now."""
+        with self._lock:
+            return self._failures >= self._limit and time.monotonic() < self._until
+
+    def note(self, *, answered: bool) -> None:
+        """A call was answered, or was not after all its attempts."""
+        with self._lock:
+            self._failures = 0 if answered else self._failures + 1
+            self._until = time.monotonic() + self._seconds
+
+
+class Client:
+    """One engine's API under the limits of ``settings``. May be shared by threads.
+
+    ``take``: books one call, false where the budget is used up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Online,
+        key: str,
+        http: httpx.Client,
+        *,
+        take: Callable[[], bool],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._engine, self._settings, self._key, self._http, self._take = engine, settings, key, http, take
+        self._url = settings.url or engine.url
+        self._pace = Pace(settings.calls_a_second, sleep)
+        self._stopped: SearchStopped | None = None
+        self._fuse = Fuse(2 * settings.concurrency, settings.max_wait)
+        self._retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(settings.attempts),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception_type(TryAgain),
+            sleep=sleep,
+            reraise=True,
+        )
+        self._backoff = tenacity.wait_exponential_jitter(
+            multiplier=settings.backoff, max=settings.max_wait, jitter=settings.backoff
+        )
+
+    def hits(self, query: str, count: int) -> list[Hit]:
+        """What the engine finds, best first, at most ``count``; empty where it says that nothing matches."""
+        if self._stopped is not None:
+            raise self._stopped
+        if self._fuse.blown:
+            raise RetrieverError(f"{self._engine.name}: not asked, because it has stopped answering")
+        try:
+            found = self._retrying(self._once, self._engine.shortened(query), count)
+        except SearchStopped as error:
+            self._stopped = error  # the other threads need not find out for themselves
+            raise
+        except TryAgain as error:
+            self._fuse.note(answered=False)
+            raise RetrieverError(f"{self._engine.name}: {error}, after {self._settings.attempts} attempts") from None
+        self._fuse.note(answered=True)
+        return found[:count]
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        after = error.after if isinstance(error, TryAgain) else None
+        return float(self._backoff(state)) if after is None else after
+
+    def _once(self, query: str, count: int) -> list[Hit]:
+        if not self._take():
+            raise SearchStopped(
+                f"this run's budget of {budget(self._settings)} calls is used up",
+                where=WHERE,
+                fix="raise max_calls and max_cost; what was found is recorded, and the same command goes on from there",
+            )
+        self._pace.wait()
+        ask = self._engine.ask(self._key, query, min(count, self._engine.max_hits), self._settings.language)
+        try:
+            response = self._http.request(
+                ask.method, self._url, headers=ask.headers, params=ask.query or None, json=ask.body
+            )
+        except httpx.TimeoutException:
+            raise TryAgain(f"no answer within {self._settings.timeout:g} s") from None
+        except httpx.TransportError as error:
+            raise TryAgain(self._said(str(error) or type(error).__name__)) from None
+        if response.status_code != 200:
+            raise self._refusal(response)
+        try:
+            answer = parse_json(response.content)
+            if not isinstance(answer, dict):
+                raise WrongForm("no JSON object")
+            return self._engine.read(answer)
+        except ValueError:
+            raise TryAgain("the answer is not JSON") from None
+        except WrongForm as error:
+            raise TryAgain(f"the answer is of another form: {error}") from None
+        except NoAnswer as error:
+            raise TryAgain(self._said(str(error))) from None
+
+    def _refusal(self, response: httpx.Response) -> Exception:
+        status, said = response.status_code, self._said(response.text)
+        name = f"{self._engine.name} at {self._url}"
+        if status in _AGAIN or status >= 500:
+            after = retry_after(response.headers.get("Retry-After"))
+            if after is not None:
+                if after > self._settings.max_wait:
+                    return RetrieverError(f"{self._engine.name}: HTTP {status}, and to wait {after:.0f} s: {said}")
+                self._pace.hold(after)
+            return TryAgain(f"HTTP {status}: {said}", after)
+        if status in _USED_UP or (status == 400 and "credit" in said.lower()):
+            return SearchStopped(f"{name} says that the account is used up (HTTP {status}: {said})", where=WHERE)
+        if status in _REFUSED or (status == 422 and _BAD_KEY in response.text):
+            variable = key_variable(self._engine, self._settings)
+            fix = f"check the key in ${variable}" if variable else "allow the format json in its settings.yml"
+            return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=WHERE, fix=fix)
+        if status in _NOT_THERE or 300 <= status < 400:
+            return SearchStopped(f"{name} is no such address (HTTP {status})", where=WHERE, fix="check its url")
+        return RetrieverError(f"{self._engine.name}: HTTP {status}: {said}")
+
+    def _said(self, text: str) -> str:
+        """Somebody else's words in one line, without the key."""
+        line = without_key(" ".join(text.split()), self._key)
+        return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def budget(settings: Online) -> int:
+    """Calls that a run may make: by their number and by their price."""
+    if settings.price_a_call == 0:
+        return settings.max_calls
+    return min(settings.max_calls, int(settings.max_cost / settings.price_a_call + 1e-9))
+
+
+def key_variable(engine: Engine, settings: Online) -> str:
+    """The environment variable in which the key is looked for; empty: there is none to look for."""
+    return settings.key_variable or engine.key_variable
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3: seconds, or a date); None where there is none to read."""
+    if not header:
+        return None
+    if header.strip().isascii() and header.strip().isdigit():
+        return float(header)
+    try:
+        date = email.utils.parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,139 @@
+"""The ``Retriever`` protocol over a web search engine.
+
+A query's passages are the engine's first k hits, in the engine's order: of each page the passage that
+answers the query best, or the engine's snippet where the page cannot be read. The engine's order is
+kept because it knows the whole web, and one passage a page because k of the same page say one thing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.keys import read_key
+from r1_searcher.net import replies
+from r1_searcher.params import Online
+from r1_searcher.retrieval import addresses
+from r1_searcher.retrieval.online.client import MOST, WHERE, Client, SearchStopped, budget, key_variable
+from r1_searcher.retrieval.online.engines import ENGINES, Hit
+from r1_searcher.retrieval.online.pages import Pages, best_passages
+from r1_searcher.types.protocols import Passage, RetrieverError, whole
+
+# Stands for the code in the fingerprint: to be raised where the same answers of the web would become other passages.
+# The code itself is not in it, so that a record can still be replayed after a change that has nothing to do with it.
+_FORM = 1
+
+
+def online_fingerprint(settings: Online) -> str:
+    """What a search depends on besides the web: engine and address, language, and how pages become passages."""
+    chosen = settings.model_dump(include={"engine", "language", "pages", "passage_words", "max_page_bytes"})
+    return fingerprint({"kind": "online", "url": address(settings), "form": _FORM, **chosen})
+
+
+def address(settings: Online) -> str:
+    """The API's address. Raises ``PipelineError`` where it is none."""
+    url = settings.url or ENGINES[settings.engine].url
+    if not url:
+        raise PipelineError(
+            f"{settings.engine} is self-hosted and has no address of its own",
+            where=f"{WHERE}.url",
+            fix="e.g. http://localhost:8080/search",
+        )
+    if addresses.checked(url, where=f"{WHERE}.url", fix="http:// or https://").userinfo:
+        raise PipelineError(
+            "an address must hold no password", where=f"{WHERE}.url", fix="name its variable in key_variable"
+        )
+    return url
+
+
+def describe(settings: Online) -> str:
+    """One line for people and protocol cards."""
+    text = f"passages of {settings.passage_words} words from its hits' pages" if settings.pages else "snippets"
+    return f"{settings.engine} at {address(settings)}, language {settings.language}, {text}"
+
+
+class OnlineRetriever:
+    """Searches the web; ``close`` ends its connections.
+
+    ``take(limit)`` books one call and says whether there were fewer than ``limit`` before it. Raises
+    ``PipelineError`` where the address or the key is missing; nothing is asked before the first search.
+    """
+
+    fingerprint: str
+
+    def __init__(self, settings: Online, take: Callable[[int], bool]) -> None:
+        engine = ENGINES[settings.engine]
+        if settings.pages and importlib.util.find_spec("trafilatura") is None:
+            raise PipelineError(
+                "reading pages needs the package trafilatura",
+                where=f"{WHERE}.pages",
+                fix="pip install '.[online]', or pages: false",
+            )
+        self.fingerprint = online_fingerprint(settings)
+        self._settings = settings
+        limit = budget(settings)
+        asking = httpx.Client(timeout=settings.timeout, headers={"User-Agent": settings.user_agent})
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
+        key = read_key(
+            key_variable(engine, settings),
+            address(settings),
+            where=f"{WHERE}.key_variable",
+            fix=f"export your {engine.name} key under that name",
+        )
+        self._client = Client(engine, settings, key, self._http, take=lambda: take(limit))
+        self._pages = Pages(settings) if settings.pages else None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The best ``k`` passages a query, equal queries asked once. ``score`` is 1 / rank.
+
+        Raises ``RetrieverError`` where a query failed after its retries, ``SearchStopped`` where none can succeed.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        asked = list(dict.fromkeys(queries))
+        with (
+            ThreadPoolExecutor(self._settings.concurrency) as callers,
+            ThreadPoolExecutor(self._settings.concurrency) as readers,
+        ):
+            outcomes = dict(zip(asked, callers.map(lambda query: self._one(query, k, readers), asked), strict=True))
+        stops = [outcome for outcome in outcomes.values() if isinstance(outcome, SearchStopped)]
+        if stops:
+            stops[0].found = [outcomes[query] for query in queries]
+            raise stops[0]
+        return whole([outcome for query in queries if not isinstance(outcome := outcomes[query], SearchStopped)])
+
+    def _one(self, query: str, k: int, readers: ThreadPoolExecutor) -> list[Passage] | RetrieverError | SearchStopped:
+        try:
+            hits = self._client.hits(query, k)
+        except (RetrieverError, SearchStopped) as error:
+            return error
+        found = self._passages(query, hits, readers)
+        if hits and not found:
+            return RetrieverError(
+                f"{self._settings.engine}: {len(hits)} hits, and neither a page nor a snippet to read"
+            )
+        return found
+
+    def _passages(self, query: str, hits: Sequence[Hit], readers: ThreadPoolExecutor) -> list[Passage]:
+        """A passage a hit, in their order; hits without a word are passed over."""
+        if self._pages is None:
+            pages: list[tuple[str, ...]] = [()] * len(hits)
+        else:
+            pages = list(readers.map(self._pages.passages, [hit.url for hit in hits]))
+        # A snippet stands as a page of one passage.
+        known = [(hit, page or (hit.snippet,), bool(page)) for hit, page in zip(hits, pages, strict=True)]
+        known = [entry for entry in known if any(entry[1])]
+        best = best_passages(query, [page for _, page, _ in known]) if known else []
+        return [
+            Passage(f"{hit.url}#{number}" if read else hit.url, hit.title, page[number], 1.0 / rank)
+            for rank, ((hit, page, read), number) in enumerate(zip(known, best, strict=True), 1)
+        ]

@@ -1,0 +1,77 @@
+"""The passages of an index folder, each read from the file when it is a result.
+
+Not through a mapping of the file: what is mapped counts as the process' memory, and a passage brings the pages
+round it along, so that after some thousand results nearly all texts of two million passages were resident.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import weakref
+from bisect import bisect_right
+from pathlib import Path
+
+import pyarrow as pa
+
+from r1_searcher.types import schemas
+from r1_searcher.types.protocols import Passage
+
+COLUMNS = ("passage_id", "title", "text")
+_ENDS = struct.Struct("<ii")  # of a string in its column's bytes
+Places = tuple[tuple[int, int], ...]  # a column: where its ends and its bytes begin in the file
+
+
+class PassageFile:
+    """An Arrow IPC file of PASSAGES, uncompressed, in any number of batches. May be shared by threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it and note where the columns of each batch stand. Raises ``FileNotFoundError`` and ``ValueError``."""
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self._starts, self._batches, self._rows = _places(self._file)
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # a result says nothing about its neighbours
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def get(self, row: int, score: float) -> Passage:
+        """The passage of a row, as a result with this score."""
+        batch = bisect_right(self._starts, row) - 1
+        place = row - self._starts[batch]
+        passage_id, title, text = (self._text(place, *column) for column in self._batches[batch])
+        return Passage(passage_id, title, text, score)
+
+    def _text(self, place: int, ends: int, data: int) -> str:
+        first, end = _ENDS.unpack(os.pread(self._file, _ENDS.size, ends + place * (_ENDS.size // 2)))
+        return os.pread(self._file, end - first, data + first).decode()
+
+
+def _places(file: int) -> tuple[list[int], list[Places], int]:
+    """Of each batch with rows its first row and the places of its columns, and the number of all rows."""
+    starts: list[int] = []
+    batches: list[Places] = []
+    rows = 0
+    mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)  # ends with the last of its views, when this function does
+    whole = pa.py_buffer(mapped)
+    reader = pa.ipc.open_file(pa.BufferReader(whole))
+    if not reader.schema.equals(schemas.PASSAGES):
+        raise ValueError("not a file of passages")
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        if batch.num_rows:
+            starts.append(rows)
+            batches.append(tuple(_place(batch.column(name), whole) for name in COLUMNS))
+            rows += batch.num_rows
+    return starts, batches, rows
+
+
+def _place(column: pa.StringArray, whole: pa.Buffer) -> tuple[int, int]:
+    _, ends, data = column.buffers()
+    start = ends.address - whole.address
+    # A column of empty strings has no bytes and may have no buffer of them.
+    text = start if data is None or not data.size else data.address - whole.address
+    if column.offset or not (0 <= start < whole.size and 0 <= text < whole.size):
+        raise ValueError("its columns cannot be read where they stand")
+    return start, text

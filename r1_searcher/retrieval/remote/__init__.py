@@ -1,0 +1,1 @@
+"""A retriever behind a retrieval service."""

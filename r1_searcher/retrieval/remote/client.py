@@ -1,0 +1,241 @@
+"""``retriever.kind: service``: searches of a server of ``python -m stages.index serve``, as if its index were here.
+
+A server that does not answer, or says that too much waits, is asked again for ``retriever.service.wait`` seconds, so
+that it can be started again in the middle of a rollout. What then still fails is a ``RetrieverError`` of
+those queries. A server that comes back with another retriever ends the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx
+import pydantic
+import tenacity
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.net import replies
+from r1_searcher.params import Service
+from r1_searcher.retrieval import addresses
+from r1_searcher.retrieval.online.client import TryAgain, retry_after
+from r1_searcher.retrieval.remote.forms import Found, Health, SearchResponse, read_search_response
+from r1_searcher.texts import parse_json
+from r1_searcher.types.protocols import Passage, RetrieverError, whole
+
+WHERE = "params.yaml, retriever.service"
+_AGAIN = (408, 425, 429, 502, 503, 504)
+_CONNECT = 5.0  # seconds
+_SLOWEST = 2.0  # seconds between two attempts, where the server names none
+MOST = 64 << 20  # bytes of a reply; searches that find more are asked in parts
+_SHOWN = 200  # characters of the server's own words
+
+
+class _Broken(Exception):
+    """The server could not search this, and says no more: its neighbours may be searched all the same."""
+
+
+class _TooLong(Exception):
+    """What the server found for this is more than is read: less of it may be asked."""
+
+
+class Connection:
+    """Requests to one server, with all the patience that ``settings`` allow; connections are kept."""
+
+    def __init__(self, settings: Service, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.url = _address(settings.url)
+        # An index stands in one's own network: the environment's proxies have no part in it.
+        asking = httpx.Client(timeout=httpx.Timeout(settings.timeout, connect=_CONNECT), trust_env=False)
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
+        self._wait = settings.wait
+        self._gone = False  # it did not answer for so long: from then on it is asked once, until it answers
+        self._backoff = tenacity.wait_random_exponential(multiplier=0.2, max=_SLOWEST, min=0.1)
+        self._retrying = tenacity.Retrying(
+            wait=self._pause,
+            retry=tenacity.retry_if_exception_type(TryAgain),
+            sleep=sleep,
+            reraise=True,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def health(self) -> Health:
+        """What the server says of itself. Raises ``PipelineError`` where there is none."""
+        try:
+            answer = self._asked("GET", "/health")
+            return Health.model_validate_json(answer.content)
+        except TryAgain as error:
+            raise PipelineError(
+                f"no retrieval service answers at {self.url}: {error}",
+                where=f"{WHERE}.url",
+                fix="start it there: python -m stages.index serve",
+            ) from None
+        except (pydantic.ValidationError, _Broken, _TooLong):
+            raise PipelineError(f"{self.url} is no retrieval service", where=f"{WHERE}.url") from None
+
+    def search(self, body: bytes) -> SearchResponse:
+        """Raises ``TryAgain`` where no answer came in all that time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
+        answer = self._asked("POST", "/search", body)
+        try:
+            return SearchResponse.model_validate_json(answer.content)
+        except pydantic.ValidationError:
+            raise PipelineError(f"{self.url} answers in another form", where=f"{WHERE}.url") from None
+
+    def _asked(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+        stop = tenacity.stop_after_attempt(1) if self._gone else tenacity.stop_after_delay(self._wait)
+        try:
+            answer: httpx.Response = self._retrying.copy(stop=stop)(self._once, method, path, body)
+        except TryAgain:
+            self._gone = True
+            raise
+        self._gone = False
+        return answer
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        after = error.after if isinstance(error, TryAgain) else None
+        pause = float(self._backoff(state))
+        return pause if after is None else min(self._wait, after + pause)  # not all come back in the same moment
+
+    def _once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            response = self._http.request(method, self.url + path, content=body, headers=headers)
+        except httpx.TimeoutException:
+            raise TryAgain("it did not answer in time") from None
+        except replies.TooLong as error:
+            raise _TooLong(str(error)) from None
+        except httpx.TransportError as error:
+            raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from None
+        if response.status_code == 200:
+            return response
+        said = _said(response)
+        if response.status_code in _AGAIN:
+            raise TryAgain(said, retry_after(response.headers.get("Retry-After")))
+        if response.status_code == 409:
+            raise PipelineError(
+                f"the service at {self.url} now serves another retriever: {said}",
+                where=WHERE,
+                fix="start the former one again, or this command: it then begins with the present one",
+            )
+        if response.status_code == 500 and not _stops(response):
+            raise _Broken(said)
+        raise PipelineError(f"the service at {self.url} refuses: {said}", where=WHERE)
+
+
+class ServiceRetriever:
+    """The ``Retriever`` protocol over a server. ``fingerprint`` is that of the retriever it serves.
+
+    Raises ``PipelineError`` where no server answers, or ``retriever.service.fingerprint`` names another retriever.
+    """
+
+    fingerprint: str
+
+    def __init__(self, settings: Service, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._connection = Connection(settings, sleep)
+        health = checked_health(self._connection, settings)
+        self.fingerprint = health.fingerprint
+        self._limits = health.limits
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The passages that the served retriever finds, equal queries asked once."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if k > self._limits.max_k:
+            raise PipelineError(f"the service finds at most {self._limits.max_k} passages, not {k}", where=WHERE)
+        known: dict[str, Found] = {}
+        short: list[str] = []
+        for query in dict.fromkeys(queries):
+            if len(query) > self._limits.max_characters:
+                known[query] = RetrieverError(f"the query has {len(query)} characters, too many for the service")
+            else:
+                short.append(query)
+        for part in self._parts(short, k):
+            known.update(zip(part, self._found(part, k), strict=True))
+        return whole([known[query] for query in queries])
+
+    def _parts(self, queries: Sequence[str], k: int) -> Iterator[list[str]]:
+        """The queries in requests that the server takes."""
+        part: list[str] = []
+        room = most = self._limits.max_bytes - 200
+        longest = max(1, min(self._limits.max_queries, self._limits.max_passages // k))
+        for query in queries:
+            size = len(json.dumps(query)) + 2
+            if part and (len(part) == longest or size > room):
+                yield part
+                part, room = [], most
+            part.append(query)
+            room -= size
+        if part:
+            yield part
+
+    def _found(self, queries: Sequence[str], k: int) -> list[Found]:
+        body: dict[str, Any] = {"queries": list(queries), "k": k, "fingerprint": self.fingerprint}
+        try:
+            response = self._connection.search(json.dumps(body).encode())
+        except TryAgain as error:
+            return [RetrieverError(f"the service: {error}") for _ in queries]
+        except _Broken as error:
+            if len(queries) == 1:
+                return [RetrieverError(f"the service: {error}")]
+            return [entry for query in queries for entry in self._found([query], k)]
+        except _TooLong as error:
+            if len(queries) == 1:
+                return [RetrieverError(f"the service: {error}")]
+            half = len(queries) // 2
+            return self._found(queries[:half], k) + self._found(queries[half:], k)
+        if len(response.result) != len(queries) or len(response.errors) != len(queries):
+            raise PipelineError(f"{self._connection.url} answers other queries than were asked", where=WHERE)
+        return read_search_response(response)
+
+
+def checked_health(connection: Connection, settings: Service) -> Health:
+    """What the server says of itself. Raises ``PipelineError`` where it is not the retriever that is wanted."""
+    health = connection.health()
+    if settings.fingerprint not in ("", health.fingerprint):
+        raise PipelineError(
+            f"the service at {connection.url} serves retriever {health.fingerprint[:12]} ({health.description}), "
+            f"not {settings.fingerprint[:12]}",
+            where=f"{WHERE}.fingerprint",
+        )
+    return health
+
+
+def ask_health(settings: Service) -> Health:
+    """What the server of ``settings`` serves."""
+    connection = Connection(settings)
+    try:
+        return checked_health(connection, settings)
+    finally:
+        connection.close()
+
+
+def _address(url: str) -> str:
+    addresses.checked(url, where=f"{WHERE}.url", fix="e.g. http://127.0.0.1:8400")
+    return url.rstrip("/")
+
+
+def _said(response: httpx.Response) -> str:
+    """The server's own words in one line."""
+    try:
+        words = str(parse_json(response.content)["detail"])
+    except (ValueError, KeyError, TypeError):
+        words = response.text
+    line = " ".join(f"HTTP {response.status_code}: {words}".split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def _stops(response: httpx.Response) -> bool:
+    """Whether the served retriever itself says that no further search can succeed."""
+    try:
+        return bool(parse_json(response.content)["stop"])
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,272 @@
+"""Recorded searches: every (retriever, query, k) → passages, and a retriever that serves from the record alone.
+
+One SQLite file, with SQLite's own rollback journal: a killed run loses at most the searches that it was
+waiting for, several runs may write at once, and between two writes it is one plain file, which can be
+copied, committed or versioned by DVC. (SQLite's locks need a file system that has them: a local disk,
+not every network share.) A passage stands once under the sha256 of its content, however often it was found.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.files.sums import REPAIR
+from r1_searcher.texts import parse_json
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+
+FILE = "searches.sqlite"
+_FORM = 1
+_BUSY_SECONDS = 60.0  # how long to wait for another writer
+_TABLES = """
+create table if not exists retrievers (
+    fingerprint text primary key, kind text not null, corpus text not null, description text not null,
+    calls integer not null default 0);
+create table if not exists searches (
+    key text primary key, retriever text not null, query text not null, k integer not null, found text not null);
+create table if not exists passages (
+    sha256 text primary key, passage_id text not null, title text not null, text text not null);
+"""
+# Later than the form: a record without it is one from before runs were told apart.
+_RUNS = """
+create table if not exists runs (
+    retriever text not null, run text not null, calls integer not null, primary key (retriever, run))"""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A retriever whose searches are in a record; ``calls``: paid calls of all runs, ``searches``: what they are
+    served from."""
+
+    fingerprint: str
+    kind: str
+    corpus: str
+    description: str
+    calls: int = 0
+    searches: int = 0
+
+
+class Record:
+    """The record in a folder. Safe with several threads and several processes."""
+
+    def __init__(self, folder: Path | str, *, replay: bool = False) -> None:
+        """Open or make the record; ``replay``: it must be there, and is only read."""
+        self.path = Path(folder) / FILE
+        if replay and not self.path.is_file():
+            raise PipelineError(
+                "no recorded searches here",
+                where=str(self.path),
+                fix="record them with retriever.searches.mode: record, or name their folder in retriever.searches",
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        address = f"{self.path.resolve().as_uri()}?mode={'ro' if replay else 'rwc'}"
+        self._database = self._guarded(
+            lambda: sqlite3.connect(
+                address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        )
+        self._guarded(lambda: self._prepare(replay))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _prepare(self, replay: bool) -> None:
+        (form,) = self._database.execute("pragma user_version").fetchone()
+        if form not in (0, _FORM):
+            raise PipelineError(f"a record of form {form}, not {_FORM}", where=str(self.path))
+        if not replay and form == 0:
+            self._database.execute("begin immediate")
+            for statement in filter(str.strip, _TABLES.split(";")):
+                self._database.execute(statement)
+            self._database.execute(f"pragma user_version = {_FORM}")
+            self._database.execute("commit")
+        if not replay and not self._tells_runs_apart():
+            self._database.execute(_RUNS)
+
+    def _tells_runs_apart(self) -> bool:
+        sql = "select 1 from sqlite_master where type = 'table' and name = 'runs'"
+        return self._database.execute(sql).fetchone() is not None
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """SQLite's own complaints (no database, locked, disk full) as one line."""
+        try:
+            return work()
+        except sqlite3.Error as error:
+            # Only an error of the file itself says that it is damaged; a lock or a full disk goes by.
+            broken = type(error) is sqlite3.DatabaseError
+            fix = f"`{REPAIR}` sets it aside; searches are then made, and recorded, anew" if broken else None
+            raise PipelineError(f"the record cannot be used: {error}", where=str(self.path), fix=fix) from None
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One transaction: whole or not at all."""
+
+        def transaction() -> T:
+            with self._lock:
+                self._database.execute("begin immediate")
+                try:
+                    done = work(self._database)
+                except BaseException:
+                    self._database.execute("rollback")
+                    raise
+                self._database.execute("commit")
+                return done
+
+        return self._guarded(transaction)
+
+    def introduce(self, retriever: Recorded) -> None:
+        """Note whose searches are going to be recorded."""
+        row = (retriever.fingerprint, retriever.kind, retriever.corpus, retriever.description)
+        self._write(
+            lambda database: database.execute(
+                "insert or ignore into retrievers (fingerprint, kind, corpus, description) values (?, ?, ?, ?)", row
+            )
+        )
+
+    def retrievers(self) -> list[Recorded]:
+        """Whose searches are here."""
+        sql = """
+            select fingerprint, kind, corpus, description, calls,
+            (select count(*) from searches where retriever = fingerprint)
+            from retrievers order by kind, fingerprint"""
+        with self._lock:
+            return [Recorded(*row) for row in self._guarded(lambda: self._database.execute(sql).fetchall())]
+
+    def runs(self, retriever: str) -> dict[str, int]:
+        """Paid calls of a retriever by run."""
+
+        def read() -> dict[str, int]:
+            if not self._tells_runs_apart():
+                return {}
+            sql = "select run, calls from runs where retriever = ? order by run"
+            return dict(self._database.execute(sql, (retriever,)).fetchall())
+
+        with self._lock:
+            return self._guarded(read)
+
+    def take(self, retriever: str, run: str, limit: int) -> bool:
+        """Book one paid call of a retriever for a run; false, and nothing booked, where the run has ``limit``."""
+
+        def book(database: sqlite3.Connection) -> bool:
+            database.execute("insert or ignore into runs values (?, ?, 0)", (retriever, run))
+            sql = "update runs set calls = calls + 1 where retriever = ? and run = ? and calls < ?"
+            booked = database.execute(sql, (retriever, run, limit)).rowcount == 1
+            if booked:
+                database.execute("update retrievers set calls = calls + 1 where fingerprint = ?", (retriever,))
+            return booked
+
+        return self._write(book)
+
+    def put(self, retriever: str, k: int, found: Mapping[str, Sequence[Passage]]) -> None:
+        """Record the passages of queries. What is there already stays as it is."""
+
+        def keep(database: sqlite3.Connection) -> None:
+            for query, passages in found.items():
+                rows = [(_address(passage), passage) for passage in passages]
+                database.executemany(
+                    "insert or ignore into passages values (?, ?, ?, ?)",
+                    [(sha256, passage.passage_id, passage.title, passage.text) for sha256, passage in rows],
+                )
+                listed = json.dumps([[sha256, passage.score] for sha256, passage in rows], allow_nan=False)
+                row = (_key(retriever, query, k), retriever, query, k, listed)
+                database.execute("insert or ignore into searches values (?, ?, ?, ?, ?)", row)
+
+        if found:
+            self._write(keep)
+
+    def get(self, retriever: str, queries: Iterable[str], k: int) -> dict[str, list[Passage]]:
+        """The recorded passages of those queries that are here."""
+        found: dict[str, list[Passage]] = {}
+        with self._lock:
+            for query in dict.fromkeys(queries):
+                passages = self._guarded(lambda query=query: self._recorded(retriever, query, k))  # type: ignore[misc]
+                if passages is not None:
+                    found[query] = passages
+        return found
+
+    def _recorded(self, retriever: str, query: str, k: int) -> list[Passage] | None:
+        row = self._database.execute(
+            "select found from searches where key = ?", (_key(retriever, query, k),)
+        ).fetchone()
+        return None if row is None else [self._passage(sha256, score) for sha256, score in parse_json(row[0])]
+
+    def _passage(self, sha256: str, score: float) -> Passage:
+        row: tuple[str, str, str] | None = self._database.execute(
+            "select passage_id, title, text from passages where sha256 = ?", (sha256,)
+        ).fetchone()
+        passage = Passage(*row, score) if row is not None else None
+        if passage is None or _address(passage) != sha256:
+            raise PipelineError(f"passage {sha256[:12]} is missing or changed", where=str(self.path))
+        return passage
+
+
+def _key(retriever: str, query: str, k: int) -> str:
+    return fingerprint([retriever, query, k])
+
+
+def _address(passage: Passage) -> str:
+    return fingerprint([passage.passage_id, passage.title, passage.text])
+
+
+class RecordingRetriever:
+    """Another retriever, whose every search is kept; what is in the record is not searched again.
+
+    So a run that was stopped asks a paid engine nothing twice, and equal queries of training and
+    evaluation see equal passages. Failed searches are not recorded.
+    """
+
+    fingerprint: str
+
+    def __init__(self, retriever: Retriever, record: Record) -> None:
+        self._retriever, self._record = retriever, record
+        self.fingerprint = retriever.fingerprint
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """As the other retriever; what it found is recorded also where some of the queries failed."""
+        known: dict[str, list[Passage] | RetrieverError] = {**self._record.get(self.fingerprint, queries, k)}
+        missing = [query for query in dict.fromkeys(queries) if query not in known]
+        if missing:
+            found: Sequence[list[Passage] | RetrieverError] = []
+            try:
+                found = search_each(self._retriever, missing, k)
+            except PipelineError as error:  # the run ends here, and what it has paid for is kept
+                found = getattr(error, "found", [])
+                raise
+            finally:
+                pairs = list(zip(missing, found, strict=False))
+                self._record.put(
+                    self.fingerprint, k, {query: entry for query, entry in pairs if isinstance(entry, list)}
+                )
+            known.update(pairs)
+        return whole([known[query] for query in queries])
+
+
+class ReplayRetriever:
+    """Serves recorded searches of one retriever and nothing else: it needs neither index, nor network, nor key."""
+
+    fingerprint: str
+
+    def __init__(self, retriever: str, record: Record) -> None:
+        self.fingerprint = retriever
+        self._record = record
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The recorded passages; a search that is not in the record is a ``PipelineError`` that names it."""
+        found = self._record.get(self.fingerprint, queries, k)
+        for query in queries:
+            if query not in found:
+                raise PipelineError(
+                    f"no recorded search for {query!r} with k = {k} by retriever {self.fingerprint[:12]}",
+                    where=str(self._record.path),
+                    fix="record it: run the same command with retriever.searches.mode: record",
+                )
+        return [found[query] for query in queries]

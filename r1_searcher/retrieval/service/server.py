@@ -1,0 +1,283 @@
+"""``python -m stages.index serve``: a retriever behind HTTP.
+
+``/search``, ``/retrieve`` and ``/queries`` search (forms.py), ``/health`` says what is served, ``/metrics`` counts.
+Statuses: 422 a request that is none, 413 one too large, 409 another retriever is meant, 502 a search failed
+after its retries, 503 with Retry-After too much waits, 500 the retriever cannot go on, or a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval.remote import forms
+from r1_searcher.retrieval.retrievers import Identity
+from r1_searcher.retrieval.service import held, metrics
+from r1_searcher.retrieval.service.batches import Batches, Overloaded
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+
+_log = logging.getLogger(__name__)
+_DRAINED = 8  # times max_bytes: what is read of a request that is too large
+PATHS = ("/search", "/retrieve", "/queries", "/health", "/metrics")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server behaves. ``max_batch``, ``max_waiting``: queries; ``max_wait``, ``grace``: seconds."""
+
+    max_batch: int = 256
+    max_waiting: int = 8192
+    max_wait: float = 20.0  # in the queue
+    max_connections: int = 1024
+    max_connections_a_client: int = 256  # an address
+    seconds: float = 30.0  # for a request to come, and for an answer that nobody reads
+    hosts: tuple[str, ...] = ()  # names that a request may have asked; none: any. Bound to loopback, its own
+    grace: float = 30.0  # for running requests when it is told to stop
+    limits: forms.Limits = field(default_factory=forms.Limits)
+
+
+def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Settings) -> FastAPI:
+    """The application over an opened retriever."""
+    counted = metrics.Metrics(kind=kind, fingerprint=retriever.fingerprint, corpus=identity.corpus)
+    batches = Batches(
+        partial(search_each, retriever),
+        counted,
+        max_batch=settings.max_batch,
+        max_waiting=settings.max_waiting,
+        max_wait=settings.max_wait,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        searching = asyncio.create_task(batches.run())
+        yield
+        searching.cancel()
+        batches.close()
+
+    app = FastAPI(title="Retrieval service", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_Guard, settings=settings, counted=counted)
+
+    async def search(queries: Sequence[str], k: int) -> list[forms.Found]:
+        fault = settings.limits.fault(queries, k)
+        if fault is not None:
+            raise HTTPException(422, fault)
+        # Half a surrogate, which JSON can carry and no tokenizer must be able to read, becomes a question mark.
+        found = await batches.ask([query.encode("utf-8", "replace").decode() for query in queries], k)
+        counted.failed.inc(sum(isinstance(entry, RetrieverError) for entry in found))
+        return found
+
+    async def passages(queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """For the forms that know no error a query: one that failed fails its request."""
+        return whole(await search(queries, k))
+
+    @app.post("/search")
+    async def own(request: forms.SearchRequest) -> Response:
+        if request.fingerprint not in ("", retriever.fingerprint):
+            raise HTTPException(409, f"this is retriever {retriever.fingerprint}")
+        return _json(forms.search_response(retriever.fingerprint, await search(request.queries, request.k)))
+
+    @app.post("/retrieve")
+    async def search_r1(request: forms.RetrieveRequest) -> Response:
+        found = await passages(request.queries, request.topk or forms.DEFAULT_K)
+        return _json(forms.retrieve_response(found, scores=request.return_scores))
+
+    @app.post("/queries")
+    async def r1_searcher(request: forms.QueriesRequest) -> Response:
+        return _json(forms.queries_response(request.queries, await passages(request.queries, request.k)))
+
+    @app.get("/health")
+    async def health() -> forms.Health:
+        return forms.Health(
+            status="ok",
+            kind=kind,
+            fingerprint=retriever.fingerprint,
+            corpus=identity.corpus,
+            description=identity.description,
+            waiting=batches.waiting,
+            limits=settings.limits,
+        )
+
+    @app.get("/metrics")
+    async def counters() -> Response:
+        return Response(counted.text(), media_type=metrics.CONTENT_TYPE)
+
+    app.exception_handler(RequestValidationError)(_malformed)
+    app.exception_handler(Overloaded)(_overloaded)
+    app.exception_handler(RetrieverError)(_failed)
+    app.exception_handler(PipelineError)(_stopped)
+    return app
+
+
+def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    # Half a surrogate, which a corpus can hold, is no UTF-8: ASCII escapes carry it through.
+    return Response(json.dumps(body, allow_nan=False), status, headers, media_type="application/json")
+
+
+def _said(status: int, line: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    return _json({"detail": line, **more}, status, headers)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3]]
+    return _said(422, "; ".join(faults))  # and not what was sent, which can be of any size
+
+
+async def _overloaded(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Overloaded)
+    return _said(503, str(error), {"Retry-After": str(error.after)})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _said(502, f"a search failed: {error}")
+
+
+async def _stopped(request: Request, error: Exception) -> Response:
+    _log.error("%s", error)
+    return _said(500, str(error), stop=True)
+
+
+class _Guard:
+    """Refuses bodies that are too large or too slow before they are read whole, and counts every request."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, counted: metrics.Metrics) -> None:
+        self._app, self._most, self._counted = app, settings.limits.max_bytes, counted
+        self._seconds, self._hosts = settings.seconds, settings.hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status, read, more = time.perf_counter(), 500, 0, True
+
+        async def coming() -> Message:
+            nonlocal more
+            if not more:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, self._seconds + began - time.perf_counter()))
+            except TimeoutError:
+                raise HTTPException(408, f"a request is whole within {self._seconds:g} s") from None
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def drained() -> None:
+            """Read what comes and keep none of it: a client that still sends would not read the answer."""
+            left = _DRAINED * self._most
+            with contextlib.suppress(HTTPException):
+                while more and left > 0:
+                    left -= len((await coming()).get("body", b""))
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await coming()
+            read += len(message.get("body", b""))
+            if read > self._most:
+                await drained()
+                raise HTTPException(413, f"a request has at most {self._most} bytes")
+            return message
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        headers = dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
+        try:
+            if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
+                await _said(421, "is not served under this name")(scope, receive, noting)
+            elif announced.isdigit() and int(announced) > self._most:
+                await drained()
+                refusal = _said(413, f"a request has at most {self._most} bytes", {"Connection": "close"})
+                await refusal(scope, receive, noting)
+            else:
+                await self._app(scope, limited, noting)
+        finally:
+            path = scope["path"] if scope["path"] in PATHS else "other"
+            self._counted.note_request(path, status, time.perf_counter() - began)
+
+
+def _host(header: bytes) -> str:
+    """The name in a Host header, without its port."""
+    name = header.decode("latin-1").lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+
+
+def own_hosts(host: str, bound: str) -> tuple[str, ...]:
+    """What may be asked of a server on ``bound`` that was told ``host``: any name (empty) unless only this machine
+    reaches it. A page of the web whose name leads to 127.0.0.1 (DNS rebinding) is then refused."""
+    if not ipaddress.ip_address(bound.partition("%")[0]).is_loopback:
+        return ()
+    return tuple({f"[{name}]" if ":" in name else name.lower() for name in (host, bound, "localhost", "127.0.0.1")})
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0: any free one. Raises ``PipelineError`` where there is none to have."""
+    where = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(2048)
+        except OSError:
+            bound.close()
+            raise
+    except (OSError, OverflowError) as error:  # a name that is none is an OSError too
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PipelineError(
+            f"cannot listen here: {reason}", where=where, fix="choose another --port or --host"
+        ) from None
+    return bound
+
+
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """A server; its ``run(sockets=[…])`` ends at SIGTERM or Ctrl-C when the running requests are finished."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+        timeout_keep_alive=60,
+        http=held.protocol(seconds=settings.seconds, connections=settings.max_connections_a_client),
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn sends itself the signal once more when it has stopped; here the command ends with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # there are no signals in others
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

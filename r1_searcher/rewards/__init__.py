@@ -1,0 +1,1 @@
+"""Metrics of an answer and named reward sets. No torch here."""

@@ -1,0 +1,99 @@
+"""Transcript files as the R1-Searcher release has them: JSON lines, read as they are.
+
+A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the
+prompt's ``<think>``), and where they were made ``pred_ans`` (the prediction) and ``gpt4o_output``
+(the judge's verdict). Other keys are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.texts import parse_json
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import Transcript
+
+
+@dataclass(frozen=True)
+class ReleasedRow:
+    """One transcript without provenance. ``question`` is empty where the row has none; ``prediction`` is
+    None where no answer was given; ``judge`` is the judge's verdict, None where there is none or it says
+    neither true nor false."""
+
+    question: str
+    golds: tuple[str, ...]
+    transcript: Transcript
+    prediction: str | None
+    judge: bool | None
+
+
+def read_transcripts(path: Path | str) -> list[ReleasedRow]:
+    """The rows of a file in its order. Blank lines are passed over; a broken one stops with its number."""
+    rows: list[ReleasedRow] = []
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    rows.append(_row(line, where=f"{path}, line {number}"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise PipelineError("no such file", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"not UTF-8: {error.reason} at byte {error.start}", where=str(path)) from None
+    if not rows:
+        raise PipelineError("holds no transcripts", where=str(path), fix="one JSON object a line")
+    return rows
+
+
+def names_of(paths: Sequence[Path | str]) -> list[str]:
+    """What each file is called in the output: its name, or its path where two share a name."""
+    names = [Path(path).name for path in paths]
+    seen = Counter(names)
+    return [str(path) if seen[name] > 1 else name for path, name in zip(paths, names, strict=True)]
+
+
+def _row(line: str, *, where: str) -> ReleasedRow:
+    try:
+        raw = parse_json(line)
+    except json.JSONDecodeError as error:
+        raise PipelineError(f"not JSON: {error}", where=where) from None
+    if not isinstance(raw, dict):
+        raise PipelineError(f"a JSON object was expected, not {type(raw).__name__}", where=where)
+    for key in ("answer", "gen_text_store"):
+        if key not in raw:
+            raise PipelineError(f"{key!r} is missing", where=where, fix=f"the line has {', '.join(raw) or 'no keys'}")
+    text = raw["gen_text_store"]
+    if not isinstance(text, str):
+        raise PipelineError(f"'gen_text_store' must be a string, not {type(text).__name__}", where=where)
+    prediction = raw.get("pred_ans")
+    if prediction is not None and not isinstance(prediction, str):
+        raise PipelineError(f"'pred_ans' must be a string, not {type(prediction).__name__}", where=where)
+    question = raw.get("question", "")
+    transcript = Transcript(text)
+    return ReleasedRow(
+        question=question.strip() if isinstance(question, str) else "",
+        golds=_golds(raw["answer"], where=where),
+        transcript=transcript,
+        # As the file has it, white space included: the published figures are of this string.
+        prediction=grammar.extract_answer(transcript.policy_text) if prediction is None else prediction,
+        judge=parse_verdict(raw.get("gpt4o_output")),
+    )
+
+
+def _golds(answer: object, *, where: str) -> tuple[str, ...]:
+    golds = (answer,) if isinstance(answer, str) else tuple(answer) if isinstance(answer, list) else ()
+    if not golds or not all(isinstance(gold, str) and gold.strip() for gold in golds):
+        raise PipelineError("'answer' must be a gold answer, or a list of them, not empty", where=where)
+    return golds
+
+
+def parse_verdict(reply: object) -> bool | None:
+    """A judge's reply: "True" or "False" alone, a full stop and white space allowed, in any case. None: neither."""
+    if isinstance(reply, bool):
+        return reply
+    word = reply.strip().lower().removesuffix(".") if isinstance(reply, str) else None
+    return None if word is None else {"true": True, "false": False}.get(word)

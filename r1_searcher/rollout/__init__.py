@@ -1,0 +1,24 @@
+"""Rollout: questions in, trajectories out. The engines and the loop that is the policy's environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r1_searcher import params
+    from r1_searcher.types.protocols import Engine
+
+
+def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
+    """The engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
+    from r1_searcher.rollout.engines import load_engine
+
+    return load_engine(policy, rollout, tensor_parallel=tensor_parallel)
+
+
+def roll_out(*args: Any, **kwargs: Any) -> Any:
+    """See ``r1_searcher.rollout.loop.roll_out``."""
+    from r1_searcher.rollout.loop import roll_out
+
+    return roll_out(*args, **kwargs)

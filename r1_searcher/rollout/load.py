@@ -1,0 +1,93 @@
+"""A policy's tokenizer, model and configuration from its folder, with one line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.weights import check_loaded, check_policy, weight_files
+
+_HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # owner/name
+
+
+def load_tokenizer(policy: Path | str) -> Any:
+    """The policy's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    check_place(policy)
+    place = Path(policy)
+    if place.is_dir() and not any(
+        (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
+        raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
+    check_policy(policy, weights=False)
+    with reading("tokenizer", policy):
+        return AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
+
+
+def load_model(policy: Path | str, *, dtype: str) -> Any:
+    """A causal language model in evaluation mode. Of a folder only its own safetensors are read: nothing is unpickled,
+    and no code of the model's runs.
+
+    A weight that the files lack, hold in another shape, or have beyond the model's is an error: transformers would draw
+    it at random, or leave it out.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_place(policy)
+    if (Path(policy) / "model.safetensors.index.json").is_file():
+        weight_files(Path(policy))
+    check_policy(policy)
+    with reading("model", policy):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            policy,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_loaded(model, report, where=str(policy))
+    return model.eval()
+
+
+def load_config(policy: Path | str) -> Any:
+    """The configuration of a policy folder or of a hub's model."""
+    from transformers import AutoConfig
+
+    check_place(policy)
+    with reading("config.json", policy):
+        return AutoConfig.from_pretrained(policy, trust_remote_code=False)
+
+
+def check_place(policy: Path | str) -> None:
+    """``PipelineError`` for a path at which there is no model's folder, and that is no hub's name either."""
+    if not Path(policy).is_dir() and not _HUB_NAME.fullmatch(str(policy)):
+        raise PipelineError("no such folder", where=str(policy), fix="give a model's folder, or a name on the hub")
+    if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
+        raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
+
+
+@contextlib.contextmanager
+def reading(what: str, policy: Path | str) -> Iterator[None]:
+    """Make whatever is wrong with files from outside one line, and keep transformers from printing pages about it."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:  # a broken file may raise anything: KeyError, TypeError, SafetensorError, ...
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        reason = f"{type(error).__name__}: {first_line}"
+        raise PipelineError(f"no {what} could be opened: {reason}", where=str(policy)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

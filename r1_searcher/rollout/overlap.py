@@ -1,0 +1,66 @@
+"""Searches in a thread beside the engine: no trajectory waits for another's search.
+
+One search call is under way at a time. Queries of turns that end meanwhile wait, and go together in the next call:
+a slow retriever is asked less often for more, a quick one at once. Everything but the retriever's own work happens
+in the engine's thread: tokenizers and trajectories are touched by one thread only.
+
+When a search returns depends on the clock, and so does which trajectories are generated together; what a trajectory
+becomes does not, as its samples depend on its own tokens and seed, and its passages on its own query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from r1_searcher.rollout.booking import Booked, Finder, Found
+from r1_searcher.types.protocols import Engine
+
+
+class _Searches:
+    """Queries that wait, and the one call under way."""
+
+    def __init__(self, finder: Finder, thread: ThreadPoolExecutor) -> None:
+        self._finder, self._thread = finder, thread
+        self._waiting: dict[int, str] = {}
+        self._asked: dict[int, str] = {}
+        self._call: Future[list[Found]] | None = None
+
+    @property
+    def any(self) -> bool:
+        return self._call is not None
+
+    def done(self) -> bool:
+        """Whether something was found that has not been taken."""
+        return self._call is not None and self._call.done()
+
+    def ask(self, queries: dict[int, str]) -> None:
+        """Search for queries, by their trajectory, as soon as the thread is free."""
+        self._waiting |= queries
+        if self._waiting and self._call is None:
+            self._asked, self._waiting = self._waiting, {}
+            self._call = self._thread.submit(self._finder.find, list(self._asked.values()))
+
+    def take(self) -> list[tuple[int, str, Found]]:
+        """What the call under way found, once it has; the next call begins. Raises what the call raised."""
+        assert self._call is not None
+        found = self._call.result()
+        asked, self._call = self._asked, None
+        self.ask({})
+        return [(trajectory, query, entry) for (trajectory, query), entry in zip(asked.items(), found, strict=True)]
+
+
+def run_overlapped(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None]) -> None:
+    """Run the trajectories that the engine has to their end; it steps while searches are under way."""
+    with ThreadPoolExecutor(1, thread_name_prefix="search") as thread:
+        searches = _Searches(finder, thread)
+        while True:
+            turns = engine.step(searches.done)
+            searches.ask({turn.trajectory: query for turn in turns if (query := booked.take(turn)) is not None})
+            if turns:
+                told()
+            if searches.done() or (searches.any and not turns):  # no turns: all of them wait for searches
+                for trajectory, query, entry in searches.take():
+                    booked.insert(trajectory, *finder.record(query, entry))
+            elif not turns:
+                return

@@ -1,0 +1,92 @@
+"""Prompts: a template file, by name or by path.
+
+A template with ``{question}`` is for base models and is used as it stands. One without is the
+system message of an instruct model: the question is the user's message, the model's chat template
+is applied, and ``<think>`` is appended where the template has not written it. Either way the transcript begins after
+``<think>``.
+
+What a tokenizer puts in front of a text (Gemma's and Llama's ``<bos>``) stands in the prompt as text: a chat template
+writes it itself, and before other prompts it is written here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.files.templates import read_template
+from r1_searcher.transcripts.grammar import THINK
+
+PROMPTS = Path(__file__).parent / "prompts"
+HOLE = "{question}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt template and its name."""
+
+    name: str
+    template: str
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the template is the system message of a chat."""
+        return HOLE not in self.template
+
+    @property
+    def hash(self) -> str:
+        """Sha256 of the template, for protocol cards."""
+        return fingerprint(self.template)
+
+    def render(self, question: str, tokenizer: Any = None) -> str:
+        """The prompt for a question, ending in ``<think>`` (behind which a chat template may have white space).
+
+        ``tokenizer``: the policy's; None where the text is for somebody who tokenizes it himself.
+        """
+        if not self.is_chat:
+            return begun(self.template.replace(HOLE, question), tokenizer)
+        if getattr(tokenizer, "chat_template", None) is None:
+            raise PipelineError(
+                f"prompt {self.name!r} is a chat's system message, but the model's tokenizer has no chat template",
+                where="rollout.prompt",
+                fix="choose `base`, or a file with {question}",
+            )
+        messages = [{"role": "system", "content": self.template}, {"role": "user", "content": question}]
+        try:
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # whatever the template raises: it is a program in the model's folder
+            told = next(iter(str(error).strip().splitlines()), "")[:200]
+            raise PipelineError(
+                f"the model's chat template does not take a system message and a question: {type(error).__name__}: "
+                f"{told}",
+                where=f"rollout.prompt {self.name}",
+                fix="choose `base`, or a file with {question}",
+            ) from error
+        return text if text.rstrip().endswith(THINK) else text + THINK
+
+
+def begun(text: str, tokenizer: Any) -> str:
+    """A text with what its tokenizer puts in front of texts, such as ``<bos>``, unless it begins with that already."""
+    encode = getattr(tokenizer, "encode", None)
+    if encode is None or encode("a", add_special_tokens=True) == encode("a", add_special_tokens=False):
+        return text
+    plain, whole = (list(encode(text, add_special_tokens=special)) for special in (False, True))
+    front = next((whole[:length] for length in range(len(whole)) if whole[length : length + len(plain)] == plain), [])
+    if not front or plain[: len(front)] == front:
+        return text
+    written = "".join(tokenizer.convert_ids_to_tokens(front))
+    candidates = [written + text, f"{written} {text}"]  # SentencePiece puts a space before a text, not behind <bos>
+    return next((one for one in candidates if list(encode(one, add_special_tokens=False)) == whole), candidates[0])
+
+
+def load_prompt(name_or_path: str) -> Prompt:
+    """A shipped prompt by its name, or a file of the user's by its path."""
+    path, template = read_template(name_or_path, PROMPTS, where="rollout.prompt")
+    if not template.strip():
+        raise PipelineError("the prompt file is empty", where=path)
+    if HOLE in template and not template.rstrip().endswith(THINK):
+        raise PipelineError(f"a prompt with {HOLE} must end in {THINK}", where=path)
+    return Prompt(name_or_path, template.rstrip() if HOLE in template else template)

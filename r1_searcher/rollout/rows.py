@@ -1,0 +1,80 @@
+"""The rollout room's work on files, with what the rollouts depend on in their metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params
+from r1_searcher.files.artefacts import code_fingerprint, fingerprint, sha256_tree
+from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.transcripts.grammar import Mode
+from r1_searcher.types.protocols import Engine, Retriever
+
+CODE = (
+    *("rollout", "transcripts/documents.py", "transcripts/grammar.py", "types/model_config.py"),
+    "types/protocols.py",
+)
+
+
+def inputs(
+    rollout: params.Rollout,
+    *,
+    policy_sha256: str,
+    index_fingerprint: str,
+    questions: pa.Table,
+    samples: int,
+    seed: int,
+    greedy: bool,
+    mode: Mode = "search",
+) -> dict[str, Any]:
+    """All that a rollouts file depends on, as metadata, with one ``fingerprint`` over it."""
+    parts: dict[str, Any] = {
+        "policy": policy_sha256,
+        "index": index_fingerprint,
+        "questions": fingerprint(questions.select(["question_id", "question", "answers"]).to_pylist()),
+        "rollout": rollout.model_dump(),
+        "samples": samples,
+        "seed": seed,
+        "greedy": greedy,
+        "mode": mode,
+        "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
+        "code": code_fingerprint(*CODE),
+    }
+    return parts | {"fingerprint": fingerprint(parts)}
+
+
+def versions(engine: Engine) -> dict[str, str]:
+    """The engine and the libraries whose version can change a rollout."""
+    import torch
+    import transformers
+
+    return {"engine": engine.name, "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def metadata(
+    engine: Engine,
+    retriever: Retriever,
+    policy: Path,
+    questions: pa.Table,
+    rollout: params.Rollout,
+    *,
+    samples: int,
+    seed: int,
+    greedy: bool,
+    mode: Mode = "search",
+) -> dict[str, Any]:
+    """Metadata of a rollouts file made by ``roll_out`` with the same arguments."""
+    made_from = inputs(
+        rollout,
+        policy_sha256=sha256_tree(policy),
+        index_fingerprint=retriever.fingerprint,
+        questions=questions,
+        samples=samples,
+        seed=seed,
+        greedy=greedy,
+        mode=mode,
+    )
+    return made_from | {"versions": versions(engine)}

@@ -1,0 +1,167 @@
+"""Starting vLLM: its environment, its arguments, and one clear line for each thing that can be wrong.
+
+vLLM is configured by environment variables as much as by arguments. All that are set are set here, before it is
+imported, and none that the user has set is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import warnings
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.types.model_config import check_lengths, steady_length
+
+# Tokens of a block of the cache, the fewest that its kernels take: the prefix cache finds whole blocks again.
+BLOCK_ON_GPU, BLOCK_ON_CPU = 16, 32
+
+TOLD = 200  # characters of vLLM's own words in an error
+
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+_ON_CPU = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # a process of its own costs 20 s of start and brings nothing
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it binds this process, whose trainer it is too, to its cores
+    "GLOO_LOG_LEVEL": "ERROR",
+}
+
+# Words of vLLM's own errors, and what to do. The first that is found counts.
+_FIXES = (
+    (("max_model_len", "max_position"), "lower rollout.max_total_tokens, or choose a model with more room"),
+    (("kv cache", "memory"), "free memory, or change rollout.vllm.gpu_memory_utilization or cpu_cache_gb"),
+    (("architecture", "not supported"), "rollout.engine: transformers"),
+    (("divisible", "tensor parallel"), "choose hardware.tensor_parallel so that it divides the model's heads"),
+)
+
+
+def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> Any:
+    """A running ``vllm.LLMEngine`` on the (untied) model folder ``view``, for trajectories of ``rollout``'s lengths."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    settings = rollout.vllm
+    for name, value in _ENVIRONMENT.items() if on_gpu else (_ENVIRONMENT | _ON_CPU).items():
+        os.environ.setdefault(name, value)
+    threads = torch.set_num_threads
+    with _starting(view):
+        try:
+            from vllm import EngineArgs, LLMEngine
+        except ImportError as error:
+            raise _not_installed(error, on_gpu=on_gpu) from error
+        arguments: dict[str, Any] = {
+            "model": str(view),
+            "trust_remote_code": False,
+            "skip_tokenizer_init": True,  # tokens in, tokens out: stops are found by r1_searcher.rollout.stops
+            "generation_config": "vllm",  # not the folder's, which may cut by top-k
+            "dtype": rollout.dtype,
+            "max_model_len": room(view, rollout.max_total_tokens),
+            "max_num_seqs": settings.max_num_seqs,
+            "max_num_batched_tokens": settings.max_num_batched_tokens,
+            "enable_prefix_caching": True,
+            "block_size": BLOCK_ON_GPU if on_gpu else BLOCK_ON_CPU,
+            "enforce_eager": settings.enforce_eager,
+            "logprobs_mode": "raw_logprobs",
+            "worker_extension_cls": "r1_searcher.rollout.vllm_worker.TemperedLogits",
+            "tensor_parallel_size": tensor_parallel,
+            "seed": 0,  # of what is not seeded by its request: nothing
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+        }
+        if on_gpu:
+            arguments |= {
+                "gpu_memory_utilization": settings.gpu_memory_utilization,
+                "enable_sleep_mode": settings.sleep,
+            }
+        else:
+            # VLLM_CPU_KVCACHE_SPACE takes whole GiB, and counts for every engine of the process: vLLM prefers it where
+            # the user has set it.
+            arguments["kv_cache_memory_bytes"] = int(settings.cpu_cache_gb * 2**30)
+            # A seeded prompt that is read in parts makes vLLM rewind its generator, which a CPU's cannot.
+            arguments["enable_chunked_prefill"] = False
+            longest: int = arguments["max_model_len"]
+            arguments["max_num_batched_tokens"] = max(settings.max_num_batched_tokens, longest)
+            _shield_llvmlite()
+        try:
+            with warnings.catch_warnings():  # its walk through all modules touches names that torch is about to drop
+                warnings.simplefilter("ignore", FutureWarning)
+                core = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        finally:
+            torch.set_num_threads = threads  # vLLM's CPU worker replaces it for the whole process
+    _end_alone(core)
+    return core
+
+
+def _end_alone(core: Any) -> None:
+    """Let an engine that runs in this process go without what it shares. vLLM's own end of it takes torch.distributed
+    down for the whole process: for another engine that was started meanwhile, and for a trainer."""
+    from vllm.v1.engine.core_client import InprocClient
+
+    if isinstance(core.engine_core, InprocClient):
+        core.engine_core._finalizer.detach()
+        weakref.finalize(core, gc.unfreeze)  # what vLLM froze when it started is collected again
+
+
+def _shield_llvmlite() -> None:
+    """Let vLLM's CPU worker look through all modules, as it does when it starts, where numba is among them, which bm25s
+    imports wherever it is installed: llvmlite's library object answers any name that it is asked for with a
+    function, `__dict__` too, and vLLM then asks that for its entries."""
+    ffi: Any = sys.modules.get("llvmlite.binding.ffi")
+    if ffi is not None:
+        ffi.lib._fntab.setdefault("__dict__", {})
+
+
+def room(view: Path, max_total_tokens: int) -> int:
+    """Positions that the engine is to have: of a whole trajectory, and one more to score it where the model has it."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(view, trust_remote_code=False)
+    check_lengths(config, max_total_tokens)
+    lengths = (getattr(config, "max_position_embeddings", None), steady_length(config))
+    has = min((length for length in lengths if length is not None), default=None)
+    if has is None:
+        return max_total_tokens + 1
+    if has < max_total_tokens:
+        raise PipelineError(
+            f"the model has {has} positions, and a trajectory may have {max_total_tokens} tokens",
+            where="rollout.max_total_tokens",
+            fix="lower it, or choose a model with more room",
+        )
+    return min(max_total_tokens + 1, int(has))
+
+
+def _not_installed(error: ImportError, *, on_gpu: bool) -> PipelineError:
+    target = "setup-vllm" if on_gpu else "setup-vllm-cpu"
+    if error.name == "vllm":
+        return PipelineError("vLLM is not installed", where="rollout.engine: vllm", fix=f"make {target}")
+    return PipelineError(f"vLLM cannot be imported: {error}", where="rollout.engine: vllm", fix=f"make {target}")
+
+
+@contextlib.contextmanager
+def _starting(view: Path) -> Iterator[None]:
+    """Make whatever vLLM says of models, memory and arguments one line."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:  # ValueError, RuntimeError, pydantic's, torch's: all of them are told the user
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = next((line for line in lines if "Value error" in line), lines[0] if lines else "").partition(" [type=")[
+            0
+        ]
+        if len(told) > TOLD:
+            told = f"{told[:TOLD]}…"  # of an unknown architecture vLLM lists all those that it knows
+        fix = next((fix for words, fix in _FIXES if any(word in str(error).lower() for word in words)), None)
+        raise PipelineError(
+            f"vLLM did not start: {type(error).__name__}: {told}", where="rollout.engine: vllm", fix=fix
+        ) from error

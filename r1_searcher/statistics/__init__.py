@@ -1,0 +1,1 @@
+"""Intervals, and verdicts on two evaluated policies."""

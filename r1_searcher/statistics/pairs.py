@@ -1,0 +1,171 @@
+"""Two evaluated policies, question by question: files read, cards held against each other, rows paired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError, Refused
+from r1_searcher.files.artefacts import read_metadata, read_table
+from r1_searcher.protocol_card import differences
+
+ASKED = ("question_id", "question", "answers", "prediction")  # what of a row is shown; the metrics come on top
+COMPARISON = "comparison"  # such a benchmark is judged by EM: F1 and cover would credit naming both options
+_NOT_OF_COMPARISONS = ("f1", "cover_em", "cover_em_contiguous")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One policy's answers to one benchmark: a file that `run` wrote."""
+
+    path: Path
+    benchmark: str
+    card: Mapping[str, Any]
+    kinds: Sequence[str]
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Answers of two policies to the same questions: ``reference`` and ``candidate`` are rows (N) in one order, as
+    dictionaries of ``ASKED``; the values are (N, M) in [0, 1]. ``apart`` are the cards' lines that differ."""
+
+    benchmark: str
+    metrics: Sequence[str]
+    reference: Sequence[Mapping[str, Any]]
+    candidate: Sequence[Mapping[str, Any]]
+    reference_values: np.ndarray
+    candidate_values: np.ndarray
+    apart: Sequence[str]
+    identical: bool  # the same weights gave the same answers: nothing is left to chance
+
+
+def read_evaluated(*places: Path) -> dict[str, Evaluated]:
+    """By benchmark: each place is a folder with a Parquet file a benchmark, or a single file."""
+    files: list[Path] = []
+    for place in places:
+        here = [place] if place.is_file() else sorted(place.glob("*.parquet"))
+        if not here:
+            what = "no evaluation here" if place.is_dir() else "no such file or folder"
+            fix = "a folder with a Parquet file a benchmark is needed, or one file"
+            raise PipelineError(what, where=str(place), fix=fix)
+        files += here
+    found: dict[str, Evaluated] = {}
+    for file in files:
+        table = read_table(file)
+        metadata = read_metadata(file)
+        if "card" not in metadata:
+            raise PipelineError("no protocol card in this file", where=str(file), fix="evaluate the policy again")
+        missing = [name for name in ASKED if name not in table.column_names]
+        if missing:
+            raise PipelineError(f"column {missing[0]!r} is missing", where=str(file), fix="evaluate the policy again")
+        if table.num_rows == 0:
+            raise PipelineError("an evaluation without questions", where=str(file))
+        benchmark = str(metadata["card"].get("benchmark", file.stem))
+        found[benchmark] = Evaluated(file, benchmark, metadata["card"], metadata.get("kinds", []), table)
+    return found
+
+
+def pair_policies(
+    reference: Mapping[str, Evaluated],
+    candidate: Mapping[str, Evaluated],
+    metrics: Sequence[str],
+    *,
+    names: tuple[str, str],
+    benchmarks: Sequence[str] = (),
+    even_so: bool = False,
+    fix: str | None = None,
+) -> list[Pair]:
+    """The pairs of two evaluated policies, a benchmark each; all that they have, or those of ``benchmarks``.
+
+    ``names`` are those of the two in errors. Unlike cards are ``Refused`` with the lines, unless ``even_so``; ``fix``
+    is the remedy to tell then. A benchmark or a question that only one of the two has is a ``PipelineError``.
+    """
+    for benchmark in benchmarks or {**reference, **candidate}:
+        for name, found in zip(names, (reference, candidate), strict=True):
+            if benchmark not in found:
+                raise PipelineError(
+                    f"no benchmark {benchmark!r} here, only {', '.join(found)}",
+                    where=name,
+                    fix="evaluate both policies on the same benchmarks, or name those to compare with --benchmark",
+                )
+    order = benchmarks or list(reference)
+    return [pair(reference[name], candidate[name], metrics, even_so=even_so, fix=fix) for name in order]
+
+
+def pair(
+    reference: Evaluated, candidate: Evaluated, metrics: Sequence[str], *, even_so: bool = False, fix: str | None = None
+) -> Pair:
+    """One benchmark's rows by question."""
+    apart = differences(reference.card, candidate.card)
+    if apart and not even_so:
+        raise Refused(
+            f"{reference.benchmark} was measured under another protocol than in {reference.path}: {'; '.join(apart)}",
+            where=str(candidate.path),
+            fix=fix or "evaluate both with the same parameters, or compare them --even-so",
+        )
+    names = metrics_of(metrics, set(reference.kinds) | set(candidate.kinds))
+    rows, others = _by_question(reference), _by_question(candidate)
+    _same_questions(reference, rows, candidate, others)
+    order = list(rows)
+    left, right = [rows[key] for key in order], [others[key] for key in order]
+    left_values, right_values = _values(reference, left, names), _values(candidate, right, names)
+    weights = reference.card.get("policy_sha256")
+    identical = (
+        weights is not None
+        and weights == candidate.card.get("policy_sha256")
+        and [row["prediction"] for row in left] == [row["prediction"] for row in right]
+        and bool((left_values == right_values).all())
+    )
+    return Pair(reference.benchmark, names, left, right, left_values, right_values, apart, identical)
+
+
+def metrics_of(metrics: Sequence[str], kinds: set[str]) -> list[str]:
+    """The metrics that mean something for questions of these kinds."""
+    return [name for name in metrics if kinds != {COMPARISON} or name not in _NOT_OF_COMPARISONS]
+
+
+def _by_question(found: Evaluated) -> dict[str, dict[str, Any]]:
+    rows = found.table.to_pylist()
+    counts = Counter(row["question_id"] for row in rows)
+    key, number = counts.most_common(1)[0]
+    if number > 1:
+        raise PipelineError(f"question {key!r} stands there {number} times", where=str(found.path))
+    return {row["question_id"]: row for row in rows}
+
+
+def _same_questions(one: Evaluated, rows: Mapping[str, Any], other: Evaluated, others: Mapping[str, Any]) -> None:
+    for has, here, lacks, there in ((one, rows, other, others), (other, others, one, rows)):
+        missing = [key for key in here if key not in there]
+        if missing:
+            raise PipelineError(
+                f"{len(missing)} of the {len(here)} questions of {has.path} are missing, the first {missing[0]!r}",
+                where=str(lacks.path),
+                fix="a paired comparison needs the same questions: evaluate both on the same benchmark",
+            )
+
+
+def _values(found: Evaluated, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
+    """(N, M) in [0, 1]."""
+    columns = []
+    for name in names:
+        if name not in found.table.column_names:
+            raise PipelineError(
+                f"no metric {name!r}", where=str(found.path), fix=f"columns: {', '.join(found.table.column_names)}"
+            )
+        values = [row[name] for row in rows]
+        wrong = [value for value in values if not isinstance(value, int | float) or not 0 <= value <= 1]
+        if wrong:
+            raise PipelineError(
+                f"metric {name!r} has a value outside of [0, 1]: {wrong[0]!r}",
+                where=str(found.path),
+                fix="regression.metrics names columns with values in [0, 1]",
+            )
+        columns.append(np.asarray(values, dtype=np.float64))
+    return np.stack(columns, axis=1)

@@ -1,0 +1,119 @@
+"""A comparison for readers: Markdown for a pull request or a run's page, and plain lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r1_searcher.shown import code_span, markdown, printable
+from r1_searcher.statistics.comparison import Compared, Comparison, Finding, Flip
+
+SHOWN_FLIPS = 20  # a benchmark; all of them are in the JSON
+_MARKS = {"better": "✅ better", "same": "✅ same", "worse": "❌ worse", "cannot tell": "❔ cannot tell"}
+
+
+def page(comparison: Comparison, *, title: str = "## Regression") -> str:
+    """The verdict under a ``title``, a table of the metrics, and the questions that flipped."""
+    rule = comparison.rule
+    blocks = [f"{title}: {_MARKS[comparison.verdict]}", f"{markdown(comparison.headline, longest=None)}."]
+    for part in comparison.benchmarks:
+        name = markdown(part.benchmark)
+        if part.apart:
+            apart = "".join(f"\n> - {markdown(line)}" for line in part.apart)
+            blocks.append(f"> [!WARNING]\n> **Measured under two protocols and compared even so:** {name}{apart}")
+        if part.identical:
+            blocks.append(f"{name}: the same weights gave the same answers.")
+    head = "| benchmark | metric | questions | A | B | difference | interval | lost | won | verdict | would tell |"
+    rows = [_row(part, finding) for part in comparison.benchmarks for finding in part.findings]
+    blocks.append("\n".join([head, "|---|---|" + "---:|" * 7 + "---|---:|", *rows]))
+    blocks.append(
+        f"A is {code_span(comparison.names[0])}, B is {code_span(comparison.names[1])}. Points of 100. Margin "
+        f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
+        "(sign-flip permutation, paired by question). *Would tell*: about how many questions would."
+    )
+    blocks += [_flipped(part) for part in comparison.benchmarks if part.flips]
+    return "\n\n".join(blocks) + "\n"
+
+
+def unasked(title: str, word: str, why: str) -> str:
+    """The page of a verdict that there is not: it was refused, or an error ended what it needs."""
+    return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{markdown(why, longest=None)}\n"
+
+
+def _row(part: Compared, finding: Finding) -> str:
+    benchmark, metric, *figures = _cells(part, finding)[:-2]
+    cells = [markdown(benchmark), markdown(metric), *figures, _MARKS[finding.change.verdict], _needed(finding)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(part: Compared, finding: Finding) -> list[str]:
+    change = finding.change
+    return [
+        printable(part.benchmark),
+        printable(finding.metric),
+        f"{part.n:,}",
+        f"{100 * finding.reference:.1f}",
+        f"{100 * finding.candidate:.1f}",
+        f"{100 * change.difference:+.1f}",
+        f"{100 * change.low:+.1f} to {100 * change.high:+.1f}",
+        str(finding.lost),
+        str(finding.won),
+        change.verdict,
+        _needed(finding),
+    ]
+
+
+def _needed(finding: Finding) -> str:
+    return "" if finding.change.enough is None else f"{finding.change.enough:,}"
+
+
+def _flipped(part: Compared) -> str:
+    lost = sum(bool(flip.lost) for flip in part.flips)
+    title = f"{part.benchmark}: {len(part.flips)} questions flipped, {lost} of them lost"
+    rows = [_flip(flip) for flip in shown(part.flips)]
+    more = len(part.flips) - len(rows)
+    rest = f"\n\n{more} more are in the output of `--json`." if more else ""
+    table = "\n".join(["| question | gold | A | B | lost | won |", "|---|---|---|---|---|---|", *rows])
+    return f"<details><summary>{markdown(title)}</summary>\n\n{table}{rest}\n\n</details>"
+
+
+def shown(flips: Sequence[Flip]) -> list[Flip]:
+    """At most ``SHOWN_FLIPS``: what was lost, but half of them won where there are as many."""
+    lost = [flip for flip in flips if flip.lost]
+    won = [flip for flip in flips if not flip.lost]
+    kept = lost[: max(SHOWN_FLIPS // 2, SHOWN_FLIPS - len(won))]
+    return kept + won[: SHOWN_FLIPS - len(kept)]
+
+
+def _flip(flip: Flip) -> str:
+    cells = [
+        flip.question,
+        " / ".join(flip.answers),
+        "(no answer)" if flip.reference is None else flip.reference,
+        "(no answer)" if flip.candidate is None else flip.candidate,
+        ", ".join(flip.lost),
+        ", ".join(flip.won),
+    ]
+    return f"| {' | '.join(markdown(cell) for cell in cells)} |"
+
+
+def lines(comparison: Comparison) -> str:
+    """The verdict, the same table without Markdown, and the first questions that flipped."""
+    table = [["benchmark", "metric", "n", "A", "B", "B-A", "interval", "lost", "won", "verdict", "would tell"]]
+    table += [_cells(part, finding) for part in comparison.benchmarks for finding in part.findings]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    left = (0, 1, 9)  # names; figures stand to the right
+    said = [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    for part in comparison.benchmarks:
+        if part.identical:
+            said.append(f"{printable(part.benchmark)}: the same weights gave the same answers")
+        for flip in shown(part.flips):
+            what = f"lost {', '.join(flip.lost)}" if flip.lost else f"won {', '.join(flip.won)}"
+            where = printable(f"{part.benchmark} {flip.question_id}")
+            said.append(f"{where} {what}: {flip.reference!r} -> {flip.candidate!r}")
+    return "\n".join([printable(comparison.headline), "", *said])

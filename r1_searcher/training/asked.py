@@ -1,0 +1,128 @@
+"""Which questions a segment asks in training, and with which it watches; those that are too long may be left out.
+
+A draw is the same whether or not a question of it is left out: iterations that draw none of them keep their keys.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Params, Segment, TrainStage
+from r1_searcher.questions import room
+from r1_searcher.training import batches
+
+
+class Asked:
+    """The questions of one segment's iterations and watches, with ``questions.too_long`` applied."""
+
+    def __init__(
+        self, params: Params, segment: Segment, pool: pa.Table, validation: pa.Table, *, watched_file: str
+    ) -> None:
+        """``pool``: the segment's training questions; ``validation``: those of the watch (both QUESTIONS).
+
+        Loads the policy's tokenizer if ``questions.too_long`` is leave_out, and nothing otherwise. Raises
+        ``PipelineError`` if an iteration or the watch would have no question left.
+        """
+        self.params, self.segment, self.pool, self.whole_validation = params, segment, pool, validation
+        self.stage: TrainStage = getattr(params.train, segment.stage)
+        self._watched_file = watched_file
+        self.left_out: dict[str, list[str]] = {}  # file → ids; files of which none is left out are not there
+        if params.questions.too_long == "leave_out":
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        for file, table in self.whole:
+            if found := room.too_long(_rows(table), *self._prompts, self.params.rollout.max_total_tokens):
+                self.left_out[file] = sorted(found)
+        empty = [iteration for iteration in range(self.segment.iterations) if not self.drawn(iteration).num_rows]
+        if empty or not self.validation.num_rows:
+            what = f"all questions of iteration {empty[0] + 1}" if empty else "all questions of the watch"
+            raise PipelineError(
+                f"{what} are too long, and left out (questions.too_long)",
+                where=self.segment.questions if empty else self._watched_file,
+                fix="raise rollout.max_total_tokens, choose a shorter rollout.prompt, or give other questions",
+            )
+
+    @functools.cached_property
+    def _prompts(self) -> tuple[room.Render, Any]:
+        """How a question becomes a prompt, and the tokenizer of the segment's policy, which is loaded here."""
+        from r1_searcher.rollout.load import load_tokenizer
+        from r1_searcher.rollout.prompt import load_prompt
+
+        tokenizer, prompt = load_tokenizer(Path(self.segment.prev)), load_prompt(self.params.rollout.prompt)
+        return (lambda text: prompt.render(text, tokenizer)), tokenizer
+
+    @functools.cached_property
+    def whole(self) -> list[tuple[str, pa.Table]]:
+        """All that this segment would ask, each question once, by file; what is left out is there."""
+        drawn = pa.concat_tables([self._drawn(iteration) for iteration in range(self.segment.iterations)])
+        once = self.pool.filter(pc.is_in(self.pool["question_id"], pc.unique(drawn["question_id"])))
+        return [(self.segment.questions, once), (self._watched_file, self.whole_validation)]
+
+    def prompts(self) -> list[tuple[str, list[dict[str, Any]], room.Render, Any]]:
+        """All that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
+        kept = [(file, _without(table, self.left_out.get(file, []))) for file, table in self.whole]
+        return [(file, _rows(table), *self._prompts) for file, table in kept]
+
+    def _drawn(self, iteration: int) -> pa.Table:
+        rows = batches.draw(
+            self.pool.num_rows,
+            self.stage.questions_an_iteration,
+            iteration=self.segment.iteration_offset + iteration,
+            seed=self.params.seed,
+            stage=self.segment.stage,
+        )
+        return self.pool.take(rows)
+
+    def drawn(self, iteration: int) -> pa.Table:
+        """The questions of an iteration (of the segment, from 0)."""
+        return _without(self._drawn(iteration), self.left_out.get(self.segment.questions, []))
+
+    def left_out_of(self, iteration: int) -> list[str]:
+        """The ids that an iteration draws and does not ask."""
+        gone = self.left_out.get(self.segment.questions, [])
+        return [name for name in self._drawn(iteration)["question_id"].to_pylist() if name in gone] if gone else []
+
+    @property
+    def left_out_of_watches(self) -> list[str]:
+        """The ids of the watch that are not asked."""
+        return self.left_out.get(self._watched_file, [])
+
+    @functools.cached_property
+    def validation(self) -> pa.Table:
+        """The questions of the watch."""
+        return _without(self.whole_validation, self.left_out_of_watches)
+
+    def warnings(self) -> list[str]:
+        """A line for each file of which questions are left out."""
+        sizes = {file: table.num_rows for file, table in self.whole} if self.left_out else {}
+        return [
+            f"{len(names):,} of {sizes[file]:,} questions in {file} leave no room in rollout.max_total_tokens "
+            f"{self.params.rollout.max_total_tokens:,}, and are left out (questions.too_long): {room.few(names)}"
+            for file, names in self.left_out.items()
+        ]
+
+
+def summary(left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What a segment's metrics say of questions that it left out: their number, and their ids by file; else nothing."""
+    if not left_out:
+        return {}
+    number = sum(map(len, left_out.values()))
+    return {"num_questions_left_out": number, "questions_left_out": {file: list(ids) for file, ids in left_out.items()}}
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    return list(table.select(["question_id", "question"]).to_pylist())
+
+
+def _without(table: pa.Table, ids: Sequence[str]) -> pa.Table:
+    if not ids:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["question_id"], pa.array(list(ids), table["question_id"].type))))

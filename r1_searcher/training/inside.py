@@ -1,0 +1,33 @@
+"""Workers that are no processes of their own: engine and trainer in this one. The laptop's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from r1_searcher.progress import Told, nobody
+from r1_searcher.training.engine_worker import EngineWorker, set_threads
+from r1_searcher.training.trainer_worker import TrainerWorker
+from r1_searcher.training.workers import WorkerSettings
+
+
+class Inside:
+    """One process holds engine and trainer; an engine of transformers takes weights from the trainer's memory."""
+
+    inside = True
+    reference = None
+
+    def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
+        """``told``: how many trajectories of a rollout have ended, of how many."""
+        self.settings = settings
+        self.engines = EngineWorker(settings, told)
+        self.trainer = trainer = TrainerWorker(settings)
+        in_memory = settings.params.rollout.engine == "transformers"
+        self.weights: Callable[[], Mapping[str, Any]] | None = trainer.weights if in_memory else None
+
+    def prepare(self) -> None:
+        """Import what rollout and update need."""
+        import r1_searcher.rollout.engines
+        import r1_searcher.update.trainer  # noqa: F401
+
+        set_threads(self.settings.params)

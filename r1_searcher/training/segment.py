@@ -1,0 +1,278 @@
+"""A segment of training on paper: its parameters, keys and questions, and how far the store says it has come.
+
+Nothing is loaded here and nothing is made; ``workbench`` does that.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint, read_json, read_table, sha256_tree
+from r1_searcher.files.store import Store
+from r1_searcher.files.window import check_window
+from r1_searcher.params import Params, Segment, TrainStage
+from r1_searcher.training import batches, before, chain, figures
+from r1_searcher.training.asked import Asked
+from r1_searcher.training.engine_worker import INDEX
+from r1_searcher.types.schemas import QUESTIONS, REWARDS
+
+VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
+TIMINGS = ".timings"  # in the store: a file a segment, a line an iteration
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one step made or found: its file, small figures, seconds it took, and whether it was stored."""
+
+    path: Path
+    figures: dict[str, float]
+    seconds: float
+    stored: bool
+    tokens_per_second: float | None = None  # policy tokens, while they were sampled
+
+
+class SegmentState:
+    """One segment of training. Iterations are counted from 0 inside the segment; ``done`` counts updates."""
+
+    def __init__(self, name: str, *, params_file: Path = contract.PARAMS_FILE, store: Store | None = None) -> None:
+        """Read parameters and identities; nothing heavy. Raises ``PipelineError`` for a chain that does not hold."""
+        self.name = name
+        self.params: Params = contract.load(params_file)
+        chain.check_chain(self.params, name)
+        self.segment: Segment = self.params.train.segments[name]
+        self.stage: TrainStage = getattr(self.params.train, self.segment.stage)
+        self.start = Path(self.segment.prev)
+        self.store = store or Store()
+        self.continues = chain.continues_optimizer(self.params, name)
+        self.code = chain.room_code()
+        self.questions = self._read_questions()
+        watched = read_table(VALIDATION_QUESTIONS, QUESTIONS).slice(0, self.stage.evaluate_questions)
+        self.asked = Asked(
+            self.params, self.segment, self.questions, watched, watched_file=VALIDATION_QUESTIONS.as_posix()
+        )
+        self.roots = chain.Roots(
+            policy=sha256_tree(self.start),
+            trainer_state=sha256_tree(self.start.parent / "trainer_state") if self.continues else None,
+            retriever=_retriever_fingerprint(self.params),
+            questions=sha256_tree(self.segment.questions),
+        )
+        left_out = [self.asked.left_out_of(iteration) for iteration in range(self.length)]
+        self.keys = chain.chain_keys(self.params, self.segment, self.roots, self.code, left_out)
+        self._curves: dict[int, dict[str, Any]] = {}
+        self._contents: dict[Path, str] = {}  # hashes of policy folders: large, and they do not change
+
+    def _read_questions(self) -> pa.Table:
+        """The segment's training questions; enough of them for an iteration."""
+        table = read_table(self.segment.questions, QUESTIONS)
+        if table.num_rows < self.stage.questions_an_iteration:
+            raise PipelineError(
+                f"{table.num_rows} training questions, but an iteration asks {self.stage.questions_an_iteration}",
+                where=self.segment.questions,
+                fix=f"lower train.{self.segment.stage}.questions_an_iteration",
+            )
+        before.check_ids(table["question_id"].to_pylist(), self.segment.questions)
+        before.check_groups(self.stage, self.segment.stage, self.params.update.estimator)
+        return table
+
+    @property
+    def length(self) -> int:
+        """Iterations of this segment."""
+        return self.segment.iterations
+
+    def number(self, iteration: int) -> int:
+        """An iteration's number over the whole chain of segments, from 1: the curves' x axis."""
+        return chain.iterations_before(self.params, self.name) + iteration + 1
+
+    # --- where to begin -----------------------------------------------------------------------
+
+    def resume_point(self) -> int:
+        """Updates that need not be made again: the last checkpoint before which nothing is missing; 0 without one.
+
+        With overlap the next rollouts are of the policy before that checkpoint's: they must be there, or it.
+        """
+        there: list[int] = []
+        for done in range(1, self.length + 1):
+            keys = self.keys[done - 1]
+            if not (
+                self.store.get("rollouts", keys.rollouts)
+                and self.store.get("rewards", keys.rewards)
+                and self.store.get("updates", keys.policy)
+            ):
+                break
+            if not self._watched(done - 1):
+                break
+            there.append(done)
+        # From the last one back: checkpoints are large, and to get one is to read it.
+        return next((done for done in reversed(there) if self._is_stored(done) and self._goes_on_from(done)), 0)
+
+    def _is_stored(self, done: int) -> bool:
+        return self.store.get("checkpoints", self.keys[done - 1].policy) is not None
+
+    def found(self, first: int) -> str | None:
+        """What an earlier run left behind iteration ``first``, from which this one goes on, in words; None: nothing."""
+        keys = self.keys[first:]
+        counts = {
+            "rollouts": sum(self.store.get("rollouts", one.rollouts) is not None for one in keys),
+            "rewards": sum(self.store.get("rewards", one.rewards) is not None for one in keys),
+            "updates": sum(self.store.get("updates", one.policy) is not None for one in keys),
+        }
+        if not any(counts.values()):
+            return None
+        return (
+            f"kept by an earlier run and used again: {', '.join(f'{number} {kind}' for kind, number in counts.items())}"
+        )
+
+    def _goes_on_from(self, done: int) -> bool:
+        if done == self.length or self.store.get("rollouts", self.keys[done].rollouts):
+            return True
+        sampled = self.policy_of(done)
+        return sampled == done or self.policy_folder(sampled) is not None
+
+    def _watched(self, done: int) -> bool:
+        return not self.is_watched(done) or self.store.get("watches", self._watch_key(done)) is not None
+
+    def is_watched(self, done: int) -> bool:
+        """Whether the policy after ``done`` updates is watched: the first, the last, and every n-th."""
+        return done in (0, self.length) or done % self.stage.evaluate_every == 0
+
+    def is_checkpointed(self, done: int) -> bool:
+        """Whether the policy after ``done`` updates is kept with its trainer state."""
+        return done == self.length or done % self.stage.checkpoint_every == 0
+
+    # --- what an iteration is made from -------------------------------------------------------
+
+    def policy_of(self, iteration: int) -> int:
+        """Updates of the policy that samples an iteration: all before it, or with overlap all but the last."""
+        return chain.sampled_by(iteration, self.params.train.overlap)
+
+    def policy_key(self, done: int) -> str:
+        """What names the policy after ``done`` updates."""
+        return self.roots.policy if done == 0 else self.keys[done - 1].policy
+
+    def policy_folder(self, done: int) -> Path | None:
+        """A stored folder of the policy after ``done`` updates, with trainer state but for the start's."""
+        if done == 0:
+            return self.start
+        checkpoint = self.store.get("checkpoints", self.keys[done - 1].policy)
+        return None if checkpoint is None else checkpoint / "policy"
+
+    def drawn(self, iteration: int) -> pa.Table:
+        """The questions of an iteration."""
+        return self.asked.drawn(iteration)
+
+    def sampling_seed(self, iteration: int) -> int:
+        """The seed of an iteration's samples."""
+        return batches.sampling_seed(
+            seed=self.params.seed, stage=self.segment.stage, iteration=self.segment.iteration_offset + iteration
+        )
+
+    @property
+    def validation(self) -> pa.Table:
+        """The questions of the watch."""
+        return self.asked.validation
+
+    @functools.cached_property
+    def _validation_identity(self) -> str:
+        parts = [sha256_tree(VALIDATION_QUESTIONS), self.stage.evaluate_questions]
+        return fingerprint([*parts, self.asked.left_out_of_watches] if self.asked.left_out_of_watches else parts)
+
+    def _watch_key(self, done: int) -> str:
+        """Key of a watch. First and last are keyed by the policy's content, so that what ends one
+        segment is not measured again where the next begins."""
+        if done == 0:
+            policy = self.roots.policy
+        elif done == self.length:
+            folder = self.policy_folder(done)
+            policy = self.keys[done - 1].policy if folder is None else self._content(folder)
+        else:
+            policy = self.keys[done - 1].policy
+        return chain.watch_key(self.params, policy, self._validation_identity, self.roots.retriever, self.code)
+
+    def _content(self, folder: Path) -> str:
+        if folder not in self._contents:
+            self._contents[folder] = sha256_tree(folder)
+        return self._contents[folder]
+
+    def provenance(self, iteration: int) -> dict[str, Any]:
+        """Metadata of a rollouts file: all that it was made from; no times, no names of machines."""
+        left_out = self.asked.left_out_of(iteration)
+        return {
+            **({"left_out": left_out} if left_out else {}),
+            "key": self.keys[iteration].rollouts,
+            "policy": self.policy_key(self.policy_of(iteration)),
+            "start": self.roots.policy,
+            "retriever": self.roots.retriever,
+            "questions": self.roots.questions,
+            "rollout": self.params.rollout.model_dump(mode="json"),
+            "samples": self.stage.samples_a_question,
+            "seed": self.params.seed,
+            "iteration": self.segment.iteration_offset + iteration,
+            "code": self.code["rollout"],
+            "packages": chain.package_versions(),
+        }
+
+    def check_before(self) -> list[str]:
+        """Look at all that this segment will ask, before sampling (``r1_searcher.training.before``). Warnings.
+
+        The policy's tokenizer is loaded here, and nothing else.
+        """
+        check_window(self.start, self.params.rollout.max_total_tokens)
+        warnings = self.asked.warnings()
+        for where, rows, render, tokenizer in self.asked.prompts():
+            warnings += before.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
+        return warnings
+
+    # --- what has been reached ----------------------------------------------------------------
+
+    def curve(self, iteration: int) -> dict[str, Any]:
+        """An iteration's row of the curves, from the store: means of the rewards, metrics of the update."""
+        if iteration not in self._curves:
+            keys = self.keys[iteration]
+            rewards = read_table(self.store.place("rewards", keys.rewards) / "rewards.parquet", REWARDS)
+            metrics = read_json(self.store.place("updates", keys.policy) / "metrics.json")
+            place = {"iteration": self.number(iteration), "stage": self.segment.stage, "segment": self.name}
+            self._curves[iteration] = {**metrics, **figures.means(rewards), **place}
+        return self._curves[iteration]
+
+    def check_retriever(self, rewards: Made) -> None:
+        """Stop where the retriever lost too many of an iteration's trajectories."""
+        figures.check_errors(rewards.figures, self.params.rollout.max_error_share)
+
+    def check_collapse(self, iteration: int) -> None:
+        """Stop where the last iterations say that training has collapsed; all that was made is kept."""
+        history = [self.curve(place) for place in range(iteration + 1)]
+        found = figures.collapse(history, self.stage.collapse, f"train.{self.segment.stage}.collapse")
+        if found is not None:
+            raise PipelineError(
+                f"training stops at iteration {iteration + 1}: {found.why}; what was made is kept in {self.store.root}",
+                where=f"segment {self.name}",
+                fix=found.advice,
+            )
+
+    def equal_rewards(self, iteration: int) -> str | None:
+        """A warning if the last iterations trained nothing, because no question's samples differed in reward."""
+        history = [self.curve(place) for place in range(iteration + 1)]
+        return figures.equal_rewards(history, self.stage.collapse.patience)
+
+    def note_timings(self, iteration: int, seconds: Mapping[str, float | None]) -> None:
+        """Append an iteration's seconds to the store's timings; they differ between equal runs and are in no output."""
+        path = self.store.root / TIMINGS / f"{self.params.profile}-{self.name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": self.number(iteration), **seconds}) + "\n")
+
+
+def _retriever_fingerprint(params: Params) -> str:
+    """What a search depends on; nothing is opened."""
+    from r1_searcher.retrieval import identify
+
+    return identify(params, index=INDEX).fingerprint

@@ -1,0 +1,106 @@
+"""One rank of the trainer, kept warm. The environment says which rank (``r1_searcher.update.distributed``); of
+processes and of the store it knows nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1_searcher.files.artefacts import read_table, write_json, write_table
+from r1_searcher.training.engine_worker import set_threads
+from r1_searcher.training.meeting import meet
+from r1_searcher.training.reference_worker import read_reference
+from r1_searcher.training.workers import Lesson, WorkerSettings
+from r1_searcher.types.schemas import REWARDS, ROLLOUTS
+from r1_searcher.update.gap import check_gap, largest_gap
+
+if TYPE_CHECKING:
+    from r1_searcher.update.trainer import DeepSpeedTrainer
+
+
+class TrainerWorker:
+    """``Trainers`` in this process. Of several ranks all are called alike, and the first one writes."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Nothing is loaded yet."""
+        self.settings, self.params = settings, settings.params
+        self.at: int | None = None
+        self._trainer: DeepSpeedTrainer | None = None
+
+    def begin(self, folder: Path | None, at: int) -> None:
+        """See ``workers.Trainers``. The segment's first policy is the anchor of the KL term."""
+        from r1_searcher.update import load_trainer
+
+        stage = getattr(self.params.train, self.settings.stage)
+        set_threads(self.params)
+        meet()
+        self._trainer = load_trainer(
+            self.settings.start,
+            self.params,
+            learning_rate=stage.learning_rate,
+            warmup_iterations=stage.warmup_iterations,
+            reference_apart=bool(self.params.workers.reference),
+        )
+        if folder is not None:
+            self._trainer.load(folder)
+        self._give_back()
+        self.at = at
+
+    def update(self, lesson: Lesson, draft: Path | None = None) -> None:
+        """See ``workers.Trainers``."""
+        from r1_searcher.update import update_policy
+
+        at, self.at = self.at, None  # half an update may be in the weights if this fails
+        table, metrics = update_policy(
+            self.trainer,
+            read_table(lesson.rollouts, ROLLOUTS),
+            read_table(lesson.rewards, REWARDS),
+            self.params.update,
+            None if lesson.reference is None else read_reference(lesson.reference),
+        )
+        if lesson.on_policy:
+            check_gap(metrics, largest_gap(self.params), model=str(self.settings.start))
+        if draft is not None and is_first_rank():
+            write_table(draft / "advantages.parquet", table, lesson.metadata)
+            write_json(draft / "metrics.json", metrics)
+        self._give_back()
+        assert at is not None, "a trainer begins somewhere before it updates"
+        self.at = at + 1
+
+    def save(self, policy: Path, *, step: int, parent: str) -> None:
+        """See ``workers.Trainers``."""
+        self.trainer.save(policy, step=step, parent=parent)
+
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
+        """See ``workers.Trainers``."""
+        self.trainer.save_policy(policy, step=step, parent=parent)
+
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """See ``workers.Trainers``."""
+        found = self.trainer.logprobs(token_ids, policy_mask)
+        self._give_back()
+        return found
+
+    def weights(self) -> Mapping[str, Any]:
+        """The trainer's own tensors by name: the next update changes them in place."""
+        return self.trainer.export_weights()
+
+    def _give_back(self) -> None:
+        """Return what torch keeps of freed GPU memory: on one GPU vLLM, a process of its own, wakes in it."""
+        if self.params.hardware.gpus == 1 and self.params.rollout.engine == "vllm":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    @property
+    def trainer(self) -> DeepSpeedTrainer:
+        """The trainer that ``begin`` loaded."""
+        assert self._trainer is not None, "begin comes first"
+        return self._trainer
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes what all ranks have computed alike."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,328 @@
+"""A segment's workbench: the steps of its iterations, done by its workers, kept in the store.
+
+What is in the store is not made again, and what a killed segment left is continued: the update is
+replayed from stored rollouts after the last checkpoint, and new rollouts begin where none are stored.
+Replayed and uninterrupted runs are bitwise the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint, read_json, read_table, write_json, write_table
+from r1_searcher.files.store import Store, readable_size
+from r1_searcher.progress import Paced, Told, nobody
+from r1_searcher.shown import show
+from r1_searcher.training import batches, figures, handover
+from r1_searcher.training.inside import Inside
+from r1_searcher.training.segment import Made, SegmentState
+from r1_searcher.training.workers import Job, Lesson, Policy, Trainers, Workers, WorkerSettings
+from r1_searcher.types.schemas import REWARDS, ROLLOUTS
+
+Step = Literal["rollout", "watch"]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a step samples: the trajectories of ``job`` by the policy after ``done`` updates, kept under (kind, key)."""
+
+    kind: str
+    key: str
+    done: int
+    job: Job
+
+
+class Workbench(SegmentState):
+    """The steps of one segment, each found in the store or made by the workers."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        params_file: Path = contract.PARAMS_FILE,
+        store: Store | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        """``workers``: default engine and trainer in this process. None of them is started before it is needed."""
+        super().__init__(name, params_file=params_file, store=store)
+        self.told: Told = nobody  # whoever shows how far a rollout is, while one is made in this process
+        self.workers: Workers = workers or Inside(self.worker_settings, self._tell)
+        if dropped := self.store.drop_drafts():
+            size = readable_size(sum(draft.size for draft in dropped))
+            show(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})")
+
+    @property
+    def worker_settings(self) -> WorkerSettings:
+        """What this segment's workers are started with."""
+        return WorkerSettings(self.params, self.segment.stage, self.start, self.roots.retriever)
+
+    def _tell(self, done: int, total: int) -> None:
+        self.told(done, total)
+
+    def prepare(self) -> None:
+        """Load libraries that this process will need, while something else is waited for."""
+        if isinstance(self.workers, Inside) and self.params.workers.place == "inside":
+            with Paced(f"{self.name}: loading libraries"):
+                self.workers.prepare()
+
+    # --- sampling -----------------------------------------------------------------------------
+
+    def rollout(self, iteration: int, *, sampled: bool = False) -> Made:
+        """The iteration's trajectories by the policy of its turn: shards that are not stored are sampled, one after
+        another, then all are joined. ``sampled``: somebody else has just done the first."""
+        made = self._whole("rollout", iteration, sampled)
+        if not made.stored and self.store.differs("rollouts", self.keys[iteration].rollouts, made.path.name):
+            self._forget(iteration)
+        return made
+
+    def _forget(self, iteration: int) -> None:
+        """Remove what was made from rollouts that were damaged, where an engine did not sample the same again."""
+        what = f"iteration {iteration + 1} was sampled again, with other rollouts"
+        show(f"{self.name}: {what}: what came of the damaged ones is made again too")
+        for later in range(iteration, self.length):
+            keys = self.keys[later]
+            made = [("rewards", keys.rewards), ("updates", keys.policy), ("references", keys.policy)]
+            made += [("watches", self._watch_key(later + 1)), ("checkpoints", keys.policy)]
+            if later > iteration:
+                made.append(("rollouts", keys.rollouts))
+            for kind, key in made:
+                self.store.remove(kind, key)
+            self._curves.pop(later, None)
+
+    def watch(self, done: int, *, sampled: bool = False) -> Made:
+        """Greedy rollouts of the policy after ``done`` updates on validation questions; figures are their means."""
+        from r1_searcher.rewards.scoring import reward_table
+
+        made = self._whole("watch", done, sampled)
+        table = reward_table(read_table(made.path, ROLLOUTS), self.params.reward, self.stage.reward_stage)
+        return Made(made.path, figures.means(table), made.seconds, made.stored)
+
+    def missing(self, step: Step, number: int) -> list[int]:
+        """The shards of a step that are still to be sampled; none where the whole is stored."""
+        asked = self._asked(step, number)
+        if self.store.get(asked.kind, asked.key):
+            return []
+        return [shard for shard in range(self._shards(asked)) if not self.store.get(*self._place(asked, shard))]
+
+    def hand_over(self, step: Step, number: int) -> None:
+        """See to it that any engine can take up the policy of a step, the first and a checkpoint's too, and be held
+        against the trainer; not while another step is sampled."""
+        if self.workers.weights is not None:
+            # Nothing to compare: after an update the engine copies the trainer's own tensors, and the folder that both
+            # begin with each opens with transformers, held to its config.json weight by weight (contract/weights.py).
+            return
+        done = self._asked(step, number).done
+        before = self.policy_of(done)  # with overlap it samples next, and a trainer at ``done`` is past it
+        if before < done < self.length and self.workers.trainer.at is None and self.missing("rollout", done):
+            self._keep_probe(before)
+        self._keep_probe(done)
+
+    def _keep_probe(self, done: int) -> None:
+        """Keep the trainer's word on the policy after ``done`` updates, and its weights where no folder has them."""
+        if self._handed_over(done) is not None:
+            return
+        if self._shares_gpu and self.workers.trainer.at is None:
+            self.workers.engines.sleep()  # before a trainer is loaded
+        if done == 0:
+            probe = handover.unsampled(self.start, self.params, self.questions["question"].to_pylist())
+        else:
+            rollouts = self.store.place("rollouts", self.keys[done - 1].rollouts)
+            probe = handover.sampled(rollouts / "rollouts.parquet")
+        trainer = self._trainer_after(done)
+        with self.store.put(handover.KIND, self._probe_key(done)) as draft:
+            if self.policy_folder(done) is None:
+                trainer.save_policy(draft / "policy", step=self._step_number(done), parent=self.roots.policy)
+            handover.write(draft, trainer, probe, given=done == 0)
+        for earlier in range(self.policy_of(done)):
+            self.store.remove(handover.KIND, self._probe_key(earlier))
+
+    def _probe_key(self, done: int) -> str:
+        """Of what is handed over with a policy. The first one's own key says nothing of precision and temperature."""
+        return self.keys[done - 1].policy if done else fingerprint(["probe", self.keys[0].policy])
+
+    def sample(self, step: Step, number: int, shard: int) -> None:
+        """Sample one shard of a step; any thread may, after ``hand_over``."""
+        asked = self._asked(step, number)
+        job = asked.job
+        if (shards := self._shards(asked)) > 1:
+            offset, length = batches.shard(job.questions.num_rows, shard, shards)
+            job = Job(job.questions.slice(offset, length), job.samples, job.seed, job.greedy, None, job.metadata)
+        with self.store.put(*self._place(asked, shard)) as draft:
+            self.workers.engines.roll_out(self._policy(asked.done), job, draft)
+
+    def _asked(self, step: Step, number: int) -> _Asked:
+        allowed = self.params.rollout.max_error_share
+        if step == "rollout":
+            key = self.keys[number].rollouts
+            samples, seed = self.stage.samples_a_question, self.sampling_seed(number)
+            job = Job(self.drawn(number), samples, seed, False, allowed, self.provenance(number))
+            return _Asked("rollouts", key, self.policy_of(number), job)
+        key = self._watch_key(number)
+        return _Asked("watches", key, number, Job(self.validation, 1, 0, True, allowed, {"key": key}))
+
+    def _shards(self, asked: _Asked) -> int:
+        return min(self.params.workers.shards, asked.job.questions.num_rows)
+
+    def _place(self, asked: _Asked, shard: int) -> tuple[str, str]:
+        """Kind and key of a shard; the only one is the whole."""
+        if (shards := self._shards(asked)) == 1:
+            return asked.kind, asked.key
+        return "shards", fingerprint([asked.key, shard, shards])
+
+    def _whole(self, step: Step, number: int, sampled: bool) -> Made:
+        began = time.monotonic()
+        asked = self._asked(step, number)
+        here = self.missing(step, number)
+        if here:
+            self.hand_over(step, number)
+        for shard in here:
+            self.sample(step, number, shard)
+        stored = self.store.get(asked.kind, asked.key) is not None and not (here or sampled)
+        if self.store.get(asked.kind, asked.key) is None:
+            self._join(asked)
+        folder = self.store.place(asked.kind, asked.key)
+        if stored:
+            return Made(folder / "rollouts.parquet", {}, time.monotonic() - began, True)
+        timings = read_json(folder / "timings.json")
+        seconds = timings["seconds"] if sampled else time.monotonic() - began
+        return Made(folder / "rollouts.parquet", {}, seconds, False, timings["policy_tokens"] / timings["seconds"])
+
+    def _join(self, asked: _Asked) -> None:
+        """Make one file of all shards, in the questions' order. The shards are then needed no more."""
+        from r1_searcher.rollout.lost import check_lost
+
+        parts = [self._place(asked, shard) for shard in range(self._shards(asked))]
+        folders = [self.store.place(*part) for part in parts]
+        tables = [read_table(folder / "rollouts.parquet", ROLLOUTS) for folder in folders]
+        timings = [read_json(folder / "timings.json") for folder in folders]
+        table = pa.concat_tables(tables)
+        try:
+            check_lost(table, self.params.rollout.max_error_share)
+        except PipelineError:
+            for part in parts:  # or what was lost would be found again
+                self.store.remove(*part)
+            raise
+        with self.store.put(asked.kind, asked.key) as draft:
+            write_table(draft / "rollouts.parquet", table.combine_chunks())
+            seconds = max(one["seconds"] for one in timings)  # sampled at the same time
+            tokens = sum(one["policy_tokens"] for one in timings)
+            write_json(draft / "timings.json", {"shards": timings, "policy_tokens": tokens, "seconds": seconds})
+        for part in parts:
+            self.store.remove(*part)
+
+    # --- reward and update --------------------------------------------------------------------
+
+    def reward(self, iteration: int, rollouts: Path) -> Made:
+        """Reward the trajectories of ``rollouts``; figures are the means over them."""
+        key = self.keys[iteration].rewards
+        began = time.monotonic()
+        stored = self.store.get("rewards", key)
+        if stored is None:
+            from r1_searcher.rewards.scoring import reward_table
+
+            table = reward_table(read_table(rollouts, ROLLOUTS), self.params.reward, self.stage.reward_stage)
+            with self.store.put("rewards", key) as draft:
+                write_table(draft / "rewards.parquet", table, {"key": key, "rollouts": self.keys[iteration].rollouts})
+        path = self.store.place("rewards", key) / "rewards.parquet"
+        found = figures.means(read_table(path, REWARDS))
+        return Made(path, found, time.monotonic() - began, stored is not None)
+
+    def update(self, iteration: int, rollouts: Path, rewards: Path) -> Made:
+        """Update the policy from rewarded trajectories; figures are the update's metrics.
+
+        The trainer always does it, stored or not: its state is what the next update needs.
+        """
+        key = self.keys[iteration].policy
+        began = time.monotonic()
+        if self._shares_gpu:
+            self.workers.engines.sleep()  # before a trainer is loaded
+        trainer = self._trainer_after(iteration)
+        lesson, stored = self._lesson(iteration, rollouts, rewards), self.store.get("updates", key)
+        if stored is None:
+            with self.store.put("updates", key) as draft:
+                trainer.update(lesson, draft)
+                write_json(draft / "timings.json", {"seconds": time.monotonic() - began})
+        else:
+            trainer.update(lesson)
+        if self.is_checkpointed(iteration + 1):
+            self._checkpoint(iteration + 1)
+        path = self.store.place("updates", key) / "advantages.parquet"
+        return Made(path, dict(read_json(path.with_name("metrics.json"))), time.monotonic() - began, stored is not None)
+
+    def _lesson(self, iteration: int, rollouts: Path, rewards: Path) -> Lesson:
+        keys = self.keys[iteration]
+        metadata = {"key": keys.policy, "rewards": keys.rewards}
+        on_policy = self.policy_of(iteration) == iteration
+        return Lesson(rollouts, rewards, self._reference(iteration), metadata, on_policy)
+
+    def _reference(self, iteration: int) -> Path | None:
+        """The reference policy's log-probabilities of an iteration's rollouts, where it has a process of its own."""
+        if self.workers.reference is None:
+            return None
+        key = self.keys[iteration].policy
+        if self.store.get("references", key) is None:
+            rollouts = self.store.place("rollouts", self.keys[iteration].rollouts) / "rollouts.parquet"
+            with self.store.put("references", key) as draft:
+                self.workers.reference.logprobs(rollouts, draft / "reference.parquet")
+        return self.store.place("references", key) / "reference.parquet"
+
+    @property
+    def _shares_gpu(self) -> bool:
+        return self.params.hardware.gpus == 1
+
+    def _checkpoint(self, done: int) -> None:
+        """Store the policy and the trainer state after ``done`` updates."""
+        key = self.keys[done - 1].policy
+        if self.store.get("checkpoints", key) is None:
+            with self.store.put("checkpoints", key) as draft:
+                self._trainer_after(done).save(draft / "policy", step=self._step_number(done), parent=self.roots.policy)
+
+    def _step_number(self, done: int) -> int:
+        return self.segment.iteration_offset + done
+
+    # --- weights ------------------------------------------------------------------------------
+
+    def _trainer_after(self, done: int) -> Trainers:
+        """The trainer after ``done`` updates: the warm one, else from the last checkpoint, with what came after it
+        replayed from the store."""
+        trainer = self.workers.trainer
+        if trainer.at is None:
+            at = next(place for place in range(done, -1, -1) if self.policy_folder(place) is not None)
+            trainer.begin(self.policy_folder(at) if at > 0 or self.continues else None, at)
+        while trainer.at is not None and trainer.at < done:
+            keys = self.keys[trainer.at]
+            rollouts, rewards = self.store.place("rollouts", keys.rollouts), self.store.place("rewards", keys.rewards)
+            trainer.update(self._lesson(trainer.at, rollouts / "rollouts.parquet", rewards / "rewards.parquet"))
+        assert trainer.at == done, f"the trainer is at {trainer.at}, not at {done}"
+        return trainer
+
+    def _policy(self, done: int) -> Policy:
+        """The policy after ``done`` updates as an engine takes it up."""
+        if self.workers.weights is not None:
+            return Policy(self.policy_key(done), self.policy_folder(done), weights=lambda: self._weights_after(done))
+        policy = self._handed_over(done)
+        assert policy is not None, "hand_over comes before sample"
+        return policy
+
+    def _weights_after(self, done: int) -> Mapping[str, Any]:
+        self._trainer_after(done)
+        assert self.workers.weights is not None
+        return self.workers.weights()
+
+    def _handed_over(self, done: int) -> Policy | None:
+        """The policy after ``done`` updates in a folder, with its probe; None before both are there."""
+        return handover.find(self.store, self.policy_key(done), self._probe_key(done), self.policy_folder(done))
+
+    def tidy(self) -> None:
+        """Remove what was handed over: a finished segment needs it no more."""
+        for done in range(self.length + 1):
+            self.store.remove(handover.KIND, self._probe_key(done))
+            self.store.remove("references", self.policy_key(done))

@@ -1,0 +1,1 @@
+"""The grammar of a transcript, and how found documents are put into one."""

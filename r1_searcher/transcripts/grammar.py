@@ -1,0 +1,186 @@
+"""The transcript's grammar (paper section 3.1): tags, documents, stops, finish reasons.
+
+A transcript is what follows the prompt's ``<think>``. The policy writes thoughts, queries and the
+answer; the system inserts document blocks. Which token came from whom is known when it is made
+(``PROMPT``, ``POLICY``, ``DOCUMENT``) and is never found out again by searching for tags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+THINK, END_THINK = "<think>", "</think>"
+QUERY, END_QUERY = "<|begin_of_query|>", "<|end_of_query|>"
+DOCUMENTS, END_DOCUMENTS = "<|begin_of_documents|>", "<|end_of_documents|>"
+ANSWER, END_ANSWER = "<answer>", "</answer>"
+TAGS = (THINK, END_THINK, QUERY, END_QUERY, DOCUMENTS, END_DOCUMENTS, ANSWER, END_ANSWER)
+
+# How a policy's transcripts are made: as it was trained, or as one of the baselines (rollout/loop.py, ircot.py).
+Mode = Literal["search", "no_search", "plain_rag", "ircot"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+# token_source: provenance of a token. Only POLICY tokens have gradient, KL and advantage.
+# FORCED is text that a baseline (no search, plain RAG) makes the transcript begin with.
+PROMPT, POLICY, DOCUMENT, FORCED = 0, 1, 2, 3
+
+STOPS = (END_QUERY, END_ANSWER)  # where the policy's turn ends
+FORCED_ANSWER = f"{END_THINK}\n\n{ANSWER}"  # with this a baseline is made to answer at once
+
+# How a trajectory ends.
+FINISH_ANSWER = "answer"  # </answer> was written
+FINISH_END_OF_TEXT = "end_of_text"  # the model's end token
+FINISH_EMPTY_QUERY = "empty_query"
+FINISH_SEARCH_LIMIT = "search_limit"  # a query after the last allowed search
+FINISH_TURN_LIMIT = "turn_limit"  # too many new tokens in one turn
+FINISH_LENGTH_LIMIT = "length_limit"  # too many tokens in all
+FINISH_RETRIEVER_ERROR = "retriever_error"
+FINISH_REASONS = (
+    FINISH_ANSWER,
+    FINISH_END_OF_TEXT,
+    FINISH_EMPTY_QUERY,
+    FINISH_SEARCH_LIMIT,
+    FINISH_TURN_LIMIT,
+    FINISH_LENGTH_LIMIT,
+    FINISH_RETRIEVER_ERROR,
+)
+
+# What tokenizers write at the end of a text: Qwen's, Llama's, SentencePiece's.
+END_OF_TEXT = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
+
+_CJK = re.compile("[\u4e00-\u9fff]")
+_ENDS = f"(?:{'|'.join(map(re.escape, END_OF_TEXT))})"
+_OUTER_ENDS = re.compile(rf"\A{_ENDS}+|{_ENDS}+$")
+_DOCUMENT_BLOCK = re.compile(f"{re.escape(DOCUMENTS)}.*?{re.escape(END_DOCUMENTS)}", re.DOTALL)
+_SEARCH = re.compile(rf"{re.escape(END_QUERY)}\s*{_DOCUMENT_BLOCK.pattern}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of the transcript by one author: ``source`` is "policy", "document", or "forced" (a baseline's)."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What follows the prompt's ``<think>``, with provenance where it is known.
+
+    ``segments`` is None for a bare transcript read from a file: there the tags are all there is.
+    """
+
+    text: str
+    segments: tuple[Segment, ...] | None = None
+
+    @classmethod
+    def of(cls, segments: Iterable[Segment]) -> Transcript:
+        """A transcript with provenance."""
+        parts = tuple(segments)
+        return cls("".join(part.text for part in parts), parts)
+
+    @property
+    def policy_text(self) -> str:
+        """The transcript without its document blocks (by provenance, else by their tags)."""
+        if self.segments is not None:
+            return "".join(part.text for part in self.segments if part.source != "document")
+        return _DOCUMENT_BLOCK.sub("", self.text)
+
+
+def extract_query(turn_text: str) -> str:
+    """The query of a turn that ended in ``<|end_of_query|>``: from the last begin tag, quotes
+    stripped, white space folded; empty where there is none (the release's rule)."""
+    _, found, rest = turn_text.rpartition(QUERY)
+    if not found:
+        return ""
+    query = rest.split(END_QUERY, 1)[0]
+    return " ".join(query.replace('"', " ").split()).strip("'` ")
+
+
+def extract_answer(text: str) -> str | None:
+    """What stands after the last ``<answer>`` and before the next ``</answer>``, stripped; None
+    where either is missing."""
+    _, found, rest = text.rpartition(ANSWER)
+    if not found or END_ANSWER not in rest:
+        return None
+    return rest.split(END_ANSWER, 1)[0].strip()
+
+
+def render_documents(passages: Sequence[str]) -> str:
+    """The block that the system inserts after a query; ``passages`` are neutralised texts (documents.py)."""
+    lines = "".join(f"({number}) {text}\n" for number, text in enumerate(passages, 1))
+    return f"\n\n{DOCUMENTS}\n{lines}{END_DOCUMENTS}\n\n"
+
+
+def strip_end_of_text(text: str) -> str:
+    """Without the end-of-text tokens that stand at both ends (a last line break may follow); white space stays."""
+    return _OUTER_ENDS.sub("", text)
+
+
+def has_cjk(text: str) -> bool:
+    """Whether CJK characters (U+4E00–U+9FFF) occur."""
+    return _CJK.search(text) is not None
+
+
+def written_searches(text: str) -> int:
+    """The number of searches that a bare transcript shows: closed queries with a closed document block after them."""
+    return len(_SEARCH.findall(text))
+
+
+def tag_count_violations(text: str) -> list[str]:
+    """Names of the broken rules on the number of think and answer tags: no ``<think>`` (it stands in
+    the prompt), and exactly one each of ``</think>``, ``<answer>`` and ``</answer>``."""
+    broken = [] if THINK not in text else ["think_tag_written"]
+    once = {"end_think_count": END_THINK, "begin_answer_count": ANSWER, "end_answer_count": END_ANSWER}
+    return broken + [name for name, tag in once.items() if text.count(tag) != 1]
+
+
+def format_violations(transcript: Transcript) -> tuple[str, ...]:
+    """Names of the rules of the right format (the ``paper`` set's) that a transcript breaks; empty: right.
+
+    With provenance, tags are counted in what the policy wrote. A bare transcript is held to the same
+    rules outside its document blocks, and its seven tag counts must be equal (zero allowed).
+    End-of-text tokens after the answer are no text.
+    """
+    text = transcript.policy_text
+    broken = tag_count_violations(text)
+    if all(text.count(tag) == 1 for tag in (END_THINK, ANSWER, END_ANSWER)):
+        if not text.index(END_THINK) < text.index(ANSWER) < text.index(END_ANSWER):
+            broken.append("tag_order")
+        if re.sub(_ENDS, "", text.split(END_ANSWER)[1]).strip():
+            broken.append("text_after_answer")
+    if not _queries_paired(text):
+        broken.append("query_not_closed")
+    if transcript.segments is None:
+        if len(set(seven_counts(transcript.text))) != 1:
+            broken.append("tag_counts_differ")
+    elif DOCUMENTS in text or END_DOCUMENTS in text:
+        broken.append("document_tag_written")
+    answer = extract_answer(text)
+    if answer is not None and any(tag in answer for tag in TAGS):
+        broken.append("tag_in_answer")
+    if has_cjk(text):
+        broken.append("cjk")
+    return tuple(broken)
+
+
+def _queries_paired(text: str) -> bool:
+    """Whether begins and ends of queries alternate, from a begin to an end."""
+    tags = re.findall(f"{re.escape(QUERY)}|{re.escape(END_QUERY)}", text)
+    return tags == [QUERY, END_QUERY] * (len(tags) // 2)
+
+
+def seven_counts(text: str) -> tuple[int, ...]:
+    """The release's seven tag counts over the whole transcript, documents included."""
+    needles = (
+        f"{DOCUMENTS}\n",
+        f"{END_DOCUMENTS}\n\n",
+        QUERY,
+        END_QUERY,
+        DOCUMENTS,
+        END_DOCUMENTS,
+        f"{DOCUMENTS}\n(1)",
+    )
+    return tuple(text.count(needle) for needle in needles)

@@ -1,0 +1,63 @@
+"""What a model's configuration says that rollout and update must heed alike. No torch: tensors are passed through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+
+
+def scaled(logits: Any, config: Any) -> Any:
+    """The model's own logits from its head's: (…, V) -> (…, V).
+
+    Some models cap them softly (Gemma 2), multiply them (Cohere) or divide them (Granite) behind the head.
+    """
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = (logits / cap).tanh() * cap
+    if (factor := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * factor
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    return logits
+
+
+def steady_length(config: Any) -> int | None:
+    """The most tokens up to which a position is turned alike however long its sequence is; None where it always is.
+
+    Beyond it the rotary frequencies of ``dynamic`` and ``longrope`` depend on the length of the sequence (and of those
+    beside it), while a cache keeps the keys of shorter ones.
+    """
+    lengths = [
+        int(length)
+        for rope in _ropes(config)
+        if rope.get("rope_type", rope.get("type")) in ("dynamic", "longrope")
+        for length in (
+            rope.get("original_max_position_embeddings"),
+            getattr(config, "original_max_position_embeddings", None),
+            getattr(config, "max_position_embeddings", None),
+        )
+        if length is not None
+    ]
+    return min(lengths, default=None)
+
+
+def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:
+    """The rotary parameters: one set, or one a kind of layer."""
+    for name in ("rope_parameters", "rope_scaling"):
+        found = getattr(config, name, None)
+        if isinstance(found, Mapping):
+            nested = [value for value in found.values() if isinstance(value, Mapping)]
+            yield from nested or [found]
+
+
+def check_lengths(config: Any, max_total_tokens: int) -> None:
+    """``PipelineError`` where a trajectory may become longer than the model's positions allow (``steady_length``)."""
+    limit = steady_length(config)
+    if limit is not None and max_total_tokens > limit:
+        raise PipelineError(
+            f"above {limit} tokens this model's rotary positions depend on the length of the sequence, which neither "
+            "a cache nor a batch can follow",
+            where=f"rollout.max_total_tokens {max_total_tokens}",
+            fix=f"at most {limit}",
+        )

@@ -1,0 +1,221 @@
+"""Weights and optimiser state in and out of a DeepSpeed engine, by parameter name, as safetensors.
+
+Nothing is pickled, and the state knows nothing of ranks: the moments of a parameter are whole, in
+float32, whichever ZeRO stage kept them in pieces. With low-rank adapters (``lora``) the weights that leave are the
+merged ones, and what is trained, and has state, are the adapters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r1_searcher.update import lora
+from r1_searcher.update.shards import Entry
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
+ADAPTER = "adapter"
+MASTER = "master"  # the float32 weights behind bfloat16 or partitioned ones
+
+
+def is_plain(engine: Any) -> bool:
+    """Whether the optimiser is torch's own (ZeRO stage 0 in float32), not one of DeepSpeed's around it."""
+    return engine.optimizer is engine.basic_optimizer
+
+
+def named_parameters(engine: Any, *, duplicates: bool = False) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters under the names that the policy folder uses, without adapters; ``duplicates``: a tied one twice."""
+    for name, parameter in engine.module.model.named_parameters(remove_duplicate=not duplicates):
+        if not lora.is_adapter(name):
+            yield lora.policy_name(name), parameter
+
+
+def trained_parameters(engine: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters with an optimiser state, by name: all, or the adapters."""
+    return [(name, parameter) for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad]
+
+
+class _Lazy(Mapping[str, Tensor]):
+    """Tensors that are made when they are asked for."""
+
+    def __init__(self, read: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._read = read
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._read[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+
+def weights(engine: Any) -> Mapping[str, Tensor]:
+    """The policy's state dict: name -> tensor. No copy below ZeRO stage 3, which gathers them (all ranks must call);
+    with adapters each is merged when it is asked for."""
+    model, adapters = engine.module.model, lora.adapted(engine.module.model)
+    if engine.zero_optimization_stage() < 3 and not adapters:
+        return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    names = {parameter: name for name, parameter in named_parameters(engine)}  # a tied one under its first name
+    entries = {entry.name: entry.read for entry in weight_entries(engine)}
+    both = {name: names[parameter] for name, parameter in named_parameters(engine, duplicates=True)}
+    if engine.zero_optimization_stage() < 3:
+        return _Lazy({name: entries[first] for name, first in both.items()})
+    gathered = {name: read() for name, read in entries.items()}
+    return {name: gathered[first] for name, first in both.items()}
+
+
+def weight_entries(engine: Any) -> list[Entry]:
+    """The policy folder's tensors, to be written one by one; a tied tensor once, adapters merged."""
+    adapters = lora.adapted(engine.module.model)
+    return [
+        Entry(
+            name,
+            _shape(parameter),
+            parameter.dtype,
+            functools.partial(_merged, adapters[name]) if name in adapters else functools.partial(_whole, parameter),
+        )
+        for name, parameter in named_parameters(engine)
+    ]
+
+
+def _merged(layer: lora.Adapted) -> Tensor:
+    """The weight with its adapter, summed in float32 and rounded once."""
+    weight, a, b = (_whole(parameter) for parameter in (layer.weight, layer.a, layer.b))
+    return (weight.float() + layer.scale * (b.float() @ a.float())).to(weight.dtype)
+
+
+def base_entries(engine: Any) -> list[Entry]:
+    """The frozen weights under adapters, by the policy folder's names."""
+    return [
+        Entry(name, _shape(parameter), parameter.dtype, functools.partial(_whole, parameter))
+        for name, parameter in named_parameters(engine)
+    ]
+
+
+def adapter_entries(engine: Any) -> list[Entry]:
+    """``adapter/NAME`` of each adapter's tensor; none where there are no adapters."""
+    return [
+        Entry(f"{ADAPTER}/{name}", _shape(parameter), parameter.dtype, functools.partial(_whole, parameter))
+        for name, parameter in trained_parameters(engine)
+        if lora.is_adapter(name)
+    ]
+
+
+def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))  # ZeRO 3 keeps an empty tensor in its place
+
+
+def _whole(parameter: torch.nn.Parameter) -> Tensor:
+    """The parameter's values: its own where it is whole, a copy in main memory where ranks hold parts."""
+    if not hasattr(parameter, "ds_shape"):
+        return parameter.detach()
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([parameter]):
+        return parameter.detach().cpu().clone()
+
+
+def set_weights(engine: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Put a policy folder's tensors into the model (the base, where there are adapters); a tied tensor may be there
+    once or twice."""
+    for name, parameter in named_parameters(engine):
+        _put(engine, parameter, tensors[name])
+
+
+def set_adapters(engine: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Put ``tensors``, by the names of ``trained_parameters``, into the adapters."""
+    for name, parameter in trained_parameters(engine):
+        _put(engine, parameter, tensors[name])
+
+
+def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
+    import deepspeed
+
+    if engine.zero_optimization_stage() == 3:
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.data.copy_(value)
+    else:
+        parameter.data.copy_(value)
+    if not is_plain(engine) and parameter.requires_grad:
+        _set(parameter, value.float(), None)
+
+
+def moment_entries(engine: Any) -> list[Entry]:
+    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written one by one."""
+    _link(engine)
+    kinds: tuple[str, ...] = MOMENTS if is_plain(engine) else (*MOMENTS, MASTER)
+    return [
+        Entry(f"{kind}/{name}", _shape(parameter), torch.float32, functools.partial(_kept, engine, parameter, kind))
+        for name, parameter in trained_parameters(engine)
+        for kind in kinds
+    ]
+
+
+def _kept(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
+    if is_plain(engine):
+        found: Tensor = engine.optimizer.state[parameter][kind]
+        return found
+    return _get(parameter, None if kind == MASTER else kind)
+
+
+def set_optimizer_state(
+    engine: Any, moments: Mapping[str, Tensor], weights: Mapping[str, Tensor], num_steps: int
+) -> None:
+    """Put back what ``moment_entries`` gave, after ``num_steps`` optimiser steps.
+
+    DeepSpeed's optimisers hold a state only once they have stepped: the caller takes a step at learning
+    rate 0 first. Their float32 weights are then set from the master weights, or where the state was made
+    without any (float32, stage 0), from ``weights``, by the names of ``trained_parameters``.
+    """
+    _link(engine)
+    for name, parameter in trained_parameters(engine):
+        kept = f"{MASTER}/{name}"
+        master = (moments[kept] if kept in moments else weights[name].float()).to(parameter.device)
+        if is_plain(engine):
+            parameter.data.copy_(master)
+            engine.optimizer.state[parameter] = {
+                "step": torch.tensor(float(num_steps)),
+                **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in MOMENTS},
+            }
+            continue
+        for moment in MOMENTS:
+            _set(parameter, moments[f"{moment}/{name}"].to(parameter.device), moment)
+        _set(parameter, master, None)
+    if not is_plain(engine):
+        for state in engine.basic_optimizer.state.values():
+            if "step" in state:
+                state["step"] = torch.full_like(torch.as_tensor(state["step"]), float(num_steps))
+
+
+def _link(engine: Any) -> None:
+    """Let DeepSpeed find the moments of all parameter groups.
+
+    ZeRO 1 and 2 (0.19.8) link parameters to their moments after the first group's first step, when the
+    other groups have none yet, and never again.
+    """
+    if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _get(parameter: torch.nn.Parameter, moment: str | None) -> Tensor:
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    whole = safe_get_full_fp32_param(parameter) if moment is None else safe_get_full_optimizer_state(parameter, moment)
+    assert whole is not None, f"DeepSpeed keeps no {moment or 'float32 weights'} for a parameter"
+    return whole
+
+
+def _set(parameter: torch.nn.Parameter, value: Tensor, moment: str | None) -> None:
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    if moment is None:
+        safe_set_full_fp32_param(parameter, value)
+    else:
+        safe_set_full_optimizer_state(parameter, value, moment)

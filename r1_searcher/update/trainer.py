@@ -1,0 +1,338 @@
+"""The trainer: a DeepSpeed engine around the policy, one epoch over a batch at a time.
+
+Deviations from DeepSpeed's usual way, each for a reason:
+- a torch AdamW, never one named in DeepSpeed's configuration, which would be compiled first;
+- the accumulation boundary is set by hand before each backward pass, because minibatches differ in how
+  many passes they need;
+- the loss of a pass is a weighted sum whose weights already hold every mean, so nothing is divided
+  afterwards (DeepSpeed averages gradients over ranks; the loss is multiplied by their number).
+
+Every rank is given the whole batch and takes its share of the passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.weights import weights_sha256
+from r1_searcher.params import Update
+from r1_searcher.types.protocols import TrainingBatch
+from r1_searcher.update import checkpoint, distributed, lora, losses, state
+from r1_searcher.update.arrays import Arrays
+from r1_searcher.update.fitting import check_tensors
+from r1_searcher.update.model import COPIED_FILES, load_model
+from r1_searcher.update.packing import Ints, Pass, lay_out, token_offsets
+from r1_searcher.update.policy import TokenPolicy, run_pass
+from r1_searcher.update.shards import Entry, Tensors
+from r1_searcher.update.stepping import take_step
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """What a forward pass needs of a batch."""
+
+    token_ids: list[list[int]]
+    policy_mask: list[list[bool]]
+
+
+Tokens = TrainingBatch | _Tokens
+
+
+class DeepSpeedTrainer:
+    """Implements ``protocols.Trainer``. One at a time in a process: ``close`` before making another of another size.
+
+    Args:
+        policy: Hugging Face folder to start from.
+        update: the ``update`` section of the parameters.
+        learning_rate, warmup_iterations: AdamW's rate, reached linearly over the first iterations.
+        temperature: of the sampling; the trained policy is the tempered one.
+        seed: together with the iteration's number it decides which trajectory is in which minibatch.
+        threads: torch's threads on a CPU, for the whole process; None: as they are.
+        reference: policy folder of the KL anchor; read only where ``kl_coefficient`` > 0. None: ``policy``.
+        reference_apart: the anchor is in another process, and is not loaded here.
+    """
+
+    def __init__(
+        self,
+        policy: Path,
+        update: Update,
+        *,
+        learning_rate: float,
+        warmup_iterations: int = 0,
+        temperature: float = 1.0,
+        seed: int = 0,
+        threads: int | None = None,
+        reference: Path | None = None,
+        reference_apart: bool = False,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.settings, self.learning_rate, self.warmup_iterations = update, learning_rate, warmup_iterations
+        self.seed, self.temperature = seed, temperature
+        self.iteration = 0  # updates done
+        self.optimizer_steps = 0
+        self._copied = {
+            name: (policy / name).read_bytes() for name in COPIED_FILES if (policy / name).is_file()
+        }  # read now: the parent's folder may be gone when this policy is saved
+        self.rank, self.world_size, self.device = distributed.start()
+        model = load_model(policy, update, trained=True)
+        if update.lora.rank:
+            lora.add(model, update.lora, seed)
+            self._base_sha256 = weights_sha256(policy)
+        module = TokenPolicy(model, temperature).to(self.device)
+        self.engine = distributed.initialize(module, update, learning_rate)
+        if hasattr(self.engine.optimizer, "check_grad_overflow"):  # a step with broken gradients is not taken
+            self.engine.optimizer.check_grad_overflow = True
+        self._anchor = reference or policy
+        self._reference: TokenPolicy | None = None
+        if update.kl_coefficient > 0 and not update.lora.rank and not reference_apart:
+            self._reference = self._load_reference()
+
+    def _load_reference(self) -> TokenPolicy:
+        frozen = load_model(self._anchor, self.settings, trained=False)
+        return TokenPolicy(frozen, self.temperature).to(self.device)
+
+    def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
+        batch = _Tokens(token_ids, policy_mask)
+        return _split(self._forward(self.engine, batch, range(len(token_ids))), policy_mask)
+
+    def reference_logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
+        """The same under the frozen reference policy. ``PipelineError`` where none was loaded.
+
+        Under adapters the reference is the model without them, and a second copy only where the base is older than the
+        reference: in a segment that goes on from another one's adapters.
+        """
+        if self.settings.kl_coefficient == 0:
+            raise PipelineError("there is no reference policy", where="update.kl_coefficient", fix="set it above 0")
+        batch, members = _Tokens(token_ids, policy_mask), range(len(token_ids))
+        if self._reference is None and self._base_sha256 == self._anchor_sha256:
+            with lora.disabled(self.engine.module):
+                return _split(self._forward(self.engine, batch, members), policy_mask)
+        if self._reference is None:
+            self._reference = self._load_reference()
+        return _split(self._forward(self._reference, batch, members), policy_mask)
+
+    @functools.cached_property
+    def _anchor_sha256(self) -> str:
+        return weights_sha256(self._anchor)
+
+    def update(self, batch: TrainingBatch) -> dict[str, float]:
+        """One epoch over the batch: ``minibatches`` optimiser steps. Returns means over the policy tokens of the
+        trajectories that were not dropped; where all were, none.
+
+        Raises ``PipelineError`` for a loss or gradient that is not finite; that step is not taken.
+        """
+        settings, offsets = self.settings, token_offsets(batch.policy_mask)
+        order = np.random.default_rng([self.seed, self.iteration]).permutation(len(batch.token_ids))
+        minibatches = [part.tolist() for part in np.array_split(order, settings.minibatches) if len(part)]
+        # The first minibatch's training pass itself gives the trainer's log-probabilities before any
+        # step: only the later minibatches need a pass of their own for them, and only to correct.
+        # A trajectory that was dropped has loss and gradient 0: it keeps its place and weight, and has no pass.
+        working = [[b for b in members if b not in batch.dropped] for members in minibatches]
+        late = [b for members in working[1:] for b in members]
+        engine_old = self._flat(batch.old_logprobs)
+        arrays = Arrays(
+            engine_old=engine_old,
+            trainer_old=self._forward(self.engine, batch, late) if settings.importance_cap > 0 and late else None,
+            advantages=self._flat(batch.advantages),
+            weights=torch.zeros_like(engine_old),
+            new=torch.zeros_like(engine_old),
+            entropy=torch.zeros_like(engine_old),
+        )
+        learning_rate = self._set_learning_rate()
+        step_losses, norms = [], []
+        for number, members in enumerate(minibatches):
+            self._weigh(arrays.weights, members, offsets, len(minibatches))
+            passes = self._share(batch, working[number] or members[:1], counted=bool(working[number]))
+            loss = torch.zeros((), device=self.device)
+            for index, piece in enumerate(passes):
+                self.engine.set_gradient_accumulation_boundary(index == len(passes) - 1)
+                loss += self._train_pass(piece, arrays, stepped=number > 0)
+            distributed.sum_over_ranks(loss)
+            norms.append(take_step(self.engine, loss, settings.max_gradient_norm, f"iteration {self.iteration}"))
+            self.optimizer_steps += 1
+            step_losses.append(loss.item())
+        self.iteration += 1
+        distributed.sum_over_ranks(arrays.new)
+        distributed.sum_over_ranks(arrays.entropy)
+        return {
+            "loss": float(np.mean(step_losses)),
+            "gradient_norm": float(np.mean(norms)),
+            "gradient_norm_max": float(np.max(norms)),
+            "learning_rate": learning_rate,
+            "num_policy_tokens": float(offsets[-1]),
+            "num_optimizer_steps": float(len(minibatches)),
+            **arrays.metrics(working, offsets, clip=settings.clip, cap=settings.importance_cap),
+        }
+
+    def _train_pass(self, piece: Pass, arrays: Arrays, *, stepped: bool) -> Tensor:
+        """Forward and backward over one pass; this rank's part of the minibatch's loss.
+
+        ``stepped``: whether the weights have moved since the update began. Where they have not, the pass's
+        own log-probabilities are the trainer's old ones.
+        """
+        slots = torch.from_numpy(piece.slots).to(self.device)
+        logprobs, entropies = run_pass(self.engine, piece, self.device)  # (N,), (N,)
+        engine_old, advantages = arrays.engine_old[slots], arrays.advantages[slots]
+        if self.settings.importance_cap > 0:
+            old = arrays.trainer_old[slots] if stepped and arrays.trainer_old is not None else logprobs.detach()
+            token = losses.token_losses(logprobs, old, advantages, self.settings.clip)  # (N,)
+            token = token * losses.importance_weights(old, engine_old, self.settings.importance_cap)
+        else:
+            token = losses.token_losses(logprobs, engine_old, advantages, self.settings.clip)  # (N,)
+        loss = (token * arrays.weights[slots]).sum() * float(piece.counted)
+        self.engine.backward(loss * self.world_size)  # DeepSpeed averages over ranks
+        if piece.counted:
+            arrays.new[slots], arrays.entropy[slots] = logprobs.detach(), entropies
+        return loss.detach()
+
+    def _set_learning_rate(self) -> float:
+        """Linear warm-up over iterations, then constant."""
+        share = min(1.0, (self.iteration + 1) / max(1, self.warmup_iterations))
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = self.learning_rate * share
+        return self.learning_rate * share
+
+    def _weigh(self, weights: Tensor, members: list[int], offsets: Ints, minibatches: int) -> None:
+        """Put the loss weights of a minibatch's tokens into ``weights`` (P,)."""
+        parts = losses.loss_weights(
+            [int(offsets[b + 1] - offsets[b]) for b in members],
+            self.settings.loss_mean,
+            batch_tokens=int(offsets[-1]),
+            minibatches=minibatches,
+        )
+        for b, part in zip(members, parts, strict=True):
+            weights[offsets[b] : offsets[b + 1]] = part
+
+    def _share(self, batch: Tokens, members: Sequence[int], *, counted: bool = True) -> list[Pass]:
+        """This rank's passes. Every rank has equally many, as collectives need: one without work of its own
+        runs the first pass again and does not count it. ``counted`` False: no pass counts."""
+        longest_row = self.settings.max_tokens_a_pass
+        if self.world_size > 1:
+            tokens = sum(len(batch.token_ids[b]) for b in members)
+            longest_row = min(longest_row, math.ceil(tokens / self.world_size))
+        passes = lay_out(
+            batch.token_ids, batch.policy_mask, members, max_tokens=longest_row, layout=self.settings.layout
+        )
+        idle = dataclasses.replace(passes[0], counted=False)
+        if not counted:
+            passes = [idle]
+        passes += [idle] * (-len(passes) % self.world_size)
+        return passes[self.rank :: self.world_size]
+
+    def _forward(self, policy: Any, batch: Tokens, members: Sequence[int]) -> Tensor:
+        """Log-probabilities (P,) of the members' policy tokens, 0 on the others'; no gradient."""
+        flat = torch.zeros(int(token_offsets(batch.policy_mask)[-1]), device=self.device)
+        with torch.no_grad():
+            for piece in self._share(batch, members) if members else ():
+                logprobs, _ = run_pass(policy, piece, self.device)
+                if piece.counted:
+                    flat[torch.from_numpy(piece.slots).to(self.device)] = logprobs
+        distributed.sum_over_ranks(flat)
+        return flat
+
+    def _flat(self, rows: list[list[float]]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.asarray(row, dtype=np.float32) for row in rows])).to(self.device)
+
+    def export_weights(self) -> Mapping[str, Tensor]:
+        """The policy's tensors by their Hugging Face names, for an engine in the same process.
+
+        They are the trainer's own (no copy below ZeRO stage 3): the next update changes them in place, so
+        copy what is to be kept. Adapters are merged when a tensor is asked for. All ranks must call.
+        """
+        return state.weights(self.engine)
+
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
+        """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights on rank 0.
+
+        All ranks must call. Tensors are gathered and written one by one: rank 0 holds one of them beside its part of
+        the model, however many there are.
+        """
+        weights, model = state.weight_entries(self.engine), self.engine.module.model
+        sha256 = checkpoint.write_policy(
+            policy, model, weights, self._copied, step=step, parent=parent, writes=self.rank == 0
+        )
+        distributed.barrier()
+        return sha256
+
+    def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
+        """Write a policy folder as ``save_policy`` does, and trainer state beside it.
+
+        ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call.
+        """
+        sha256 = self.save_policy(policy, step=step, parent=parent)
+        moments = state.moment_entries(self.engine) if self.optimizer_steps else []
+        numbers: dict[str, Any] = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps}
+        numbers |= {"seed": self.seed, "policy_sha256": sha256}
+        base: list[Entry] = []
+        if self.settings.lora.rank:
+            numbers |= {"lora": self.settings.lora.model_dump(), "base_sha256": self._base_sha256}
+            base, moments = state.base_entries(self.engine), moments + state.adapter_entries(self.engine)
+        folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
+        checkpoint.write_state(folder, moments, numbers, base=base, writes=self.rank == 0)
+        distributed.barrier()
+
+    def load(self, policy: Path, trainer_state: Path | None = None) -> None:
+        """Take up weights and trainer state where a ``save`` left them: what follows is as if never interrupted.
+
+        Raises ``PipelineError`` for a state of other weights, another seed, other adapters, or another model.
+        """
+        folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
+        tensors, moments, numbers = checkpoint.read(policy, folder, checks=self.rank == 0)
+        if numbers["seed"] != self.seed:
+            raise PipelineError(
+                f"the trainer state was made with seed {numbers['seed']}, not {self.seed}", where=str(folder)
+            )
+        lora.check_same(numbers.get("lora"), self.settings.lora, folder)
+        self._check_model(tensors, policy)
+        trained: Mapping[str, Tensor] = tensors
+        if self.settings.lora.rank:
+            base = checkpoint.read_base(folder)
+            self._check_model(base, folder)
+            self._base_sha256 = numbers["base_sha256"]
+            state.set_weights(self.engine, base)
+            trained = {name: moments[f"{state.ADAPTER}/{name}"] for name, _ in state.trained_parameters(self.engine)}
+            state.set_adapters(self.engine, trained)
+        else:
+            state.set_weights(self.engine, tensors)
+        if numbers["optimizer_steps"]:
+            if not state.is_plain(self.engine):
+                self._step_at_rest()
+            state.set_optimizer_state(self.engine, moments, trained, numbers["optimizer_steps"])
+        self.iteration, self.optimizer_steps = numbers["iteration"], numbers["optimizer_steps"]
+
+    def _check_model(self, tensors: Tensors, folder: Path) -> None:
+        fix = "the checkpoint is of another model than the trainer: begin with the policy that it was made from"
+        check_tensors(tensors, self.engine.module.model, where=str(folder), fix=fix)
+
+    def _step_at_rest(self) -> None:
+        """An optimiser step that moves nothing: DeepSpeed's optimisers make their state in the first one."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = 0.0
+        piece = lay_out([[0, 0]], [[False, True]], [0], max_tokens=1, layout=self.settings.layout)[0]
+        self.engine.set_gradient_accumulation_boundary(True)
+        logprobs, _ = run_pass(self.engine, piece, self.device)
+        self.engine.backward(logprobs.sum() * 0.0)
+        self.engine.step()
+
+    def close(self) -> None:
+        """Let go of the engine's hooks and buffers."""
+        self.engine.destroy()
+
+
+def _split(flat: Tensor, policy_mask: Sequence[Sequence[bool]]) -> list[list[float]]:
+    """(P,) -> [b] (P_b,)."""
+    values, offsets = flat.cpu().numpy(), token_offsets(policy_mask)
+    return [values[start:end].tolist() for start, end in itertools.pairwise(offsets)]

@@ -1,1 +1,0 @@
-"""What every room may import: parameters, schemas, grammar, artefacts, errors, protocols. No torch here."""
