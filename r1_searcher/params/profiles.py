@@ -128,6 +128,12 @@ def base_text(root: Path = Path()) -> str:
     except FileNotFoundError:
         raise PipelineError("no such file", where="params.yaml", fix="run from the project's root folder") from None
     shown = subprocess.run(["git", "show", "HEAD:./params.yaml"], cwd=root, capture_output=True, text=True, check=False)
-    if shown.returncode == 0 and parse(shown.stdout).profile != parse(here).profile:
-        return shown.stdout
-    return here
+    if shown.returncode != 0:
+        return here
+    committed = "params.yaml as it is committed"
+    # Its profile alone: it may lack a parameter that is new, and that the file beside it has.
+    raw = parse_yaml(shown.stdout, where=committed)
+    if not isinstance(raw, Mapping) or raw.get("profile") == parse(here).profile:
+        return here
+    parse(shown.stdout, where=committed)
+    return shown.stdout

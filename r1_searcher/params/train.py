@@ -11,7 +11,7 @@ from r1_searcher.params.base import Count, Section, Share
 
 
 class Reward(Section):
-    """A named set of reward rules (RECIPE in docs/design.md) and its answer metric (stage 2)."""
+    """A named set of reward rules (docs/recipe.md, "Rewards") and its answer metric (stage 2)."""
 
     set: Literal["paper", "released-base", "released-instruct"]
     answer_metric: Literal["f1", "em", "cover_em"]

@@ -97,6 +97,22 @@ def test_neutralise_by_hand(text: str, clean: str) -> None:
     assert restore(clean) == fold_space(text)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("the <end>Turn it on", "the ‹end>⟦54⟧urn it on"),
+        ("an end_turn here", "an ⟦65⟧nd_turn here"),
+        ("ＥND_turn", "⟦FF25⟧ND_turn"),
+    ],
+)
+def test_a_special_token_may_begin_with_a_letter(text: str, clean: str, strict: bool) -> None:
+    """A letter is harmless by itself, under ``strict`` too; the first one of a special token is not."""
+    made = neutralise(text, ["Turn it", "end_turn"], strict=strict)
+    assert restore(made) == text and "end_turn" not in made.lower() and "turn it" not in made.lower()
+    assert strict or made == clean
+
+
 @given(HOSTILE, st.integers(0, 60))
 def test_a_cut_text_is_inert_and_ends_in_no_half_escape(text: str, length: int) -> None:
     short = cut(neutralise(text), length)

@@ -343,6 +343,17 @@ def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkou
     assert profiles.base_text(checkout) == BASE
 
 
+def test_a_new_parameter_needs_no_commit_first(checkout: Path) -> None:
+    """HEAD's file lacks a parameter that is required today, and the file of the checkout has it."""
+    (checkout / "params.yaml").write_text(BASE.replace("  k1: 1.5\n", ""))
+    git(checkout, "commit", "--quiet", "-am", "before the parameter")
+    (checkout / "params.yaml").write_text(BASE)
+    assert profiles.base_text(checkout) == BASE
+    (checkout / "params.yaml").write_text(BASE.replace("profile: laptop", "profile: smoke"))
+    with pytest.raises(PipelineError, match=r"params.yaml as it is committed, index.*k1: Field required"):
+        profiles.base_text(checkout)
+
+
 def test_a_workspace_whose_making_was_killed_is_made_again(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
     git(checkout, "worktree", "add", "--detach", str(workspace))  # metrics are the checkout's still
