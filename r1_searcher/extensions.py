@@ -17,17 +17,19 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from r1_searcher.errors import PipelineError
+
+if TYPE_CHECKING:  # whoever scores a file of transcripts need not load it
+    from pydantic import BaseModel
 
 T = TypeVar("T")
 _MARK = "__r1_searcher_registered__"
@@ -50,6 +52,13 @@ class Found:
     value: Any
     registered: Registered
     file: Path
+
+    def place(self, error: BaseException | None = None) -> str:
+        """Where it stands, for a message: its file, and the line of the file that raised ``error``, or else its own."""
+        if error is not None and (raised := _last_line(error, self.file)) is not None:
+            return f"{_shown(self.file)}, line {raised}"
+        line = getattr(getattr(inspect.unwrap(self.value), "__code__", None), "co_firstlineno", None)
+        return _shown(self.file) if line is None else f"{_shown(self.file)}, line {line}"
 
 
 @dataclass(frozen=True)
@@ -209,10 +218,14 @@ def _import_file(path: Path) -> ModuleType:
 
 def place_of(error: BaseException, path: Path) -> str:
     """The last line of ``path`` in an error's traceback, for a message."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path.resolve()
-    ]
-    return f"{_shown(path)}, line {lines[-1]}" if lines else _shown(path)
+    line = _last_line(error, path)
+    return _shown(path) if line is None else f"{_shown(path)}, line {line}"
+
+
+def _last_line(error: BaseException, path: Path) -> int | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return lines[-1] if lines else None
 
 
 def _shown(path: Path) -> str:
