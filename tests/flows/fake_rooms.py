@@ -237,17 +237,20 @@ def fakes() -> dict[str, types.ModuleType]:
         load_engine=lambda policy, params, tensor_parallel: FakeEngine(Path(policy)),
     )
     rollout.__path__ = [str(Path(r1_searcher.__file__).parent / "rollout")]  # its prompts are the real ones
+    update = module(
+        "r1_searcher.update",
+        update_policy=update_policy,
+        load_trainer=lambda policy, params, learning_rate, **more: FakeTrainer(Path(policy), learning_rate),
+    )
+    update.__path__ = [str(Path(r1_searcher.__file__).parent / "update")]
     return {
         "r1_searcher.rollout": rollout,
-        "r1_searcher.update": module(
-            "r1_searcher.update",
-            update_policy=update_policy,
-            load_trainer=lambda policy, params, learning_rate, **more: FakeTrainer(Path(policy), learning_rate),
-        ),
+        "r1_searcher.update": update,
         "r1_searcher.rollout.load": module(
             "r1_searcher.rollout.load",
             load_tokenizer=lambda policy: types.SimpleNamespace(encode=lambda text, **more: list(text.encode())),
         ),
+        "r1_searcher.rollout.engines": module("r1_searcher.rollout.engines"),
         "r1_searcher.update.trainer": module("r1_searcher.update.trainer"),
         "r1_searcher.retrieval": module(
             "r1_searcher.retrieval",

@@ -124,7 +124,9 @@ def written(stage: dict[str, Any]) -> dict[str, Any]:
             steps[-1] = f"mkdir -p metrics && cp -r headline {path}"
         if path == "data/questions":  # stages depend on single files of it
             steps += [f"cp {file} {path}/{name}.parquet" for name in ("train", "validation", "held_out")]
-    kept = [dep for dep in stage.get("deps", []) if not dep.startswith(("stages/", "flows/", "inputs/"))]
+    kept = [
+        dep for dep in stage.get("deps", []) if not dep.startswith(("r1_searcher/", "stages/", "flows/", "inputs/"))
+    ]
     return {**stage, "cmd": " && ".join(steps) or "true", "deps": kept}
 
 

@@ -146,7 +146,7 @@ def test_a_second_run_asks_nothing(place: Place, capsys: pytest.CaptureFixture[s
 def test_another_judge_or_prompt_is_asked_anew(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     script = ScriptedServer(truthful)
     prompt = place.folder / "mine.txt"
-    shipped = (ROOT / "stages" / "evaluate" / "prompts" / "judge.txt").read_text(encoding="utf-8")
+    shipped = (ROOT / "r1_searcher" / "judging" / "prompts" / "judge.txt").read_text(encoding="utf-8")
     prompt.write_text(shipped + " Be kind.", encoding="utf-8")
     with serving(script.app) as url:
         for changes, asked in (({}, 6), ({"model": "judge-2"}, 12), ({"prompt": str(prompt)}, 18), ({}, 18)):
