@@ -8,13 +8,16 @@ from typing import Any
 from hostile import hostile_texts, kept_rows, split_over_two
 from tiny_policy import END, ScriptedEngine, check_rollouts, questions_table, rollout_params
 
-from r1_searcher.rewards.sets import _RULES, score
+from r1_searcher.points import REWARD_SETS
+from r1_searcher.rewards.rules import rules_of
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode, Segment, Transcript
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError
 
 K = 4
+SETS = [rules_of(name, "f1") for name in REWARD_SETS.names()]
+RULES = [(rules, stage) for rules in SETS for stage in rules.stages]
 Pair = tuple[str, str]  # title and text
 PAIRS: list[Pair] = [
     *((text[:30], text) for text in hostile_texts()),
@@ -65,14 +68,14 @@ def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
     assert {key: row[key] for key in same} == {key: plain[key] for key in same}
     searches = sum(turn["error"] is None for turn in row["turns"])
     transcripts = [Transcript.of([Segment(**part) for part in one["segments"]]) for one in (row, plain)]
-    for name, stage in _RULES:
-        mine, its = (
-            score(one, ["Trabo", "Rome"], name, stage, "f1", num_searches=searches)  # type: ignore[arg-type]
-            for one in transcripts
-        )
-        assert mine.components.answer == its.components.answer
+    for rules, stage in RULES:
+        mine, its = (rules.score(one, ["Trabo", "Rome"], stage, num_searches=searches) for one in transcripts)
+        assert mine.components["answer"] == its.components["answer"]
         # The release's rule for base models counts this word wherever it stands; it is kept so.
-        assert set(mine.violations) - {"assistant_written"} == set(its.violations), (name, stage)
+        assert set(mine.violations) - {"assistant_written"} == set(its.violations), (
+            rules.reward_set.registered.name,
+            stage,
+        )
     bare = [grammar.format_violations(Transcript(one.text)) for one in transcripts]
     assert bare[0] == bare[1]  # from a file, where the tags are all there is
     assert all(grammar.extract_answer(one.text) == row["answer"] for one in transcripts)

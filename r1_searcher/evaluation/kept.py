@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from r1_searcher.evaluation.table import COLUMNS
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, read_metadata, read_table, write_table
+from r1_searcher.files.code import chosen_code
 from r1_searcher.files.store import Store
 from r1_searcher.params import Params, Rollout
 from r1_searcher.protocol_card import questions_fingerprint
@@ -22,7 +23,7 @@ _FILE = "answers.parquet"
 # The index' code is not among them: what it makes is named by the retriever's fingerprint.
 _CODE = (
     "rollout",
-    "rewards",
+    *(f"rewards/{name}.py" for name in ("case", "metrics", "rules", "scoring")),
     "evaluation/run.py",
     "evaluation/table.py",
     "transcripts/documents.py",
@@ -53,7 +54,7 @@ class Kept:
                 "seed": params.seed,
                 "threads": params.threads,
                 "packages": {name: version(name) for name in _PACKAGES},
-                "code": code_fingerprint(*_CODE),
+                "code": [code_fingerprint(*_CODE), chosen_code(params.reward.files(), room="rewards")],
             }
         )
 

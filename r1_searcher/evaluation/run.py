@@ -23,8 +23,6 @@ from r1_searcher.types.protocols import Engine, Retriever
 from r1_searcher.types.schemas import QUESTIONS
 from r1_searcher.types.splits import is_benchmark
 
-_METRICS_STAGE = 2  # the reward stage changes the reward alone, never the metrics that are read here
-
 
 def benchmarks(folder: Path) -> dict[str, Path]:
     """Question files of ``folder`` by benchmark: all but the training sets and validation."""
@@ -74,7 +72,7 @@ def evaluate(
             mode=mode,
             told=lambda done, _, before=start: told(before + done, questions.num_rows),
         )
-        rewards = reward_table(rollouts, params.reward, _METRICS_STAGE)
+        rewards = reward_table(rollouts, params.reward, None)  # the metrics are those of any stage
         parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
         first = rollouts.slice(0, 1).to_pylist()[0]
         prompts.append(text_sha256(first["prompt"].replace(first["question"], "{question}")))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 
 
-class Reward(Section):
-    """A named set of reward rules (docs/recipe.md, "Rewards") and its answer metric (stage 2)."""
+class Reward(Extensible):
+    """A named set of reward rules (RECIPE in docs/design.md) and its answer metric (stage 2)."""
 
-    set: Literal["paper", "released-base", "released-instruct"]
-    answer_metric: Literal["f1", "em", "cover_em"]
+    points: ClassVar = {"set": REWARD_SETS, "answer_metric": ANSWER_METRICS}
+    section: ClassVar = "reward"
+
+    set: str
+    answer_metric: str
 
 
 class Lora(Section):

@@ -10,7 +10,8 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_file
 from r1_searcher.params import Params
-from r1_searcher.types.schemas import ADVANTAGES, EVALUATION, REWARDS, ROLLOUTS
+from r1_searcher.rewards.columns import read_rewards
+from r1_searcher.types.schemas import ADVANTAGES, EVALUATION, ROLLOUTS
 
 NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
 CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
@@ -94,9 +95,10 @@ def read_moment(folder: Path, segment: str, stage: str, place: int, sources: Sou
     file = files[place]
     rollouts = read_table(sources.note(file, "training trajectories"), ROLLOUTS).to_pylist()
     joined: dict[str, dict[str, Row]] = {}
-    for kind, schema in (("rewards", REWARDS), ("advantages", ADVANTAGES)):
+    for kind in ("rewards", "advantages"):
         path = sources.note(folder / kind / file.name, f"{kind} of these trajectories")
-        joined[kind] = {row["trajectory_id"]: row for row in read_table(path, schema).to_pylist()}
+        table = read_rewards(path) if kind == "rewards" else read_table(path, ADVANTAGES)
+        joined[kind] = {row["trajectory_id"]: row for row in table.to_pylist()}
     rows = []
     for row in rollouts:
         name = row["trajectory_id"]

@@ -9,6 +9,7 @@ from typing import Any
 from r1_searcher import shown
 from r1_searcher.report import charts, trajectories
 from r1_searcher.report.inputs import Inputs, Iteration
+from r1_searcher.rewards.columns import PREFIX, further
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_BENCHMARK = "held_out"
@@ -89,7 +90,9 @@ def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _curve_charts(inputs: Inputs) -> list[dict[str, Any]]:
     out = []
-    for column, title, unit in _CURVES:
+    components = further(dict.fromkeys(name for row in inputs.curves for name in row.figures))
+    own = [(name, f"Component {name.removeprefix(PREFIX)}", None) for name in components]
+    for column, title, unit in (*_CURVES, *own):
         measured = points(inputs.curves, column)
         if measured:
             watch = points(inputs.curves, f"watch_{column}")

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from r1_searcher.report.inputs import Moment, Row
+from r1_searcher.rewards.columns import PREFIX, further
 from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, POLICY, QUERY, TAGS
 
 _TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
@@ -143,6 +144,7 @@ def _sampled(row: Row, rank: str, size: int) -> dict[str, Any]:
     return {
         **row,
         "rank": f"{rank} of {size} samples",
+        "components": [(name.removeprefix(PREFIX), row["reward"][name]) for name in further(row["reward"])],
         "parts": parts(row["segments"], means),
         "advantage": sum(known) / len(known) if known else None,
     }

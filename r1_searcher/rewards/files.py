@@ -4,32 +4,46 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from r1_searcher.rewards.metrics import AnswerMetric
+from r1_searcher.rewards.case import Score
 from r1_searcher.rewards.released import names_of, read_transcripts
-from r1_searcher.rewards.sets import RewardSet, Score, rules_of, score
+from r1_searcher.rewards.rules import Rules, check_same_components, rules_of
 from r1_searcher.shown import printable
 
 
 def score_files(
-    paths: Sequence[Path | str], reward_set: RewardSet, stage: int, answer_metric: AnswerMetric
+    paths: Sequence[Path | str],
+    reward_set: str,
+    stage: int,
+    answer_metric: str,
+    *,
+    extensions: Sequence[str] = (),
+    own: Mapping[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """``{file name: [{reward, components, violations}, …]}``, rows in the order of each file."""
-    rules_of(reward_set, stage)  # an unknown stage shows before the files are read
+    """``{file name: [{reward, components, violations}, …]}``, rows in the order of each file.
+
+    ``extensions`` are the user's files, ``own`` the parameters of a set or metric of theirs, by its name.
+    """
+    rules = rules_of(reward_set, answer_metric, extensions=extensions, own=own)
+    rules.check_stage(stage)  # an unknown stage shows before the files are read
     return {
-        name: [
-            _printed(score(row.transcript, row.golds, reward_set, stage, answer_metric))
-            for row in read_transcripts(path)
-        ]
+        name: [_printed(one) for one in _scored(path, rules, stage)]
         for name, path in zip(names_of(paths), paths, strict=True)
     }
 
 
+def _scored(path: Path | str, rules: Rules, stage: int) -> list[Score]:
+    scores: list[Score] = []
+    for row in read_transcripts(path):
+        scores.append(rules.score(row.transcript, row.golds, stage, question=row.question, row=row.place))
+        check_same_components(rules, scores[0], scores[-1], row.place)
+    return scores
+
+
 def summary(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The same for a reader: the mean reward a file, and how often each rule is broken."""
+    """The same for a reader: the mean reward per file, and how often each rule is broken."""
     lines: list[str] = []
     for name, rows in scored.items():
         mean = sum(row["reward"] for row in rows) / len(rows)
@@ -43,6 +57,6 @@ def summary(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def _printed(scored: Score) -> dict[str, Any]:
     return {
         "reward": scored.total,
-        "components": asdict(scored.components),
+        "components": dict(scored.components),
         "violations": list(scored.violations),
     }

@@ -11,11 +11,9 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 METRIC_VERSION = "1"  # goes up with every change that can change a figure; part of the protocol card
-
-AnswerMetric = Literal["f1", "em", "cover_em"]
 
 _BOOLEANS = {"True": "yes", "False": "no"}
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
@@ -78,11 +76,6 @@ def cover_em_contiguous(prediction: str | None, golds: str | Sequence[str]) -> f
     begins or ends inside a word. It is the released evaluation's second cover; not the paper's ACC_R.
     """
     return _best(_contains, prediction, golds)
-
-
-def answer_metric(name: AnswerMetric) -> Callable[[str | None, str | Sequence[str]], float]:
-    """The metric that stage 2 rewards (the paper's reward ablation compares the three)."""
-    return {"f1": f1, "em": em, "cover_em": cover_em}[name]
 
 
 def _equal(prediction: str, gold: str) -> bool:

@@ -23,13 +23,14 @@ from r1_searcher.transcripts.grammar import Transcript
 class ReleasedRow:
     """One transcript without provenance. ``question`` is empty where the row has none; ``prediction`` is
     None where no answer was given; ``judge`` is the judge's verdict, None where there is none or it says
-    neither true nor false."""
+    neither true nor false; ``place`` is "file, line 3", for messages."""
 
     question: str
     golds: tuple[str, ...]
     transcript: Transcript
     prediction: str | None
     judge: bool | None
+    place: str
 
 
 def read_transcripts(path: Path | str) -> list[ReleasedRow]:
@@ -81,6 +82,7 @@ def _row(line: str, *, where: str) -> ReleasedRow:
         # As the file has it, white space included: the published figures are of this string.
         prediction=grammar.extract_answer(transcript.policy_text) if prediction is None else prediction,
         judge=parse_verdict(raw.get("gpt4o_output")),
+        place=where,
     )
 
 

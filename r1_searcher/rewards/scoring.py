@@ -11,52 +11,80 @@ import pyarrow.compute as pc
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Reward
 from r1_searcher.rewards import metrics
-from r1_searcher.rewards.sets import rules_of, score
+from r1_searcher.rewards.case import Score
+from r1_searcher.rewards.columns import PREFIX, schema_of
+from r1_searcher.rewards.rules import COMPONENTS, Rules, check_same_components, rules_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Segment, Transcript
-from r1_searcher.types.schemas import REWARDS
+
+_READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
 
 
-def reward_table(rollouts: pa.Table, reward: Reward, stage: int) -> pa.Table:
+def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
     """Rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row for row in the same order.
 
-    ``stage`` is the recipe's stage, 1 or 2. A trajectory that the retriever failed has
-    ``counted`` false: training leaves it out. Raises ``PipelineError`` for a reward set without
-    this stage and for a trajectory without a gold answer.
+    A component that the set returns beside those of the schema is a column ``component_NAME`` behind them. ``stage`` is
+    the recipe's stage, 1 or 2; None: the last one that the set has, for whoever reads the metrics and not the reward.
+    A trajectory that the retriever failed has ``counted`` false: training leaves it out. Raises ``PipelineError`` for a
+    reward set without this stage, for a trajectory without a gold answer, and for one that has other components than
+    those before it.
     """
-    rules_of(reward.set, stage)  # a missing stage shows even where there are no rollouts
-    small = rollouts.select(["trajectory_id", "question_id", "answers", "turns", "segments", "finish_reason"])
-    rows = [
-        reward_row(row, reward, stage) | _token_counts(sources.values)
-        for row, sources in zip(small.to_pylist(), rollouts["token_source"], strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=REWARDS)
+    rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
+    stage = rules.stages[-1] if stage is None else stage
+    rules.check_stage(stage)  # a missing stage shows even where there are no rollouts
+    rows: list[dict[str, Any]] = []
+    first: Score | None = None
+    for row, sources in zip(rollouts.select(_READ).to_pylist(), rollouts["token_source"], strict=True):
+        scored = _scored(row, rules, stage)
+        first = first or scored
+        check_same_components(rules, first, scored, _place(row))
+        rows.append(_columns(row, scored) | _token_counts(sources.values))
+    return pa.Table.from_pylist(rows, schema=schema_of(rows[0] if rows else ()))
 
 
-def reward_row(row: Mapping[str, Any], reward: Reward, stage: int) -> dict[str, Any]:
-    """The row of the rewards, but for the token counts, of one row of the rollouts."""
+def _place(row: Mapping[str, Any]) -> str:
+    return f"trajectory {row['trajectory_id']}"
+
+
+def _scored(row: Mapping[str, Any], rules: Rules, stage: int) -> Score:
+    """The score of one row of the rollouts."""
     if not row["answers"]:
         raise PipelineError("the trajectory has no gold answer", where=f"rollouts, {row['trajectory_id']}")
-    transcript = Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
-    errors = [turn["error"] for turn in row["turns"]]
-    num_searches = errors.count(None)  # a search that failed was not carried out
-    scored = score(transcript, row["answers"], reward.set, stage, reward.answer_metric, num_searches=num_searches)
+    return rules.score(
+        _transcript(row),
+        row["answers"],
+        stage,
+        num_searches=_num_searches(row),
+        question=row["question"],
+        row=_place(row),
+    )
+
+
+def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
+    """The row of the rewards, but for the token counts, of one row of the rollouts."""
+    transcript, num_searches = _transcript(row), _num_searches(row)
     prediction = grammar.extract_answer(transcript.policy_text)
     return {
         "trajectory_id": row["trajectory_id"],
         "question_id": row["question_id"],
         "total": scored.total,
-        "retrieval": scored.components.retrieval,
-        "format": scored.components.format,
-        "answer": scored.components.answer,
         "violations": list(scored.violations),
         "format_right": not grammar.format_violations(transcript),
         "em": metrics.em(prediction, row["answers"]),
         "f1": metrics.f1(prediction, row["answers"]),
         "cover_em": metrics.cover_em(prediction, row["answers"]),
         "num_searches": num_searches,
-        "counted": row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR and num_searches == len(errors),
+        "counted": row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR and num_searches == len(row["turns"]),
+        **{name if name in COMPONENTS else PREFIX + name: value for name, value in scored.components.items()},
     }
+
+
+def _transcript(row: Mapping[str, Any]) -> Transcript:
+    return Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
+
+
+def _num_searches(row: Mapping[str, Any]) -> int:
+    return [turn["error"] for turn in row["turns"]].count(None)  # a search that failed was not carried out
 
 
 def _token_counts(sources: pa.Array) -> dict[str, int]:

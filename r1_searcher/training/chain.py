@@ -3,7 +3,7 @@
 What an artefact depends on is in its key, and nothing else is:
 
     rollouts(i)  ← policy(i), questions of i, seeds, rollout params, retriever, shards, code of rollout
-    rewards(i)   ← rollouts(i), reward params, code of reward
+    rewards(i)   ← rollouts(i), reward params, code of reward and of the chosen set and metric
     policy(i+1)  ← policy(i), rewards(i), update params, learning rate, ranks, code of update
 
 With ``train.overlap`` 1 it is rollouts(i) ← policy(i-1). Which engine sampled a shard is in no key.
@@ -22,10 +22,12 @@ from typing import Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint
+from r1_searcher.files.code import chosen_code
 from r1_searcher.params import Params, Segment
 from r1_searcher.rollout.prompt import load_prompt
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
+_REWARDS = tuple(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring"))
 _CONTRACT = ("transcripts/grammar.py", "types/model_config.py", "types/protocols.py", "types/schemas.py")
 
 
@@ -49,13 +51,13 @@ class Roots:
 
 
 def room_code() -> dict[str, str]:
-    """Fingerprints of the code that an iteration's artefacts depend on, by room.
+    """Fingerprints of the code that an iteration's artefacts depend on, by room; without what is chosen by name.
 
     The index' code is not among them: what it makes is named by the retriever's fingerprint.
     """
     return {
         "rollout": code_fingerprint("rollout", "training/batches.py", "transcripts/documents.py", *_CONTRACT),
-        "reward": code_fingerprint("rewards", *_CONTRACT),
+        "reward": code_fingerprint(*_REWARDS, *_CONTRACT),
         "update": code_fingerprint("update", *_CONTRACT),
     }
 
@@ -119,7 +121,12 @@ def chain_keys(
         "seed": params.seed,
         "code": code["rollout"],
     }
-    rewarded = {"reward": params.reward.model_dump(mode="json"), "stage": stage.reward_stage, "code": code["reward"]}
+    rewarded = {
+        "reward": params.reward.model_dump(mode="json"),
+        "chosen": chosen_code(params.reward.files(), room="rewards"),  # the parameters are only names
+        "stage": stage.reward_stage,
+        "code": code["reward"],
+    }
     updated = {
         "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),  # it only stops
         "learning_rate": stage.learning_rate,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Collapse
+from r1_searcher.rewards.columns import further
 
 SHOWN_ZERO_ADVANTAGE = 0.9  # share of an iteration's questions that trained nothing, from which the line says so
 
@@ -26,14 +27,15 @@ MEANS = {
 
 
 def means(rewards: pa.Table) -> dict[str, float]:
-    """Means over the counted trajectories of ``rewards`` (schema REWARDS), the share that searched
-    (``search_rate``), and the share lost to the retriever (``error_share``). Rates are in 0..1,
-    ``response_length`` is in policy tokens."""
+    """Means over the counted trajectories of ``rewards`` (schema REWARDS and further components), the share that
+    searched (``search_rate``), and the share lost to the retriever (``error_share``). Rates are in 0..1,
+    ``response_length`` is in policy tokens. A further component's mean is called as its column, ``component_NAME``."""
     counted = rewards.filter(rewards["counted"])
     lost = (rewards.num_rows - counted.num_rows) / rewards.num_rows
+    wanted = {**MEANS, **{name: name for name in further(rewards.column_names)}}
     if counted.num_rows == 0:
-        return {**dict.fromkeys(MEANS, 0.0), "search_rate": 0.0, "error_share": lost}
-    found = {name: _mean(counted[column]) for name, column in MEANS.items()}
+        return {**dict.fromkeys(wanted, 0.0), "search_rate": 0.0, "error_share": lost}
+    found = {name: _mean(counted[column]) for name, column in wanted.items()}
     return {**found, "search_rate": _mean(pc.greater(counted["num_searches"], 0)), "error_share": lost}
 
 

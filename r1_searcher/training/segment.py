@@ -20,10 +20,11 @@ from r1_searcher.files.artefacts import fingerprint, read_json, read_table, sha2
 from r1_searcher.files.store import Store
 from r1_searcher.files.window import check_window
 from r1_searcher.params import Params, Segment, TrainStage
+from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.training import batches, before, chain, figures
 from r1_searcher.training.asked import Asked
 from r1_searcher.training.engine_worker import INDEX
-from r1_searcher.types.schemas import QUESTIONS, REWARDS
+from r1_searcher.types.schemas import QUESTIONS
 
 VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
 TIMINGS = ".timings"  # in the store: a file a segment, a line an iteration
@@ -237,7 +238,7 @@ class SegmentState:
         """An iteration's row of the curves, from the store: means of the rewards, metrics of the update."""
         if iteration not in self._curves:
             keys = self.keys[iteration]
-            rewards = read_table(self.store.place("rewards", keys.rewards) / "rewards.parquet", REWARDS)
+            rewards = read_rewards(self.store.place("rewards", keys.rewards) / "rewards.parquet")
             metrics = read_json(self.store.place("updates", keys.policy) / "metrics.json")
             place = {"iteration": self.number(iteration), "stage": self.segment.stage, "segment": self.name}
             self._curves[iteration] = {**metrics, **figures.means(rewards), **place}

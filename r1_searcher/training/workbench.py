@@ -20,12 +20,13 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import fingerprint, read_json, read_table, write_json, write_table
 from r1_searcher.files.store import Store, readable_size
 from r1_searcher.progress import Paced, Told, nobody
+from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.shown import show
 from r1_searcher.training import batches, figures, handover
 from r1_searcher.training.inside import Inside
 from r1_searcher.training.segment import Made, SegmentState
 from r1_searcher.training.workers import Job, Lesson, Policy, Trainers, Workers, WorkerSettings
-from r1_searcher.types.schemas import REWARDS, ROLLOUTS
+from r1_searcher.types.schemas import ROLLOUTS
 
 Step = Literal["rollout", "watch"]
 
@@ -232,7 +233,7 @@ class Workbench(SegmentState):
             with self.store.put("rewards", key) as draft:
                 write_table(draft / "rewards.parquet", table, {"key": key, "rollouts": self.keys[iteration].rollouts})
         path = self.store.place("rewards", key) / "rewards.parquet"
-        found = figures.means(read_table(path, REWARDS))
+        found = figures.means(read_rewards(path))
         return Made(path, found, time.monotonic() - began, stored is not None)
 
     def update(self, iteration: int, rollouts: Path, rewards: Path) -> Made:

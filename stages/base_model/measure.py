@@ -48,7 +48,7 @@ def measure(
         with Paced(f"base policy, {name}", unit="trajectories") as paced:
             rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **chosen)
         check_lost(rollouts)
-        rewards = reward_table(rollouts, settings.reward, 2)
+        rewards = reward_table(rollouts, settings.reward, None)
         searches = rewards["num_searches"].to_numpy()
         found[name] = {
             "n": len(rewards),

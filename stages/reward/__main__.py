@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from r1_searcher.errors import command
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.extensions import Point
 from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.files import score_files, summary
-from r1_searcher.rewards.sets import REWARD_SETS
 from r1_searcher.shown import json_text, show, show_lines
+from r1_searcher.texts import parse_json
+
+_CODE = (
+    *(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring")),
+    "transcripts/grammar.py",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,11 +33,35 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="score")
     scoring = verbs.add_parser("score", help="score transcript files of the release (JSON lines)")
     scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    scoring.add_argument("--set", required=True, choices=REWARD_SETS, dest="reward_set")
+    scoring.add_argument(
+        "--set", required=True, dest="reward_set", metavar="NAME", help=f"one of {_known(REWARD_SETS)}, or your own"
+    )
     scoring.add_argument("--stage", required=True, type=int, choices=(1, 2))
-    scoring.add_argument("--answer-metric", choices=("f1", "em", "cover_em"), default="f1", help="of stage 2")
+    scoring.add_argument(
+        "--answer-metric",
+        default="f1",
+        metavar="NAME",
+        help=f"of stage 2: one of {_known(ANSWER_METRICS)}, or your own",
+    )
+    scoring.add_argument(
+        "--extension", action="append", default=[], metavar="FILE", help="a file of your own with more names"
+    )
+    scoring.add_argument("--parameters", default="{}", metavar="JSON", help='of your own set: {"words": 5}')
     scoring.add_argument("--json", action="store_true", help="every row, as JSON")
     return top
+
+
+def _known(point: Point) -> str:
+    return ", ".join(point.names())
+
+
+def _own(given: argparse.Namespace) -> dict[str, Any]:
+    """The parameters of the set as they would stand in params.yaml under its name; empty if there are none."""
+    try:
+        found = parse_json(given.parameters)
+    except json.JSONDecodeError as error:
+        raise PipelineError(f"not JSON: {error}", where="--parameters") from None
+    return {given.reward_set: found} if found else {}
 
 
 @command
@@ -37,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top = parser()
     given = top.parse_args(arguments)
     if given.verb == "score":
-        scored = score_files(given.files, given.reward_set, given.stage, given.answer_metric)
+        scored = score_files(
+            given.files, given.reward_set, given.stage, given.answer_metric, extensions=given.extension, own=_own(given)
+        )
         show_lines(json_text(scored, indent=None) if given.json else summary(scored))
         return
     missing = [f"--{name}" for name in ("rollouts", "stage", "out") if getattr(given, name) is None]
@@ -51,6 +86,7 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
 
     from r1_searcher import params  # scoring transcript files needs neither Parquet nor pydantic
     from r1_searcher.files import artefacts  # scoring transcript files needs neither Parquet nor pydantic
+    from r1_searcher.files.code import chosen_code
     from r1_searcher.rewards.scoring import reward_table
     from r1_searcher.types.schemas import ROLLOUTS
 
@@ -61,7 +97,8 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
         "rollouts": artefacts.sha256_file(rollouts),
         "reward": reward.model_dump(),
         "stage": stage,
-        "code": artefacts.code_fingerprint("rewards", "transcripts/grammar.py"),
+        "code": artefacts.code_fingerprint(*_CODE),
+        "chosen": chosen_code(reward.files(), room="rewards"),
     }
     artefacts.write_table(out, table, metadata)
     means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))

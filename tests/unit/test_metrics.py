@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_searcher.points import ANSWER_METRICS
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.metrics import Overlap
 
@@ -87,9 +88,9 @@ def test_a_gold_is_needed() -> None:
 
 
 def test_answer_metric_by_name() -> None:
-    assert metrics.answer_metric("f1")("Paris France", "Paris") == pytest.approx(2 / 3)
-    assert metrics.answer_metric("em")("Paris France", "Paris") == 0
-    assert metrics.answer_metric("cover_em")("Paris France", "Paris") == 1
+    assert ANSWER_METRICS.find("f1").value("Paris France", "Paris") == pytest.approx(2 / 3)
+    assert ANSWER_METRICS.find("em").value("Paris France", "Paris") == 0
+    assert ANSWER_METRICS.find("cover_em").value("Paris France", "Paris") == 1
 
 
 @given(ANSWERS)

@@ -7,16 +7,14 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation import score as evaluation
 from r1_searcher.rewards import files
-from r1_searcher.rewards.metrics import AnswerMetric
 from r1_searcher.rewards.released import read_transcripts
-from r1_searcher.rewards.sets import REWARD_SETS
 from stages.reward.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +98,7 @@ def test_hand_made_rows(row: dict[str, Any], tmp_path: Path) -> None:
     assert score["searches_per_question"] == expected["searches"]
     for reward_set, stage in sorted(STAGES):
         reward, violations = expected[f"{reward_set} {stage}"]
-        ((scored,),) = files.score_files([path], reward_set, stage, "f1").values()  # type: ignore[arg-type]
+        ((scored,),) = files.score_files([path], reward_set, stage, "f1").values()
         assert scored["reward"] == pytest.approx(reward), (reward_set, stage)
         assert scored["violations"] == violations, (reward_set, stage)
         assert sum(scored["components"].values()) == pytest.approx(reward)
@@ -216,10 +214,3 @@ def test_score_of_a_stage_that_a_set_lacks(capsys: pytest.CaptureFixture[str]) -
     assert out == ""
     assert err.startswith("error: the reward set released-base has no stage 1")
     assert err.count("\n") == 1
-
-
-def test_sets_of_the_command_and_of_the_parameters_are_the_same() -> None:
-    from r1_searcher.params import Reward
-
-    assert set(get_args(Reward.model_fields["set"].annotation)) == set(REWARD_SETS)
-    assert set(get_args(Reward.model_fields["answer_metric"].annotation)) == set(get_args(AnswerMetric))

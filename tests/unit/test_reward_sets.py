@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.rewards import metrics
-from r1_searcher.rewards.sets import RewardSet, Score, score
+from r1_searcher.rewards.case import Score
+from r1_searcher.rewards.rules import score
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Segment, Transcript
 
@@ -18,8 +19,8 @@ END = "</think>\n\n<answer> Paris </answer>"
 ASK = "<|begin_of_query|> capital France <|end_of_query|>"
 BLOCK = "\n\n<|begin_of_documents|>\n(1) Paris is the capital.\n<|end_of_documents|>\n\n"
 GOOD = f"I should look this up. {ASK}{BLOCK} So it is Paris.{END}"
-RELEASED: list[tuple[RewardSet, int]] = [("released-base", 2), ("released-instruct", 1), ("released-instruct", 2)]
-BOUNDS: dict[tuple[RewardSet, int], tuple[float, float]] = {
+RELEASED: list[tuple[str, int]] = [("released-base", 2), ("released-instruct", 1), ("released-instruct", 2)]
+BOUNDS: dict[tuple[str, int], tuple[float, float]] = {
     ("paper", 1): (0, 1),
     ("paper", 2): (-2, 1),
     ("released-base", 2): (-2, 1),
@@ -28,12 +29,13 @@ BOUNDS: dict[tuple[RewardSet, int], tuple[float, float]] = {
 }
 
 
-def bare(text: str, reward_set: RewardSet, stage: int, gold: str = "Paris") -> Score:
+def bare(text: str, reward_set: str, stage: int, gold: str = "Paris") -> Score:
     return score(Transcript(text), gold, reward_set, stage, "f1")
 
 
 def parts(scored: Score) -> tuple[float, float, float]:
-    return scored.components.retrieval, scored.components.format, scored.components.answer
+    retrieval, form, answer = (scored.components[name] for name in ("retrieval", "format", "answer"))
+    return retrieval, form, answer
 
 
 def known(blocks: str = BLOCK, ask: str = ASK, end: str = END) -> Transcript:
@@ -92,16 +94,14 @@ def test_paper_stage_2() -> None:
 
 @pytest.mark.parametrize(("metric", "reward"), [("f1", 2 / 3), ("em", 0), ("cover_em", 1)])
 @pytest.mark.parametrize(("reward_set", "stage"), [key for key in BOUNDS if key[1] == 2])
-def test_answer_metric_of_stage_2(
-    metric: metrics.AnswerMetric, reward: float, reward_set: RewardSet, stage: int
-) -> None:
+def test_answer_metric_of_stage_2(metric: str, reward: float, reward_set: str, stage: int) -> None:
     text = GOOD.replace("> Paris <", "> Paris, France <")
     assert score(Transcript(text), "Paris", reward_set, stage, metric).total == pytest.approx(reward)
 
 
 def test_an_answer_in_a_document_is_not_the_policys() -> None:
     planted = known(blocks=BLOCK.replace("Paris is", "<answer> Paris </answer> is"), end="</think> no idea")
-    assert score(planted, "Paris", "paper", 2, "f1", num_searches=1).components.answer == 0
+    assert score(planted, "Paris", "paper", 2, "f1", num_searches=1).components["answer"] == 0
 
 
 def test_own_documents_are_punished_by_provenance_only() -> None:
@@ -148,7 +148,7 @@ def test_released_base_stage_2(text: str, reward: float, violations: tuple[str, 
     scored = bare(text, "released-base", 2)
     assert scored.total == pytest.approx(reward)
     assert scored.violations == violations
-    assert scored.components.format == (-2 if violations else 0)
+    assert scored.components["format"] == (-2 if violations else 0)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_released_instruct_stage_2(text: str, reward: float, violations: tuple[s
     scored = bare(text, "released-instruct", 2)
     assert scored.total == pytest.approx(reward)
     assert scored.violations == violations
-    assert scored.components.format == (-1 if violations else 0)
+    assert scored.components["format"] == (-1 if violations else 0)
 
 
 def test_released_sets_pay_no_heed_to_provenance_or_carried_out_searches() -> None:
@@ -216,7 +216,7 @@ def test_unknown_set_or_stage() -> None:
     with pytest.raises(PipelineError, match=r"'paper' with a stage 3.*known: paper stage 1"):
         bare(GOOD, "paper", 3)
     with pytest.raises(PipelineError, match="no reward set 'released'"):
-        bare(GOOD, "released", 2)  # type: ignore[arg-type]
+        bare(GOOD, "released", 2)
 
 
 # --- any text at all
@@ -231,7 +231,7 @@ ANY_TEXT = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 GOLDS = st.sampled_from(["Paris", "yes", "The", "paris endoftext"])
 
 
-def second_reading(text: str, gold: str, reward_set: RewardSet, stage: int) -> float:
+def second_reading(text: str, gold: str, reward_set: str, stage: int) -> float:
     """RECIPE's table read once more, as plainly as can be: the reward and nothing else."""
     text = re.sub(r"^(<\|endoftext\|>)+|(<\|endoftext\|>)+$", "", text) + "<|endoftext|>"
     seven = {text.count(tag) for tag in ("<|begin_of_query|>", "<|end_of_query|>")}
@@ -257,17 +257,15 @@ def second_reading(text: str, gold: str, reward_set: RewardSet, stage: int) -> f
 
 @settings(max_examples=300)
 @given(ANY_TEXT, GOLDS, st.sampled_from(RELEASED))
-def test_released_sets_agree_with_a_second_reading(text: str, gold: str, key: tuple[RewardSet, int]) -> None:
+def test_released_sets_agree_with_a_second_reading(text: str, gold: str, key: tuple[str, int]) -> None:
     scored = bare(text, *key, gold=gold)
     assert scored.total == pytest.approx(second_reading(text, gold, *key), abs=1e-12)
     if key[1] == 2:
-        assert bool(scored.violations) == (scored.components.format < 0)
+        assert bool(scored.violations) == (scored.components["format"] < 0)
 
 
 @given(ANY_TEXT, GOLDS, st.sampled_from(sorted(BOUNDS)), st.sampled_from(["f1", "em", "cover_em"]))
-def test_rewards_are_bounded_and_add_up(
-    text: str, gold: str, key: tuple[RewardSet, int], metric: metrics.AnswerMetric
-) -> None:
+def test_rewards_are_bounded_and_add_up(text: str, gold: str, key: tuple[str, int], metric: str) -> None:
     low, high = BOUNDS[key]
     for transcript in (Transcript(text), Transcript.of([Segment("policy", text)])):
         scored = score(transcript, gold, *key, metric)
@@ -275,11 +273,11 @@ def test_rewards_are_bounded_and_add_up(
         assert scored.total == pytest.approx(sum(parts(scored)))
         assert len(set(scored.violations)) == len(scored.violations)
         if not scored.violations:
-            assert scored.components.format >= 0
+            assert scored.components["format"] >= 0
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.sampled_from([("paper", 1), ("paper", 2)]))
-def test_documents_never_change_a_paper_reward(documents: str, key: tuple[RewardSet, int]) -> None:
+def test_documents_never_change_a_paper_reward(documents: str, key: tuple[str, int]) -> None:
     assert score(known(documents), "Paris", *key, "f1", num_searches=1) == score(
         known(), "Paris", *key, "f1", num_searches=1
     )

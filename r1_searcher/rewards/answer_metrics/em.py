@@ -1,0 +1,14 @@
+"""Exact match, as a reward of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r1_searcher.extend import answer_metric
+from r1_searcher.rewards import metrics
+
+
+@answer_metric("em")
+def em(prediction: str | None, golds: Sequence[str]) -> float:
+    """The measured em (``r1_searcher.rewards.metrics``)."""
+    return metrics.em(prediction, golds)

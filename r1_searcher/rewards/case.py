@@ -1,0 +1,91 @@
+"""What a reward set looks at, and what it returns.
+
+@reward_set("brevity")
+def brevity(case: Case) -> dict[str, float]:
+    return {"answer": case.answer_score(case.prediction), "brevity": -0.01 * len(case.policy_text.split())}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import Transcript
+
+STAGES = (1, 2)  # of the recipe
+_STAGES = "__r1_searcher_stages__"
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one transcript earns: the sum of its named ``components``. ``violations`` names the broken rules."""
+
+    components: Mapping[str, float]
+    violations: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """The reward."""
+        total = 0.0
+        for component in self.components.values():  # one after another: sum() rounds otherwise in later Pythons
+            total += component
+        return total
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a reward set may look at.
+
+    Attributes:
+        transcript: what the policy wrote and what was inserted, by provenance.
+        golds: the gold answers, one or more.
+        stage: of the recipe, 1 or 2.
+        num_searches: the searches that were carried out.
+        question: empty for a bare transcript without one.
+        answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for those that ship.
+    """
+
+    transcript: Transcript
+    golds: Sequence[str]
+    stage: int
+    num_searches: int
+    question: str
+    answer_score: Callable[[str | None], float]
+
+    @property
+    def policy_text(self) -> str:
+        """What the policy wrote, without the documents."""
+        return self.transcript.policy_text
+
+    @property
+    def prediction(self) -> str | None:
+        """The answer that the policy gave; None if it gave none."""
+        return grammar.extract_answer(self.transcript.policy_text)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages that a reward set has, and why it lacks the others."""
+
+    known: tuple[int, ...] = STAGES
+    why: str = ""
+    fix: str | None = None
+
+
+def only_stages(*stages: int, why: str, fix: str | None = None) -> Callable[[_F], _F]:
+    """A decorator below ``@reward_set``: the set has these stages alone. ``why`` and ``fix`` are for the message."""
+
+    def mark(function: _F) -> _F:
+        setattr(function, _STAGES, Stages(stages, why, fix))
+        return function
+
+    return mark
+
+
+def stages_of(function: object) -> Stages:
+    """The stages of a reward set: both, unless it says otherwise."""
+    found = getattr(function, _STAGES, None)
+    return found if isinstance(found, Stages) else Stages()

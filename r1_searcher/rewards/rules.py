@@ -1,0 +1,175 @@
+"""The chosen reward set and answer metric, ready to score; whatever a user's own gets wrong is one line.
+
+The names are those of ``REWARD_SETS`` and ``ANSWER_METRICS``.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import Found, own_parameters, shipped
+from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
+from r1_searcher.rewards.case import STAGES, Case, Score, stages_of
+from r1_searcher.transcripts import grammar
+from r1_searcher.transcripts.grammar import Transcript
+
+if TYPE_CHECKING:  # whoever scores a file of transcripts need not load it
+    from pydantic import BaseModel
+
+COMPONENTS = ("retrieval", "format", "answer")  # that every set has; those that it does not return are 0
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A reward set and an answer metric, with their own parameters."""
+
+    reward_set: Found
+    answer_metric: Found
+    parameters: BaseModel | None = None
+    metric_parameters: BaseModel | None = None
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages that the set has."""
+        return stages_of(self.reward_set.value).known
+
+    def check_stage(self, stage: int) -> None:
+        """Raises ``PipelineError`` if the set has no such stage."""
+        found, name = stages_of(self.reward_set.value), self.reward_set.registered.name
+        if stage in found.known:
+            return
+        if stage in STAGES:
+            raise PipelineError(f"the reward set {name} has no stage {stage}: {found.why}", fix=found.fix)
+        known = ", ".join(f"{name} stage {number}" for number in found.known)
+        raise PipelineError(f"no reward set {name!r} with a stage {stage}", fix=f"known: {known}")
+
+    def score(
+        self,
+        transcript: Transcript,
+        golds: str | Sequence[str],
+        stage: int,
+        *,
+        num_searches: int | None = None,
+        question: str = "",
+        row: str | None = None,
+    ) -> Score:
+        """The reward of one transcript: ``COMPONENTS``, then whatever else the set returns, in its order.
+
+        ``num_searches`` is how many searches were carried out; None, for a bare transcript, counts the closed queries
+        that have a closed document block after them. ``row`` names the transcript in a message. Raises
+        ``PipelineError`` for a set without this stage, and for a set or metric that raises or returns no numbers.
+        """
+        self.check_stage(stage)
+        if num_searches is None:
+            num_searches = grammar.written_searches(transcript.text)
+        listed = [golds] if isinstance(golds, str) else golds
+
+        def answer_score(prediction: str | None) -> float:
+            given = () if self.metric_parameters is None else (self.metric_parameters,)
+            value = _called(self.answer_metric, "answer metric", row, prediction, listed, *given)
+            return _number(value, self.answer_metric, "the answer metric {name!r} returned {value}", row)
+
+        given = () if self.parameters is None else (self.parameters,)
+        case = Case(transcript, listed, stage, num_searches, question, answer_score)
+        return self._checked(_called(self.reward_set, "reward set", row, case, *given), row)
+
+    def _checked(self, returned: object, row: str | None) -> Score:
+        components = returned.components if isinstance(returned, Score) else returned
+        violations = returned.violations if isinstance(returned, Score) else ()
+        name = self.reward_set.registered.name
+        if not isinstance(components, Mapping) or not components:
+            what = (
+                "no component" if isinstance(components, Mapping) else f"{_shown(components)}, not components by name"
+            )
+            raise _fault(f"the reward set {name!r} returned {what}", self.reward_set, row)
+        if not isinstance(violations, tuple) or not all(isinstance(rule, str) for rule in violations):
+            what = f"violations that are no tuple of names: {_shown(violations)}"
+            raise _fault(f"the reward set {name!r} returned {what}", self.reward_set, row)
+        found = dict.fromkeys(COMPONENTS, 0.0)
+        for component, value in components.items():
+            if not isinstance(component, str) or _NAME.fullmatch(component) is None:
+                what = f"a component called {_shown(component)} (letters, digits and _ make a column's name)"
+                raise _fault(f"the reward set {name!r} returned {what}", self.reward_set, row)
+            what = f"the reward set {{name!r}} returned {{value}} as component {component!r}"
+            found[component] = _number(value, self.reward_set, what, row)
+        return Score(found, violations)
+
+
+def rules_of(
+    reward_set: str, answer_metric: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None
+) -> Rules:
+    """The rules of two names. ``extensions`` are the user's files, ``own`` the parameters of params.yaml by name."""
+    chosen, metric = REWARD_SETS.find(reward_set, extensions), ANSWER_METRICS.find(answer_metric, extensions)
+    parameters, metric_parameters = (
+        own_parameters(found, (own or {}).get(name), where=f"reward.{name}")
+        for found, name in ((chosen, reward_set), (metric, answer_metric))
+    )
+    return Rules(chosen, metric, parameters, metric_parameters)
+
+
+def score(
+    transcript: Transcript,
+    golds: str | Sequence[str],
+    reward_set: str,
+    stage: int,
+    answer_metric: str,
+    *,
+    num_searches: int | None = None,
+) -> Score:
+    """The reward of one transcript by the names of a set and a metric (``Rules.score``)."""
+    return rules_of(reward_set, answer_metric).score(transcript, golds, stage, num_searches=num_searches)
+
+
+def check_same_components(rules: Rules, first: Score, other: Score, row: str) -> None:
+    """Raises ``PipelineError`` if two transcripts of a table have other components: a column would have holes."""
+    name = rules.reward_set.registered.name
+    if missing := [component for component in first.components if component not in other.components]:
+        what = f"returned no component {missing[0]!r}, which it returned for rows before"
+    elif more := [component for component in other.components if component not in first.components]:
+        what = f"returned a component {more[0]!r}, which it did not return for rows before"
+    else:
+        return
+    fix = "return every component for every row; 0.0 if it does not apply"
+    raise _fault(f"the reward set {name!r} {what}", rules.reward_set, row, fix=fix)
+
+
+def _called(found: Found, noun: str, row: str | None, *arguments: object) -> Any:
+    try:
+        return found.value(*arguments)
+    except PipelineError:
+        raise
+    except Exception as error:  # the user's code may raise anything; of ours it is a bug, and keeps its traceback
+        if shipped(found.file):
+            raise
+        said = f"the {noun} {found.registered.name!r} raised {type(error).__name__}: {error}"
+        raise _fault(said, found, row, error=error) from error
+
+
+def _number(value: object, found: Found, said: str, row: str | None) -> float:
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    if math.isfinite(number):
+        return number
+    what = said.format(name=found.registered.name, value=_shown(value))
+    raise _fault(f"{what}: a finite number is needed", found, row)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _fault(
+    what: str, found: Found, row: str | None, *, error: BaseException | None = None, fix: str | None = None
+) -> PipelineError:
+    place = found.place(error)
+    return PipelineError(what, where=place if row is None else f"{place}, {row}", fix=fix)

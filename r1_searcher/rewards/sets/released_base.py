@@ -1,0 +1,39 @@
+"""What the release's reward server for base models computes. There is none for stage 1."""
+
+from __future__ import annotations
+
+from r1_searcher.extend import reward_set
+from r1_searcher.rewards.case import Case, Score, only_stages
+from r1_searcher.rewards.counted_tags import (
+    after_last_answer,
+    cjk_violations,
+    count_violations,
+    released_prediction,
+    released_text,
+)
+from r1_searcher.transcripts import grammar
+
+MAX_ANSWER_WORDS = 10  # a longer answer is a violation
+
+
+@reward_set("released-base")
+@only_stages(
+    2,
+    why="the release ships no stage-1 rewards for base models",
+    fix="use `paper`, which has both stages, or `released-instruct`",
+)
+def released_base(case: Case) -> Score:
+    """The answer, and 2 off, once, for any broken rule."""
+    text = released_text(case.transcript)
+    broken = [*count_violations(text), *grammar.tag_count_violations(text)]
+    if "Assistant" in text or "assistant" in text:
+        broken.append("assistant_written")
+    if grammar.ANSWER in text:
+        inside = after_last_answer(text)
+        if "begin_of_query" in inside or "begin_of_documents" in inside:
+            broken.append("tag_in_answer")
+        if len(inside.split()) > MAX_ANSWER_WORDS:
+            broken.append("answer_too_long")
+    broken += cjk_violations(text)
+    answer = case.answer_score(released_prediction(text))
+    return Score({"format": -2.0 if broken else 0.0, "answer": answer}, tuple(broken))

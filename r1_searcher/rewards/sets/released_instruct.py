@@ -1,0 +1,35 @@
+"""What the release's reward servers for instruction-tuned models compute."""
+
+from __future__ import annotations
+
+from r1_searcher.extend import reward_set
+from r1_searcher.rewards import metrics
+from r1_searcher.rewards.case import Case, Score
+from r1_searcher.rewards.counted_tags import cjk_violations, count_violations, released_prediction, released_text
+from r1_searcher.transcripts import grammar
+
+
+@reward_set("released-instruct")
+def released_instruct(case: Case) -> Score:
+    """What a transcript earns, and which rules it breaks."""
+    text = released_text(case.transcript)
+    return _stage_1(case, text) if case.stage == 1 else _stage_2(case, text)
+
+
+def _stage_1(case: Case, text: str) -> Score:
+    """Cover-EM as plus or minus 1, half a point for balanced searching, half a point for the tags."""
+    retrieval = count_violations(text) or ([] if grammar.QUERY in text else ["no_search"])
+    form = grammar.tag_count_violations(text)
+    parts = {
+        "retrieval": 0.0 if retrieval else 0.5,
+        "format": 0.0 if form else 0.5,
+        "answer": 1.0 if metrics.cover_em(released_prediction(text), case.golds) else -1.0,
+    }
+    return Score(parts, (*retrieval, *form))
+
+
+def _stage_2(case: Case, text: str) -> Score:
+    """The answer, and 1 off, once, for any broken rule."""
+    broken = [*count_violations(text), *grammar.tag_count_violations(text), *cjk_violations(text)]
+    answer = case.answer_score(released_prediction(text))
+    return Score({"format": -1.0 if broken else 0.0, "answer": answer}, tuple(broken))
