@@ -13,6 +13,7 @@ they can be read without running the file. The decorator only marks the object w
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -20,7 +21,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -226,6 +227,17 @@ def _last_line(error: BaseException, path: Path) -> int | None:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return lines[-1] if lines else None
+
+
+@contextlib.contextmanager
+def called(path: Path, what: str) -> Iterator[None]:
+    """Around a call of a user's code: whatever it raises is a ``PipelineError`` with the line of ``path``."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise PipelineError(f"{what} raised {type(error).__name__}: {error}", where=place_of(error, path)) from error
 
 
 def _shown(path: Path) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 import uvicorn
 
 from r1_searcher.params import Service
-from r1_searcher.retrieval.retrievers import Identity
 from r1_searcher.retrieval.service import server
 from r1_searcher.types.protocols import Retriever
+from r1_searcher.types.retriever_kind import Identity
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from r1_searcher.extensions import Point
 from r1_searcher.params.base import Count, Section
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import RETRIEVERS
 
 
 class Searches(Section):
@@ -78,10 +82,13 @@ class Service(Section):
     wait: Annotated[float, Field(ge=0)]  # seconds for which one that does not answer is asked again
 
 
-class Retriever(Section):
+class Retriever(Extensible):
     """Which retriever searches, in training and evaluation alike."""
 
-    kind: str  # a key of KINDS in r1_searcher/retrieval/retrievers.py
+    points: ClassVar[Mapping[str, Point]] = {"kind": RETRIEVERS}
+    section: ClassVar[str] = "retriever"
+
+    kind: str  # a file of r1_searcher/retrieval/kinds, or a name of the user's own
     threads: Count = 1  # bm25: queries of a call that are searched at once
     dense: DenseSearch
     hybrid: Hybrid

@@ -50,10 +50,10 @@ def read_benchmark(folder: Path, questions: Path) -> tuple[dict[str, pa.Table], 
 def open_local(settings: params.Params, index: Path) -> Retriever | None:
     """The retriever of the parameters, its searches not recorded; None where it is a service or a replay."""
     from r1_searcher.retrieval import open_retriever
-    from r1_searcher.retrieval.retrievers import KINDS
+    from r1_searcher.retrieval.retrievers import is_lasting
 
     chosen = settings.retriever
-    if chosen.searches.mode == "replay" or (chosen.kind in KINDS and not KINDS[chosen.kind].lasting):
+    if chosen.searches.mode == "replay" or not is_lasting(chosen):
         return None
     live = chosen.model_copy(update={"searches": chosen.searches.model_copy(update={"mode": "live"})})
     return open_retriever(settings.model_copy(update={"retriever": live}), index=index)

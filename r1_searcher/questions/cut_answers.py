@@ -21,9 +21,9 @@ AT_MOST = 200  # questions that are looked at: with dense search on a CPU each q
 
 def may_search(settings: params.Retriever) -> bool:
     """Whether searches beside training cost nothing and leave no trace: no paid calls, no record, no replay."""
-    from r1_searcher.retrieval.retrievers import KINDS
+    from r1_searcher.retrieval.retrievers import is_lasting
 
-    return settings.searches.mode in ("auto", "live") and settings.kind in KINDS and KINDS[settings.kind].lasting
+    return settings.searches.mode in ("auto", "live") and is_lasting(settings)
 
 
 def cut_answers(

@@ -2,6 +2,7 @@
 
 from r1_searcher.retrieval.bm25 import Bm25Retriever, open_index
 from r1_searcher.retrieval.build import build_index
-from r1_searcher.retrieval.retrievers import Identity, identify, open_retriever
+from r1_searcher.retrieval.retrievers import identify, open_retriever
+from r1_searcher.types.retriever_kind import Identity, RetrieverKind
 
-__all__ = ["Bm25Retriever", "Identity", "build_index", "identify", "open_index", "open_retriever"]
+__all__ = ["Bm25Retriever", "Identity", "RetrieverKind", "build_index", "identify", "open_index", "open_retriever"]

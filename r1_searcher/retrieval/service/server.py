@@ -28,10 +28,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.remote import forms
-from r1_searcher.retrieval.retrievers import Identity
 from r1_searcher.retrieval.service import held, metrics
 from r1_searcher.retrieval.service.batches import Batches, Overloaded
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from r1_searcher.types.retriever_kind import Identity
 
 _log = logging.getLogger(__name__)
 _DRAINED = 8  # times max_bytes: what is read of a request that is too large

@@ -1,0 +1,131 @@
+"""A user's own kind of retriever: what it raises or returns is checked, and its file is in its fingerprint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import Found, called, place_of
+from r1_searcher.files import artefacts
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
+
+
+@dataclass(frozen=True)
+class ExtensionKind(RetrieverKind):
+    """Goes round a user's kind. Raises ``PipelineError`` with the place in the user's file."""
+
+    found: Found = field(kw_only=True)
+
+    @property
+    def lasting(self) -> bool:  # type: ignore[override]  # the user's class says it
+        return bool(self._registered().value.lasting)
+
+    def identify(self) -> Identity:
+        found = self._registered()
+        with called(found.file, f"identify of the retriever {found.registered.name!r}"):
+            said = self._kind().identify()
+        if not isinstance(said, Identity) or not all(isinstance(text, str) for text in vars(said).values()):
+            raise PipelineError(
+                f"identify of the retriever {found.registered.name!r} must return an Identity of three strings, "
+                f"got {said!r:.60}",
+                where=str(found.file),
+            )
+        own = None if self.parameters is None else self.parameters.model_dump(mode="json")
+        names = {"said": said.fingerprint, "file": artefacts.sha256_file(found.file), "parameters": own}
+        return replace(said, fingerprint=artefacts.fingerprint({"kind": found.registered.name, **names}))
+
+    def open(self, corpus: Path | None, take: Take) -> Retriever:
+        found = self._registered()
+        fingerprint = self.identify().fingerprint
+        with called(found.file, f"open of the retriever {found.registered.name!r}"):
+            opened = self._kind().open(corpus, take)
+        if not callable(getattr(opened, "search", None)):
+            raise PipelineError(
+                f"open of the retriever {found.registered.name!r} must return something that has search(queries, k), "
+                f"got {opened!r:.60}",
+                where=str(found.file),
+            )
+        return CheckedRetriever(opened, fingerprint, found)
+
+    def identifiable(self) -> bool:
+        found = self._registered()
+        with called(found.file, f"identifiable of the retriever {found.registered.name!r}"):
+            return bool(self._kind().identifiable())
+
+    def _registered(self) -> Found:
+        if not (isinstance(self.found.value, type) and issubclass(self.found.value, RetrieverKind)):
+            raise PipelineError(
+                f"the retriever {self.found.registered.name!r} is no class made from RetrieverKind",
+                where=str(self.found.file),
+                fix="from r1_searcher.types.retriever_kind import RetrieverKind",
+            )
+        return self.found
+
+    def _kind(self) -> RetrieverKind:
+        made: RetrieverKind = self._registered().value(self.settings, self.index, self.parameters)
+        return made
+
+
+class CheckedRetriever:
+    """A user's retriever. What it raises on a query is that query's ``RetrieverError``, as is an answer that is no list
+    of at most k passages."""
+
+    fingerprint: str
+
+    def __init__(self, retriever: Retriever, fingerprint: str, found: Found) -> None:
+        self._retriever, self._found = retriever, found
+        self.fingerprint = fingerprint
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The user's passages, checked."""
+        return whole([self._checked(entry, k) for entry in search_each(_Raising(self), queries, k)])
+
+    def ask(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """What the user's retriever returns as it is; whatever it raises is a ``RetrieverError``."""
+        found: Any
+        try:
+            found = self._retriever.search(list(queries), k)
+        except (RetrieverError, PipelineError):
+            raise
+        except Exception as error:  # the user's code may raise anything
+            place = place_of(error, self._found.file)
+            raise RetrieverError(f"{place}: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Sequence) or isinstance(found, str):
+            raise RetrieverError(f"{self._found.file}: search must return a list for each query, got {found!r:.60}")
+        return list(found)
+
+    def _checked(self, entry: list[Passage] | RetrieverError, k: int) -> list[Passage] | RetrieverError:
+        if isinstance(entry, RetrieverError):
+            return entry
+        if not isinstance(entry, Sequence) or not all(map(_is_passage, entry)):
+            return RetrieverError(
+                f"{self._found.file}: search must give a query a list of Passage (three strings and a finite score), "
+                f"got {entry!r:.80}"
+            )
+        if len(entry) > k:
+            return RetrieverError(f"{self._found.file}: search gave a query {len(entry)} passages, not at most {k}")
+        return [replace(passage, score=float(passage.score)) for passage in entry]
+
+
+class _Raising:
+    """So that ``search_each`` asks query by query if all of them together failed."""
+
+    def __init__(self, checked: CheckedRetriever) -> None:
+        self.fingerprint = checked.fingerprint
+        self.search = checked.ask
+
+
+def _is_passage(value: object) -> bool:
+    if not isinstance(value, Passage):
+        return False
+    score: object = value.score
+    return (
+        all(isinstance(text, str) for text in (value.passage_id, value.title, value.text))
+        and isinstance(score, int | float)
+        and math.isfinite(score)
+    )
