@@ -113,7 +113,7 @@ setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 train: setup  ## the main job, resumable: world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
-	@$(DVC_FILES) || exit; $(BIN)/python -m flows.repro; ended=$$?; $(DVC_FILES); exit $$ended
+	@$(DVC_FILES) || exit; $(BIN)/python -m flows.stage_code || exit; $(BIN)/python -m flows.repro; ended=$$?; $(DVC_FILES); exit $$ended
 	@echo 'done: open $(REPORT); training step by step: make ui'
 else
 	@$(BIN)/python -m stages.plan $(CHOSEN) --check

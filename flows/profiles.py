@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows import stage_code
 from flows.worktrees import prepare_workspace, run_workspace, workspace_lock
 from r1_searcher.errors import command
 from r1_searcher.files.artefacts import write_text
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         with workspace_lock(options.workspace):
             prepare_workspace(options.workspace, text, root)
+            stage_code.write(options.workspace)
             run_workspace(options.workspace, root, options.stage)
 
 

@@ -4,7 +4,9 @@
     python -m flows.stage_code --check   status 1 and the stages' names if they are not what the code says
 
 Imports are followed without running anything, at the top of a module and inside functions alike; those under
-``if TYPE_CHECKING:`` never happen and do not count. A folder whose modules are all imported stands for them.
+``if TYPE_CHECKING:`` never happen and do not count. A folder whose modules are all imported stands for them. Of what is
+registered under names (``r1_searcher.points``) a stage depends on the files of the chosen names alone, if the section
+or the key that chooses is among its parameters; a user's own file too. So the lists are those of one params.yaml.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import argparse
 import ast
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import write_text
+from r1_searcher.params import PARAMS_FILE, Params, load
+from r1_searcher.params.whole import extensible_sections
+from r1_searcher.points import POINTS
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_yaml
 
@@ -53,15 +58,37 @@ CHANGES_NOTHING = (
 )
 
 
-def code_of(cmd: str, root: Path) -> list[str]:
-    """The files and folders of code that a stage's command depends on, sorted.
+def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
+    """The files and folders of code that a stage depends on, sorted.
 
     Args:
-        cmd: as in dvc.yaml, ``python -m a.b …``.
+        stage: as in dvc.yaml; its ``cmd`` (``python -m a.b …``) and its ``params`` are used.
         root: the checkout.
+        params: whose chosen names count.
     """
-    files = {file for file in closure(entries(cmd, root), root) if not _within(file, CHANGES_NOTHING)}
-    return sorted({*_folded(files, root), *(folder for file in files for folder in _data_folders(root / file, root))})
+    chosen = chosen_files(stage.get("params", []), root, params)
+    own = {path for path in chosen if not path.is_relative_to(root) or path.relative_to(root).parts[0] not in PACKAGES}
+    starts = entries(stage["cmd"], root) | chosen
+    files = {file for file in closure(starts, root) if not _within(file, CHANGES_NOTHING)}
+    files -= {_relative(path, root) for path in own}
+    return sorted(_relative(path, root) for path in own) + sorted(
+        {*_folded(files, root), *(folder for file in files for folder in _data_folders(root / file, root))}
+    )
+
+
+def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
+    """The files of all names that are chosen under the parameters ``keys`` of a stage."""
+    found: set[Path] = set()
+    for name in extensible_sections():
+        section = getattr(params, name)
+        for field in section.points:
+            if {name, f"{name}.{field}"} & set(keys):
+                found |= {root / path for path in section.files(field)}
+    return found
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def entries(cmd: str, root: Path) -> set[Path]:
@@ -85,7 +112,7 @@ def closure(starts: set[Path], root: Path) -> set[str]:
         path = todo.pop()
         seen.add(path)
         todo |= imported(path, root) - seen
-    return {path.relative_to(root).as_posix() for path in seen if not _only_docstring(path)}
+    return {_relative(path, root) for path in seen if not _only_docstring(path)}
 
 
 @functools.cache
@@ -140,9 +167,12 @@ def _within(file: str, places: Sequence[str]) -> bool:
 
 
 def _folded(files: set[str], root: Path) -> list[str]:
-    """``files``, with a folder in the place of its modules where all of them are there."""
+    """``files``, with a folder in the place of its modules if all are there and nothing is registered there."""
+    registers = [point.package.replace(".", "/") for point in POINTS]
     folders = {parent.as_posix() for file in files for parent in Path(file).parents if len(parent.parts) >= 2}
     for folder in sorted(folders, key=len):
+        if any(f"{place}/".startswith(f"{folder}/") for place in registers):
+            continue
         code = {
             path.relative_to(root).as_posix() for path in (root / folder).rglob("*.py") if not _only_docstring(path)
         }
@@ -156,15 +186,20 @@ def stages_of(text: str) -> dict[str, dict[str, Any]]:
     return {name: block.get("do", block) for name, block in parse_yaml(text, where=str(PIPELINE))["stages"].items()}
 
 
-def rewritten(text: str, root: Path) -> str:
-    """``text`` of dvc.yaml with the code dependencies that the code has now."""
+def is_code(dep: str) -> bool:
+    """Whether a dependency is one of those that are written here."""
+    return dep.startswith(tuple(f"{package}/" for package in PACKAGES)) or dep.endswith(".py")
+
+
+def rewritten(text: str, root: Path, params: Params) -> str:
+    """``text`` of dvc.yaml with the code dependencies that the code and the parameters have now."""
     for name, stage in stages_of(text).items():
-        others = [dep for dep in stage["deps"] if not dep.startswith(tuple(f"{package}/" for package in PACKAGES))]
+        others = [dep for dep in stage["deps"] if not is_code(dep)]
         block = re.search(rf"^  {name}:\n(?:    .*\n|\n)*", text, re.MULTILINE)
         assert block is not None, name
         deps = re.search(r"^( +)deps:(?:.*\n)(?:\1 +.*\n|\1  *- .*\n)*", block[0], re.MULTILINE)
         assert deps is not None, name
-        new = block[0].replace(deps[0], _deps(code_of(stage["cmd"], root), others, deps[1]))
+        new = block[0].replace(deps[0], _deps(code_of(stage, root, params), others, deps[1]))
         text = text.replace(block[0], new)
     return text
 
@@ -182,6 +217,22 @@ def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
     return "\n".join([*lines, line.rstrip()]) + "\n"
 
 
+def stale(root: Path) -> list[str]:
+    """The stages whose code dependencies in ``root`` are not what the code and the parameters say."""
+    text = (root / PIPELINE).read_text(encoding="utf-8")
+    before, after = stages_of(text), stages_of(rewritten(text, root, load(root / PARAMS_FILE)))
+    return [name for name in before if before[name]["deps"] != after[name]["deps"]]
+
+
+def write(root: Path) -> list[str]:
+    """Write them into dvc.yaml; the stages whose lists changed."""
+    old = stale(root)
+    if old:
+        text = (root / PIPELINE).read_text(encoding="utf-8")
+        write_text(root / PIPELINE, rewritten(text, root, load(root / PARAMS_FILE)))
+    return old
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
@@ -191,17 +242,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a stage's list is old")
     options = parser.parse_args(arguments)
     root = Path.cwd()
-    text = (root / PIPELINE).read_text(encoding="utf-8")
-    new = rewritten(text, root)
-    before, after = stages_of(text), stages_of(new)
-    old = [name for name in before if before[name]["deps"] != after[name]["deps"]]
     if options.check:
+        old = stale(root)
         if old:
             show(f"{PIPELINE}: not what the code imports: {', '.join(old)} (write it: python -m flows.stage_code)")
         return 1 if old else 0
-    if new != text:
-        write_text(root / PIPELINE, new)
-    show(f"{PIPELINE}: {', '.join(old) or 'nothing'} rewritten")
+    if changed := write(root):
+        show(f"{PIPELINE}: code dependencies as code and parameters have them now: {', '.join(changed)}")
     return 0
 
 

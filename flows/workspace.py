@@ -22,7 +22,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 import flows
-from flows import access, dvc_files, worktrees
+from flows import access, dvc_files, stage_code, worktrees
 from flows.child import parent_environment
 from flows.dag import order, read_graph
 from flows.expected import log_expected_errors_in_one_line
@@ -79,6 +79,7 @@ def open_workspace(
     folder = WORKSPACES / name
     with worktrees.workspace_lock(folder, say=say) as lock:
         worktrees.prepare_workspace(folder, text, flows.ROOT)
+        stage_code.write(folder)
         yield Workspace(name, folder, stage_environment(), lock)
 
 

@@ -58,11 +58,12 @@ class Extensible(Section):
         chosen = found.registered.name
         return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
 
-    def files(self) -> Iterator[Path]:
-        """The file of every chosen name: what is made with them depends on these."""
-        for field, point in self.points.items():
-            for name in _listed(getattr(self, field)):
-                yield point.file(name, self.extensions)
+    def files(self, field: str | None = None) -> Iterator[Path]:
+        """The file of every chosen name, or of those of one ``field``: what is made with them depends on it."""
+        for one, point in self.points.items():
+            if field in (None, one):
+                for name in _listed(getattr(self, one)):
+                    yield point.file(name, self.extensions)
 
 
 def _listed(chosen: Any) -> list[str]:

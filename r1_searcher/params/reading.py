@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params.whole import Params
+from r1_searcher.params.whole import Params, extensible_sections
 from r1_searcher.texts import parse_yaml
 
 PARAMS_FILE = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+IN_A_STAGE = "DVC_STAGE"  # DVC sets it for the commands that it runs
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse(text: str, *, where: str = "params.yaml") -> Params:
@@ -47,7 +52,26 @@ def load(path: Path | str = PARAMS_FILE) -> Params:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path), fix="run from the project's root folder") from None
-    return parse(text, where=str(path))
+    params = parse(text, where=str(path))
+    if IN_A_STAGE in os.environ and PIPELINE.is_file() and Path(path) == PARAMS_FILE:
+        check_listed(params, PIPELINE.read_text(encoding="utf-8"))
+    return params
+
+
+def check_listed(params: Params, pipeline: str) -> None:
+    """``PipelineError`` if a chosen name's file is no dependency in the text of dvc.yaml."""
+    words = set(re.findall(r"[^\s\[\],'\"]+", pipeline))
+    if not any(word.startswith("r1_searcher/") for word in words):  # a pipeline that lists no code at all
+        return
+    for name in extensible_sections():
+        for file in getattr(params, name).files():
+            path = file.relative_to(_ROOT) if file.is_relative_to(_ROOT) else file
+            if not words & {place.as_posix() for place in (path, *path.parents)}:
+                raise PipelineError(
+                    f"{path} is chosen by the parameters and no stage depends on it: DVC would not see its changes",
+                    where=str(PIPELINE),
+                    fix="run `python -m flows.stage_code`, which writes it into dvc.yaml; `make train` does so too",
+                )
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

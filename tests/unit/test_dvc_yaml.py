@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import yaml
 
 from flows import stage_code
+from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, parse
+from r1_searcher.params.profiles import composed
+from r1_searcher.params.reading import check_listed
 
 ROOT = Path(__file__).resolve().parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -23,15 +27,15 @@ ANY = "<any>"  # in a parameter's name: whatever the stage is made for
 
 @pytest.mark.parametrize("name", STAGES)
 def test_code_dependencies_are_the_imports(name: str) -> None:
-    listed = [dep for dep in STAGES[name]["deps"] if dep.startswith(stage_code.PACKAGES)]
-    assert listed == stage_code.code_of(STAGES[name]["cmd"], ROOT), "write them: python -m flows.stage_code"
+    listed = [dep for dep in STAGES[name]["deps"] if stage_code.is_code(dep)]
+    assert listed == stage_code.code_of(STAGES[name], ROOT, PARAMS), "write them: python -m flows.stage_code"
 
 
 def test_the_command_that_writes_them_leaves_the_rest_alone() -> None:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    assert stage_code.rewritten(text, ROOT) == text
+    assert stage_code.rewritten(text, ROOT, PARAMS) == text
     stale = text.replace("r1_searcher/rewards/metrics.py, ", "")
-    assert stale != text and stage_code.rewritten(stale, ROOT) == text
+    assert stale != text and stage_code.rewritten(stale, ROOT, PARAMS) == text
 
 
 def test_the_closure_sees_imports_inside_functions_and_none_for_types(tmp_path: Path) -> None:
@@ -45,6 +49,42 @@ def test_the_closure_sees_imports_inside_functions_and_none_for_types(tmp_path: 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert stage_code.closure({tmp_path / "stages/a.py"}, tmp_path) == {"stages/a.py", "stages/b.py"}
+
+
+def test_a_chosen_file_that_dvc_does_not_watch_stops_a_stage(tmp_path: Path) -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    check_listed(PARAMS, text)
+    mine = tmp_path / "mine.py"
+    mine.write_text("from r1_searcher.extend import reward_set\n@reward_set('mine')\ndef mine(case): ...\n")
+    overlay = {"extensions": [str(mine)], "reward": {"set": "mine"}}
+    chosen = parse(composed((ROOT / "params.yaml").read_text(encoding="utf-8"), [("test", overlay)]))
+    with pytest.raises(PipelineError, match=r"mine\.py is chosen .*flows.stage_code"):
+        check_listed(chosen, text)
+    written = stage_code.rewritten(text, ROOT, chosen)
+    check_listed(chosen, written)
+    stages = stage_code.stages_of(written)
+    assert str(mine) in stages["train"]["deps"] and str(mine) not in stages["corpus"]["deps"]
+    assert not any("rewards/sets/paper" in dep for dep in stages["train"]["deps"])
+    assert stage_code.rewritten(written, ROOT, PARAMS) == text
+
+
+def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
+    """A reward set, an estimator and a retriever more, in the library and in a file of the user's."""
+    copy = tmp_path / "checkout"
+    for name in ("r1_searcher", "stages", "flows"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = {name: stage_code.code_of(stage, copy, PARAMS) for name, stage in STAGES.items()}
+    for decorator, folder in (
+        ("reward_set", "rewards/sets"),
+        ("advantage_estimator", "update/estimators"),
+        ("retriever", "retrieval/kinds"),
+    ):
+        place = copy / "r1_searcher" / folder
+        place.mkdir(exist_ok=True)
+        (place / "unused.py").write_text(
+            f"from r1_searcher.extend import {decorator}\n@{decorator}('unused')\ndef unused(): ...\n"
+        )
+    assert before == {name: stage_code.code_of(stage, copy, PARAMS) for name, stage in STAGES.items()}
 
 
 def test_prompts_and_templates_are_dependencies() -> None:
