@@ -83,7 +83,7 @@ def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
         section = getattr(params, name)
         for field in section.points:
             if {name, f"{name}.{field}"} & set(keys):
-                found |= {root / path for path in section.files(field)}
+                found |= {root / path for path in section.chosen_files(field)}
     return found
 
 

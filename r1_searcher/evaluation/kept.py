@@ -54,7 +54,7 @@ class Kept:
                 "seed": params.seed,
                 "threads": params.threads,
                 "packages": {name: version(name) for name in _PACKAGES},
-                "code": [code_fingerprint(*_CODE), chosen_code(params.reward.files(), room="rewards")],
+                "code": [code_fingerprint(*_CODE), chosen_code(params.reward.chosen_files(), room="rewards")],
             }
         )
 

@@ -58,7 +58,7 @@ class Extensible(Section):
         chosen = found.registered.name
         return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
 
-    def files(self, field: str | None = None) -> Iterator[Path]:
+    def chosen_files(self, field: str | None = None) -> Iterator[Path]:
         """The file of every chosen name, or of those of one ``field``: what is made with them depends on it."""
         for one, point in self.points.items():
             if field in (None, one):

@@ -123,7 +123,7 @@ def chain_keys(
     }
     rewarded = {
         "reward": params.reward.model_dump(mode="json"),
-        "chosen": chosen_code(params.reward.files(), room="rewards"),  # the parameters are only names
+        "chosen": chosen_code(params.reward.chosen_files(), room="rewards"),  # the parameters are only names
         "stage": stage.reward_stage,
         "code": code["reward"],
     }

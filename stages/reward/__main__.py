@@ -98,7 +98,7 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
         "reward": reward.model_dump(),
         "stage": stage,
         "code": artefacts.code_fingerprint(*_CODE),
-        "chosen": chosen_code(reward.files(), room="rewards"),
+        "chosen": chosen_code(reward.chosen_files(), room="rewards"),
     }
     artefacts.write_table(out, table, metadata)
     means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))

@@ -54,7 +54,7 @@ def test_own_parameters_are_given_checked_and_written_again(mine: tuple[str, ...
     found = made.found("kind")
     assert found.value(made.parameters_of("kind")) == 3
     assert made.model_dump() == {"kind": "sized", "number": 1, "sized": {"words": 3}}
-    assert [path.name for path in made.files()] == ["mine.py"]
+    assert [path.name for path in made.chosen_files()] == ["mine.py"]
 
 
 def test_own_parameters_have_their_models_defaults(mine: tuple[str, ...]) -> None:
