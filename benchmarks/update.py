@@ -34,10 +34,11 @@ from r1_searcher.params import Update
 from r1_searcher.plan.architecture import KNOWN, Architecture, of_source
 from r1_searcher.plan.work import forward_operations
 from r1_searcher.types.protocols import TrainingBatch
-from r1_searcher.update import distributed, losses
+from r1_searcher.update import distributed
 from r1_searcher.update.model import load_model
 from r1_searcher.update.packing import lay_out, token_offsets
 from r1_searcher.update.policy import TokenPolicy, run_pass
+from r1_searcher.update.policy_losses.ppo import ppo
 from r1_searcher.update.trainer import DeepSpeedTrainer
 
 LEARNING_RATE = 1e-6
@@ -136,7 +137,7 @@ class Plain:
             ):
                 slots = torch.from_numpy(piece.slots).to(self.device)
                 logprobs, _ = run_pass(self.policy, piece, self.device)
-                token = losses.token_losses(logprobs, old[slots], advantages[slots], settings.clip)
+                token = ppo(logprobs, old[slots], advantages[slots], settings)
                 (token.sum() * weight).backward()
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_gradient_norm)
             self.optimizer.step()

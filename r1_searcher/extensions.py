@@ -198,9 +198,9 @@ def _parsed(content: bytes, shown: str) -> list[tuple[str, str | None, int]]:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """A user's file as a module, once per content; whatever it raises is one line with the place in the file."""
-    content = path.read_bytes()
-    name = f"r1_searcher_extension_{path.stem}_{hashlib.sha256(content).hexdigest()[:12]}"
+    """A user's file as a module, once per place and content; what it raises is one line with the place in the file."""
+    place = str(path.resolve()).encode()
+    name = f"r1_searcher_extension_{path.stem}_{hashlib.sha256(place + path.read_bytes()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -242,6 +242,30 @@ def called(path: Path, what: str) -> Iterator[None]:
 
 def _shown(path: Path) -> str:
     return path.relative_to(_ROOT.parent).as_posix() if shipped(path) else str(path)
+
+
+def bound(found: Found, own: BaseModel | None, noun: str) -> Callable[..., Any]:
+    """What was found as a plain callable: its own parameters, if it takes some, as the keyword ``parameters``.
+
+    Whatever a user's file raises is a ``PipelineError`` with the place in the file; what ships raises as it is.
+    """
+    call = found.value if own is None else functools.partial(found.value, parameters=own)
+    if shipped(found.file):
+        return call
+
+    @functools.wraps(found.value)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except PipelineError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise PipelineError(
+                f"the {noun} {found.registered.name!r} raised {type(error).__name__}: {error}",
+                where=place_of(error, found.file),
+            ) from error
+
+    return guarded
 
 
 def own_parameters(found: Found, given: Any, *, where: str) -> BaseModel | None:

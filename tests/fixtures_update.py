@@ -22,6 +22,7 @@ def update_params(**changes: Any) -> Update:
     values: dict[str, Any] = {
         "layout": "padded",
         "estimator": "reinforce++",
+        "loss": "ppo",
         "clip": 0.2,
         "kl_coefficient": 0.0,
         "loss_mean": "token",

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,20 @@ def sha256_tree(path: Path | str) -> str:
     return fingerprint([[entry.relative_to(path).as_posix(), sha256_file(entry)] for entry in files])
 
 
-def code_fingerprint(*rooms: str) -> str:
-    """Sha256 over the Python sources of the named rooms (``"rollout"``) or modules (``"reward/sets.py"``)."""
+def code_fingerprint(*rooms: str, without: Collection[Path] = ()) -> str:
+    """Sha256 over the Python sources of the named rooms (``"rollout"``) or modules (``"reward/sets.py"``).
+
+    ``without``: files of them that do not count.
+    """
     root = Path(__file__).resolve().parent.parent
     found: list[Path] = []
     for room in rooms:
         place = root / room
         assert place.exists(), f"no room or module {room!r} under {root}"
         found += [place] if place.is_file() else sorted(place.rglob("*.py"))
-    return fingerprint([[path.relative_to(root).as_posix(), sha256_file(path)] for path in found])
+    return fingerprint(
+        [[path.relative_to(root).as_posix(), sha256_file(path)] for path in found if path not in without]
+    )
 
 
 @contextlib.contextmanager

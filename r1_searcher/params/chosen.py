@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from r1_searcher.extensions import Found, Point, own_parameters, shipped
+from r1_searcher.extensions import Found, Point, bound, own_parameters, shipped
 from r1_searcher.params.base import Section
 
 
@@ -57,6 +57,11 @@ class Extensible(Section):
         found = self.found(field, name)
         chosen = found.registered.name
         return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
+
+    def chosen(self, point: Point) -> Callable[..., Any]:
+        """What the section chooses at ``point``, imported, to be called; see ``extensions.bound``."""
+        field = next(field for field, its in self.points.items() if its == point)
+        return bound(self.found(field), self.parameters_of(field), point.noun)
 
     def chosen_files(self, field: str | None = None) -> Iterator[Path]:
         """The file of every chosen name, or of those of one ``field``: what is made with them depends on it."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
+from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS
 
 
 class Reward(Extensible):
@@ -31,12 +31,16 @@ class Lora(Section):
     targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]  # layers by name; never the output head
 
 
-class Update(Section):
+class Update(Extensible):
     """One policy update. The learning rate stands with the stage in ``train``."""
+
+    points: ClassVar = {"estimator": ESTIMATORS, "loss": LOSSES}
+    section: ClassVar = "update"
 
     layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention where it is installed
 
-    estimator: Literal["reinforce++", "grpo", "rloo"]
+    estimator: str  # r1_searcher/update/estimators, or one of your own
+    loss: str  # of a policy token: r1_searcher/update/policy_losses, or one of your own
     clip: float
     kl_coefficient: Annotated[float, Field(ge=0)]
     loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant

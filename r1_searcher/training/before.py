@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Rollout, TrainStage
+from r1_searcher.params import Rollout, TrainStage, Update
+from r1_searcher.points import ESTIMATORS
 from r1_searcher.questions.room import few, lengths
 from r1_searcher.transcripts.documents import special_tokens
+from r1_searcher.update.advantages import compute_advantages
 
 
 def check_ids(question_ids: Sequence[str], where: str) -> None:
@@ -26,11 +28,16 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
         )
 
 
-def check_groups(stage: TrainStage, name: str, estimator: str) -> None:
-    """``PipelineError`` for groups of one sample: every estimator subtracts a group's mean, so nothing is left."""
-    if stage.samples_a_question == 1:
+def check_groups(stage: TrainStage, name: str, update: Update) -> None:
+    """``PipelineError`` for groups of one sample if the estimator makes nothing of them, as those that ship: they
+    compare the samples of a question with each other."""
+    if stage.samples_a_question > 1:
+        return
+    found = compute_advantages([0.0, 1.0], ["one", "other"], [1, 1], update.chosen(ESTIMATORS))
+    if not any(values.any() for values in found.values):
         raise PipelineError(
-            f"one sample per question trains nothing: {estimator} compares the samples of a question with each other",
+            f"one sample per question trains nothing: {update.estimator} compares the samples of a question with each "
+            "other",
             where=f"train.{name}.samples_a_question",
             fix="2 or more",
         )

@@ -18,12 +18,15 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import Point
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint
 from r1_searcher.files.code import chosen_code
 from r1_searcher.params import Params, Segment
+from r1_searcher.points import ESTIMATORS, LOSSES
 from r1_searcher.rollout.prompt import load_prompt
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
@@ -58,8 +61,13 @@ def room_code() -> dict[str, str]:
     return {
         "rollout": code_fingerprint("rollout", "training/batches.py", "transcripts/documents.py", *_CONTRACT),
         "reward": code_fingerprint(*_REWARDS, *_CONTRACT),
-        "update": code_fingerprint("update", *_CONTRACT),
+        "update": code_fingerprint("update", *_CONTRACT, without=_named(ESTIMATORS, LOSSES)),
     }
+
+
+def _named(*points: Point) -> set[Path]:
+    """Files that ship names of which a run chooses some: in its keys those are, beside the room's code."""
+    return {path for point in points for path in point.files().values()}
 
 
 def package_versions() -> dict[str, str]:
@@ -133,6 +141,7 @@ def chain_keys(
         "warmup_iterations": stage.warmup_iterations,
         "seed": params.seed,
         "code": code["update"],
+        "chosen": chosen_code(params.update.chosen_files(), room="update"),
     }
     sampled |= _rounding(params)
     if params.workers.ranks > 1:

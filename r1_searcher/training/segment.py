@@ -81,7 +81,7 @@ class SegmentState:
                 fix=f"lower train.{self.segment.stage}.questions_an_iteration",
             )
         before.check_ids(table["question_id"].to_pylist(), self.segment.questions)
-        before.check_groups(self.stage, self.segment.stage, self.params.update.estimator)
+        before.check_groups(self.stage, self.segment.stage, self.params.update)
         return table
 
     @property

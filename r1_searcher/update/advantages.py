@@ -8,11 +8,7 @@ comes as one number.
     reward_bt  = -coefficient * (log pi_old - log pi_ref)_bt, plus terminal_b at the last policy token
     return_bt  = sum of reward_bs over s >= t                            (undiscounted)
 
-| estimator   | terminal                                       | then                                |
-|-------------|------------------------------------------------|-------------------------------------|
-| reinforce++ | r - mean of the group                          | returns whitened over all tokens    |
-| grpo        | (r - mean) / (sample standard deviation + eps) | returns as they are                 |
-| rloo        | r - mean of the group's other samples          | returns as they are                 |
+An estimator is a function from ``Samples`` to advantages and returns; those that ship are in ``estimators``.
 
 A group of one has nothing to be compared with: its terminal is 0. A trajectory that is not trained on stands in its
 group's comparison, and has no part in the whitening; its returns are 0.
@@ -20,18 +16,53 @@ group's comparison, and has no part in the whitening; its returns are 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Estimator = Literal["reinforce++", "grpo", "rloo"]
+from r1_searcher.errors import PipelineError
 
-GROUP_EPSILON = 1e-9  # added to a group's standard deviation, as the release does
+Floats = NDArray[np.float64]
+
 VARIANCE_FLOOR = 1e-8  # under the root of the whitening
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What an estimator is given of B trajectories: rewards (B,), group names (B,), numbers of policy tokens (B,).
+
+    ``kl[b]`` (P_b,) is log pi_old - log pi_ref; None: ``kl_coefficient`` is 0. ``trained`` (B,): which of them are
+    trained on; what an estimator says of the others is not used.
+    """
+
+    rewards: Floats
+    groups: Sequence[str]
+    num_tokens: Sequence[int]
+    kl: Sequence[Floats] | None
+    kl_coefficient: float
+    trained: Sequence[bool]
+
+    def returns(self, terminal: Floats) -> list[Floats]:
+        """Undiscounted returns, (P_b,) each: KL penalties, and ``terminal`` (B,) at the last policy tokens."""
+        kl: Sequence[Floats | None] = [None] * len(terminal) if self.kl is None else self.kl
+        return [
+            token_returns(float(end), tokens, divergence, self.kl_coefficient) if counts else np.zeros(tokens)
+            for end, tokens, divergence, counts in zip(terminal, self.num_tokens, kl, self.trained, strict=True)
+        ]
+
+    def whitened(self, returns: Sequence[Floats]) -> list[Floats]:
+        """``returns`` whitened over all tokens that are trained on; the others' as they are."""
+        values = list(returns)
+        chosen = [place for place, counts in enumerate(self.trained) if counts]
+        if chosen:
+            for place, array in zip(chosen, whiten([returns[place] for place in chosen]), strict=True):
+                values[place] = array
+        return values
+
+
+Estimator = Callable[[Samples], tuple[Sequence[Floats], Sequence[Floats]]]  # advantages and returns, [b] (P_b,)
 
 
 @dataclass(frozen=True)
@@ -47,8 +78,11 @@ class Advantages:
     num_flat_groups: int
 
 
-def terminal_rewards(rewards: Floats, groups: Sequence[str], estimator: Estimator) -> Floats:
-    """Each reward compared with its group. rewards (B,), groups (B,) -> (B,)."""
+def terminal_rewards(rewards: Floats, groups: Sequence[str], compare: Callable[[Floats], Floats]) -> Floats:
+    """Each reward compared with its group. rewards (B,), groups (B,) -> (B,).
+
+    ``compare``: the rewards (G,) of a group, which are not all equal, to what each of them is worth (G,).
+    """
     if len(rewards) != len(groups):
         raise ValueError(f"{len(rewards)} rewards for {len(groups)} group names")
     terminal = np.zeros(len(rewards))
@@ -56,14 +90,7 @@ def terminal_rewards(rewards: Floats, groups: Sequence[str], estimator: Estimato
         own = rewards[members]
         if len(own) == 1 or np.all(own == own[0]):  # exactly 0, not a rounding residue to be divided by epsilon
             continue
-        if estimator == "reinforce++":
-            terminal[members] = own - own.mean()
-        elif estimator == "grpo":
-            terminal[members] = (own - own.mean()) / (own.std(ddof=1) + GROUP_EPSILON)
-        elif estimator == "rloo":
-            terminal[members] = own - (own.sum() - own) / (len(own) - 1)
-        else:
-            raise ValueError(f"unknown estimator {estimator!r}")
+        terminal[members] = compare(own)
     return terminal
 
 
@@ -100,30 +127,58 @@ def compute_advantages(
 ) -> Advantages:
     """Advantages of B trajectories: rewards, group names and numbers of policy tokens, each (B,).
 
-    ``trained`` (B,): which of them are trained on; None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, needed
-    where ``kl_coefficient`` > 0. Raises ``ValueError`` for an empty batch, a trajectory without policy tokens, or
-    lengths that differ.
+    ``estimator``: e.g. ``r1_searcher.update.estimators.grpo.grpo``. ``trained`` (B,): which of them are trained on;
+    None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, needed if ``kl_coefficient`` > 0. Raises ``ValueError`` for
+    an empty batch, a trajectory without policy tokens, or lengths that differ; ``PipelineError`` for an estimator whose
+    answer is no finite number per policy token.
     """
     if not len(rewards) or min(num_tokens) < 1:
         raise ValueError("advantages need at least one trajectory, each with at least one policy token")
     if kl_coefficient > 0 and kl is None:
         raise ValueError("kl_coefficient > 0 needs the log-probabilities of the reference policy")
-    values = np.asarray(rewards, dtype=np.float64)
-    terminal = terminal_rewards(values, groups, estimator)
-    used = kl if kl_coefficient > 0 and kl is not None else [None] * len(values)
-    own = [True] * len(values) if trained is None else trained
-    returns = [
-        token_returns(float(end), tokens, divergence, kl_coefficient) if counts else np.zeros(tokens)
-        for end, tokens, divergence, counts in zip(terminal, num_tokens, used, own, strict=True)
-    ]
+    own = [True] * len(rewards) if trained is None else list(trained)
+    samples = Samples(
+        np.asarray(rewards, dtype=np.float64),
+        groups,
+        num_tokens,
+        kl if kl_coefficient > 0 else None,
+        kl_coefficient,
+        own,
+    )
+    answer = estimator(samples)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise PipelineError(
+            f"the advantage estimator returned {type(answer).__name__}, not advantages and returns",
+            where="update.estimator",
+        )
+    advantages, returns = (_checked(arrays, samples, what) for arrays, what in zip(answer, _PARTS, strict=True))
     members = group_members(groups)
-    flat = sum(bool(np.all(values[group] == values[group[0]])) for group in members)
-    advantages = [array.copy() for array in returns]
-    chosen = [place for place, counts in enumerate(own) if counts]
-    if estimator == "reinforce++" and chosen:
-        for place, array in zip(chosen, whiten([returns[place] for place in chosen]), strict=True):
-            advantages[place] = array
+    flat = sum(bool(np.all(samples.rewards[group] == samples.rewards[group[0]])) for group in members)
     return Advantages(advantages, returns, num_groups=len(members), num_flat_groups=flat)
+
+
+_PARTS = ("advantages", "returns")
+
+
+def _checked(arrays: Sequence[Floats], samples: Samples, what: str) -> list[Floats]:
+    """Copies of an estimator's arrays, (P_b,) each, 0 for what is not trained on."""
+    if len(arrays) != len(samples.num_tokens):
+        raise PipelineError(
+            f"the advantage estimator returned {len(arrays)} arrays of {what} for {len(samples.num_tokens)} "
+            "trajectories",
+            where="update.estimator",
+        )
+    found = []
+    for place, (array, tokens) in enumerate(zip(arrays, samples.num_tokens, strict=True)):
+        values = np.zeros(tokens) if not samples.trained[place] else np.array(array, dtype=np.float64)
+        if values.shape != (tokens,) or not np.isfinite(values).all():
+            raise PipelineError(
+                f"the advantage estimator's {what} of trajectory {place} are not a finite number for each of its "
+                f"{tokens} policy tokens",
+                where="update.estimator",
+            )
+        found.append(values)
+    return found
 
 
 def in_flat_groups(rewards: Sequence[float], groups: Sequence[str]) -> list[bool]:

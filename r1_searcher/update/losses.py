@@ -4,7 +4,7 @@ Every tensor is flat, (N,) over policy tokens; which trajectory a token belongs 
 ``loss_weights``. The loss of a pass is the weighted sum over its tokens, and the weights are constants
 of the whole minibatch: how trajectories are cut into passes never changes the gradient.
 
-The ratio (PPO, arXiv 1707.06347, equation 7) stands between the present policy and an anchor:
+A policy loss (``update.loss``, those that ship are in ``policy_losses``) compares the present policy with an anchor:
 - importance correction off (cap 0): the anchor is the engine's log-probability, at which the token was
   sampled. No pass beside the training pass is needed.
 - importance correction on: the anchor is the trainer's own log-probability before the first optimiser
@@ -14,11 +14,16 @@ The ratio (PPO, arXiv 1707.06347, equation 7) stands between the present policy 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Update
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    PolicyLoss = Callable[[Tensor, Tensor, Tensor, Update], Tensor]  # logprobs, old, advantages, each (N,) -> (N,)
 
 
 def loss_weights(
@@ -40,11 +45,19 @@ def loss_weights(
     return [minibatches / batch_tokens] * len(num_tokens)
 
 
-def token_losses(logprobs: Tensor, anchor: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """PPO's clipped policy loss of each token: (N,), (N,), (N,) -> (N,)."""
-    ratio = (logprobs - anchor).exp()  # (N,)
-    clipped = ratio.clamp(1.0 - clip, 1.0 + clip)  # (N,)
-    return -(ratio * advantages).minimum(clipped * advantages)
+def token_losses(loss: PolicyLoss, logprobs: Tensor, anchor: Tensor, advantages: Tensor, settings: Update) -> Tensor:
+    """What ``loss`` says of each token: (N,), (N,), (N,) -> (N,). ``PipelineError`` for an answer of another kind."""
+    import torch
+
+    token = loss(logprobs, anchor, advantages, settings)
+    if not isinstance(token, torch.Tensor) or token.shape != logprobs.shape or not token.requires_grad:
+        said = f"shape {tuple(token.shape)}" if isinstance(token, torch.Tensor) else type(token).__name__
+        raise PipelineError(
+            f"the policy loss returned {said}, not a tensor with a gradient and a number for each of "
+            f"{len(logprobs)} policy tokens",
+            where=f"update.loss {settings.loss}",
+        )
+    return token
 
 
 def importance_weights(trainer_logprobs: Tensor, engine_logprobs: Tensor, cap: float) -> Tensor:

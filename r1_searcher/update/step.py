@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Update
+from r1_searcher.points import ESTIMATORS
 from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Trainer, TrainingBatch
@@ -65,7 +66,7 @@ def update_policy(
         totals,
         groups,
         [len(row) for row in whole.old_logprobs],
-        update.estimator,
+        update.chosen(ESTIMATORS),
         kl=divergence,
         kl_coefficient=update.kl_coefficient,
         trained=trained,

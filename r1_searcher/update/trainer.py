@@ -27,6 +27,7 @@ from torch import Tensor
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.weights import weights_sha256
 from r1_searcher.params import Update
+from r1_searcher.points import LOSSES
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import checkpoint, distributed, lora, losses, state
 from r1_searcher.update.arrays import Arrays
@@ -80,6 +81,7 @@ class DeepSpeedTrainer:
             torch.set_num_threads(threads)
         self.settings, self.learning_rate, self.warmup_iterations = update, learning_rate, warmup_iterations
         self.seed, self.temperature = seed, temperature
+        self._loss = update.chosen(LOSSES)
         self.iteration = 0  # updates done
         self.optimizer_steps = 0
         self._copied = {
@@ -188,15 +190,18 @@ class DeepSpeedTrainer:
         engine_old, advantages = arrays.engine_old[slots], arrays.advantages[slots]
         if self.settings.importance_cap > 0:
             old = arrays.trainer_old[slots] if stepped and arrays.trainer_old is not None else logprobs.detach()
-            token = losses.token_losses(logprobs, old, advantages, self.settings.clip)  # (N,)
+            token = self._losses(logprobs, old, advantages)  # (N,)
             token = token * losses.importance_weights(old, engine_old, self.settings.importance_cap)
         else:
-            token = losses.token_losses(logprobs, engine_old, advantages, self.settings.clip)  # (N,)
+            token = self._losses(logprobs, engine_old, advantages)  # (N,)
         loss = (token * arrays.weights[slots]).sum() * float(piece.counted)
         self.engine.backward(loss * self.world_size)  # DeepSpeed averages over ranks
         if piece.counted:
             arrays.new[slots], arrays.entropy[slots] = logprobs.detach(), entropies
         return loss.detach()
+
+    def _losses(self, logprobs: Tensor, anchor: Tensor, advantages: Tensor) -> Tensor:
+        return losses.token_losses(self._loss, logprobs, anchor, advantages, self.settings)
 
     def _set_learning_rate(self) -> float:
         """Linear warm-up over iterations, then constant."""

@@ -11,6 +11,7 @@ from typing import Any
 from r1_searcher import errors
 from r1_searcher import params as parameters
 from r1_searcher.files import artefacts
+from r1_searcher.files.code import chosen_code
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.files.weights import weights_sha256
 from r1_searcher.shown import show
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         "update": params.update.model_dump(),
         "learning_rate": metrics["learning_rate"],
         "code": artefacts.code_fingerprint("update", "files", "transcripts", "types"),
+        "chosen": chosen_code(params.update.chosen_files(), room="update"),
     }
     parent = weights_sha256(options.policy)
     trainer.save(options.out, step=trainer.iteration, parent=parent)

@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+from fixtures_update import update_params
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_searcher.update import losses
+from r1_searcher.update.policy_losses.ppo import ppo
 
 LOG2 = math.log(2.0)
 
@@ -18,7 +20,7 @@ def test_clipped_loss_and_its_gradient_by_hand() -> None:
     # ratios 2, 2, .5, .5, 1 with both signs of the advantage
     logprobs = torch.tensor([LOG2, LOG2, -LOG2, -LOG2, 0.0], dtype=torch.float64, requires_grad=True)
     advantages = torch.tensor([1.0, -1.0, 1.0, -1.0, 3.0], dtype=torch.float64)
-    token = losses.token_losses(logprobs, torch.zeros(5, dtype=torch.float64), advantages, 0.2)
+    token = ppo(logprobs, torch.zeros(5, dtype=torch.float64), advantages, update_params(clip=0.2))
     torch.testing.assert_close(token.detach(), torch.tensor([-1.2, 2.0, -0.5, 0.8, -3.0], dtype=torch.float64))
     token.sum().backward()
     # cut where the ratio is already past the edge in the advantage's direction; elsewhere -A * ratio

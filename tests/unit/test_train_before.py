@@ -68,9 +68,10 @@ def test_ids_that_occur_twice_stop() -> None:
 
 def test_groups_of_one_stop() -> None:
     stage = SETTINGS.train.stage1
-    before.check_groups(stage, "stage1", "grpo")
+    update = SETTINGS.update
+    before.check_groups(stage, "stage1", update)
     with pytest.raises(PipelineError, match=r"stage1\.samples_a_question: one sample per question trains nothing"):
-        before.check_groups(stage.model_copy(update={"samples_a_question": 1}), "stage1", "grpo")
+        before.check_groups(stage.model_copy(update={"samples_a_question": 1}), "stage1", update)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Advantage estimators by name (``update.estimator``): one file each."""

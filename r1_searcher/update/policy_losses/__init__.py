@@ -1,0 +1,1 @@
+"""Policy losses by name (``update.loss``): one file each."""
