@@ -7,6 +7,11 @@ from collections.abc import Callable
 from r1_searcher.errors import PipelineError
 
 
+def examples(prog: str, *lines: str) -> str:
+    """``epilog`` of a parser with RawDescriptionHelpFormatter: how the command ``prog`` is typed."""
+    return "examples:\n" + "\n".join(f"  {prog} {line}".rstrip() for line in lines)
+
+
 def whole_number(name: str, least: int | None = None, most: int | None = None) -> Callable[[str], int]:
     """``type`` of an argparse option ``name``; raises ``PipelineError``, which argparse lets through."""
 

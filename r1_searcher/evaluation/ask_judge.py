@@ -128,7 +128,7 @@ def verdict_table(answers: Answers, verdicts: Sequence[Verdict]) -> pa.Table:
 
 def run(options: argparse.Namespace) -> None:
     """The command. ``PipelineError`` at its end where verdicts are missing."""
-    params = contract.load(options.params)
+    params = contract.load_or_shipped(options.params)
     settings = params.judge
     if not settings.server:
         raise PipelineError(

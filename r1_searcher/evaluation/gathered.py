@@ -26,7 +26,7 @@ COLUMNS = (
 
 def run_summary(options: argparse.Namespace) -> None:
     """The summary of all that the parameters evaluate."""
-    params = contract.load(options.params)
+    params = contract.load_or_shipped(options.params)
     judged = judged_by(params.judge, options.record)
     summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
     write_headline(summary, options.headline or options.out.parent / "headline")

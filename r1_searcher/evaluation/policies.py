@@ -18,14 +18,14 @@ from r1_searcher.transcripts.grammar import Mode
 
 def run_one(options: argparse.Namespace) -> None:
     """One policy on every benchmark."""
-    params = contract.load(options.params)
+    params = contract.load_or_shipped(options.params)
     with atomic(options.out, folder=True) as draft:  # a benchmark that is gone leaves no file behind
         _evaluate_here(options, params, options.name, _named(options), draft)
 
 
 def run_all(options: argparse.Namespace) -> None:
     """Every policy of ``evaluate.policies`` on the questions of the corpus."""
-    params = contract.load(options.params)
+    params = contract.load_or_shipped(options.params)
     policies = params.evaluate.policies
     # A server may fail; what the other policies answered until then must not be lost with it.
     store = None if all(isinstance(policy, str) for policy in policies.values()) else Store()
@@ -39,7 +39,7 @@ def run_all(options: argparse.Namespace) -> None:
 
 def run_benchmark(options: argparse.Namespace) -> None:
     """One policy of ``evaluate.policies`` on one released benchmark of ``benchmarks.sets``."""
-    params = contract.load(options.params)
+    params = contract.load_or_shipped(options.params)
     policies, known = params.evaluate.policies, params.benchmarks.sets
     if options.name not in policies:
         raise PipelineError(

@@ -21,12 +21,13 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
+from r1_searcher.options import examples
 from r1_searcher.shown import show
 
 STORE = ".store"
@@ -265,21 +266,27 @@ def readable_size(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searcher.files.store") -> None:
     """List or prune the store."""
-    parser = argparse.ArgumentParser(prog="python -m r1_searcher.files.store", description="List or prune the store.")
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="List or prune the store.",
+        epilog=examples(prog, "", "--prune all --days 7"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--root", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
     parser.add_argument("--prune", metavar="KIND", help="remove the artefacts of a kind, or `all`")
     parser.add_argument("--days", type=float, default=0.0, help="with --prune: only what is older than so many days")
-    arguments = parser.parse_args()
-    store = Store(arguments.root)
-    if arguments.prune:
+    options = parser.parse_args(arguments)
+    store = Store(options.root)
+    if options.prune:
         kinds = sorted({entry.kind for entry in store.entries()})
-        if arguments.prune != "all" and arguments.prune not in kinds:
+        if options.prune != "all" and options.prune not in kinds:
             raise PipelineError(
-                f"no artefacts of kind {arguments.prune!r}", where=str(store.root), fix=f"kinds: {', '.join(kinds)}"
+                f"no artefacts of kind {options.prune!r}", where=str(store.root), fix=f"kinds: {', '.join(kinds)}"
             )
-        removed = store.prune(None if arguments.prune == "all" else arguments.prune, days=arguments.days)
+        removed = store.prune(None if options.prune == "all" else options.prune, days=options.days)
         show(f"removed {len(removed)} artefacts, {readable_size(sum(entry.size for entry in removed))}")
     entries = store.entries()
     for kind in sorted({entry.kind for entry in entries}):
@@ -299,4 +306,4 @@ def _print(kind: str, what: str, entries: list[Entry]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command(main)())
+    raise SystemExit(main())

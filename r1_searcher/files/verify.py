@@ -19,13 +19,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
 from r1_searcher.files.store import DAMAGED, Store, readable_size
+from r1_searcher.options import examples
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_json, parse_yaml
 
@@ -223,11 +224,12 @@ def set_aside(fault: Fault, store: Store) -> Path:
 
 
 @command
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searcher.files.verify") -> int:
     """The command line; status 1 if anything is damaged."""
     parser = argparse.ArgumentParser(
-        prog="python -m r1_searcher.files.verify",
+        prog=prog,
         description=__doc__,
+        epilog=examples(prog, "", "--repair"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repair", action="store_true", help="set what is damaged aside, so that it is made again")

@@ -22,7 +22,7 @@ from r1_searcher.params.evaluate import (
 )
 from r1_searcher.params.index import Dense, Hnsw, Index, IvfPq
 from r1_searcher.params.questions import Audit, Difficulty, Labelled, Level, Mix, QuestionCounts, Questions
-from r1_searcher.params.reading import PARAMS_FILE, check, load, parse
+from r1_searcher.params.reading import PARAMS_FILE, SHIPPED, check, load, load_or_shipped, parse, shipped
 from r1_searcher.params.retriever import DenseSearch, Hybrid, Online, Rerank, Retriever, Searches, Service
 from r1_searcher.params.rollout import Rollout, Vllm
 from r1_searcher.params.train import Collapse, Lora, Reward, Segment, Train, TrainStage, Update
@@ -31,6 +31,7 @@ from r1_searcher.params.workers import Hardware, Workers
 
 __all__ = [
     "PARAMS_FILE",
+    "SHIPPED",
     "Audit",
     "BaseModelParams",
     "BenchmarkSet",
@@ -81,5 +82,7 @@ __all__ = [
     "World",
     "check",
     "load",
+    "load_or_shipped",
     "parse",
+    "shipped",
 ]

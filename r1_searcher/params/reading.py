@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params.whole import Params, extensible_sections
+from r1_searcher.shown import show
 from r1_searcher.texts import parse_yaml
 
 PARAMS_FILE = Path("params.yaml")
+SHIPPED = Path(__file__).with_name("defaults.yaml")
 PIPELINE = Path("dvc.yaml")
 IN_A_STAGE = "DVC_STAGE"  # DVC sets it for the commands that it runs
 _ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +75,20 @@ def check_listed(params: Params, pipeline: str) -> None:
                     where=str(PIPELINE),
                     fix="run `python -m flows.stage_code`, which writes it into dvc.yaml; `make train` does so too",
                 )
+
+
+def shipped() -> Params:
+    """The parameters that the library ships with: those of the laptop profile, `params.yaml` as it was committed."""
+    return load(SHIPPED)
+
+
+def load_or_shipped(path: Path | str = PARAMS_FILE) -> Params:
+    """``load`` for a command that also runs outside a checkout: without a params.yaml, what is shipped, and a line on
+    stderr that says so. In a checkout, and for a file of another name, a missing file is an error as ever."""
+    if Path(path) != PARAMS_FILE or PARAMS_FILE.exists() or Path("dvc.yaml").exists():
+        return load(path)
+    show("no params.yaml here: the shipped parameters are used (see them: r1-searcher params)", file=sys.stderr)
+    return shipped()
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

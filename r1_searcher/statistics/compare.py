@@ -36,7 +36,7 @@ def changed(params: contract.Regression, margin: float | None, confidence: float
 
 def run(options: argparse.Namespace) -> int:
     """Compare, print, and say by the exit status how it came out."""
-    params = changed(contract.load(options.params).regression, options.margin, options.confidence)
+    params = changed(contract.load_or_shipped(options.params).regression, options.margin, options.confidence)
     names = (str(options.reference), str(options.candidate))
     try:
         pairs = pair_policies(

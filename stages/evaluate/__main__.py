@@ -1,101 +1,10 @@
-"""Evaluate policies, gather the summary, score answers of your own, compare two policies.
-
-python -m stages.evaluate all
-python -m stages.evaluate benchmark hotpotqa_contexts --name stage2
-python -m stages.evaluate summary
-python -m stages.evaluate run --name stage1 --policy data/train/s1-00/policy --out data/evaluation/stage1
-python -m stages.evaluate gather --out metrics/evaluation.json data/evaluation/base data/evaluation/stage1
-python -m stages.evaluate score predictions.jsonl --json
-python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
-python -m stages.evaluate judge data/evaluation/stage2
-"""
+"""``python -m stages.evaluate``: evaluate policies, and the summary; `r1-searcher evaluate` in a checkout."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from r1_searcher.cli.evaluate import main
 
-from r1_searcher.errors import command
-from stages.evaluate import arguments
-
-# Each command imports what it needs when it is run.
-
-
-def _run(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.policies import run_one
-
-    run_one(options)
-
-
-def _all(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.policies import run_all
-
-    run_all(options)
-
-
-def _benchmark(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.policies import run_benchmark
-
-    run_benchmark(options)
-
-
-def _summary(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.gathered import run_summary
-
-    run_summary(options)
-
-
-def _gather(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.gathered import run_gather
-
-    run_gather(options)
-
-
-def _score(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.score import run
-
-    run(options)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from r1_searcher.statistics.compare import run
-
-    return run(options)
-
-
-def _judge(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.ask_judge import run
-
-    run(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add, run in (
-        (arguments.add_all_command, _all),
-        (arguments.add_run_command, _run),
-        (arguments.add_benchmark_command, _benchmark),
-        (arguments.add_summary_command, _summary),
-        (arguments.add_gather_command, _gather),
-        (arguments.add_score_command, _score),
-        (arguments.add_compare_command, _compare),
-        (arguments.add_judge_command, _judge),
-    ):
-        add(commands).set_defaults(run=run)
-    return parser
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int | None:
-    """Entry of ``python -m stages.evaluate``."""
-    options = _parser().parse_args(arguments)
-    status: int | None = options.run(options)
-    return status
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main(prog="python -m stages.evaluate"))

@@ -18,6 +18,7 @@ import yaml
 import r1_searcher.rollout
 from r1_searcher import params as contract
 from r1_searcher.benchmarks.fetch import fetch
+from r1_searcher.benchmarks.make import make_corpus, make_questions
 from r1_searcher.benchmarks.releases import RELEASES, Release
 from r1_searcher.files import sums
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_file, write_json
@@ -26,7 +27,6 @@ from r1_searcher.retrieval import open_index
 from r1_searcher.retrieval.bm25 import read_meta
 from r1_searcher.types.schemas import EVALUATION, PASSAGES, QUESTIONS
 from stages.benchmarks.__main__ import main as benchmarks
-from stages.benchmarks.run import make_corpus, make_questions
 from stages.evaluate.__main__ import main as evaluate
 from tests.tiny_models import random_encoder
 from tests.tiny_policy import ScriptedEngine

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.params import SHIPPED
 from r1_searcher.types.schemas import EVALUATION
 from stages.evaluate.__main__ import main
 
-ROOT = Path(__file__).parents[2]
 CARD = {"policy": "p", "policy_sha256": "0" * 64, "mode": "search", "k": 3, "max_searches": 8}
 
 
@@ -47,7 +47,7 @@ def write(path: str, table: list[dict[str, Any]], kinds: tuple[str, ...] = ("com
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Policy `a` has 400 right of 500, `worse` lost 60 of them, `same` is `a` with other weights."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(SHIPPED, "params.yaml")
     write("a/held_out.parquet", rows(500, lambda place: place < 400))
     write("worse/held_out.parquet", rows(500, lambda place: 60 <= place < 400), policy_sha256="1" * 64)
     write("other/held_out.parquet", rows(500, lambda place: place < 400), policy_sha256="2" * 64)
@@ -196,3 +196,15 @@ def test_a_reader_gets_the_table_and_no_markup_of_a_model(capsys: pytest.Capture
     assert plain.splitlines()[0].startswith("worse: worse is worse than a (held_out em")
     assert plain.splitlines()[2].startswith("benchmark  metric"), "the verdict, then the table, then 20 of 60 questions"
     assert "held_out q1 lost em, f1, cover_em: 'Port Tarn' -> None" in plain
+
+
+def test_no_params_file_is_needed_outside_a_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    with_file = compared(capsys, "a", "worse")
+    Path("params.yaml").unlink()
+    status, found, err = compared(capsys, "a", "worse")
+    assert (status, found) == with_file[:2]
+    assert err == "no params.yaml here: the shipped parameters are used (see them: r1-searcher params)\n"
+    Path("dvc.yaml").touch()
+    assert compared(capsys, "a", "worse")[2].startswith("error: params.yaml: no such file")
+    Path("dvc.yaml").unlink()
+    assert compared(capsys, "a", "worse", "--params", "my.yaml")[2].startswith("error: my.yaml: no such file")

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from r1_searcher import params
+from r1_searcher.cli.index import main, parser
 from r1_searcher.corpus.world import make_world
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
@@ -23,7 +24,6 @@ from r1_searcher.files.sums import NAME, renew
 from r1_searcher.retrieval import build, build_index, open_index
 from r1_searcher.retrieval.identity import search_fingerprint
 from r1_searcher.types import schemas
-from stages.index.__main__ import _parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=3, stemmer="none", stopwords="none")
@@ -105,7 +105,7 @@ def test_a_search_for_nothing_is_one_line(
 def test_the_title_of_the_help_is_in_the_laptops_world() -> None:
     settings = params.load(ROOT / "params.yaml")
     titles = make_world(settings.corpus.world, settings.seed).passages()["title"].to_pylist()
-    named = re.search(r'directed ([^"]+)"', _parser().epilog or "")
+    named = re.search(r'directed ([^"]+)"', parser().epilog or "")
     assert named and named[1] in titles
 
 

@@ -1,12 +1,15 @@
-"""The command lines of ``python -m stages.evaluate``. Nothing heavy is imported here: scoring must start at once."""
+"""The command lines of `evaluate`. Nothing heavy is imported here: scoring must start at once."""
 
 from __future__ import annotations
 
 import argparse
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.options import examples
 from r1_searcher.transcripts.grammar import MODES
 
 _PARAMS = Path("params.yaml")
@@ -76,8 +79,15 @@ def add_gather_command(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, summary: str, description: str | None = None) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, summary: str, description: str | None = None, shown: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """``shown``: examples of what follows the command's name."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description or summary)
+    if shown:
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.description = textwrap.fill(description or summary, 100)
+        parser.epilog = examples(parser.prog, *shown)
     return parser
 
 
@@ -90,7 +100,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 def add_score_command(commands: Any) -> argparse.ArgumentParser:
     """``score``."""
-    parser = _command(commands, "score", "score transcript files of the release (JSON lines)")
+    parser = _command(
+        commands,
+        "score",
+        "score transcript files of the release (JSON lines)",
+        shown=["transcripts.jsonl", "a.jsonl b.jsonl --json"],
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="as JSON, rates as fractions")
     return parser
@@ -104,6 +119,7 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
         "is policy B better, the same or worse than A? a paired verdict",
         "Is policy B better, the same or worse than A, question by question? Exit status: 0, 1 where B is worse, "
         "2 for an error, 3 where it cannot tell and --strict is given, 4 where the protocol cards differ.",
+        ["data/evaluation/stage1 data/evaluation/stage2", "before.parquet after.parquet --margin 0.01 --json"],
     )
     parser.add_argument("reference", type=Path, metavar="A", help="an evaluated policy: a folder, or one Parquet file")
     parser.add_argument("candidate", type=Path, metavar="B", help="another, on the same questions")
@@ -126,6 +142,7 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         "let a language model judge answers (ACC_L)",
         "Let the language model of params.yaml's `judge` say which answers mean what the gold answers mean. What is on "
         "record is not asked again. Where some could not be asked the rest is done, and the exit status is 2.",
+        ["data/evaluation/stage2", "transcripts.jsonl --json"],
     )
     parser.add_argument(
         "places",

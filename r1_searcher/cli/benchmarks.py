@@ -1,0 +1,108 @@
+"""`benchmarks`: fetch released benchmarks and make their questions and corpora."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1_searcher import params
+from r1_searcher.benchmarks.fetch import fetch
+from r1_searcher.benchmarks.releases import RELEASES, release_of
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.artefacts import atomic
+from r1_searcher.files.store import Store
+from r1_searcher.options import examples
+from r1_searcher.shown import show
+
+FOLDER = Path("data/benchmarks")
+
+
+def _list(options: argparse.Namespace) -> None:
+    for release in RELEASES.values():
+        corpus = ", brings a corpus" if release.contexts else ""
+        show(f"{release.name:<18} {release.num_questions:>4} questions{corpus}: {release.about} ({release.licence})")
+        show(f"{'':<18} {release.address}/{release.file}")
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    mirrors = options.mirror or params.load_or_shipped(options.params).benchmarks.mirrors
+    for release in [release_of(name) for name in options.names or RELEASES]:
+        path = fetch(release, mirrors, Store())
+        if options.out is not None:
+            with atomic(options.out / release.file) as draft:
+                shutil.copyfile(path, draft)
+            path = options.out / release.file
+        show(f"{release.name}: {path}")
+
+
+def _questions(options: argparse.Namespace) -> None:
+    from r1_searcher.benchmarks.make import make_questions
+
+    release, settings = release_of(options.name), params.load_or_shipped(options.params).benchmarks
+    if release.name not in settings.sets:
+        raise PipelineError(
+            f"{release.name} is not among the benchmarks that are evaluated",
+            where="params.yaml, benchmarks.sets",
+            fix=f"add it there: {release.name}: {{index: folder}}",
+        )
+    source = fetch(release, settings.mirrors, Store())
+    index = settings.sets[release.name].index
+    number = make_questions(release, source, index, settings.questions, options.out / release.name)
+    show(f"benchmark {release.name}: {number:,} questions, searched in {index} -> {options.out / release.name}")
+
+
+def _corpus(options: argparse.Namespace) -> None:
+    from r1_searcher.benchmarks.make import CORPUS, INDEX, make_corpus
+    from r1_searcher.retrieval.dense.retriever import add_dense
+
+    release, settings = release_of(options.name), params.load_or_shipped(options.params)
+    source = fetch(release, settings.benchmarks.mirrors, Store())
+    folder = options.out / release.name
+    meta = make_corpus(release, source, settings.index, folder)
+    show(f"benchmark {release.name}: {meta['num_passages']:,} passages, indexed -> {folder}")
+    add_dense(folder / CORPUS, settings, folder / INDEX)
+
+
+def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Fetch released benchmarks and make their questions and corpora.",
+        epilog=examples(
+            prog,
+            "list",
+            "fetch hotpotqa bamboogle --out inputs/benchmarks",
+            "corpus hotpotqa_contexts",
+            "questions hotpotqa_contexts",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the known benchmarks, and where they are published").set_defaults(run=_list)
+
+    getting = commands.add_parser("fetch", help="fetch released files and check them")
+    getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all that are known)")
+    getting.add_argument("--mirror", action="append", help="a folder or an address; overrules benchmarks.mirrors")
+    getting.add_argument("--out", type=Path, help="a folder that gets copies (default: the store alone)")
+    getting.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    getting.set_defaults(run=_fetch)
+
+    for word, run, said in (
+        ("questions", _questions, "write a benchmark's questions and what they are searched in"),
+        ("corpus", _corpus, "write the corpus of a benchmark's own paragraphs, and its index"),
+    ):
+        making = commands.add_parser(word, help=said)
+        making.add_argument("name", metavar="NAME")
+        making.add_argument("--out", type=Path, default=FOLDER, help="a folder a benchmark is made in it (%(default)s)")
+        making.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+        making.set_defaults(run=run)
+    return parser
+
+
+@command
+def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher benchmarks") -> None:
+    """Read the command line and do what it says."""
+    options = parser(prog).parse_args(arguments)
+    options.run(options)

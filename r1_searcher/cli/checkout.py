@@ -1,0 +1,39 @@
+"""Sub-commands that need the project's own files: what runs them stands in the checkout that the present folder is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1_searcher.errors import PipelineError
+
+_OF_A_CHECKOUT = ("dvc.yaml", "params.yaml", "Makefile", "flows", "stages")
+
+
+def run_in_checkout(name: str, command: Sequence[str], words: Sequence[str]) -> int:
+    """Run ``command`` with ``words`` in the present folder; its exit status.
+
+    ``command`` is a module for this Python (``stages.plan``) with leading words, or ``make`` with a target: make knows
+    the environment and the order of what a run needs, and its variables are then the words (``PROFILE=smoke``).
+    Raises ``PipelineError`` if the present folder is no checkout.
+    """
+    here = Path.cwd()
+    if any(not (here / entry).exists() for entry in _OF_A_CHECKOUT):
+        raise PipelineError(
+            f"`r1-searcher {name}` runs in a checkout of the project, and this folder is none",
+            where=str(here),
+            fix="git clone the project, and run it in its root folder",
+        )
+    if command[0] == "make":
+        line = [*command, "--no-print-directory", *words]
+    else:
+        line = [sys.executable, "-m", *command, *words]
+    running = subprocess.Popen(line, cwd=here, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    while True:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:  # the child has it too, and says its own last words
+            continue

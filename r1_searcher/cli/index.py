@@ -1,0 +1,179 @@
+"""`index`: build it, `search` it, `serve` it, list the recorded searches."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import artefacts, passages
+from r1_searcher.options import examples, seconds, whole_number
+from r1_searcher.shown import printable, show, show_lines
+from r1_searcher.transcripts.documents import fold_space
+from r1_searcher.types.protocols import Retriever, RetrieverError
+
+CORPUS = Path("data/corpus")
+
+
+@command
+def main(argv: Sequence[str] | None = None, prog: str = "r1-searcher index") -> None:
+    """Read the command line and do what it says."""
+    options = parser(prog).parse_args(argv)
+    if options.command == "search":
+        _search(options)
+    elif options.command == "searches":
+        _searches(options.params)
+    elif options.command == "serve":
+        _serve(options)
+    else:
+        _build(options.params, options.corpus or CORPUS, options.index)
+
+
+def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Index the corpus' passages (BM25, and `index.dense`); `search` asks the parameters' retriever.",
+        epilog=examples(prog, "--corpus data/corpus --index data/index", 'search "who directed Silent River" -k 3'),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder with the passages (default: {CORPUS}); named, an index of another is not searched or served",
+    )
+    folder = Path("data/index")
+    parser.add_argument(
+        "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="search, searches, serve", title="ask instead of build")
+    search = commands.add_parser(
+        "search",
+        help="print the best passages for a query",
+        description="Print the best passages for a query, with what `retriever` in the parameters says.",
+        epilog=examples(prog, 'search "who directed Silent River" -k 3', 'search --index path/to/index "Kolm"'),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    search.add_argument("query", help="words to search for")
+    search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
+    commands.add_parser("searches", help="whose searches are recorded (retriever.searches), and how many")
+    serve = commands.add_parser(
+        "serve",
+        help="the retriever as a service (docs/search-service.md)",
+        description="Serve the retriever over HTTP, on this machine alone unless --host says otherwise.",
+        epilog=examples(prog, "serve --port 8400", "serve --index path/to/index --kind bm25"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s: this machine alone)"
+    )
+    serve.add_argument(
+        "--port", type=whole_number("--port", 0, 65_535), default=8400, help="0: any free one (default: %(default)s)"
+    )
+    serve.add_argument("--kind", help="what to serve (default: retriever.kind)")
+    for name, default, what in (
+        ("--max-batch", 256, "queries searched together (%(default)s)"),
+        ("--max-waiting", 8192, "queries that may wait (%(default)s)"),
+    ):
+        serve.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
+    for name, wait, what in (
+        ("--max-wait", 20.0, "in the queue (%(default)s)"),
+        ("--grace", 30.0, "to finish requests (%(default)s)"),
+    ):
+        serve.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
+    for command_parser in (search, serve):
+        # Suppressed, or these defaults would overwrite what stood before the command.
+        for option, metavar, what in (
+            ("--index", "FOLDER", f"folder of the index (default: {folder})"),
+            ("--corpus", "FOLDER", "folder with the passages; named, an index of another is not searched or served"),
+            ("--params", "FILE", f"parameters (default: {params.PARAMS_FILE})"),
+        ):
+            command_parser.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar=metavar, help=what)
+    return parser
+
+
+def _build(params_file: Path, corpus: Path, folder: Path) -> None:
+    from r1_searcher.retrieval.build import build_index
+    from r1_searcher.retrieval.dense.retriever import add_dense
+    from r1_searcher.retrieval.progress import Progress
+
+    loaded = params.load_or_shipped(params_file)
+    number = passages.count(corpus)
+    if number == 0:
+        raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
+    for draft in artefacts.remove_orphans(folder):
+        show(f"index: removed {draft}, which a killed run had left", file=sys.stderr)
+    fingerprint = passages.fingerprint(corpus)
+    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=Progress(number))
+    show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
+    add_dense(corpus, loaded, folder)
+
+
+def _search(options: argparse.Namespace) -> None:
+    query, k = options.query, options.k
+    if k < 1:
+        raise PipelineError(f"must be at least 1, got {k}", where="-k")
+    if not query.strip():
+        raise PipelineError("an empty query", fix='name the words to search for: search "Silent River"')
+    try:
+        [found] = _retriever(options.params, options.index, options.corpus).search([query], k)
+    except RetrieverError as error:
+        raise PipelineError(f"the search failed: {error}") from None
+    if not found:
+        show("nothing found: no passage matches the query")
+    for rank, passage in enumerate(found, 1):
+        words = f"[{passage.passage_id}] {fold_space(passage.title)}: {fold_space(passage.text)}"
+        show(f"{rank}. {passage.score:.3f}  {words}")
+
+
+def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retriever:
+    """As the parameters say; an index folder alone, with no parameters beside it, is searched as it is."""
+    from r1_searcher.retrieval import open_index, open_retriever
+
+    if not params_file.exists():
+        return open_index(folder, corpus=corpus)
+    return open_retriever(params.load(params_file), index=folder, corpus=corpus)
+
+
+def _searches(params_file: Path) -> None:
+    from r1_searcher.retrieval.retrievers import record_folder
+    from r1_searcher.retrieval.searches import Record
+
+    record = Record(record_folder(params.load_or_shipped(params_file)), replay=True)
+    for one in record.retrievers():
+        show(f"{one.fingerprint[:12]}  {one.kind}: {one.description}; {one.searches:,} searches, {one.calls:,} calls")
+        for run, calls in record.runs(one.fingerprint).items():
+            show(f"              {run}: {calls:,} calls")
+    show(f"→ {record.path}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    settings = params.load_or_shipped(options.params)
+    kind = options.kind or settings.retriever.kind
+    if kind == "service":
+        raise PipelineError(
+            "a service cannot serve itself", where="params.yaml, retriever.kind", fix="say what to serve: --kind bm25"
+        )
+    settings = settings.model_copy(update={"retriever": settings.retriever.model_copy(update={"kind": kind})})
+    from r1_searcher.retrieval.retrievers import identify, open_retriever
+    from r1_searcher.retrieval.service import server
+
+    asked = server.Settings(
+        max_batch=options.max_batch, max_waiting=options.max_waiting, max_wait=options.max_wait, grace=options.grace
+    )
+    with server.bind(options.host, options.port) as listener:  # first: it is the cheapest to find taken
+        identity = identify(settings, index=options.index)
+        retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        show_lines(f"{printable(identity.description)}\nretriever {retriever.fingerprint}\nhttp://{shown}:{port}")
+        asked = replace(asked, hosts=server.own_hosts(options.host, host))
+        server.make_server(server.make_app(retriever, identity, kind, asked), asked).run(sockets=[listener])

@@ -1,0 +1,114 @@
+"""`reward`: rewards.parquet from rollouts.parquet, or the rewards of transcript files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.errors import PipelineError, command
+from r1_searcher.extensions import Point
+from r1_searcher.files.stage_outputs import free_place
+from r1_searcher.options import examples
+from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
+from r1_searcher.rewards.files import score_files, summary
+from r1_searcher.shown import json_text, show, show_lines
+from r1_searcher.texts import parse_json
+
+_CODE = (
+    *(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring")),
+    "transcripts/grammar.py",
+)
+
+
+def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog=prog,
+        description="Write rewards.parquet of a rollouts.parquet, or print the rewards of transcript files.",
+        epilog=examples(
+            prog,
+            "--rollouts rollouts.parquet --stage 2 --out rewards.parquet",
+            "score --set released-base --stage 2 transcripts.jsonl",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--rollouts", type=Path, help="a file with the columns of ROLLOUTS")
+    top.add_argument("--stage", type=int, choices=(1, 2), help="the recipe's stage")
+    top.add_argument("--out", type=free_place, help="the file to write")
+    top.add_argument("--params", type=Path, default=Path("params.yaml"), help="the set and the answer metric")
+    verbs = top.add_subparsers(dest="verb", metavar="score")
+    scoring = verbs.add_parser("score", help="score transcript files of the release (JSON lines)")
+    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    scoring.add_argument(
+        "--set", required=True, dest="reward_set", metavar="NAME", help=f"one of {_known(REWARD_SETS)}, or your own"
+    )
+    scoring.add_argument("--stage", required=True, type=int, choices=(1, 2))
+    scoring.add_argument(
+        "--answer-metric",
+        default="f1",
+        metavar="NAME",
+        help=f"of stage 2: one of {_known(ANSWER_METRICS)}, or your own",
+    )
+    scoring.add_argument(
+        "--extension", action="append", default=[], metavar="FILE", help="a file of your own with more names"
+    )
+    scoring.add_argument("--parameters", default="{}", metavar="JSON", help='of your own set: {"words": 5}')
+    scoring.add_argument("--json", action="store_true", help="every row, as JSON")
+    return top
+
+
+def _known(point: Point) -> str:
+    return ", ".join(point.names())
+
+
+def _own(given: argparse.Namespace) -> dict[str, Any]:
+    """The parameters of the set as they would stand in params.yaml under its name; empty if there are none."""
+    try:
+        found = parse_json(given.parameters)
+    except json.JSONDecodeError as error:
+        raise PipelineError(f"not JSON: {error}", where="--parameters") from None
+    return {given.reward_set: found} if found else {}
+
+
+@command
+def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher reward") -> None:
+    """Read the command line and run it."""
+    top = parser(prog)
+    given = top.parse_args(arguments)
+    if given.verb == "score":
+        scored = score_files(
+            given.files, given.reward_set, given.stage, given.answer_metric, extensions=given.extension, own=_own(given)
+        )
+        show_lines(json_text(scored, indent=None) if given.json else summary(scored))
+        return
+    missing = [f"--{name}" for name in ("rollouts", "stage", "out") if getattr(given, name) is None]
+    if missing:
+        top.error(f"the following arguments are required: {', '.join(missing)}")
+    _reward_rollouts(given.rollouts, given.stage, given.out, given.params)
+
+
+def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -> None:
+    import pyarrow.compute as pc
+
+    from r1_searcher import params  # scoring transcript files needs neither Parquet nor pydantic
+    from r1_searcher.files import artefacts  # scoring transcript files needs neither Parquet nor pydantic
+    from r1_searcher.files.code import chosen_code
+    from r1_searcher.rewards.scoring import reward_table
+    from r1_searcher.types.schemas import ROLLOUTS
+
+    reward = params.load_or_shipped(params_file).reward
+    table = reward_table(artefacts.read_table(rollouts, ROLLOUTS), reward, stage)
+    metadata = {
+        "room": "rewards",
+        "rollouts": artefacts.sha256_file(rollouts),
+        "reward": reward.model_dump(),
+        "stage": stage,
+        "code": artefacts.code_fingerprint(*_CODE),
+        "chosen": chosen_code(reward.chosen_files(), room="rewards"),
+    }
+    artefacts.write_table(out, table, metadata)
+    means = ", ".join(f"{name} {pc.mean(table[name]).as_py():+.3f}" for name in ("total", "f1", "cover_em"))
+    show(f"rewards of {table.num_rows:,} trajectories (means: {means}) -> {out}")

@@ -1,0 +1,122 @@
+"""The command `r1-searcher`: help of every sub-command, what it loads, completion, and folders that are no checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from r1_searcher.cli.app import COMMANDS, Checkout, Library, app
+from r1_searcher.params import SHIPPED, Params, shipped
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNER = CliRunner()
+HEAVY = {"numpy", "pyarrow", "pydantic", "yaml", "rich", "httpx", "torch", "transformers", "prefect", "dvc"}
+
+
+def test_the_top_names_every_command_with_examples() -> None:
+    shown = RUNNER.invoke(app, ["--help"])
+    assert shown.exit_code == 0
+    assert "\nexamples:\n" in shown.output.replace("\n  examples:", "\nexamples:")
+    for name, found in COMMANDS.items():
+        assert f"  {name}  " in shown.output
+        assert found.about.split(",")[0].split()[0] in shown.output
+
+
+@pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Library)])
+def test_help_of_what_runs_anywhere(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name].run(name, ["--help"])
+    assert not ended.value.code
+    shown = capfd.readouterr().out
+    assert shown.startswith(f"usage: r1-searcher {name} ")
+    assert f"examples:\n  r1-searcher {name}" in shown
+
+
+@pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Checkout)])
+def test_what_needs_a_checkout_says_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert COMMANDS[name].run(name, []) == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "r1_searcher", name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and f"`r1-searcher {name}` runs in a checkout of the project" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Checkout)])
+def test_what_a_checkout_runs_is_there(name: str) -> None:
+    found = COMMANDS[name]
+    assert isinstance(found, Checkout)
+    if found.command[0] == "make":
+        assert f"\n{found.command[1]}: setup" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    else:
+        module = ROOT.joinpath(*found.command[0].split("."))
+        assert module.with_suffix(".py").exists() or (module / "__main__.py").exists()
+
+
+def test_a_command_of_the_checkout_runs_there_with_its_status_and_its_words() -> None:
+    """`plan` of a profile that is not there: the room's own line and status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "r1_searcher", "plan", "no-such-profile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "no profile 'no-such-profile'" in done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "r1_searcher", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "typer.main" in loaded and loaded & HEAVY == set()
+    assert [name for name in loaded if name.startswith("r1_searcher.") and ".cli" not in name] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("r1-searcher sea", {"search"}),
+        ("r1-searcher search --in", {"--index"}),
+        ("r1-searcher compare --m", {"--margin", "--markdown"}),
+        ("r1-searcher evaluate ga", {"gather"}),
+    ],
+)
+def test_the_shell_completes_names_and_options(typed: str, offered: set[str]) -> None:
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_R1_SEARCHER_COMPLETE": "complete_bash"}
+    shown = RUNNER.invoke(app, [], env=asked, prog_name="r1-searcher")
+    assert set(shown.output.split()) == offered
+
+
+def test_the_shipped_parameters_are_whole_and_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert COMMANDS["params"].run("params", []) == 0
+    assert capfd.readouterr().out == SHIPPED.read_text(encoding="utf-8")
+    assert Params.model_validate(yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))) == shipped()
+
+
+def test_the_shipped_parameters_are_those_that_are_committed() -> None:
+    """In git both are the same file; what a user changes in params.yaml is nobody's business here."""
+    files = ["params.yaml", SHIPPED.relative_to(ROOT).as_posix()]
+    texts = [
+        subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, check=False) for name in files
+    ]
+    if any(one.returncode for one in texts):
+        pytest.skip("not a git checkout, or not committed yet")
+    assert texts[0].stdout == texts[1].stdout, f"cp {files[0]} {files[1]}"
