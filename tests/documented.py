@@ -22,6 +22,7 @@ NO_COMMANDS = (
     "<|begin_of_documents|>",
     "thought … more searches",
     "<answer> the answer </answer>",
+    "from pydantic import BaseModel",
     '"skipped": {',
     '--set "evaluate.policies=',
 )
@@ -86,6 +87,7 @@ ELSEWHERE = {
     "python -m stages.evaluate gather": ("tests/stages/test_evaluate.py", 'main(["gather"'),
     "python -m stages.evaluate benchmark": ("tests/stages/test_benchmarks.py", '["benchmark", "made"'),
     "python -m stages.evaluate judge": ("tests/stages/test_judge_command.py", 'main(["judge"'),
+    "python -m stages.reward score --set brevity": ("tests/unit/test_own_rewards.py", "main(given)"),
     "python -m stages.questions audit": ("tests/stages/test_audit.py", 'main(["audit"])'),
     "python -m stages.index searches": ("tests/stages/test_recorded_search.py", 'index(["searches"])'),
     "python -m stages.questions audit --policy": ("tests/stages/test_difficulty_command.py", "--policy=policy"),
