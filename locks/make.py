@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "locks"
-BASE = ("dev", "online", "dense", "speed", "lora", "gguf")
+BASE = ("dev", "docs", "online", "dense", "speed", "lora", "gguf")
 # vLLM is there for some systems alone: others need not be resolved.
 LINUX = "python_version < '3.14' and sys_platform == 'linux' and platform_machine"
 ENGINES = {

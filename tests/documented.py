@@ -8,11 +8,14 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # How blocks begin that are neither commands nor YAML: output, trees, drawings, transcripts.
 NO_COMMANDS = (
     "s1-00  1/24",
+    "<think>",
+    "flowchart TB",
+    "from pydantic import",
     "dvc.yaml          the stages",
     "@article{",
     "params.yaml ─►",
@@ -68,6 +71,10 @@ ELSEWHERE = {
     "make test": (".ci/run", "make test <"),
     "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),
+    "make test-unit": ("Makefile", "test: lint docs"),  # a part of `make test`, as the next two are
+    "make lint": ("Makefile", "test: lint docs"),
+    "make docs": ("Makefile", "test: lint docs"),
+    "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),
     "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
     "make dag": ("tests/stages/test_documented_commands.py", "flows.dag"),

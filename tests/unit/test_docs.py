@@ -18,7 +18,10 @@ from r1_searcher.questions.files import read_questions
 from r1_searcher.types import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROFILES = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
@@ -101,7 +104,7 @@ def test_paths_exist(path: Path) -> None:
 
 
 def test_the_file_tour_is_the_tree() -> None:
-    block = text_of(ROOT / "README.md").split("## File tour")[1].split("##")[0]
+    block = text_of(ROOT / "docs" / "architecture.md").split("## File tour")[1].split("##")[0]
     folders = set(re.findall(r"(?:^      |(?<= ))(\w+)/(?=[ \n])", block))
     tree = {path.parent.name for top in ("stages", "r1_searcher") for path in (ROOT / top).glob("*/__init__.py")}
     assert folders >= tree
@@ -169,6 +172,12 @@ def test_quoted_figures_are_the_parameters() -> None:
 def test_the_worlds_size_is_the_parameters() -> None:
     passages = sum(PARAMS["corpus"]["world"].values())  # one a person, film, book and city
     assert f"{passages:,} one-sentence passages" in text_of(ROOT / "README.md")
+
+
+def test_a_stranger_reads_the_readme_in_minutes() -> None:
+    text = text_of(ROOT / "README.md")
+    assert len(text.split()) <= 1200
+    assert text.index("**Cover-EM**: ") < text.index("| policy | Cover-EM")  # defined before it is used
 
 
 def test_quoted_columns_are_the_schemas() -> None:
