@@ -47,23 +47,9 @@ def read_passages(
         count = count_of(at, counts, path, "passage")
         for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
             count.read += 1
-            row = _passage(record, path.name)
-            given = bool(row["passage_id"])
-            if not row["text"]:
-                count.skip(SKIPPED_EMPTY, record, row["title"], path)
+            row = kept_passage(record, count, seen, path.name, path)
+            if row is None:
                 continue
-            if not given:
-                row["passage_id"] = passage_id(row["title"], row["text"])
-            if not seen.add(row["passage_id"]):
-                if given:
-                    raise PipelineError(
-                        f"passage id {row['passage_id']!r} occurs a second time",
-                        where=record.place,
-                        fix="give every passage an id of its own, or none",
-                    )
-                count.skip(SKIPPED_REPEATED, record, row["title"], path)
-                continue
-            count.keep()
             at.line, at.given = record.number, 1
             yield row
         if not count.kept:
@@ -72,6 +58,33 @@ def read_passages(
                 where=str(path),
                 fix="see corpus.files in params.yaml",
             )
+
+
+def kept_passage(
+    record: Record, count: FileCount, seen: Seen, source: str, path: Path | None = None
+) -> dict[str, str] | None:
+    """A row of PASSAGES from one record, counted; None if its text is empty, or its passage without an id is repeated.
+
+    Raises ``PipelineError`` for a missing column, a wrong type, and a given id that occurs twice.
+    """
+    row = _passage(record, source)
+    given = bool(row["passage_id"])
+    if not row["text"]:
+        count.skip(SKIPPED_EMPTY, record, row["title"], path)
+        return None
+    if not given:
+        row["passage_id"] = passage_id(row["title"], row["text"])
+    if not seen.add(row["passage_id"]):
+        if given:
+            raise PipelineError(
+                f"passage id {row['passage_id']!r} occurs a second time",
+                where=record.place,
+                fix="give every passage an id of its own, or none",
+            )
+        count.skip(SKIPPED_REPEATED, record, row["title"], path)
+        return None
+    count.keep()
+    return row
 
 
 def passage_id(title: str, text: str) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from r1_searcher.extensions import Point
 from r1_searcher.params.base import Count, Section
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import CORPUS_SOURCES
+
+NEEDS_FILES = "__needs_files__"  # marks a source that can do nothing without ``files``
 
 
 class World(Section):
@@ -24,14 +30,17 @@ class Kilt(Section):
     words: Count  # a passage
 
 
-class Corpus(Section):
-    """``source: world`` writes a synthetic corpus; every other source reads ``files``.
+class Corpus(Extensible):
+    """``source: world`` writes a synthetic corpus; the others that ship read ``files``.
 
     ``files``: passages with title and text. ``kilt``: KILT's knowledge source. ``hotpotqa_abstracts``: HotpotQA's
     Wikipedia abstracts. ``contexts``: the paragraphs that HotpotQA, 2Wiki and MuSiQue give with their questions.
     """
 
-    source: Literal["world", "files", "kilt", "hotpotqa_abstracts", "contexts"]
+    points: ClassVar[Mapping[str, Point]] = {"source": CORPUS_SOURCES}
+    section: ClassVar[str] = "corpus"
+
+    source: str  # a file of r1_searcher/corpus/sources, or a name of the user's own
     world: World
     files: list[str] = Field(default_factory=list)
     kilt: Kilt
@@ -39,6 +48,6 @@ class Corpus(Section):
 
     @model_validator(mode="after")
     def _files_given(self) -> Corpus:
-        if self.source != "world" and not self.files:
+        if not self.files and getattr(self.found("source").value, NEEDS_FILES, False):
             raise ValueError(f"source is {self.source}, but corpus.files names none")
         return self

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher import params
+from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.resume import Parts
+from r1_searcher.corpus.source import CorpusRequest, Drawn
 from r1_searcher.errors import PipelineError
-from r1_searcher.files import artefacts, passages, streams
+from r1_searcher.extensions import called, shipped
+from r1_searcher.files import artefacts, passages
 from r1_searcher.files.store import Store
+from r1_searcher.points import CORPUS_SOURCES
 from r1_searcher.shown import show
 from r1_searcher.types import schemas
 
@@ -28,28 +32,15 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     """
     for draft in artefacts.remove_orphans(folder):
         show(f"corpus: removed {draft}, which a killed run had left", file=sys.stderr)
-    parts = None if corpus.source == "world" else Parts(corpus, [Path(name) for name in corpus.files], Store())
+    parts = Parts(corpus, [Path(name) for name in corpus.files], Store())
     with artefacts.atomic(folder, folder=True) as draft:
-        report = _from_world(corpus, seed, draft) if parts is None else _from_files(corpus, parts, draft)
+        report = _write(corpus, seed, parts, draft)
         artefacts.write_json(draft / REPORT_FILE, report)
-    if parts is not None:
-        parts.forget()
+    parts.forget()
     return report
 
 
-def _from_world(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
-    from r1_searcher.corpus.world import make_world
-
-    world = make_world(corpus.world, seed)
-    table, facts = world.passages(), world.facts()
-    metadata = {"source": "world", "world": corpus.world.model_dump(), "seed": seed}
-    artefacts.write_table(folder / passages.FILE, table, metadata)
-    artefacts.write_table(folder / FACTS_FILE, facts, metadata)
-    counts = {"read": table.num_rows, "kept": table.num_rows, "skipped": {}}
-    return {"source": "world", **counts, "facts": facts.num_rows, "files": []}
-
-
-def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, Any]:
+def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict[str, Any]:
     from r1_searcher.corpus.progress import Progress
 
     paths = [Path(name) for name in corpus.files]
@@ -57,13 +48,43 @@ def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, 
     if kept:
         number = sum(entry["rows"] for _, entry in kept)
         show(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
-    counts = parts.counts
     total = sum(path.stat().st_size for path in paths if path.is_file())
     with Progress(total) as progress:
-        rows = progress.watch(_rows(corpus, paths, parts, progress.add_bytes))
-        number = passages.write(folder, rows, corpus.rows_a_part, first=kept, on_part=parts.keep)
+        request = CorpusRequest(
+            corpus, seed, paths, parts.counts, parts.position, parts.seen, on_bytes=progress.add_bytes
+        )
+        made = _made(corpus, request)
+        if isinstance(made, Drawn):
+            return _write_drawn(corpus, made, folder)
+        number = passages.write(folder, progress.watch(made), corpus.rows_a_part, first=kept, on_part=parts.keep)
+    return _report(corpus, number, parts.counts, folder)
+
+
+def _made(corpus: params.Corpus, request: CorpusRequest) -> Drawn | Iterator[dict[str, str]]:
+    """What the source that ``corpus.source`` names makes; it alone is imported."""
+    found = CORPUS_SOURCES.find(corpus.source, corpus.extensions)
+    if shipped(found.file):
+        made: Drawn | Iterator[dict[str, str]] = found.value(request, None)
+        return made
+    from r1_searcher.corpus.own_source import checked_passages
+
+    with called(found.file, f"the corpus source {corpus.source!r}"):
+        given = found.value(request, corpus.parameters_of("source"))
+    return checked_passages(found, given, request.counts, request.seen)
+
+
+def _write_drawn(corpus: params.Corpus, made: Drawn, folder: Path) -> dict[str, Any]:
+    artefacts.write_table(folder / passages.FILE, made.passages, made.metadata)
+    artefacts.write_table(folder / FACTS_FILE, made.facts, made.metadata)
+    number = made.passages.num_rows
+    counts = {"read": number, "kept": number, "skipped": {}}
+    return {"source": corpus.source, **counts, "facts": made.facts.num_rows, "files": []}
+
+
+def _report(corpus: params.Corpus, number: int, counts: list[FileCount], folder: Path) -> dict[str, Any]:
     if not number:
-        raise PipelineError("the corpus is empty", where="params.yaml, corpus.files")
+        path = CORPUS_SOURCES.file(corpus.source, corpus.extensions)
+        raise PipelineError("the corpus is empty", where="params.yaml, corpus.files" if shipped(path) else str(path))
     artefacts.write_table(folder / FACTS_FILE, schemas.FACTS.empty_table())
     skipped: dict[str, int] = {}
     for count in counts:
@@ -78,27 +99,3 @@ def _from_files(corpus: params.Corpus, parts: Parts, folder: Path) -> dict[str, 
         "facts": 0,
         "files": [asdict(count) for count in counts],
     }
-
-
-def _rows(
-    corpus: params.Corpus, paths: list[Path], parts: Parts, on_bytes: streams.OnBytes
-) -> Iterator[dict[str, str]]:
-    """The reader that ``corpus.source`` names. Each is imported only when it is asked for."""
-    counts = parts.counts
-    match corpus.source:
-        case "kilt":
-            from r1_searcher.corpus.kilt import read_kilt
-
-            return read_kilt(paths, counts, corpus.kilt.words, on_bytes, at=parts.position, seen=parts.seen)
-        case "hotpotqa_abstracts":
-            from r1_searcher.corpus.abstracts import read_abstracts
-
-            return read_abstracts(paths, counts, on_bytes)
-        case "contexts":
-            from r1_searcher.corpus.contexts import read_contexts
-
-            return read_contexts(paths, counts, on_bytes)
-        case _:
-            from r1_searcher.corpus.files import read_passages
-
-            return read_passages(paths, counts, on_bytes, at=parts.position, seen=parts.seen)

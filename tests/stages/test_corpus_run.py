@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_searcher.corpus import progress
@@ -118,6 +118,7 @@ def test_a_terminal_gets_a_bar() -> None:
     assert "100%" in out.getvalue() and "1,000 passages" in out.getvalue()
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=5)))
 def test_seen_is_a_set(texts: list[str]) -> None:
     seen, wanted = Seen(), set()
@@ -127,6 +128,7 @@ def test_seen_is_a_set(texts: list[str]) -> None:
     assert len(seen) == len(wanted)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["0", "00", "7", "07", "\u0667", "-7", "7 ", str(2**27 - 1), str(2**27), "123456789"])))
 def test_numbers_are_ids_like_others(texts: list[str]) -> None:
     seen, wanted = Seen(), set()

@@ -1,0 +1,60 @@
+"""What a source of a corpus is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from r1_searcher.params.corpus import NEEDS_FILES
+
+if TYPE_CHECKING:  # parameters ask a source what it needs, and stay quick
+    import pyarrow as pa
+
+    from r1_searcher.corpus.counts import FileCount
+    from r1_searcher.corpus.position import Position
+    from r1_searcher.corpus.seen import Seen
+    from r1_searcher.files.streams import OnBytes
+    from r1_searcher.params import Corpus
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CorpusRequest:
+    """The first argument of a source; the second is its own parameters (None if it takes none).
+
+    A source of the user's own yields (id, title, text), three strings; an empty id becomes a hash of title and text.
+    Passages are counted, and repeated and empty ones left out, as those of files are.
+
+    Attributes:
+        settings: the section ``corpus`` of params.yaml.
+        seed: of the run.
+        files: ``corpus.files``.
+        counts, position, seen: what was read before, for sources that ship and count themselves; kept up to date.
+        on_bytes: told how many bytes of the files were read.
+    """
+
+    settings: Corpus
+    seed: int
+    files: list[Path]
+    counts: list[FileCount]
+    position: Position
+    seen: Seen
+    on_bytes: OnBytes | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A corpus that is made whole, with what its passages say: tables of schema PASSAGES and FACTS."""
+
+    passages: pa.Table
+    facts: pa.Table
+    metadata: Mapping[str, Any]
+
+
+def reads_files(source: Callable[..., T]) -> Callable[..., T]:
+    """Marks a source that can do nothing without ``corpus.files``."""
+    setattr(source, NEEDS_FILES, True)
+    return source
