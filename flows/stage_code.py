@@ -49,7 +49,7 @@ CHANGES_NOTHING = (
         "r1_searcher/params",
         *(f"r1_searcher/{name}.py" for name in ("errors", "keys", "names", "options", "progress", "shown")),
     ),
-    *("flows/__init__.py", "stages/__init__.py", "r1_searcher/plan"),
+    *("flows/__init__.py", "stages/__init__.py", "r1_searcher/__init__.py", "r1_searcher/plan"),
     *(
         f"flows/{name}.py"
         for name in ("access", "busy", "child", "expected", "gpus", "log", "machine", "server", "server_process")

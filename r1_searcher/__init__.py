@@ -1,1 +1,90 @@
-"""R1-Searcher as a library: retrieval, rollouts, rewards, updates, evaluation, statistics."""
+"""R1-Searcher as a library: retrieval, rollouts, rewards, updates, evaluation, statistics.
+
+What another project uses most stands here under its own name and is imported when it is first used, so that
+``import r1_searcher`` loads nothing: ``r1_searcher.open_index("data/index").search(["who directed Silent River"], 3)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Type checkers see it as it stands, and ``__getattr__`` reads it; ruff holds ``__all__`` to it.
+if TYPE_CHECKING:
+    from r1_searcher.evaluation.score import score_files
+    from r1_searcher.extend import advantage_estimator, answer_metric, retriever, reward_set
+    from r1_searcher.files.rollouts import read_rollouts
+    from r1_searcher.params import Params
+    from r1_searcher.params import load as load_params
+    from r1_searcher.params import shipped as shipped_params
+    from r1_searcher.retrieval import build_index, open_index, open_retriever
+    from r1_searcher.rewards.columns import read_rewards
+    from r1_searcher.rewards.metrics import cover_em, em, f1
+    from r1_searcher.rewards.scoring import reward_table
+    from r1_searcher.rollout import load_engine
+    from r1_searcher.rollout.loop import roll_out
+    from r1_searcher.statistics.bootstrap import intervals as bootstrap_intervals
+    from r1_searcher.statistics.compare import compare_evaluations
+    from r1_searcher.statistics.pairs import read_evaluated as read_evaluations
+    from r1_searcher.statistics.verdict import verdicts
+    from r1_searcher.types.protocols import Engine, Passage, Retriever, Trainer
+    from r1_searcher.update.advantages import compute_advantages
+
+__all__ = [
+    "Engine",
+    "Params",
+    "Passage",
+    "Retriever",
+    "Trainer",
+    "advantage_estimator",
+    "answer_metric",
+    "bootstrap_intervals",
+    "build_index",
+    "compare_evaluations",
+    "compute_advantages",
+    "cover_em",
+    "em",
+    "f1",
+    "load_engine",
+    "load_params",
+    "open_index",
+    "open_retriever",
+    "read_evaluations",
+    "read_rewards",
+    "read_rollouts",
+    "retriever",
+    "reward_set",
+    "reward_table",
+    "roll_out",
+    "score_files",
+    "shipped_params",
+    "verdicts",
+]
+
+
+@functools.cache
+def _names() -> dict[str, tuple[str, str]]:
+    """Each public name with the module that has it, and its name there."""
+    blocks = [node for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
+    return {
+        alias.asname or alias.name: (line.module or "", alias.name)
+        for block in blocks
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") or name not in _names():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, there = _names()[name]
+    found = globals()[name] = getattr(importlib.import_module(module), there)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from r1_searcher import params as contract
 from r1_searcher.errors import PipelineError, Refused
@@ -34,24 +36,48 @@ def changed(params: contract.Regression, margin: float | None, confidence: float
     return params.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
+def compare_evaluations(
+    reference: Path | str,
+    candidate: Path | str,
+    params: contract.Regression | None = None,
+    *,
+    benchmarks: Sequence[str] = (),
+    even_so: bool = False,
+) -> Comparison:
+    """Is the policy of ``candidate`` better, the same or worse than that of ``reference``, question by question?
+
+    Args:
+        reference, candidate: folders with a Parquet file per benchmark, as `evaluate` writes them, or one such file.
+        params: metrics with their weights, margin and confidence; None: those that are shipped.
+        benchmarks: these alone; none named: all that they have.
+        even_so: compare although the protocol cards differ.
+
+    Raises ``Refused`` if the cards differ, ``PipelineError`` for what cannot be read or paired.
+    """
+    chosen = params or contract.shipped().regression
+    names = (str(reference), str(candidate))
+    pairs = pair_policies(
+        read_evaluated(Path(reference)),
+        read_evaluated(Path(candidate)),
+        [*chosen.metrics],
+        names=names,
+        benchmarks=benchmarks,
+        even_so=even_so,
+    )
+    return compare(pairs, chosen, names)
+
+
 def run(options: argparse.Namespace) -> int:
     """Compare, print, and say by the exit status how it came out."""
     params = changed(contract.load_or_shipped(options.params).regression, options.margin, options.confidence)
-    names = (str(options.reference), str(options.candidate))
     try:
-        pairs = pair_policies(
-            read_evaluated(options.reference),
-            read_evaluated(options.candidate),
-            [*params.metrics],
-            names=names,
-            benchmarks=options.benchmark,
-            even_so=options.even_so,
+        comparison = compare_evaluations(
+            options.reference, options.candidate, params, benchmarks=options.benchmark, even_so=options.even_so
         )
     except Refused as refused:
         if options.markdown is not None:
             write_text(options.markdown, unasked("Regression", "refused", str(refused)))
         raise
-    comparison = compare(pairs, params, names)
     warn(comparison)
     if options.markdown is not None:
         write_text(options.markdown, page(comparison))

@@ -1,0 +1,104 @@
+"""The library as another project gets it: the wheel, installed without this checkout, used from an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ("params/defaults.yaml", "judging/prompts/judge.txt", "rollout/prompts/base.txt", "report/templates/page.html")
+PASSAGES = [
+    {"passage_id": "p0", "title": "Silent River", "text": "Silent River was directed by Ann Kolm", "source": "test"},
+    {"passage_id": "p1", "title": "Ann Kolm", "text": "Ann Kolm was born in Port Tarn", "source": "test"},
+]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built offline from a copy, because a build writes into its folder."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("r1_searcher", "stages", "flows", "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    [found] = out.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("target")
+    command = [*PIP, "install", "--no-index", "--no-deps", "--target", target, wheel]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return target
+
+
+def run(installed: Path, folder: Path, *words: str) -> str:
+    """What a command prints in ``folder``, with the installed library alone."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_library_and_its_data_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    [about] = tops - {"r1_searcher"}
+    assert about.endswith(".dist-info")
+    assert {f"r1_searcher/{name}" for name in ("py.typed", *DATA)} <= set(names)
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "r1_searcher").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert ours <= set(names), "a file of the library that the wheel lacks: [tool.setuptools.package-data]"
+
+
+def test_the_command_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.Table.from_pylist(PASSAGES), tmp_path / "corpus/passages.parquet")
+    shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", tmp_path / "transcripts.jsonl")
+    command = str(installed / "bin/r1-searcher")
+    assert "2 passages" in run(installed, tmp_path, command, "index", "--corpus", "corpus", "--index", "index")
+    found = run(installed, tmp_path, command, "search", "who directed Silent River", "-k", "1", "--index", "index")
+    assert found.startswith("1. ") and "[p0] Silent River: " in found
+    scores = json.loads(run(installed, tmp_path, command, "score", "transcripts.jsonl", "--json"))
+    assert scores["transcripts.jsonl"]["n"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "index", "transcripts.jsonl"}
+
+
+def test_the_library_is_used_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    code = """
+import sys
+import r1_searcher
+assert not {"numpy", "pyarrow", "pydantic"} & set(sys.modules)
+from pathlib import Path
+import pyarrow as pa
+r1_searcher.build_index(pa.Table.from_pylist(%r), r1_searcher.shipped_params().index, Path("index"), "mine")
+[[passage]] = r1_searcher.open_index("index").search(["who directed Silent River"], 1)
+low, high = r1_searcher.bootstrap_intervals([[0.0], [1.0], [1.0]])[0]
+print(passage.passage_id, r1_searcher.f1("Ann Kolm", ["Kolm"]), low < high)
+print(Path(r1_searcher.__file__).parent.parent == Path(sys.argv[1]), "torch" in sys.modules)
+"""
+    printed = run(installed, tmp_path, "-c", code % PASSAGES, str(installed))
+    assert printed.split() == ["p0", str(2 / 3), "True", "True", "False"]
