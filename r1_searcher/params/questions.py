@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import QUESTION_SOURCES
 
 
 class QuestionCounts(Section):
@@ -20,10 +24,13 @@ class QuestionCounts(Section):
     comparison: Count
 
 
-class Questions(Section):
+class Questions(Extensible):
     """``files`` maps a split (train, validation, or a benchmark's name) to a file of the user's."""
 
-    source: Literal["world", "files"]
+    points: ClassVar[Mapping[str, Point]] = {"source": QUESTION_SOURCES}
+    section: ClassVar[str] = "questions"
+
+    source: str  # a file of r1_searcher/questions/sources, or a name of the user's own
     world: QuestionCounts
     files: dict[Name, str] = Field(default_factory=dict)
     # Of questions that training would ask and whose prompt leaves no room in rollout.max_total_tokens.

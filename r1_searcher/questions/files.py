@@ -21,6 +21,7 @@ answers_objects) have them. Other columns are ignored.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,16 @@ def read_questions(path: Path) -> pa.Table:
     Raises ``PipelineError`` with file and line for a broken line, a missing column, an empty question or
     answer, and an id that occurs twice; with the file where it holds no question.
     """
+    return table_of(read_records(path, COLUMNS), path.stem, where=str(path), fix="see questions.files in params.yaml")
+
+
+def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:
+    """The questions (schema QUESTIONS) of ``records``, checked as ``read_questions`` says. ``dataset``: of those that
+    name none. ``where`` and ``fix``: for the message if there is no question."""
     rows: list[dict[str, Any]] = []
     places: dict[str, str] = {}
-    for record in read_records(path, COLUMNS):
-        row = _question(record, path.stem)
+    for record in records:
+        row = _question(record, dataset)
         first = places.setdefault(row["question_id"], record.place)
         if first != record.place:
             raise PipelineError(
@@ -72,7 +79,7 @@ def read_questions(path: Path) -> pa.Table:
             )
         rows.append(row)
     if not rows:
-        raise PipelineError("no question in this file", where=str(path), fix="see questions.files in params.yaml")
+        raise PipelineError("no question in this file" if fix else "no question", where=where, fix=fix)
     return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
 
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import shipped
 from r1_searcher.files import artefacts
+from r1_searcher.points import QUESTION_SOURCES
 from r1_searcher.questions.overlap import overlap
-from r1_searcher.types import schemas
+from r1_searcher.questions.source import QuestionRequest, Splits
 
-NEEDED_SPLITS = ("train", "validation", "held_out")
 REPORT_FILE = "report.json"
 
 
@@ -27,13 +28,9 @@ def run(
     ``corpus`` is the corpus folder, whose facts a world's questions are composed from. ``least``: how many questions a
     split must have, by its name, because an iteration of training asks so many; with fewer nothing is written.
     """
-    if questions.source == "world":
-        splits = _from_world(questions, seed, corpus)
-        metadata: dict[str, Any] = {"source": "world", "counts": questions.world.model_dump(), "seed": seed}
-    else:
-        splits = _from_files(questions)
-        metadata = {"source": "files"}
-    splits, neutralised = _safe(splits)
+    made = _made(questions, QuestionRequest(questions, seed, corpus))
+    metadata = made.metadata
+    splits, neutralised = _safe(made.tables)
     for name, table in splits.items():
         if table.num_rows == 0:
             raise PipelineError("no question in this split", where=f"questions, {name}")
@@ -52,36 +49,20 @@ def run(
     report["overlap_with_train"] = overlap(splits)
     with artefacts.atomic(folder, folder=True) as draft:
         for name, table in splits.items():
-            artefacts.write_table(draft / f"{name}.parquet", table, metadata | {"split": name})
+            artefacts.write_table(draft / f"{name}.parquet", table, {**metadata, "split": name})
         artefacts.write_json(draft / REPORT_FILE, report)
     return report
 
 
-def _from_world(questions: params.Questions, seed: int, corpus: Path) -> dict[str, pa.Table]:
-    from r1_searcher.questions.compose import compose
+def _made(questions: params.Questions, request: QuestionRequest) -> Splits:
+    """What the source that ``questions.source`` names makes; it alone is imported."""
+    found = QUESTION_SOURCES.find(questions.source, questions.extensions)
+    if shipped(found.file):
+        made: Splits = found.value(request, None)
+        return made
+    from r1_searcher.questions.own_source import own_splits
 
-    path = corpus / "facts.parquet"
-    facts = artefacts.read_table(path, schemas.FACTS)
-    if facts.num_rows == 0:
-        raise PipelineError(
-            "questions.source is world, but this corpus is no world and knows no facts",
-            where=str(path),
-            fix="set questions.source to files and name yours in questions.files",
-        )
-    return compose(facts, questions.world, seed)
-
-
-def _from_files(questions: params.Questions) -> dict[str, pa.Table]:
-    from r1_searcher.questions.files import read_questions
-
-    missing = [split for split in NEEDED_SPLITS if split not in questions.files]
-    if missing:
-        raise PipelineError(
-            f"no file for {', '.join(missing)}",
-            where="params.yaml, questions.files",
-            fix=f"needed: {', '.join(NEEDED_SPLITS)}; train_… is one more training set, any other a benchmark",
-        )
-    return {split: read_questions(Path(name)) for split, name in questions.files.items()}
+    return own_splits(found, request, questions.parameters_of("source"))
 
 
 def _safe(splits: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:

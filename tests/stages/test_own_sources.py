@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from r1_searcher.files import artefacts, passages
+from r1_searcher.types import schemas
 from stages.corpus.__main__ import main as make_corpus
+from stages.questions.__main__ import main as make_questions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,3 +102,58 @@ def test_a_bad_corpus_is_one_line_and_the_old_one_stays(
     assert make_corpus([]) == 2
     assert said in error_line(capsys)
     assert [path.name for path in Path("data").rglob("*")] == ["corpus", "old"]
+
+
+QUESTIONS = """
+from r1_searcher.extend import question_source
+
+@question_source("sums")
+def sums(request, parameters):
+    def asked(split, number):
+        return {"question": f"What is {number} + {number}, in {split}?", "answer": 2 * number}
+    return {split: [asked(split, number) for number in range(20)] for split in ("train", "validation", "held_out")}
+"""
+
+
+def test_questions_of_the_users_own(project: Path) -> None:
+    use(QUESTIONS, "questions", source="sums")
+    assert make_questions([]) == 0
+    table = artefacts.read_table("data/questions/validation.parquet", schemas.QUESTIONS)
+    assert table.slice(3, 1).select(["question_id", "question", "answers", "dataset"]).to_pylist() == [
+        {
+            "question_id": "sums_validation-4",
+            "question": "What is 3 + 3, in validation?",
+            "answers": ["6"],
+            "dataset": "sums_validation",
+        }
+    ]
+    report = artefacts.read_json("data/questions/report.json")
+    assert report["source"] == "sums" and report["splits"]["train"]["num_questions"] == 20
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"answer": 2 * number', '"answer": 0.5', "mine.py, train 1: 'answer' must be a string or a list of strings"),
+        ('"answer": 2 * number', '"answer": ""', "mine.py, train 1: 'answer' is empty"),
+        ('{"question"', '{"id": "same", "question"', "mine.py, train 2: question id 'same' occurs a second time"),
+        ('return {"question"', 'return "x"; {"question"', "mine.py, train 1: must be a mapping with question and"),
+        ('f"What', '"\\ud800" f"What', "mine.py, train 1: is no valid Unicode"),
+        ("range(20)", "range(0)", "mine.py, train: no question"),
+        ("range(20)", "range(3)", "3 questions, but an iteration of training asks 16"),
+        ('"held_out")', '"test")', "mine.py, line 4: no questions for held_out (needed: train, validation, held_out"),
+        ('"held_out")', '"held_out", "../x")', "gives a split '../x' is no name"),
+        ("    def asked", "    return 3\n\n    def asked", "must return questions by split, got 3"),
+        ("    def asked", "    1 / 0\n\n    def asked", "line 6: the question source 'sums' raised ZeroDivisionError"),
+    ],
+)
+def test_bad_questions_are_one_line_and_the_old_ones_stay(
+    old: str, new: str, said: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert old in QUESTIONS
+    Path("data/questions").mkdir(parents=True)
+    Path("data/questions/old").touch()
+    use(QUESTIONS.replace(old, new), "questions", source="sums")
+    assert make_questions([]) == 2
+    assert said in error_line(capsys)
+    assert [path.name for path in Path("data").rglob("*")] == ["questions", "old"]

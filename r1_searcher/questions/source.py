@@ -1,0 +1,52 @@
+"""What a source of questions is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Questions
+
+NEEDED_SPLITS = ("train", "validation", "held_out")
+
+
+@dataclass(frozen=True)
+class QuestionRequest:
+    """The first argument of a source; the second is its own parameters (None if it takes none).
+
+    A source of the user's own returns a mapping from a split's name to its questions, each a mapping with the columns
+    that a file of questions may have (r1_searcher/questions/files.py): ``question`` and ``answer`` at least.
+
+    Attributes:
+        settings: the section ``questions`` of params.yaml.
+        seed: of the run.
+        corpus: folder of the corpus; a world's holds facts.parquet.
+    """
+
+    settings: Questions
+    seed: int
+    corpus: Path
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files."""
+
+    tables: Mapping[str, pa.Table]
+    metadata: Mapping[str, Any]
+
+
+def check_splits(given: Collection[str], *, where: str, what: str) -> None:
+    """``PipelineError`` if a split that training and evaluation need is missing; ``what`` each of them is."""
+    missing = [split for split in NEEDED_SPLITS if split not in given]
+    if missing:
+        raise PipelineError(
+            f"no {what} for {', '.join(missing)}",
+            where=where,
+            fix=f"needed: {', '.join(NEEDED_SPLITS)}; train_… is one more training set, any other a benchmark",
+        )
