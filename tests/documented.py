@@ -10,12 +10,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+# Languages of fenced blocks that hold no commands.
+NO_SHELL = ("python", "text", "mermaid")
 # How blocks begin that are neither commands nor YAML: output, trees, drawings, transcripts.
 NO_COMMANDS = (
     "s1-00  1/24",
-    "<think>",
-    "flowchart TB",
-    "from pydantic import",
     "dvc.yaml          the stages",
     "@article{",
     "params.yaml ─►",
@@ -25,7 +24,6 @@ NO_COMMANDS = (
     "<|begin_of_documents|>",
     "thought … more searches",
     "<answer> the answer </answer>",
-    "from pydantic import BaseModel",
     '"skipped": {',
     '--set "evaluate.policies=',
 )
@@ -125,14 +123,17 @@ def blocks(text: str) -> list[list[str]]:
     """The indented and the fenced blocks of a page of Markdown, each as its lines that are not empty."""
     found: list[list[str]] = []
     inside = fenced = False
-    empty = True
+    empty, language = True, ""
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
             fenced, inside = not fenced, False
+            language = line.strip().strip("`").partition(" ")[0]
             if fenced:
                 found.append([])
-        elif fenced:
+        elif fenced and language not in NO_SHELL:
             found[-1].append(line)
+        elif fenced:
+            continue
         elif line.startswith("    ") and line.strip() and (inside or empty):
             if not inside:
                 found.append([])

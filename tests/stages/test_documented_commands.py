@@ -37,7 +37,7 @@ def test_every_command_is_known(page: Path) -> None:
 
 def test_a_new_command_is_not_known() -> None:
     page = "Text\n\n    dvc repro   # makes\n    curl example.org\n\n"
-    page += "```sh\nmake nothing\n```\n\n    corpus:\n      source: files\n"
+    page += "```sh\nmake nothing\n```\n\n```python\nimport os\n```\n\n    corpus:\n      source: files\n"
     assert commands(page) == ["dvc repro", "curl example.org", "make nothing"]
     assert [documented.is_known("docs/gpu.md", line) for line in commands(page)] == [True, False, False]
     assert not documented.is_known("docs/gpu.md", "make trainer") and not documented.is_known("docs/gpu.md", "dvc gc")

@@ -1,8 +1,7 @@
-"""docs/extending.md: it has a heading per extension point, and its example is what it says."""
+"""docs/extending.md: it has a heading per extension point, and its examples are what it says."""
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -11,16 +10,23 @@ import yaml
 
 from r1_searcher import extend
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import own_parameters
-from r1_searcher.points import POINTS, REWARD_SETS
+from r1_searcher.extensions import names_in
+from r1_searcher.params.reading import check
+from r1_searcher.points import POINTS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    found = re.search(rf"^```{language}.*?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
+EXAMPLES = re.findall(r'^```python title="(.*?)"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
+CHOICES = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+
+
+def write(folder: Path) -> dict[str, str]:
+    """Every example of the page as a file: its name and its path."""
+    for name, text in EXAMPLES:
+        (folder / name).write_text(text, encoding="utf-8")
+    return {name: str(folder / name) for name, _ in EXAMPLES}
 
 
 def test_every_extension_point_has_a_section_with_its_decorator() -> None:
@@ -30,24 +36,26 @@ def test_every_extension_point_has_a_section_with_its_decorator() -> None:
         assert f"`{point.decorator}`" in PAGE or f"@{point.decorator}(" in PAGE, point.decorator
 
 
-def test_the_example_registers_what_its_parameters_choose(tmp_path: Path) -> None:
-    chosen = yaml.safe_load(block("yaml"))
-    place = tmp_path / chosen["extensions"][0]
-    place.write_text(block("python"), encoding="utf-8")
-    assert REWARD_SETS.file(chosen["reward"]["set"], [str(place)]) == place
+def test_every_example_is_imported_and_registers_something(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    assert len(files) == len(EXAMPLES) > 2
+    for file in files.values():
+        found = [point.find(name, [file]) for point in POINTS for name in names_in(Path(file), point.decorator)]
+        assert found and all(callable(one.value) for one in found)
 
 
-def test_the_example_is_imported_and_takes_its_parameters(tmp_path: Path) -> None:
-    chosen = yaml.safe_load(block("yaml"))
-    place = tmp_path / chosen["extensions"][0]
-    place.write_text(block("python"), encoding="utf-8")
-    name = chosen["reward"]["set"]
-    found = REWARD_SETS.find(name, [str(place)])
-    parameters = own_parameters(found, chosen["reward"][name], where="reward.brevity")
-    assert parameters is not None and parameters.model_dump() == {"per_word": 0.02}
-    with pytest.raises(PipelineError, match="per_wrod"):
-        own_parameters(found, {"per_wrod": 1}, where="reward.brevity")
-
-
-def test_the_example_is_python() -> None:
-    ast.parse(block("python"))
+def test_what_is_chosen_is_there_and_takes_its_parameters(tmp_path: Path) -> None:
+    """By the sections of params.yaml themselves: names, and parameters of their own."""
+    files = write(tmp_path)
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert len(CHOICES) > 1
+    for choice in CHOICES:
+        extensions = [files[name] for name in choice.pop("extensions")]
+        changed = {key: {**whole[key], **given} for key, given in choice.items()}
+        params = check(whole | changed | {"extensions": extensions})
+        for key, given in changed.items():
+            section = getattr(params, key)
+            assert {name: given[name] for name in section.own} == dict(section.own) != {}
+            own = next(iter(section.own))
+            with pytest.raises(PipelineError, match="misspelt"):
+                check(whole | {key: {**given, own: {**given[own], "misspelt": 1}}, "extensions": extensions})
