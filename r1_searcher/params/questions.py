@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import QUESTION_SOURCES
+from r1_searcher.points import ANSWER_METRICS, QUESTION_SOURCES
 
 
 class QuestionCounts(Section):
@@ -65,11 +66,14 @@ class Mix(Section):
     counts: dict[str, dict[Level, Count]]  # dataset → difficulty → questions
 
 
-class Difficulty(Section):
+class Difficulty(Extensible):
     """How a question's difficulty is found (paper section 4.1: rollouts needed for one right answer)."""
 
+    points: ClassVar = {"metric": replace(ANSWER_METRICS, parameter="difficulty.metric")}
+    section: ClassVar = "difficulty"
+
     samples: Count  # rollouts a question
-    metric: Literal["em", "cover_em"]  # by which an answer is right
+    metric: str  # an answer metric: an answer is right if it is 1 or more
     easy_below: Count  # needed rollouts below this: easy
     medium_up_to: Count  # up to this: medium; above: difficult
     questions_a_chunk: Count  # questions whose counts are kept together; what a kill can cost

@@ -16,10 +16,12 @@ import pyarrow as pa
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, sums
+from r1_searcher.files.code import chosen_code
 from r1_searcher.files.store import Store
 from r1_searcher.progress import Paced
 from r1_searcher.questions.room import too_long
 from r1_searcher.rewards.metrics import METRIC_VERSION, cover_em, em
+from r1_searcher.rewards.rules import Metric, metric_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, Retriever
@@ -34,6 +36,9 @@ COUNTS = pa.schema(
         ("cover_em", pa.int32()),
     ]
 )
+
+COUNTED = ("em", "cover_em")  # whichever metric is chosen
+RIGHT = "right"  # the column of any other
 
 Opened = tuple[Engine, Retriever]
 
@@ -51,8 +56,18 @@ def level(num_rollouts: int, num_passes: int, settings: params.Difficulty) -> st
     return "medium" if needed <= settings.medium_up_to else "difficult"
 
 
-def count(rollouts: pa.Table, samples: int) -> pa.Table:
-    """Rollouts and right ones a question (COUNTS), from ROLLOUTS with ``samples`` rows in a row for each question."""
+def other_metric(settings: params.Difficulty) -> Metric | None:
+    """The chosen metric, if it is not among those that are counted in any case."""
+    if settings.metric in COUNTED:
+        return None
+    return metric_of(settings.metric, extensions=settings.extensions, own=settings.own, section="difficulty")
+
+
+def count(rollouts: pa.Table, samples: int, metric: Metric | None = None) -> pa.Table:
+    """Rollouts and right ones per question (COUNTS), from ROLLOUTS with ``samples`` rows in a row for each question.
+
+    With a ``metric`` the column ``RIGHT`` counts the rollouts that it gives 1 or more.
+    """
     rows = rollouts.select(["question_id", "answer", "answers", "finish_reason"]).to_pylist()
     counted = []
     for start in range(0, len(rows), samples):
@@ -67,7 +82,14 @@ def count(rollouts: pa.Table, samples: int) -> pa.Table:
                 "cover_em": round(sum(cover_em(row["answer"], row["answers"]) for row in valid)),
             }
         )
-    return pa.Table.from_pylist(counted, schema=COUNTS)
+        if metric is not None:
+            place = f"question {group[0]['question_id']}"
+            counted[-1][RIGHT] = sum(metric(row["answer"], row["answers"], place) >= 1 for row in valid)
+    return pa.Table.from_pylist(counted, schema=_schema(metric))
+
+
+def _schema(metric: Metric | None) -> pa.Schema:
+    return COUNTS if metric is None else COUNTS.append(pa.field(RIGHT, pa.int32()))
 
 
 def count_passes(
@@ -91,6 +113,7 @@ def count_passes(
     from r1_searcher.rollout import roll_out
 
     size = settings.difficulty.questions_a_chunk
+    metric = other_metric(settings.difficulty)
     parts = []
     for start in range(0, questions.num_rows, size):
         chunk = questions.slice(start, size)
@@ -102,12 +125,12 @@ def count_passes(
             with Paced(f"difficulty, from question {start + 1:,}", unit="trajectories") as paced:
                 asked = _that_fit(chunk, engine, settings)
                 rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **how)
-            table = count(rollouts, samples)
+            table = count(rollouts, samples, metric)
             _check_errors(table, samples, settings.rollout.max_error_share)
             table = _of_all(chunk, table)
             with store.put(KIND, key) as draft:
                 artefacts.write_table(draft / "passes.parquet", table, {"key": key, "engine": engine.name})
-        parts.append(artefacts.read_table(store.place(KIND, key) / "passes.parquet", COUNTS))
+        parts.append(artefacts.read_table(store.place(KIND, key) / "passes.parquet", _schema(metric)))
         told(min(start + size, questions.num_rows), stored)
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
@@ -130,9 +153,9 @@ def _of_all(chunk: pa.Table, counts: pa.Table) -> pa.Table:
     if counts.num_rows == chunk.num_rows:
         return counts
     known = {row["question_id"]: row for row in counts.to_pylist()}
-    none = {"num_rollouts": 0, "em": 0, "cover_em": 0}
-    rows = [known.get(name, {"question_id": name, **none}) for name in chunk["question_id"].to_pylist()]
-    return pa.Table.from_pylist(rows, schema=COUNTS)
+    none = dict.fromkeys(counts.column_names, 0)
+    rows = [known.get(name, {**none, "question_id": name}) for name in chunk["question_id"].to_pylist()]
+    return pa.Table.from_pylist(rows, schema=counts.schema)
 
 
 def _key(chunk: pa.Table, settings: params.Params, *, policy: str, index: str, samples: int) -> str:
@@ -148,7 +171,11 @@ def _key(chunk: pa.Table, settings: params.Params, *, policy: str, index: str, s
         greedy=False,
     )
     machine = [settings.threads, *(f"{name} {version(name)}" for name in ("torch", "transformers"))]
-    return artefacts.fingerprint([made_from["fingerprint"], METRIC_VERSION, machine])
+    parts = [made_from["fingerprint"], METRIC_VERSION, machine]
+    if (metric := other_metric(settings.difficulty)) is not None:
+        own = None if metric.parameters is None else metric.parameters.model_dump(mode="json")
+        parts.append([settings.difficulty.metric, own, chosen_code([metric.found.file], room="rewards")])
+    return artefacts.fingerprint(parts)
 
 
 def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
@@ -164,7 +191,7 @@ def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
 def label(questions: pa.Table, counts: pa.Table, settings: params.Difficulty) -> pa.Table:
     """``questions`` (QUESTIONS) with ``num_rollouts``, ``num_passes`` and ``difficulty`` by COUNTS of the same rows."""
     assert questions["question_id"].to_pylist() == counts["question_id"].to_pylist()
-    passes = counts[settings.metric].to_pylist()
+    passes = counts[settings.metric if settings.metric in COUNTED else RIGHT].to_pylist()
     rollouts = counts["num_rollouts"].to_pylist()
     levels = [level(total, passed, settings) for total, passed in zip(rollouts, passes, strict=True)]
     for name, values in (("difficulty", levels), ("num_rollouts", rollouts), ("num_passes", passes)):

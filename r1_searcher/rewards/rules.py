@@ -27,13 +27,29 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
+class Metric:
+    """An answer metric with its own parameters."""
+
+    found: Found
+    parameters: BaseModel | None = None
+
+    def __call__(self, prediction: str | None, golds: Sequence[str], row: str | None = None) -> float:
+        """Its value of a prediction, None if no answer was given. ``row`` names the transcript in a message.
+
+        Raises ``PipelineError`` for a metric that raises or returns no finite number.
+        """
+        given = () if self.parameters is None else (self.parameters,)
+        value = _called(self.found, "answer metric", row, prediction, golds, *given)
+        return _number(value, self.found, "the answer metric {name!r} returned {value}", row)
+
+
+@dataclass(frozen=True)
 class Rules:
     """A reward set and an answer metric, with their own parameters."""
 
     reward_set: Found
-    answer_metric: Found
+    metric: Metric
     parameters: BaseModel | None = None
-    metric_parameters: BaseModel | None = None
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -71,13 +87,10 @@ class Rules:
             num_searches = grammar.written_searches(transcript.text)
         listed = [golds] if isinstance(golds, str) else golds
 
-        def answer_score(prediction: str | None) -> float:
-            given = () if self.metric_parameters is None else (self.metric_parameters,)
-            value = _called(self.answer_metric, "answer metric", row, prediction, listed, *given)
-            return _number(value, self.answer_metric, "the answer metric {name!r} returned {value}", row)
-
         given = () if self.parameters is None else (self.parameters,)
-        case = Case(transcript, listed, stage, num_searches, question, answer_score)
+        case = Case(
+            transcript, listed, stage, num_searches, question, lambda prediction: self.metric(prediction, listed, row)
+        )
         return self._checked(_called(self.reward_set, "reward set", row, case, *given), row)
 
     def _checked(self, returned: object, row: str | None) -> Score:
@@ -106,12 +119,17 @@ def rules_of(
     reward_set: str, answer_metric: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None
 ) -> Rules:
     """The rules of two names. ``extensions`` are the user's files, ``own`` the parameters of params.yaml by name."""
-    chosen, metric = REWARD_SETS.find(reward_set, extensions), ANSWER_METRICS.find(answer_metric, extensions)
-    parameters, metric_parameters = (
-        own_parameters(found, (own or {}).get(name), where=f"reward.{name}")
-        for found, name in ((chosen, reward_set), (metric, answer_metric))
-    )
-    return Rules(chosen, metric, parameters, metric_parameters)
+    chosen = REWARD_SETS.find(reward_set, extensions)
+    parameters = own_parameters(chosen, (own or {}).get(reward_set), where=f"reward.{reward_set}")
+    return Rules(chosen, metric_of(answer_metric, extensions=extensions, own=own), parameters)
+
+
+def metric_of(
+    name: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None, section: str = "reward"
+) -> Metric:
+    """The answer metric of a name; ``section`` of params.yaml chooses it, and is where its parameters stand."""
+    found = ANSWER_METRICS.find(name, extensions)
+    return Metric(found, own_parameters(found, (own or {}).get(name), where=f"{section}.{name}"))
 
 
 def score(

@@ -139,6 +139,38 @@ def test_counts_and_labels(policy: Policy, tmp_path: Path) -> None:
     assert difficulty.tally(labelled) == {"d": {"easy": 2, "medium": 2, "difficult": 1}}
 
 
+def test_a_metric_of_ones_own_is_counted_beside_the_others(policy: Policy, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from r1_searcher.extend import answer_metric\n@answer_metric('in-any-word')\n"
+        "def anywhere(prediction, golds):\n    return 'in ' in (prediction or '')\n",
+        encoding="utf-8",
+    )
+    raw = RAW | {"extensions": [str(mine)], "difficulty": RAW["difficulty"] | {"metric": "in-any-word"}}
+    chosen, table = params.check(raw), questions("q1", "q2")
+    counts = count(policy, table, tmp_path, chosen)
+    assert counts.column_names == [*difficulty.COUNTS.names, difficulty.RIGHT]
+    assert counts[difficulty.RIGHT].to_pylist() == [1, 1]
+    assert difficulty.label(table, counts, chosen.difficulty)["num_passes"].to_pylist() == [1, 1]
+    asked = len(policy.asked)
+    count(policy, table, tmp_path, chosen)
+    assert len(policy.asked) == asked  # kept
+    mine.write_text(mine.read_text().replace("'in '", "'Rome'"))
+    assert count(policy, table, tmp_path, chosen)[difficulty.RIGHT].to_pylist() == [1, 2]
+    mine.write_text(mine.read_text().replace("return", "return 1 / 0 +"))
+    with pytest.raises(
+        PipelineError, match=r"mine\.py, line 4, question q1: the answer metric 'in-any-word' raised Zero"
+    ):
+        count(policy, table, tmp_path, chosen)
+
+
+def test_f1_is_a_metric_too_and_what_is_unknown_says_where(policy: Policy, tmp_path: Path) -> None:
+    counts = count(policy, questions("q2"), tmp_path, settings(metric="f1"))
+    assert counts[difficulty.RIGHT].to_pylist() == counts["em"].to_pylist() == [1]
+    with pytest.raises(PipelineError, match=r"difficulty\.metric: no answer metric 'f2' \(known: cover_em, em, f1"):
+        settings(metric="f2")
+
+
 def test_a_stopped_run_goes_on_and_ends_alike(policy: Policy, tmp_path: Path) -> None:
     table = questions("q0", "q1", "q2", "q3", "q4")
     whole = count(policy, table, tmp_path / "whole")
