@@ -176,8 +176,9 @@ $(ENGINES): $(STAMP)
 	@$(MAKE) --no-print-directory setup-ray
 	@touch $@
 
+# Without --quiet: it would not count warnings, and --strict would find none.
 docs: setup  ## the docs as a site, in site/: index.html (nothing may be missing in it)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@mkdir -p .cache; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict > .cache/docs.log 2>&1 || { cat .cache/docs.log; exit 1; }
 
 lint: setup  ## ruff, mypy, and who may import whom
 	@$(BIN)/ruff check

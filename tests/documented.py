@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Languages of fenced blocks that hold no commands.
-NO_SHELL = ("python", "text", "mermaid")
+NO_SHELL = ("python", "text")
 # How blocks begin that are neither commands nor YAML: output, trees, drawings, transcripts.
 NO_COMMANDS = (
     "s1-00  1/24",
