@@ -15,7 +15,8 @@ from rollout_work import Search, Work
 
 from r1_searcher import params
 from r1_searcher.rollout import load_engine, turns
-from r1_searcher.rollout.booking import Found
+from r1_searcher.rollout.booking import Answered
+from r1_searcher.tools.protocol import SEARCH, Call, Found
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine, Passage, Sampling, Turn
 
@@ -30,14 +31,14 @@ class Planned:
         self.turn = [0] * len(works)
         self.tokens = 0
 
-    def find(self, queries: Sequence[str]) -> list[Found]:
+    def find(self, calls: Sequence[Call]) -> list[Found]:
         self.search.wait()
-        return [[Passage("", "", query, 0.0)] for query in queries]
+        return [[Passage("", "", call.request, 0.0)] for call in calls]
 
-    def record(self, query: str, found: Found) -> tuple[dict[str, Any], str | None]:
-        return {}, query  # the documents were asked for
+    def record(self, call: Call, found: Found) -> Answered:
+        return Answered({}, call.request)  # the documents were asked for
 
-    def take(self, turn: Turn) -> str | None:
+    def take(self, turn: Turn) -> Call | None:
         work, number = self.works[turn.trajectory], self.turn[turn.trajectory]
         assert len(turn.token_ids) == work.turns[number], "the turn is not as long as planned"
         self.tokens += len(turn.token_ids)
@@ -45,12 +46,12 @@ class Planned:
         if number == len(work.documents):
             self.engine.release(turn.trajectory)
             return None
-        return work.documents[number]
+        return Call(SEARCH, work.documents[number])
 
-    def insert(self, trajectory: int, record: dict[str, Any], block: str | None) -> None:
-        assert block is not None
+    def insert(self, trajectory: int, answered: Answered) -> None:
+        assert answered.block is not None
         self.turn[trajectory] += 1
-        self.engine.extend(trajectory, self.engine.encode(block))
+        self.engine.extend(trajectory, self.engine.encode(answered.block))
 
 
 def planned_engine(policy: Path, rollout: params.Rollout) -> Engine:

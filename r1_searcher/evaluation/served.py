@@ -37,9 +37,6 @@ KIND = "reply"  # of the store
 TOKENS = "words and marks"  # what this engine's tokens are, for the protocol card
 ASK = f"Now answer in a few words. Write {grammar.ANSWER} your answer {grammar.END_ANSWER} and nothing else."
 
-# A server cuts a stop string off, and does not say whether it met one or the text just ended. So it is sent the end
-# of each tag: where the tag's beginning is left over, the tag was written.
-_SENT = {grammar.END_QUERY: "end_of_query|>", grammar.END_ANSWER: "/answer>"}
 _PIECE = re.compile(r" ?\w{1,8}|\s+|[^\w\s]")
 _TOO_LONG = re.compile(r"context.?(length|window)", re.IGNORECASE)
 _END = 0  # the token that ends a text
@@ -99,6 +96,7 @@ class ServedEngine:
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling, self._stops = sampling, tuple(stops)
+        self._sent = _sent([stop for stop in stops if len(stop) > 1])  # not the ends of sentences
         self._rows = {}
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
@@ -195,7 +193,7 @@ class ServedEngine:
             "prompt": self._conversation(row) if self.tokenizer else self.decode(row.ids),
             "max_tokens": self._sampling.max_turn_tokens,
             "temperature": self._sampling.temperature,
-            "stop": [sent for tag, sent in _SENT.items() if tag in self._stops],
+            "stop": [*self._sent.values()],
         }
         request = {"server": self._policy.server, "model": self._policy.model, **asked}
         key = fingerprint(request)
@@ -226,7 +224,7 @@ class ServedEngine:
         """A reply's text with the tag that stopped it, without tags that the transcript has already; how it ended."""
         text = reply.text
         if reply.finish_reason == "stop":
-            ends = [sent for tag, sent in _SENT.items() if tag in self._stops and text.endswith(tag.removesuffix(sent))]
+            ends = [sent for tag, sent in self._sent.items() if text.endswith(tag.removesuffix(sent))]
             text += ends[0] if ends else ""
         if self.tokenizer:
             there = [grammar.THINK] if not row.events else []
@@ -236,6 +234,18 @@ class ServedEngine:
                 if text.lstrip().startswith(tag):
                     text = text.lstrip().removeprefix(tag)
         return text, grammar.FINISH_TURN_LIMIT if reply.finish_reason == "length" else grammar.FINISH_END_OF_TEXT
+
+
+def _sent(tags: Sequence[str]) -> dict[str, str]:
+    """What a server is sent to stop at, by tag: the tag's end. It cuts a stop string off, and does not say whether it
+    met one or the text just ended; where a tag's beginning is left over, that tag was written."""
+    begun = {tag: 2 if tag.startswith("<|") else 1 for tag in tags}
+    sent = {}
+    for tag, least in begun.items():
+        alike = [other for other in tags if other != tag and other[: begun[other]] == tag[:least]]
+        kept = next(kept for kept in range(least, len(tag)) if not any(one.startswith(tag[:kept]) for one in alike))
+        sent[tag] = tag[kept:]
+    return sent
 
 
 class _Messages:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from r1_searcher.extensions import Point
 from r1_searcher.params.base import Count, Section, Share
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import TOOLS
 
 
 class Vllm(Section):
@@ -26,12 +30,16 @@ class Vllm(Section):
         return self
 
 
-class Rollout(Section):
+class Rollout(Extensible):
     """How a trajectory is made, in training and, greedy, in evaluation."""
+
+    points: ClassVar[Mapping[str, Point]] = {"tools": TOOLS}
+    section: ClassVar[str] = "rollout"
 
     engine: Literal["transformers", "vllm"]
     vllm: Vllm  # where the engine is
     prompt: str  # a name in r1_searcher/rollout/prompts, or a path to a file with {question}
+    tools: tuple[str, ...] = ("search",)  # what the policy may call; the baselines search, and nothing else
     passages: Literal["text", "title_and_text"]  # what of a passage is shown
     k: Count
     max_searches: Count
@@ -44,6 +52,12 @@ class Rollout(Section):
     dtype: Literal["float32", "bfloat16"]
     temperature: float
     top_p: float
+
+    @model_validator(mode="after")
+    def _search_is_a_tool(self) -> Rollout:
+        if "search" not in self.tools or len(set(self.tools)) < len(self.tools):
+            raise ValueError(f"tools: each one once, and search among them; got {', '.join(self.tools) or 'none'}")
+        return self
 
     @model_validator(mode="after")
     def _room_for_every_passage(self) -> Rollout:

@@ -73,7 +73,7 @@ def count(rollouts: pa.Table, samples: int, metric: Metric | None = None) -> pa.
     for start in range(0, len(rows), samples):
         group = rows[start : start + samples]
         assert len({row["question_id"] for row in group}) == 1, "a question's rollouts stand together"
-        valid = [row for row in group if row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR]
+        valid = [row for row in group if row["finish_reason"] not in grammar.LOST]
         counted.append(
             {
                 "question_id": group[0]["question_id"],

@@ -19,6 +19,8 @@ from r1_searcher.transcripts.grammar import Segment, Transcript
 
 _READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
 
+SEARCHES = (None, "search")  # a turn's tool; rollouts from before there were several tools name none
+
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
     """Rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row for row in the same order.
@@ -74,7 +76,7 @@ def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
         "f1": metrics.f1(prediction, row["answers"]),
         "cover_em": metrics.cover_em(prediction, row["answers"]),
         "num_searches": num_searches,
-        "counted": row["finish_reason"] != grammar.FINISH_RETRIEVER_ERROR and num_searches == len(row["turns"]),
+        "counted": row["finish_reason"] not in grammar.LOST and len(_carried_out(row)) == len(row["turns"]),
         **{name if name in COMPONENTS else PREFIX + name: value for name, value in scored.components.items()},
     }
 
@@ -83,8 +85,12 @@ def _transcript(row: Mapping[str, Any]) -> Transcript:
     return Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
 
 
+def _carried_out(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [turn for turn in row["turns"] if turn["error"] is None]  # a call that failed was not
+
+
 def _num_searches(row: Mapping[str, Any]) -> int:
-    return [turn["error"] for turn in row["turns"]].count(None)  # a search that failed was not carried out
+    return sum(turn.get("tool") in SEARCHES for turn in _carried_out(row))
 
 
 def _token_counts(sources: pa.Array) -> dict[str, int]:

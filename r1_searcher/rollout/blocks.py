@@ -17,15 +17,18 @@ _CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is enc
 
 
 class Blocks:
-    """Makes document blocks for one engine. A passage that is found again is not worked on again."""
+    """Makes document blocks for one engine. A passage that is found again is not worked on again.
 
-    def __init__(self, engine: Engine, rollout: params.Rollout) -> None:
+    ``tags``: those beside the grammar's that no passage may hold either.
+    """
+
+    def __init__(self, engine: Engine, rollout: params.Rollout, tags: Sequence[str] = ()) -> None:
         self._engine, self._rollout = engine, rollout
         tokenizer = getattr(engine, "tokenizer", None)
         special = special_tokens(tokenizer)
-        self._special = (*CHAT_TOKENS, *special)
-        self._texts = (*NEVER, *special)
-        single = [ids[0] for ids in map(engine.encode, grammar.TAGS) if len(ids) == 1]
+        self._special = (*CHAT_TOKENS, *special, *tags)
+        self._texts = (*NEVER, *special, *tags)
+        single = [ids[0] for ids in map(engine.encode, (*grammar.TAGS, *tags)) if len(ids) == 1]
         self._ids = frozenset([*special.values(), *single])
         self._empty = len(engine.encode("(1)\n"))
         self._backend = parts_at_spaces(tokenizer)

@@ -25,9 +25,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from r1_searcher.rollout.booking import Answered
 from r1_searcher.rollout.trajectory import Trajectory
+from r1_searcher.tools.protocol import SEARCH, Call
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import neutralise
 from r1_searcher.transcripts.grammar import Segment
@@ -81,21 +82,21 @@ class Batch:
         self.steps = [_Step() for _ in batch]
         self.shown: dict[int, list[Segment]] = {}  # forced text that shows a query, before its passages
 
-    def take(self, turn: Turn) -> str | None:
-        """Book a turn. Returns the query to run; None where the policy was let go on, or has ended."""
+    def take(self, turn: Turn) -> Call | None:
+        """Book a turn. Returns the search to make; None where the policy was let go on, or has ended."""
         wanted = self._take(self.batch[turn.trajectory], self.steps[turn.trajectory], turn)
         if isinstance(wanted, tuple):
             query, self.shown[turn.trajectory] = wanted
-            return query
+            return Call(SEARCH, query)
         self._go_on(turn.trajectory, wanted)
         return None
 
-    def insert(self, number: int, record: dict[str, Any], block: str | None) -> None:
+    def insert(self, number: int, answered: Answered) -> None:
         """Insert what was found, behind the query where the policy has not written it."""
-        self.batch[number].turns.append(record)
-        if block is None:
-            self.batch[number].finish_reason = grammar.FINISH_RETRIEVER_ERROR
-        self._go_on(number, [*self.shown.pop(number), Segment("document", block or "")])
+        self.batch[number].turns.append(answered.record)
+        if answered.block is None:
+            self.batch[number].finish_reason = answered.failure
+        self._go_on(number, [*self.shown.pop(number), Segment("document", answered.block or "")])
 
     def _take(self, trajectory: Trajectory, step: _Step, turn: Turn) -> Wanted | list[Segment]:
         """Book a turn. Returns the query to run, or else what is to be inserted now.

@@ -20,7 +20,7 @@ def lost(rollouts: pa.Table) -> list[str]:
     reasons = []
     for finish, turns in zip(rollouts["finish_reason"].to_pylist(), rollouts["turns"].to_pylist(), strict=True):
         errors = [turn["error"] for turn in turns if turn["error"] is not None]
-        if errors or finish == grammar.FINISH_RETRIEVER_ERROR:
+        if errors or finish in grammar.LOST:
             reasons.append(errors[0] if errors else "it did not say why")
     return reasons
 

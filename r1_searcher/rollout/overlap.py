@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from r1_searcher.rollout.booking import Booked, Finder, Found
+from r1_searcher.rollout.booking import Booked, Finder
+from r1_searcher.tools.protocol import Call, Found
 from r1_searcher.types.protocols import Engine
 
 
@@ -22,8 +23,8 @@ class _Searches:
 
     def __init__(self, finder: Finder, thread: ThreadPoolExecutor) -> None:
         self._finder, self._thread = finder, thread
-        self._waiting: dict[int, str] = {}
-        self._asked: dict[int, str] = {}
+        self._waiting: dict[int, Call] = {}
+        self._asked: dict[int, Call] = {}
         self._call: Future[list[Found]] | None = None
 
     @property
@@ -34,20 +35,20 @@ class _Searches:
         """Whether something was found that has not been taken."""
         return self._call is not None and self._call.done()
 
-    def ask(self, queries: dict[int, str]) -> None:
-        """Search for queries, by their trajectory, as soon as the thread is free."""
-        self._waiting |= queries
+    def ask(self, calls: dict[int, Call]) -> None:
+        """Make calls, by their trajectory, as soon as the thread is free."""
+        self._waiting |= calls
         if self._waiting and self._call is None:
             self._asked, self._waiting = self._waiting, {}
             self._call = self._thread.submit(self._finder.find, list(self._asked.values()))
 
-    def take(self) -> list[tuple[int, str, Found]]:
+    def take(self) -> list[tuple[int, Call, Found]]:
         """What the call under way found, once it has; the next call begins. Raises what the call raised."""
         assert self._call is not None
         found = self._call.result()
         asked, self._call = self._asked, None
         self.ask({})
-        return [(trajectory, query, entry) for (trajectory, query), entry in zip(asked.items(), found, strict=True)]
+        return [(trajectory, call, entry) for (trajectory, call), entry in zip(asked.items(), found, strict=True)]
 
 
 def run_overlapped(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None]) -> None:
@@ -56,11 +57,11 @@ def run_overlapped(engine: Engine, finder: Finder, booked: Booked, told: Callabl
         searches = _Searches(finder, thread)
         while True:
             turns = engine.step(searches.done)
-            searches.ask({turn.trajectory: query for turn in turns if (query := booked.take(turn)) is not None})
+            searches.ask({turn.trajectory: call for turn in turns if (call := booked.take(turn)) is not None})
             if turns:
                 told()
             if searches.done() or (searches.any and not turns):  # no turns: all of them wait for searches
-                for trajectory, query, entry in searches.take():
-                    booked.insert(trajectory, *finder.record(query, entry))
+                for trajectory, call, entry in searches.take():
+                    booked.insert(trajectory, finder.record(call, entry))
             elif not turns:
                 return

@@ -9,13 +9,14 @@ import pyarrow as pa
 
 from r1_searcher import params
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, sha256_tree
+from r1_searcher.files.code import chosen_code
 from r1_searcher.rollout.prompt import load_prompt
 from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types.protocols import Engine, Retriever
 
 CODE = (
     *("rollout", "transcripts/documents.py", "transcripts/grammar.py", "types/model_config.py"),
-    "types/protocols.py",
+    *("types/protocols.py", "tools/protocol.py", "tools/guard.py"),
 )
 
 
@@ -42,6 +43,7 @@ def inputs(
         "mode": mode,
         "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
         "code": code_fingerprint(*CODE),
+        "tools": chosen_code(rollout.chosen_files("tools"), room="tools"),
     }
     return parts | {"fingerprint": fingerprint(parts)}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Segment, Transcript
+from r1_searcher.types.protocols import Passage
 
 
 @dataclass
@@ -24,12 +25,17 @@ class Trajectory:
     logprobs: list[float] = field(default_factory=list)  # (P,)
     turns: list[dict[str, Any]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    shown: tuple[Passage, ...] = ()  # the passages of the last block
     finish_reason: str = ""
 
     def append(self, token_ids: Sequence[int], source: int) -> None:
         """Append tokens that all came from one author."""
         self.token_ids += token_ids
         self.token_source += [source] * len(token_ids)
+
+    def calls(self, tool: str) -> int:
+        """How often the tool was called."""
+        return sum(turn["tool"] == tool for turn in self.turns)
 
     def row(self) -> dict[str, Any]:
         """This trajectory as a row of ``schemas.ROLLOUTS``."""

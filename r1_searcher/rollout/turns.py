@@ -1,4 +1,4 @@
-"""Running a batch of trajectories turn by turn, with searches between turns.
+"""Running a batch of trajectories turn by turn, with calls of tools between turns.
 
 What a turn means is the mode's business (``Booked``); when it is searched for, and when the engine steps, is here.
 With an engine whose rows advance together every search is answered before the next step, and searches of turns that
@@ -22,10 +22,10 @@ def run(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None]
         run_overlapped(engine, finder, booked, told)
         return
     while turns := engine.step():
-        queries = {turn.trajectory: query for turn in turns if (query := booked.take(turn)) is not None}
+        calls = {turn.trajectory: call for turn in turns if (call := booked.take(turn)) is not None}
         told()
-        if not queries:
+        if not calls:
             continue
-        found = finder.find(list(queries.values()))
-        for (trajectory, query), entry in zip(queries.items(), found, strict=True):
-            booked.insert(trajectory, *finder.record(query, entry))
+        found = finder.find(list(calls.values()))
+        for (trajectory, call), entry in zip(calls.items(), found, strict=True):
+            booked.insert(trajectory, finder.record(call, entry))

@@ -32,19 +32,24 @@ FORCED_ANSWER = f"{END_THINK}\n\n{ANSWER}"  # with this a baseline is made to an
 # How a trajectory ends.
 FINISH_ANSWER = "answer"  # </answer> was written
 FINISH_END_OF_TEXT = "end_of_text"  # the model's end token
-FINISH_EMPTY_QUERY = "empty_query"
+FINISH_EMPTY_QUERY = "empty_query"  # a call without a request, of whichever tool
 FINISH_SEARCH_LIMIT = "search_limit"  # a query after the last allowed search
+FINISH_CALL_LIMIT = "call_limit"  # the same of another tool
 FINISH_TURN_LIMIT = "turn_limit"  # too many new tokens in one turn
 FINISH_LENGTH_LIMIT = "length_limit"  # too many tokens in all
 FINISH_RETRIEVER_ERROR = "retriever_error"
+FINISH_TOOL_ERROR = "tool_error"  # the same of another tool
+LOST = (FINISH_RETRIEVER_ERROR, FINISH_TOOL_ERROR)  # neither right nor wrong: left out of training and measurement
 FINISH_REASONS = (
     FINISH_ANSWER,
     FINISH_END_OF_TEXT,
     FINISH_EMPTY_QUERY,
     FINISH_SEARCH_LIMIT,
+    FINISH_CALL_LIMIT,
     FINISH_TURN_LIMIT,
     FINISH_LENGTH_LIMIT,
     FINISH_RETRIEVER_ERROR,
+    FINISH_TOOL_ERROR,
 )
 
 # What tokenizers write at the end of a text: Qwen's, Llama's, SentencePiece's.
@@ -97,6 +102,13 @@ def extract_query(turn_text: str) -> str:
         return ""
     query = rest.split(END_QUERY, 1)[0]
     return " ".join(query.replace('"', " ").split()).strip("'` ")
+
+
+def between(turn_text: str, begin: str, end: str) -> str:
+    """What stands behind the last ``begin`` and before the next ``end``, white space folded; empty if there is no
+    ``begin``."""
+    _, _, rest = turn_text.rpartition(begin) if begin in turn_text else ("", "", "")
+    return " ".join(rest.split(end, 1)[0].split())
 
 
 def extract_answer(text: str) -> str | None:

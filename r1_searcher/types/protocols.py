@@ -117,7 +117,11 @@ class Passage:
     score: float
 
 
-class RetrieverError(Exception):
+class ToolError(Exception):
+    """A tool's call failed. The trajectory is marked and left out of training."""
+
+
+class RetrieverError(ToolError):
     """A search failed after its retries. The trajectory is marked and left out of training.
 
     ``found``: where only some of a call's queries failed, an entry a query: its passages, or its own error.

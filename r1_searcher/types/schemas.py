@@ -40,10 +40,11 @@ QUESTIONS = pa.schema(
 
 TURN = pa.struct(
     [
-        ("query", pa.string()),
+        ("tool", pa.string()),  # null in files from before there were several: search
+        ("query", pa.string()),  # the request, whatever the tool
         ("passage_ids", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
-        ("error", pa.string()),  # null where the search succeeded
+        ("error", pa.string()),  # null where the call succeeded
     ]
 )
 

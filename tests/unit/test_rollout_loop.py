@@ -122,7 +122,8 @@ def test_the_query_is_cut_from_the_last_begin_tag(written: str, query: str) -> N
     retriever = ScriptedRetriever()
     (row,) = play([f"{QUERY}{written}{END_QUERY}{FINAL}"], retriever)
     assert retriever.calls == [[query]]
-    assert row["turns"] == [{"query": query, "passage_ids": ["p0", "p1"], "scores": [9.0, 8.0], "error": None}]
+    found = {"passage_ids": ["p0", "p1"], "scores": [9.0, 8.0], "error": None}
+    assert row["turns"] == [{"tool": "search", "query": query, **found}]
 
 
 def test_k_passages_with_or_without_their_titles() -> None:
@@ -162,6 +163,7 @@ def test_one_failing_query_does_not_spoil_its_neighbours() -> None:
     ]
     assert rows[1]["segments"] == [{"source": "policy", "text": bad}]
     assert rows[1]["turns"][0] == {
+        "tool": "search",
         "query": "please fail",
         "passage_ids": [],
         "scores": [],

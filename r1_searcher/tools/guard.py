@@ -1,0 +1,83 @@
+"""A tool's calls within a time limit: a tool that hangs or raises fails its call, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.tools.protocol import Call, Found, Tool
+from r1_searcher.types.protocols import Passage, ToolError
+
+MOST_HANGING = 4  # calls that may hang at once; until one of them returns, others fail without a try
+
+
+@dataclass
+class _Outcome:
+    entries: Sequence[Found] | None = None
+    error: BaseException | None = None
+
+
+@dataclass
+class Guarded:
+    """``answer`` of a tool with ``budget.seconds``: always an entry per call."""
+
+    name: str
+    tool: Tool
+    _hanging: list[threading.Thread] = field(default_factory=list)
+
+    def answer(self, calls: Sequence[Call]) -> list[Found]:
+        """What the tool answers. If calls fail together, each is tried alone: one spoils no other.
+
+        Raises a ``PipelineError`` of the tool's own: it ends the run.
+        """
+        found = self._once(calls)
+        if isinstance(found, list):
+            return found
+        if len(calls) == 1:
+            return [found]
+        return [entry for call in calls for entry in self.answer([call])]
+
+    def _once(self, calls: Sequence[Call]) -> list[Found] | ToolError:
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if len(self._hanging) >= MOST_HANGING:
+            return ToolError(f"{self.name}: {len(self._hanging)} calls of it hang")
+        outcome = _Outcome()
+        thread = threading.Thread(target=self._run, args=(calls, outcome), name=f"tool {self.name}", daemon=True)
+        thread.start()
+        thread.join(self.tool.budget.seconds)
+        if thread.is_alive():
+            self._hanging.append(thread)
+            return ToolError(f"{self.name}: no answer within {self.tool.budget.seconds:g} s")
+        if isinstance(outcome.error, PipelineError):
+            raise outcome.error
+        if isinstance(outcome.error, ToolError):
+            return outcome.error
+        if outcome.error is not None:
+            return ToolError(f"{self.name}: {type(outcome.error).__name__}: {outcome.error}")
+        entries = outcome.entries
+        if not isinstance(entries, Sequence) or len(entries) != len(calls):
+            return ToolError(f"{self.name}: answers with {_size(entries)}, not with an entry for each of {len(calls)}")
+        return [entry if _is_found(entry) else ToolError(f"{self.name}: an answer is no passages") for entry in entries]
+
+    def _run(self, calls: Sequence[Call], outcome: _Outcome) -> None:
+        try:
+            outcome.entries = self.tool.answer(calls)
+        except BaseException as error:  # an exit in a thread would be lost without a word
+            outcome.error = error
+
+
+def _size(entries: object) -> str:
+    return str(len(entries)) if isinstance(entries, Sequence) else type(entries).__name__
+
+
+def _is_found(entry: object) -> bool:
+    if isinstance(entry, ToolError):
+        return True
+    return isinstance(entry, list) and all(
+        isinstance(one, Passage)
+        and all(isinstance(text, str) for text in (one.passage_id, one.title, one.text))
+        and isinstance(one.score, int | float)
+        for one in entry
+    )
