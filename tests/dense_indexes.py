@@ -13,7 +13,7 @@ from r1_searcher.retrieval import build_index
 from r1_searcher.retrieval.dense import retriever
 from r1_searcher.types import schemas
 
-PARAMS = params.load(Path(__file__).resolve().parents[1] / "params.yaml")
+PARAMS = params.load(Path(__file__).resolve().parents[1] / "r1_searcher/params/defaults.yaml")
 
 
 def settings(model: Path | str, search: str = "bm25", *, rerank: str = "", **dense: Any) -> params.Params:

@@ -154,7 +154,7 @@ def curve(path: Path, stage: str, start: int, iterations: int) -> None:
 
 def make_run(root: Path, *, passage: str = HOSTILE, questions: int = 20) -> None:
     """A finished run's files under ``root``."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     params["train"]["segments"] = {
         name: {"stage": stage, "prev": "data/base_model", "iterations": n, "iteration_offset": 0}
         for name, (stage, n) in SEGMENTS.items()

@@ -40,7 +40,14 @@ class Command:
         """Begin, and return when it listens."""
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "stages.index", "--params", str(ROOT / "params.yaml"), "serve"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "stages.index",
+                    "--params",
+                    str(ROOT / "r1_searcher/params/defaults.yaml"),
+                    "serve",
+                ),
                 *("--index", str(self.index), "--port", str(self.port), *self.more),
             ],
             cwd=ROOT,

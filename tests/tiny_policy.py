@@ -35,7 +35,7 @@ GLUED_QUERY, GLUED_ANSWER = f"{grammar.END_QUERY}?!", f"{grammar.END_ANSWER}..."
 
 @functools.cache
 def _params_file() -> str:
-    return (ROOT / "params.yaml").read_text(encoding="utf-8")
+    return (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 
 
 def params_with(**changes: Any) -> params.Params:

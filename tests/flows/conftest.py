@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         overlap: int = 0,
         **changes: Any,
     ) -> Path:
-        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        params = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
         params["train"] |= {"segments": segments, "overlap": overlap}
         params["update"]["importance_cap"] = 2.0 * overlap
         params["workers"] |= workers or {}

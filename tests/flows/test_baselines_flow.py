@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> P
     from r1_searcher.params import profiles
 
     (tmp_path / "profiles").mkdir()
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
     for name in ("smoke", "laptop"):
         shutil.copy(ROOT / f"profiles/{name}.yaml", tmp_path / "profiles")
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]

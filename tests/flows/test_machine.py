@@ -15,7 +15,7 @@ from r1_searcher.plan.machine import Machine
 from r1_searcher.plan.memory import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 SEGMENTS = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 1, "iteration_offset": 0}}
 ONE_GPU = {"gpus": 1, "gpu_memory_gib": 24, "trainer_gpus": 1, "engine_gpus": 1}
 NO_GPU = r"profile laptop needs 1 GPU of 24 GB, and this machine has none"

@@ -42,7 +42,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Tr
     from r1_searcher.statistics.verdict import Rule
 
     (tmp_path / "profiles").mkdir()
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
     for name in ("smoke", "laptop"):
         shutil.copy(ROOT / f"profiles/{name}.yaml", tmp_path / "profiles")
     shutil.copytree(ROOT / "baselines/recipe", tmp_path / "baselines/recipe")
@@ -53,7 +53,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Tr
         done.seeds.append(seed)
         place = tmp_path / f"{profile}-seed{seed}"
         place.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "params.yaml", place)
+        shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", place / "params.yaml")
         yield Workspace(place.name, place, {})
 
     def run_stages(place: Workspace, targets: tuple[str, ...]) -> list[dict[str, Any]]:

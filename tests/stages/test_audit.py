@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     named = ("passage_id", "title", "text")
     rows = [dict(zip(named, (f"p{number}", *passage), strict=True)) for number, passage in enumerate(PASSAGES)]
     build_index(
-        pa.Table.from_pylist(rows, schema=schemas.PASSAGES), params.load().index, tmp_path / "data/index", "test"
+        pa.Table.from_pylist(rows, schema=schemas.PASSAGES), params.shipped().index, tmp_path / "data/index", "test"
     )
     splits = {"train": table(HOP_1), "validation": table(HOP_2), "held_out": table(HOP_2, CLOSED, UNKNOWN)}
     for name, split in splits.items():
@@ -74,7 +74,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_params(**audit: Any) -> None:
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     raw["rollout"]["k"] = raw["evaluate"]["k"] = 1
     raw["audit"] |= audit
     Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -190,7 +190,9 @@ def test_a_sample_is_spaced_over_the_file() -> None:
 
 
 def test_findings_have_a_line_each() -> None:
-    limits = params.load(ROOT / "params.yaml").audit.model_copy(update={"max_overlap": 0.1, "min_coverage": 0.9})
+    limits = params.load(ROOT / "r1_searcher/params/defaults.yaml").audit.model_copy(
+        update={"max_overlap": 0.1, "min_coverage": 0.9}
+    )
     report = {
         "overlap": {
             "clean": {"num_questions": 10, "normalised": 1, "ngram": 9},
@@ -327,7 +329,7 @@ def test_training_waits_for_the_audit_and_is_not_made_anew_by_it(project: Path) 
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     keep = ("data/audit", "data/questions", "data/index")
     deps = [dep for dep in stages["train"]["do"]["deps"] if dep.startswith(keep)]
-    deps.append(params.load().train.segments["s1-00"].questions)
+    deps.append(params.shipped().train.segments["s1-00"].questions)
     audit = stages["audit"] | {"deps": [dep for dep in stages["audit"]["deps"] if dep.startswith(keep)]}
     trained = {"cmd": "echo >> trained.txt && touch policy", "deps": deps, "outs": ["policy"]}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"audit": audit, "train": trained}}), encoding="utf-8")
@@ -382,7 +384,7 @@ def test_closed_book_is_greedy_and_may_not_search(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(r1_searcher.rollout, "roll_out", roll_out)
     splits = {"train": asking("a", "b", "c", "d", "e", "f", "g", "h")}
-    rollout = params.load(ROOT / "params.yaml").rollout
+    rollout = params.load(ROOT / "r1_searcher/params/defaults.yaml").rollout
     found = closed_book(None, splits, rollout, number=4)  # type: ignore[arg-type]
     assert found == {"train": {"num_questions": 4, "em": 0.25, "cover_em": 0.5}}
     assert asked == [{"samples": 1, "seed": 0, "greedy": True, "mode": "no_search"}]

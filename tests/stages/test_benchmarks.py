@@ -75,7 +75,7 @@ def project(tmp_path: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> 
         True,
     )
     monkeypatch.setitem(RELEASES, "made", release)
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     raw["benchmarks"] |= {
         "mirrors": [str(released.parent)],
         "corpora": ["made"],
@@ -140,7 +140,7 @@ def test_passage_ids_do_not_depend_on_the_order_of_the_questions(project: Path, 
     found = []
     for order in (ROWS, ROWS[::-1], ROWS[:1]):
         released.write_text("".join(f"{json.dumps(row)}\n" for row in order))
-        make_corpus(RELEASES["made"], released, contract.load().index, Path("out"))
+        make_corpus(RELEASES["made"], released, contract.shipped().index, Path("out"))
         table = read_table("out/corpus/passages.parquet", PASSAGES)
         found.append(dict(zip(table["title"].to_pylist(), table["passage_id"].to_pylist(), strict=True)))
     assert found[0] == found[1] == found[2]
@@ -340,7 +340,7 @@ def test_released_files_are_as_pinned(name: str, tmp_path: Path) -> None:
 def test_hotpotqa_with_contexts_has_every_gold_passage(tmp_path: Path) -> None:
     release = RELEASES["hotpotqa_contexts"]
     source = fetch(release, FOLDERS, Store(tmp_path / "store"))
-    settings = contract.parse((ROOT / "params.yaml").read_text()).index
+    settings = contract.parse((ROOT / "r1_searcher/params/defaults.yaml").read_text()).index
     meta = make_corpus(release, source, settings, tmp_path)
     assert meta["num_passages"] == 4858
     make_questions(release, source, str(tmp_path / "index"), 1000, tmp_path)

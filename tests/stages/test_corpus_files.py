@@ -50,7 +50,7 @@ def fault(path: Path) -> str:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml, as the working directory."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -40,7 +40,7 @@ def files_lines(first: int, number: int) -> list[str]:
 
 
 def corpus_of(source: str, *files: str) -> params.Corpus:
-    base = params.load(ROOT / "params.yaml").corpus
+    base = params.load(ROOT / "r1_searcher/params/defaults.yaml").corpus
     changes = {"source": source, "files": list(files), "rows_a_part": 10, "kilt": params.Kilt(words=3)}
     return base.model_copy(update=changes)
 

@@ -150,7 +150,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, stage in whole["stages"].items():
         whole["stages"][name] = {**stage, "do": written(stage["do"])} if "do" in stage else written(stage)
     (root / "dvc.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
-    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", root / "params.yaml")
     write_headline(FIGURES, root / "headline")
     (root / ".gitignore").write_text("/data/\n/plots/\n/report/\n/dvc_plots/\n")
     for command in ("git init -q", "dvc init -q", "git add .", "git commit -q -m begun"):

@@ -23,7 +23,7 @@ from r1_searcher.types.schemas import EVALUATION, QUESTIONS, ROLLOUTS
 from stages.evaluate.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-PARAMS = (ROOT / "params.yaml").read_text()
+PARAMS = (ROOT / "r1_searcher/params/defaults.yaml").read_text()
 SHARES = ("em", "f1", "cover_em", "cover_em_contiguous", "format_rate", "searches_per_question", "search_rate")
 
 

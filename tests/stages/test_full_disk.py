@@ -44,7 +44,7 @@ def disk(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("stage", ["corpus", "index"])
 def test_a_full_disk_is_one_line_and_loses_nothing(disk: Path, tmp_path: Path, stage: str) -> None:
     """A small world's files are there; the large one's do not fit; the small one's stay, and no draft does."""
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    params = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     assert params.count(LARGE) == 1
     (tmp_path / "large.yaml").write_text(params, encoding="utf-8")
     (tmp_path / "small.yaml").write_text(params.replace(LARGE, SMALL), encoding="utf-8")
@@ -79,7 +79,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(disk: Path, tmp_path: Path, s
 
 def test_a_read_only_disk_is_one_line(disk: Path) -> None:
     python = shlex.quote(sys.executable)
-    script = f"mkdir data && mount -o remount,ro . && {python} -m stages.corpus --params {ROOT}/params.yaml"
+    params = ROOT / "r1_searcher/params/defaults.yaml"
+    script = f"mkdir data && mount -o remount,ro . && {python} -m stages.corpus --params {params}"
     ran = on_a_small_disk(disk, script, kilobytes=64)
     (line,) = ran.stderr.strip().splitlines()
     assert ran.returncode == 2, ran

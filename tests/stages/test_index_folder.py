@@ -41,7 +41,7 @@ def write_corpus(folder: Path, *titles: str) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and a corpus, as the working directory."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     write_corpus(tmp_path / "data/corpus", "Silent Crown", "Golden River", "Ann Lee")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -103,7 +103,7 @@ def test_a_search_for_nothing_is_one_line(
 
 
 def test_the_title_of_the_help_is_in_the_laptops_world() -> None:
-    settings = params.load(ROOT / "params.yaml")
+    settings = params.load(ROOT / "r1_searcher/params/defaults.yaml")
     titles = make_world(settings.corpus.world, settings.seed).passages()["title"].to_pylist()
     named = re.search(r'directed ([^"]+)"', parser().epilog or "")
     assert named and named[1] in titles
@@ -114,7 +114,7 @@ def test_meta_says_what_the_index_was_made_from(project: Path) -> None:
     meta = artefacts.read_json("data/index/meta.json")
     assert meta["corpus"] == artefacts.sha256_file("data/corpus/passages.parquet")
     assert meta["num_passages"] == 3
-    assert meta["settings"] == params.load().index.model_dump(exclude={"memory_gb", "dense"}) | {"method": "lucene"}
+    assert meta["settings"] == params.shipped().index.model_dump(exclude={"memory_gb", "dense"}) | {"method": "lucene"}
     assert meta["bm25s"] and len(meta["content"]) == 64 and "code" not in meta
     assert open_index("data/index", corpus="data/corpus").fingerprint == search_fingerprint(meta)
 

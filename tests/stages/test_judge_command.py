@@ -65,7 +65,7 @@ class Place:
         )
 
     def params(self, url: str, **changes: Any) -> None:
-        raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
         raw["evaluate"]["policies"] = {"a": "none", "b": "none"}
         raw["judge"] |= {"server": url, "model": "judge-1", "retries": 1, "timeout_seconds": 10, **changes}
         (self.folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")

@@ -84,7 +84,7 @@ def test_a_model_writes_and_its_tokens_are_counted(address: str, judge_model: Pa
 
 
 def test_it_judges(address: str, judge_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     raw["judge"] |= {"server": address, "model": str(judge_model), "concurrency": 2}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     command = ["judge", str(HAND_MADE), "--json", "--params", str(tmp_path / "params.yaml"),

@@ -21,7 +21,7 @@ from r1_searcher.retrieval.online.pages import Pages
 from r1_searcher.retrieval.online.retriever import OnlineRetriever, online_fingerprint
 from r1_searcher.types.protocols import RetrieverError, search_each
 
-ONLINE = params.load(Path(__file__).resolve().parents[2] / "params.yaml").retriever.online
+ONLINE = params.load(Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").retriever.online
 ADA = "where was Ada Lovelace born"
 
 

@@ -93,7 +93,7 @@ def test_the_pages_profile_runs(prefect: str, tmp_path: Path, monkeypatch: pytes
     smaller = {**SMALLER, "train": {**SMALLER["train"], "segments": profile["train"]["segments"]}}  # type: ignore[dict-item]
     for segment in smaller["train"]["segments"].values():  # type: ignore[index]
         segment["iterations"] = 1
-    base = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    base = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     text = profiles.composed(base, [("the page", profile), ("the test", smaller)])
     Path("params.yaml").write_text(text, encoding="utf-8")
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def use(text: str, section: str, **changes: Any) -> None:
     Path("mine.py").write_text(text)
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     raw[section] |= changes
     Path("params.yaml").write_text(yaml.safe_dump({**raw, "extensions": ["mine.py"]}))
 

@@ -43,7 +43,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and three splits' files, as the working directory."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     jsonl(tmp_path / "train.jsonl", {"question": "Who made Silent Crown?", "answer": "Ann", "supporting_titles": ["C"]})
     jsonl(tmp_path / "val.jsonl", {"question": "Who is Bob?", "answer": "Bob"})
     jsonl(tmp_path / "test.jsonl", {"question": "Where is Rome?", "answer": ["Italy", "in Italy"]})
@@ -313,7 +313,7 @@ def test_control_tokens_in_questions_are_neutralised_and_counted(
 
 
 def test_the_shipped_examples_are_enough_for_an_iteration(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (project / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     raw = yaml.safe_load(Path("params.yaml").read_text())
     files = {name: str(ROOT / f"docs/examples/{name}.jsonl") for name in ("train", "validation", "held_out")}
     raw["questions"] |= {"source": "files", "files": files}

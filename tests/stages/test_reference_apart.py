@@ -62,7 +62,7 @@ def test_it_scores_all_that_has_a_policy_token(tmp_path: Path, monkeypatch: pyte
 
 def test_the_temperature_is_the_samplings(tmp_path: Path) -> None:
     policy = make_policy(tmp_path / "policy")
-    update = load(Path(__file__).resolve().parents[2] / "params.yaml").update
+    update = load(Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").update
     ids, mask = [[1, 2, 3, 4]], [[False, True, False, True]]
     cold, warm = (FrozenPolicy(policy, update, temperature=value).logprobs(ids, mask) for value in (1.0, 2.0))
     assert len(cold[0]) == 2 and cold != warm

@@ -18,7 +18,7 @@ from r1_searcher.files.artefacts import read_json, write_table
 from r1_searcher.params import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/remotes.md").read_text(encoding="utf-8")
 NOT_HERE = ("make setup", "source .venv/bin/activate")  # the tests' own environment is used
 # Its command fails: where anything was made anew, the test would end.

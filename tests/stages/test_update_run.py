@@ -20,7 +20,7 @@ from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import update_policy
 from stages.update.__main__ import main
 
-PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+PARAMS = Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml"
 
 
 class RecordingTrainer:

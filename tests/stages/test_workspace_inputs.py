@@ -18,7 +18,7 @@ from r1_searcher.files.store import Store
 from stages.corpus.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 
 
 @pytest.fixture

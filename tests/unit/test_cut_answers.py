@@ -13,7 +13,7 @@ from r1_searcher.questions.cut_answers import cut_answers, may_search
 from r1_searcher.types.protocols import Passage
 from r1_searcher.types.schemas import QUESTIONS
 
-SETTINGS = params.load()
+SETTINGS = params.shipped()
 EARLY = Passage("p0", "Early", "Rome is where Ada was born " + "and so on " * 30, 2.0)
 LATE = Passage("p1", "Late", "and so on " * 30 + "Ada was born in Rome", 1.0)
 

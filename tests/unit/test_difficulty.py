@@ -19,7 +19,7 @@ from r1_searcher.questions import difficulty
 from r1_searcher.types import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+RAW = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
 LIMITS = params.check(RAW).difficulty
 
 

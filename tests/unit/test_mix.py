@@ -83,7 +83,7 @@ def test_other_faults() -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """From a file or from a folder of files, twice the same bytes; an unknown name is one line."""
     monkeypatch.chdir(tmp_path)
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     counts = {"a": {"medium": 3}, "b": {"medium": 2}}
     raw["difficulty"]["mixes"] = {
         "file": {"questions": "data/difficulty/a.parquet", "counts": {"a": {"medium": 3}}},

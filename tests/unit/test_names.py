@@ -22,7 +22,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
-RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+RAW = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 
 HOSTILE = ("a; touch x", "$(touch x)", "`x`", "../../victim", "a b", "a\nb", "a'b", "-o", "", "a|b", "a>b", "${seed}")

@@ -232,7 +232,7 @@ def test_a_taken_name_and_wrong_parameters_stop_before_anything(tmp_path: Path) 
 
 
 def keys(files: list[str], name: str) -> list[chain.IterationKeys]:
-    base = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    base = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     settings = check(compose(base, {"extensions": files, "reward": {"set": name}}))
     segment = next(iter(settings.train.segments.values()))
     return chain.chain_keys(settings, segment, chain.Roots("p", None, "i", "q"), chain.room_code())
@@ -252,7 +252,7 @@ def test_kept_answers_of_an_evaluation_know_the_content_too(tmp_path: Path) -> N
     from r1_searcher.evaluation.kept import Kept
     from r1_searcher.files.store import Store
 
-    base = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    base = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
 
     def protocol(name: str) -> str:
         settings = check(compose(base, {"extensions": [mine], "reward": {"set": name}}))
@@ -296,7 +296,7 @@ def test_the_command_names_the_line_of_a_transcript_that_a_set_fails_on(
 
 def test_the_command_rewards_rollouts_by_a_set_of_ones_own(tmp_path: Path) -> None:
     mine = written(tmp_path, BREVITY)
-    base = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    base = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     settings = compose(base, {"extensions": [mine], "reward": {"set": "brevity", "brevity": {"words": 50}}})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     write_table(tmp_path / "rollouts.parquet", rollouts(LONG), {})

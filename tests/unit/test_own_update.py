@@ -17,7 +17,9 @@ from r1_searcher.points import ESTIMATORS
 from r1_searcher.training import before, chain
 from r1_searcher.update.advantages import Advantages, compute_advantages
 
-BASE = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+BASE = yaml.safe_load(
+    (Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
+)
 OWN = """
 import numpy as np
 from pydantic import BaseModel

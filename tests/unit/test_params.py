@@ -13,7 +13,9 @@ import yaml
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 
-RAW = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+RAW = yaml.safe_load(
+    (Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
+)
 
 
 def mistyped(raw: dict[str, Any]) -> None:

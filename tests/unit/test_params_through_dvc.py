@@ -19,7 +19,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_dvc_writes_is_read_again(tmp_path: Path, profile: str) -> None:
-    base = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    base = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     text = profiles.composed(base, list(profiles.overlays(profile, root=ROOT)))
     file = tmp_path / "params.yaml"
     file.write_text(text, encoding="utf-8")
@@ -32,7 +32,7 @@ def test_what_dvc_writes_is_read_again(tmp_path: Path, profile: str) -> None:
 
 def test_dvc_exp_run_sets_a_parameter(tmp_path: Path) -> None:
     """With DVC itself, on our params.yaml and a stage that copies it."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  copy:\n    cmd: cp params.yaml copied.yaml\n    params: [train.stage2.learning_rate]\n"
         "    outs: [copied.yaml]\n"

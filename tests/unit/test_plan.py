@@ -24,7 +24,7 @@ from r1_searcher.plan.units import duration, size
 from stages.plan.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 SHIPPED = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 NODE = Machine(gpus=(int(79.6 * GIB),) * 8, memory=1000 * GIB, disk=10_000 * GIB)
 BARE = Machine(gpus=(), memory=1000 * GIB, disk=10_000 * GIB)

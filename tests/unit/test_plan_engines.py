@@ -20,7 +20,7 @@ from r1_searcher.plan.remedies import remedies
 from stages.plan.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 USUAL = work.Workload()
 TRANSFORMERS = ("rollout.engine=transformers", "rollout.max_batch=16")
 

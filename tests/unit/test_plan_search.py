@@ -21,7 +21,7 @@ from r1_searcher.retrieval.dense.models import prefixes
 from stages.plan.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 USUAL = work.Workload()
 PAPERS = ["qwen2.5-7b-base", "llama3.1-8b-instruct"]
 DENSE = ("index.dense.model=BAAI/bge-large-en-v1.5", "retriever.kind=dense")

@@ -23,7 +23,7 @@ from r1_searcher.params import profiles
 from r1_searcher.training import chain
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 SHIPPED = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 

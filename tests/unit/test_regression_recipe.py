@@ -114,8 +114,8 @@ def test_a_damaged_baseline_is_refused_in_one_line(spoil: Callable[[dict[str, An
 def workspace(tmp_path: Path) -> Path:
     """A finished run in a few figures: 4 iterations of stage 1, 2 and 1 of stage 2."""
     (tmp_path / "plots/train").mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
+    text = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     assert contract.parse(text).train.segments.keys() == {"s1-00", "s2-00"}
     rows = {"s1-00": [(0.2, 0), (0.4, 0), (0.6, 0), (0.8, 0)], "s2-00": [(-1.0, 0.5), (0.0, 1.0)]}
     for name, pairs in rows.items():

@@ -15,7 +15,7 @@ from r1_searcher.params import profiles
 from r1_searcher.rollout.prompt import load_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 PROMPTS = Path(os.environ.get("R1SEARCHER_DATA", ROOT.parent / "shared" / "data")) / "r1searcher" / "prompts"
 MODELS = {
     "released-qwen-7b": "XXsongLALA/Qwen-2.5-7B-base-RAG-RL",

@@ -37,7 +37,7 @@ from r1_searcher.types.protocols import RetrieverError
 MOST, SECONDS = 20_000, 0.2
 JSON = "Content-Type: application/json"
 OK = f"HTTP/1.1 200 OK\r\n{JSON}\r\n".encode()
-ONLINE = params.load().retriever.online
+ONLINE = params.shipped().retriever.online
 HEALTH = Health(
     status="ok", kind="bm25", fingerprint="f" * 8, corpus="a", description="b", waiting=0, limits=Limits()
 ).model_dump_json()

@@ -17,7 +17,7 @@ from r1_searcher.retrieval.retrievers import is_lasting
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each
 
 ROOT = Path(__file__).resolve().parents[2]
-RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
+RAW = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
 
 OWN = """
 from pydantic import BaseModel

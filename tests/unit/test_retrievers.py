@@ -13,7 +13,7 @@ from r1_searcher.params import Params, load
 from r1_searcher.retrieval import build_index, identify, open_index, open_retriever
 from r1_searcher.types import schemas
 
-PARAMS = load(Path(__file__).resolve().parents[2] / "params.yaml")
+PARAMS = load(Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml")
 PASSAGES = [("Ann", "met Bob in Rome"), ("Cat", "ate"), ("Dog", "barked at Ann")]
 
 

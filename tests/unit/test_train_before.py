@@ -15,7 +15,7 @@ from r1_searcher.models.base_metrics import nothing_to_reward
 from r1_searcher.params.segments import least_questions
 from r1_searcher.training import before
 
-SETTINGS = params.load()
+SETTINGS = params.shipped()
 
 
 class Words:

@@ -13,7 +13,9 @@ from r1_searcher.params import Params, check
 from r1_searcher.params.profiles import compose
 from r1_searcher.training import chain
 
-BASE = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+BASE = yaml.safe_load(
+    (Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
+)
 BASE["train"]["segments"] = {  # of the tests' own, whatever the laptop profile's figures are
     "s1-00": {"stage": "stage1", "prev": "data/base_model", "iterations": 18, "iteration_offset": 0},
     "s2-00": {"stage": "stage2", "prev": "data/train/s1-00/policy", "iterations": 30, "iteration_offset": 0},
