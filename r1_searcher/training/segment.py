@@ -21,6 +21,7 @@ from r1_searcher.files.store import Store
 from r1_searcher.files.window import check_window
 from r1_searcher.params import Params, Segment, TrainStage
 from r1_searcher.rewards.columns import read_rewards
+from r1_searcher.rewards.rules import rules_of
 from r1_searcher.training import batches, before, chain, figures
 from r1_searcher.training.asked import Asked
 from r1_searcher.training.engine_worker import INDEX
@@ -226,6 +227,9 @@ class SegmentState:
 
         The policy's tokenizer is loaded here, and nothing else.
         """
+        reward = self.params.reward
+        rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
+        rules.check_stage(self.stage.reward_stage)
         check_window(self.start, self.params.rollout.max_total_tokens)
         warnings = self.asked.warnings()
         for where, rows, render, tokenizer in self.asked.prompts():

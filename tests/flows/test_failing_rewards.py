@@ -40,3 +40,12 @@ def test_rollouts_outlive_a_reward_set_that_raises(project: Callable[..., Path])
     assert again.reward(0, found.path).figures["component_length"] > 0
     mine.write_text(MINE.replace("VALUE", "0.0"), encoding="utf-8")
     assert Workbench("s1").reward(0, found.path).figures["component_length"] == 0  # another file, other rewards
+
+
+def test_a_stage_that_the_set_lacks_is_said_before_anything_is_sampled(project: Callable[..., Path]) -> None:
+    place = project("lacks", ONE)
+    settings = yaml.safe_load((place / "params.yaml").read_text(encoding="utf-8"))
+    settings["reward"] = {"set": "released-base", "answer_metric": "f1"}
+    (place / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    with pytest.raises(PipelineError, match="the reward set released-base has no stage 1"):
+        Workbench("s1").check_before()
