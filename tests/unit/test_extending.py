@@ -10,9 +10,10 @@ import yaml
 
 from r1_searcher import extend
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import names_in
+from r1_searcher.extensions import names_in, own_parameters
+from r1_searcher.files.artefacts import sha256_file
 from r1_searcher.params.reading import check
-from r1_searcher.points import POINTS
+from r1_searcher.points import CORPUS_SOURCES, POINTS, RETRIEVERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -59,3 +60,19 @@ def test_what_is_chosen_is_there_and_takes_its_parameters(tmp_path: Path) -> Non
             own = next(iter(section.own))
             with pytest.raises(PipelineError, match="misspelt"):
                 check(whole | {key: {**given, own: {**given[own], "misspelt": 1}}, "extensions": extensions})
+
+
+def test_the_retriever_searches(tmp_path: Path) -> None:
+    (tmp_path / "facts.txt").write_text("Ann wrote Fog\nBob was born in Oslo\nAnn was born in Rome\n")
+    found = RETRIEVERS.find("lines", [write(tmp_path)["my_retriever.py"]])
+    parameters = own_parameters(found, {"file": tmp_path / "facts.txt"}, where="retriever.lines")
+    kind = found.value(settings=None, index=tmp_path, parameters=parameters)
+    texts = [[passage.text for passage in passages] for passages in kind.search(["Where was Ann born", "who"], 2)]
+    assert texts == [["Ann was born in Rome", "Bob was born in Oslo"], []]
+    assert kind.identify().fingerprint == sha256_file(tmp_path / "facts.txt")
+
+
+def test_the_corpus_has_passages(tmp_path: Path) -> None:
+    found = CORPUS_SOURCES.find("squares", [write(tmp_path)["my_corpus.py"]])
+    made = list(found.value(None, own_parameters(found, {"up_to": 3}, where="corpus.squares")))
+    assert made[-1] == ("", "The square of 3", "3 times 3 is 9.")
