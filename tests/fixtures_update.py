@@ -23,6 +23,7 @@ def update_params(**changes: Any) -> Update:
         "layout": "padded",
         "estimator": "reinforce++",
         "loss": "ppo",
+        "trainer": "deepspeed",
         "clip": 0.2,
         "kl_coefficient": 0.0,
         "loss_mean": "token",

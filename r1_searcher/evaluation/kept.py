@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from r1_searcher.evaluation.table import COLUMNS
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, read_metadata, read_table, write_table
-from r1_searcher.files.code import chosen_code
+from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.files.store import Store
 from r1_searcher.params import Params, Rollout
+from r1_searcher.points import ENGINES
 from r1_searcher.protocol_card import questions_fingerprint
 from r1_searcher.transcripts.grammar import Mode
 
@@ -54,7 +55,11 @@ class Kept:
                 "seed": params.seed,
                 "threads": params.threads,
                 "packages": {name: version(name) for name in _PACKAGES},
-                "code": [code_fingerprint(*_CODE), chosen_code(params.reward.chosen_files(), room="rewards")],
+                "code": [
+                    code_fingerprint(*_CODE, without=named_files(ENGINES)),
+                    chosen_code(params.reward.chosen_files(), room="rewards"),
+                    chosen_code(rollout.chosen_files("engine"), room="rollout"),
+                ],
             }
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def evaluate(
             seed=params.seed,
             greedy=True,
             mode=mode,
-            told=lambda done, _, before=start: told(before + done, questions.num_rows),
+            told=functools.partial(_tell, told, start, questions.num_rows),
         )
         rewards = reward_table(rollouts, params.reward, None)  # the metrics are those of any stage
         parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
@@ -85,6 +86,10 @@ def rollout_of(params: Params, mode: Mode) -> Rollout:
     """The rollout parameters in force in an evaluation: its own ``k``, and the mode's own prompt where it has one."""
     prompt = params.evaluate.prompts.get(mode, params.rollout.prompt)
     return params.rollout.model_copy(update={"k": params.evaluate.k, "prompt": prompt})
+
+
+def _tell(told: Told, before: int, total: int, done: int, _of_batch: int) -> None:
+    told(before + done, total)
 
 
 def _open_engine(

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from r1_searcher.extensions import shipped
+from r1_searcher.extensions import Point, shipped
 from r1_searcher.files.artefacts import fingerprint
 from r1_searcher.files.sums import sha256_file
 
@@ -22,6 +22,11 @@ def chosen_code(files: Iterable[Path], *, room: str) -> str:
     chosen = [path.resolve() for path in files]
     used = sorted({*chosen, *(other for path in chosen for other in _imported(path, room))})
     return fingerprint(sorted([_name(path), sha256_file(path)] for path in used))
+
+
+def named_files(*points: Point) -> set[Path]:
+    """Files that ship names of which a run chooses some: a room's code is counted without them."""
+    return {path for point in points for path in point.files().values()}
 
 
 def _name(path: Path) -> str:

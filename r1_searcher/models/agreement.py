@@ -68,8 +68,9 @@ class _Sampled:
 def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: str) -> None:
     """Hold engine and trainer against a plain forward of the model in ``folder``; changes nothing in it.
 
-    Raises ``PipelineError`` where one of them is further away than rounding, with the gap. With ``rollout.engine:
-    vllm`` the trainer alone is held to it: vLLM is held against the trainer when it gets weights (``rollout.sync``).
+    Raises ``PipelineError`` where one of them is further away than rounding, with the gap. With an
+    engine that takes weights from folders, such as vLLM, the trainer alone is held to it: the engine is held against
+    the trainer when it gets weights (``rollout.sync``).
     """
     rollout = settings.rollout
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,11 +79,11 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
     found: dict[str, Gap] = {}
     with torch.inference_mode(), _short_window(model.config, model):
         engine = TransformersEngine(model, load_tokenizer(folder))
-        if rollout.engine == "transformers":
+        if rollout.kind.in_memory:
             engine.check_head(where)
         sampled = _sample(engine, rollout)
         expected = _plain(model, sampled)
-        if rollout.engine == "transformers":
+        if rollout.kind.in_memory:
             found["engine"] = _gap([row.logprobs for row in sampled], expected)
         for layout in ("padded", "packed"):
             update = settings.update.model_copy(update={"layout": layout, "dtype": rollout.dtype})

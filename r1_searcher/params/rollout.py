@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import Point
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import TOOLS
+from r1_searcher.points import ENGINES, TOOLS
+
+if TYPE_CHECKING:
+    from r1_searcher.types.protocols import EngineKind
+
+_KIND = ("in_memory", "tensor_parallel", "own_process", "fixed_cache", "packages", "sleeps", "load")  # of an EngineKind
 
 
 class Vllm(Section):
@@ -33,11 +39,11 @@ class Vllm(Section):
 class Rollout(Extensible):
     """How a trajectory is made, in training and, greedy, in evaluation."""
 
-    points: ClassVar[Mapping[str, Point]] = {"tools": TOOLS}
+    points: ClassVar[Mapping[str, Point]] = {"engine": ENGINES, "tools": TOOLS}
     section: ClassVar[str] = "rollout"
 
-    engine: Literal["transformers", "vllm"]
-    vllm: Vllm  # where the engine is
+    engine: str  # r1_searcher/rollout/engine_kinds, or one of your own
+    vllm: Vllm  # for the engine vllm
     prompt: str  # a name in r1_searcher/rollout/prompts, or a path to a file with {question}
     tools: tuple[str, ...] = ("search",)  # what the policy may call; the baselines search, and nothing else
     passages: Literal["text", "title_and_text"]  # what of a passage is shown
@@ -52,6 +58,18 @@ class Rollout(Extensible):
     dtype: Literal["float32", "bfloat16"]
     temperature: float
     top_p: float
+
+    @property
+    def kind(self) -> EngineKind:
+        """What is known of the engine before one is loaded. ``PipelineError`` for something registered that is none."""
+        made: EngineKind = self.chosen(ENGINES)()
+        if not all(hasattr(made, name) for name in _KIND):
+            raise PipelineError(
+                f"the engine {self.engine!r} is a {type(made).__name__}, and no EngineKind",
+                where=self.found("engine").place(),
+                fix="register a class that inherits from r1_searcher.types.protocols.EngineKind",
+            )
+        return made
 
     @model_validator(mode="after")
     def _search_is_a_tool(self) -> Rollout:

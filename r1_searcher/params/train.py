@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS
+from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS, TRAINERS
 
 
 class Reward(Extensible):
@@ -34,9 +34,10 @@ class Lora(Section):
 class Update(Extensible):
     """One policy update. The learning rate stands with the stage in ``train``."""
 
-    points: ClassVar = {"estimator": ESTIMATORS, "loss": LOSSES}
+    points: ClassVar = {"estimator": ESTIMATORS, "loss": LOSSES, "trainer": TRAINERS}
     section: ClassVar = "update"
 
+    trainer: str  # r1_searcher/update/trainer_kinds, or one of your own
     layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention where it is installed
 
     estimator: str  # r1_searcher/update/estimators, or one of your own

@@ -73,8 +73,8 @@ class Params(Section):
                     f"workers.reference ({workers.reference}) must be hardware.reference_gpus "
                     f"({hardware.reference_gpus})"
                 )
-            if hardware.tensor_parallel > 1 and self.rollout.engine != "vllm":
-                raise ValueError("hardware.tensor_parallel above 1 needs rollout.engine vllm")
+            if hardware.tensor_parallel > 1 and not self.rollout.kind.tensor_parallel:
+                raise ValueError("hardware.tensor_parallel above 1 needs rollout.engine vllm, or another that can")
             if workers.ranks != hardware.trainer_gpus:
                 raise ValueError(
                     f"workers.ranks ({workers.ranks}) must be hardware.trainer_gpus ({hardware.trainer_gpus})"

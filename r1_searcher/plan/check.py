@@ -108,7 +108,7 @@ def _check_machine(name: str, params: Params, needed: list[Use], machine: Machin
     else:
         # The cache of transformers grows only as far as trajectories do; what must be there is the rest. vLLM's is
         # taken whole.
-        grows = params.rollout.engine == "transformers"
+        grows = not params.rollout.kind.fixed_cache
         cache = sum(use.parts[f"engine's {CACHE}"] for use in needed) if grows else 0
         wanted, what = sum(use.total for use in needed) - cache, "memory"
         smaller = "rollout.max_batch" if grows else "rollout.vllm.max_num_seqs, rollout.vllm.cpu_cache_gb"

@@ -65,5 +65,5 @@ def _together(model: Architecture, params: Params, work: Workload, memory: float
 
 
 def _takes_turns(params: Params) -> bool:
-    """Whether the engine sleeps while the trainer works: vLLM, told so, on the one GPU that both have."""
-    return params.hardware.gpus == 1 and params.rollout.engine == "vllm" and params.rollout.vllm.sleep
+    """Whether the engine sleeps while the trainer works, on the one GPU that both have."""
+    return params.hardware.gpus == 1 and params.rollout.kind.sleeps(params.rollout)

@@ -23,7 +23,7 @@ BLOCK = 32  # tokens of a block of vLLM's cache on a CPU; on a GPU 16, which dif
 
 def engine(model: Architecture, params: Params, memory: float) -> Use:
     """A device of an engine, of ``memory`` bytes; without GPUs ``memory`` is not looked at."""
-    parts = _vllm(model, params, memory) if params.rollout.engine == "vllm" else _transformers(model, params)
+    parts = _vllm(model, params, memory) if params.rollout.kind.fixed_cache else _transformers(model, params)
     parts |= search.on_gpu(params)
     return Use(named("engine", params.hardware.engine_gpus if params.hardware.gpus else 0), parts)
 
@@ -62,9 +62,9 @@ def _vllm(model: Architecture, params: Params, memory: float) -> dict[str, int]:
 
 
 def least(model: Architecture, params: Params, memory: float) -> list[Use]:
-    """What vLLM must have to start at all, and what it is given; nothing of transformers."""
+    """What vLLM must have to start at all, and what it is given; nothing of an engine that grows."""
     settings = params.rollout.vllm
-    if params.rollout.engine != "vllm":
+    if not params.rollout.kind.fixed_cache:
         return []
     one = {"one trajectory": _cached(model, params, params.rollout.max_total_tokens)}
     if not params.hardware.gpus:
@@ -87,7 +87,7 @@ def _gpus_together(params: Params) -> int:
 def trajectories_at_a_time(model: Architecture, params: Params, memory: float, tokens: float) -> int:
     """How many trajectories of ``tokens`` tokens one engine generates at a time, with ``memory`` bytes a device."""
     rollout = params.rollout
-    if rollout.engine != "vllm":
+    if not rollout.kind.fixed_cache:
         return rollout.max_batch
     held = engine(model, params, memory).parts[CACHE] // _cached(model, params, tokens)
     return min(held, rollout.vllm.max_num_seqs, rollout.max_batch)

@@ -75,7 +75,7 @@ def _written(value: Any) -> str:
 def _of_engine(model: Architecture, params: Params) -> Iterator[Change]:
     """vLLM: another cache on a CPU; asleep while the trainer works, another share of its GPU, or smaller steps."""
     hardware, settings = params.hardware, params.rollout.vllm
-    if params.rollout.engine != "vllm":
+    if not params.rollout.kind.fixed_cache:
         return
     if not hardware.gpus:
         for use in least(model, params, 0):
@@ -92,7 +92,7 @@ def _of_engine(model: Architecture, params: Params) -> Iterator[Change]:
 
 def _of_share(params: Params) -> Iterator[Change]:
     """Another share of its GPU for vLLM, the largest first."""
-    if params.rollout.engine != "vllm" or not params.hardware.gpus:
+    if not params.rollout.kind.fixed_cache or not params.hardware.gpus:
         return
     for share in UTILIZATIONS:
         if share != params.rollout.vllm.gpu_memory_utilization:
@@ -146,7 +146,7 @@ def _machine(gpus: int, free: int, more: int) -> Change:
 
 
 def _of_lengths(params: Params) -> Iterator[Change]:
-    if params.rollout.engine == "transformers":
+    if not params.rollout.kind.fixed_cache:
         yield from _halved(params, "max_batch")
     yield from _halved(params, "max_total_tokens")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from r1_searcher.progress import Told, nobody
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from r1_searcher import params
-    from r1_searcher.types.protocols import Engine
+    from r1_searcher.transcripts.grammar import Mode
+    from r1_searcher.types.protocols import Engine, Retriever
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
@@ -17,8 +22,29 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
     return load_engine(policy, rollout, tensor_parallel=tensor_parallel)
 
 
-def roll_out(*args: Any, **kwargs: Any) -> Any:
-    """See ``r1_searcher.rollout.loop.roll_out``."""
+def roll_out(
+    engine: Engine,
+    retriever: Retriever,
+    questions: pa.Table,
+    rollout: params.Rollout,
+    *,
+    samples: int,
+    seed: int,
+    greedy: bool = False,
+    mode: Mode = "search",
+    told: Told = nobody,
+) -> tuple[pa.Table, dict[str, float]]:
+    """Trajectories (schema ROLLOUTS) and timings; see ``r1_searcher.rollout.loop.roll_out``."""
     from r1_searcher.rollout.loop import roll_out
 
-    return roll_out(*args, **kwargs)
+    return roll_out(
+        engine,
+        retriever,
+        questions,
+        rollout,
+        samples=samples,
+        seed=seed,
+        greedy=greedy,
+        mode=mode,
+        told=told,
+    )

@@ -5,42 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1_searcher import params
-from r1_searcher.files.weights import check_policy
+from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import Found, bound
+from r1_searcher.points import ENGINES
 from r1_searcher.rollout.chat_template import try_template
-from r1_searcher.rollout.engine import TransformersEngine
-from r1_searcher.rollout.load import load_config, load_model, load_tokenizer, reading
+from r1_searcher.rollout.load import load_config, load_tokenizer
 from r1_searcher.rollout.prompt import load_prompt
 from r1_searcher.types.model_config import check_lengths
 from r1_searcher.types.protocols import Engine
 
+_NEEDED = sorted({*Engine.__annotations__, *(name for name in vars(Engine) if not name.startswith("_"))})
+
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
-    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs (vLLM).
+    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs.
 
     Raises ``PipelineError`` for a policy that the engine would sample from wrongly: logits that are more than its head
-    says, positions that depend on a sequence's length, a chat template that does not take our prompt.
+    says, positions that depend on a sequence's length, a chat template that does not take our prompt; and for
+    something registered that is no ``Engine``.
     """
-    import torch
-
     tokenizer = load_tokenizer(policy)
     try_template(load_prompt(rollout.prompt), tokenizer)
     check_lengths(load_config(policy), rollout.max_total_tokens)
-    if rollout.engine == "vllm":
-        from r1_searcher.rollout.vllm_engine import VllmEngine
-
-        check_policy(policy)
-        return VllmEngine(_folder(policy), tokenizer, rollout, tensor_parallel=tensor_parallel)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    engine = TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), tokenizer)
-    engine.check_head(str(policy))
+    found = ENGINES.find(rollout.engine, rollout.extensions)
+    load = bound(Found(rollout.kind.load, found.registered, found.file), None, ENGINES.noun)
+    engine: Engine = load(policy, tokenizer, rollout, tensor_parallel=tensor_parallel)
+    lacking = [name for name in _NEEDED if not hasattr(engine, name)]
+    if lacking:
+        raise PipelineError(
+            f"the engine {rollout.engine!r} loads {type(engine).__name__}, which has no {', '.join(lacking)}",
+            where=found.place(),
+            fix="r1_searcher/types/protocols.py says what an Engine has",
+        )
     return engine
-
-
-def _folder(policy: Path | str) -> Path:
-    """The folder of a policy: itself, or where the hub's client keeps it."""
-    if Path(policy).is_dir():
-        return Path(policy)
-    from huggingface_hub import snapshot_download
-
-    with reading("model", policy):
-        return Path(snapshot_download(str(policy), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from r1_searcher import params
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, sha256_tree
-from r1_searcher.files.code import chosen_code
+from r1_searcher.files.code import chosen_code, named_files
+from r1_searcher.points import ENGINES
 from r1_searcher.rollout.prompt import load_prompt
 from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types.protocols import Engine, Retriever
@@ -42,7 +43,8 @@ def inputs(
         "greedy": greedy,
         "mode": mode,
         "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
-        "code": code_fingerprint(*CODE),
+        "code": code_fingerprint(*CODE, without=named_files(ENGINES)),
+        "chosen": chosen_code(rollout.chosen_files("engine"), room="rollout"),
         "tools": chosen_code(rollout.chosen_files("tools"), room="tools"),
     }
     return parts | {"fingerprint": fingerprint(parts)}

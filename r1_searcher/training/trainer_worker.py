@@ -6,18 +6,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r1_searcher.files.artefacts import read_table, write_json, write_table
 from r1_searcher.training.engine_worker import set_threads
 from r1_searcher.training.meeting import meet
 from r1_searcher.training.reference_worker import read_reference
 from r1_searcher.training.workers import Lesson, WorkerSettings
+from r1_searcher.types.protocols import Trainer
 from r1_searcher.types.schemas import REWARDS, ROLLOUTS
 from r1_searcher.update.gap import check_gap, largest_gap
-
-if TYPE_CHECKING:
-    from r1_searcher.update.trainer import DeepSpeedTrainer
 
 
 class TrainerWorker:
@@ -27,7 +25,7 @@ class TrainerWorker:
         """Nothing is loaded yet."""
         self.settings, self.params = settings, settings.params
         self.at: int | None = None
-        self._trainer: DeepSpeedTrainer | None = None
+        self._trainer: Trainer | None = None
 
     def begin(self, folder: Path | None, at: int) -> None:
         """See ``workers.Trainers``. The segment's first policy is the anchor of the KL term."""
@@ -88,14 +86,14 @@ class TrainerWorker:
         return self.trainer.export_weights()
 
     def _give_back(self) -> None:
-        """Return what torch keeps of freed GPU memory: on one GPU vLLM, a process of its own, wakes in it."""
-        if self.params.hardware.gpus == 1 and self.params.rollout.engine == "vllm":
+        """Return what torch keeps of freed GPU memory: on one GPU an engine in a process of its own wakes in it."""
+        if self.params.hardware.gpus == 1 and self.params.rollout.kind.own_process:
             import torch
 
             torch.cuda.empty_cache()
 
     @property
-    def trainer(self) -> DeepSpeedTrainer:
+    def trainer(self) -> Trainer:
         """The trainer that ``begin`` loaded."""
         assert self._trainer is not None, "begin comes first"
         return self._trainer

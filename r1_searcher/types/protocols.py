@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,43 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class InMemoryEngine(Engine, Protocol):
+    """An engine that takes weights from a trainer in the same process (``EngineKind.in_memory``)."""
+
+    def load_state(self, weights: Mapping[str, Any]) -> None:
+        """Copy tensors by the names of the model's own parameters, all of which are there."""
+        ...
+
+
+class EngineKind:
+    """What is registered as an engine: how one is loaded, and what of it must be known before one is there.
+
+    Attributes:
+        in_memory: its engine is an ``InMemoryEngine``.
+        tensor_parallel: it can be spread over several GPUs.
+        own_process: it takes memory in a process of its own, which the trainer's must leave to it.
+        fixed_cache: it takes all of its memory when it starts (``rollout.vllm``); else its cache grows with
+            ``rollout.max_batch``.
+        packages: whose versions say how it rounds, beside torch and transformers; they are in the store's keys.
+    """
+
+    in_memory: ClassVar[bool] = False
+    tensor_parallel: ClassVar[bool] = False
+    own_process: ClassVar[bool] = False
+    fixed_cache: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def sleeps(self, rollout: Any) -> bool:
+        """Whether it gives a GPU back while the trainer works. ``rollout``: ``r1_searcher.params.Rollout``."""
+        return False
+
+    def load(self, policy: Path | str, tokenizer: Any, rollout: Any, *, tensor_parallel: int) -> Engine:
+        """An engine with the weights of a policy folder or hub name. ``tokenizer``: the policy's; ``rollout``:
+        ``r1_searcher.params.Rollout``; ``tensor_parallel``: over how many GPUs."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Passage:
     """A found passage; ``score`` is the retriever's, higher is better."""
@@ -190,7 +227,9 @@ class TrainingBatch:
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Batches in, metrics out; save, load."""
+    """Batches in, metrics out; save, load. Of several ranks all are called alike. ``iteration``: updates done."""
+
+    iteration: int
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
         """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
@@ -204,10 +243,19 @@ class Trainer(Protocol):
         """One epoch over the batch in minibatches; returns the means of the step's metrics."""
         ...
 
-    def save(self, policy: Path, *, step: int, parent: str) -> None:
-        """Write a policy folder (safetensors, tokenizer, manifest) and trainer state beside it."""
+    def export_weights(self) -> Mapping[str, Any]:
+        """The policy's tensors by their Hugging Face names, for an engine in the same process. The next update may
+        change them in place."""
         ...
 
-    def load(self, policy: Path) -> None:
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
+        """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights."""
+        ...
+
+    def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
+        """Write a policy folder as ``save_policy`` does, and trainer state; None: in ``trainer_state`` beside it."""
+        ...
+
+    def load(self, policy: Path, trainer_state: Path | None = None) -> None:
         """Take up weights and trainer state where a ``save`` left them."""
         ...

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from r1_searcher.params import Params
+from r1_searcher.points import TRAINERS
+from r1_searcher.types.protocols import Trainer
 from r1_searcher.update.step import update_policy
-
-if TYPE_CHECKING:
-    from r1_searcher.update.trainer import DeepSpeedTrainer
 
 __all__ = ["load_trainer", "update_policy"]
 
@@ -22,8 +20,8 @@ def load_trainer(
     warmup_iterations: int = 0,
     reference: Path | None = None,
     reference_apart: bool = False,
-) -> DeepSpeedTrainer:
-    """A trainer that starts from a policy folder.
+) -> Trainer:
+    """The trainer that ``update.trainer`` names, which starts from a policy folder.
 
     Args:
         policy: Hugging Face folder with a tokenizer.
@@ -33,9 +31,7 @@ def load_trainer(
             A run that resumes names the policy that the segment began with.
         reference_apart: another process has it, and ``update_policy`` is given what it found.
     """
-    from r1_searcher.update.trainer import DeepSpeedTrainer
-
-    return DeepSpeedTrainer(
+    trainer: Trainer = params.update.chosen(TRAINERS)(
         policy,
         params.update,
         learning_rate=learning_rate,
@@ -46,3 +42,4 @@ def load_trainer(
         reference=reference,
         reference_apart=reference_apart,
     )
+    return trainer

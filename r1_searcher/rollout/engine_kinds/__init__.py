@@ -1,0 +1,1 @@
+"""Engines by name (``rollout.engine``): a file each, which loads its library when it is called."""

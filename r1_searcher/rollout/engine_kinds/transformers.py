@@ -1,0 +1,28 @@
+"""The engine on transformers: one batch, in the process of whoever asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r1_searcher.extend import engine
+from r1_searcher.types.protocols import Engine, EngineKind
+
+
+@engine("transformers")
+class Transformers(EngineKind):
+    """Takes weights from a trainer's memory; its cache grows with its batch."""
+
+    in_memory = True
+
+    def load(self, policy: Path | str, tokenizer: Any, rollout: Any, *, tensor_parallel: int) -> Engine:
+        """Raises ``PipelineError`` for a model whose logits are more than its head says."""
+        import torch
+
+        from r1_searcher.rollout.engine import TransformersEngine
+        from r1_searcher.rollout.load import load_model
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        made = TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), tokenizer)
+        made.check_head(str(policy))
+        return made

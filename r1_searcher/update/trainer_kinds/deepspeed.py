@@ -1,0 +1,38 @@
+"""The trainer on DeepSpeed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_searcher.extend import trainer
+from r1_searcher.params import Update
+from r1_searcher.types.protocols import Trainer
+
+
+@trainer("deepspeed")
+def deepspeed(
+    policy: Path,
+    update: Update,
+    *,
+    learning_rate: float,
+    warmup_iterations: int,
+    temperature: float,
+    seed: int,
+    threads: int,
+    reference: Path | None,
+    reference_apart: bool,
+) -> Trainer:
+    """See ``DeepSpeedTrainer``, and ``r1_searcher.update.load_trainer`` for what the arguments are."""
+    from r1_searcher.update.trainer import DeepSpeedTrainer
+
+    return DeepSpeedTrainer(
+        policy,
+        update,
+        learning_rate=learning_rate,
+        warmup_iterations=warmup_iterations,
+        temperature=temperature,
+        seed=seed,
+        threads=threads,
+        reference=reference,
+        reference_apart=reference_apart,
+    )
