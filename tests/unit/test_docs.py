@@ -174,6 +174,11 @@ def test_the_worlds_size_is_the_parameters() -> None:
     assert f"{passages:,} one-sentence passages" in text_of(ROOT / "README.md")
 
 
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_numbers_have_their_leading_zero(path: Path) -> None:
+    assert re.findall(r"(?<![\w.)\]/*])\.\d+", text_of(path)) == []
+
+
 def test_a_stranger_reads_the_readme_in_minutes() -> None:
     text = text_of(ROOT / "README.md")
     assert len(text.split()) <= 1200
