@@ -66,7 +66,8 @@ def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
         root: the checkout.
         params: whose chosen names count.
     """
-    chosen = chosen_files(stage.get("params", []), root, params)
+    keys = [*stage.get("params", []), *re.findall(r"\$\{([\w.]+)\}", stage.get("foreach", ""))]
+    chosen = chosen_files(keys, root, params)
     own = {path for path in chosen if not path.is_relative_to(root) or path.relative_to(root).parts[0] not in PACKAGES}
     starts = entries(stage["cmd"], root) | chosen
     files = {file for file in closure(starts, root) if not _within(file, CHANGES_NOTHING)}
@@ -182,8 +183,11 @@ def _folded(files: set[str], root: Path) -> list[str]:
 
 
 def stages_of(text: str) -> dict[str, dict[str, Any]]:
-    """The stages of a dvc.yaml by name: what stands under ``do`` of those that are made several times."""
-    return {name: block.get("do", block) for name, block in parse_yaml(text, where=str(PIPELINE))["stages"].items()}
+    """The stages of a dvc.yaml by name: of those that are made several times what is under ``do``, and ``foreach``."""
+    return {
+        name: {**block.get("do", block), "foreach": block.get("foreach", "")}
+        for name, block in parse_yaml(text, where=str(PIPELINE))["stages"].items()
+    }
 
 
 def is_code(dep: str) -> bool:

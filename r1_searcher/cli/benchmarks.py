@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1_searcher import params
 from r1_searcher.benchmarks.fetch import fetch
-from r1_searcher.benchmarks.releases import RELEASES, release_of
+from r1_searcher.benchmarks.releases import known, release_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import atomic
 from r1_searcher.files.store import Store
@@ -20,15 +20,17 @@ FOLDER = Path("data/benchmarks")
 
 
 def _list(options: argparse.Namespace) -> None:
-    for release in RELEASES.values():
+    extensions = params.load(options.params).extensions if options.params.exists() else []
+    for release in [release_of(name, extensions) for name in known(extensions)]:
         corpus = ", brings a corpus" if release.contexts else ""
         show(f"{release.name:<18} {release.num_questions:>4} questions{corpus}: {release.about} ({release.licence})")
         show(f"{'':<18} {release.address}/{release.file}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    mirrors = options.mirror or params.load_or_shipped(options.params).benchmarks.mirrors
-    for release in [release_of(name) for name in options.names or RELEASES]:
+    settings = params.load_or_shipped(options.params)
+    mirrors, extensions = options.mirror or settings.benchmarks.mirrors, settings.extensions
+    for release in [release_of(name, extensions) for name in options.names or known(extensions)]:
         path = fetch(release, mirrors, Store())
         if options.out is not None:
             with atomic(options.out / release.file) as draft:
@@ -40,7 +42,8 @@ def _fetch(options: argparse.Namespace) -> None:
 def _questions(options: argparse.Namespace) -> None:
     from r1_searcher.benchmarks.make import make_questions
 
-    release, settings = release_of(options.name), params.load_or_shipped(options.params).benchmarks
+    loaded = params.load_or_shipped(options.params)
+    release, settings = release_of(options.name, loaded.extensions), loaded.benchmarks
     if release.name not in settings.sets:
         raise PipelineError(
             f"{release.name} is not among the benchmarks that are evaluated",
@@ -57,7 +60,8 @@ def _corpus(options: argparse.Namespace) -> None:
     from r1_searcher.benchmarks.make import CORPUS, INDEX, make_corpus
     from r1_searcher.retrieval.dense.retriever import add_dense
 
-    release, settings = release_of(options.name), params.load_or_shipped(options.params)
+    settings = params.load_or_shipped(options.params)
+    release = release_of(options.name, settings.extensions)
     source = fetch(release, settings.benchmarks.mirrors, Store())
     folder = options.out / release.name
     meta = make_corpus(release, source, settings.index, folder)
@@ -80,7 +84,9 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the known benchmarks, and where they are published").set_defaults(run=_list)
+    listing = commands.add_parser("list", help="the known benchmarks, and where they are published")
+    listing.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    listing.set_defaults(run=_list)
 
     getting = commands.add_parser("fetch", help="fetch released files and check them")
     getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all that are known)")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Server
+from r1_searcher.params.chosen import Extensible
+from r1_searcher.points import BENCHMARKS
 from r1_searcher.transcripts.grammar import Mode
 
 
@@ -73,8 +77,12 @@ class BenchmarkSet(Section):
     index: PathText
 
 
-class Benchmarks(Section):
-    """Released benchmarks (r1_searcher/benchmarks/releases.py), asked of every policy of ``evaluate.policies``."""
+class Benchmarks(Extensible):
+    """Released benchmarks (r1_searcher/benchmarks/released, or the user's own), asked of every policy of
+    ``evaluate.policies``."""
+
+    points: ClassVar[Mapping[str, Point]] = {"sets": BENCHMARKS, "corpora": BENCHMARKS}
+    section: ClassVar[str] = "benchmarks"
 
     mirrors: list[str]  # folders or addresses that are tried for a released file before its own address
     questions: Count  # at most so many a benchmark, the first ones

@@ -19,7 +19,7 @@ import r1_searcher.rollout
 from r1_searcher import params as contract
 from r1_searcher.benchmarks.fetch import fetch
 from r1_searcher.benchmarks.make import make_corpus, make_questions
-from r1_searcher.benchmarks.releases import RELEASES, Release
+from r1_searcher.benchmarks.releases import Release, known, release_of
 from r1_searcher.files import sums
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_file, write_json
 from r1_searcher.files.store import ROOT_VARIABLE, Store
@@ -49,6 +49,18 @@ SEARCHES = "<|begin_of_query|> born <|end_of_query|> </think> <answer> in Port T
 GUESSES = "</think> <answer> Ada Kolm </answer>"
 
 
+def register(release: Release) -> None:
+    """The benchmark ``made``, in a file of the user's own."""
+    Path("made.py").write_text(
+        "from r1_searcher.benchmarks.releases import Release\nfrom r1_searcher.extend import benchmark\n\n"
+        f"@benchmark('made')\ndef made(name):\n    return {release!r}\n"
+    )
+
+
+def made() -> Release:
+    return release_of("made", ["made.py"])
+
+
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
     """The file as it is published."""
@@ -74,8 +86,9 @@ def project(tmp_path: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "none",
         True,
     )
-    monkeypatch.setitem(RELEASES, "made", release)
+    register(release)
     raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
+    raw["extensions"] = ["made.py"]
     raw["benchmarks"] |= {
         "mirrors": [str(released.parent)],
         "corpora": ["made"],
@@ -140,7 +153,7 @@ def test_passage_ids_do_not_depend_on_the_order_of_the_questions(project: Path, 
     found = []
     for order in (ROWS, ROWS[::-1], ROWS[:1]):
         released.write_text("".join(f"{json.dumps(row)}\n" for row in order))
-        make_corpus(RELEASES["made"], released, contract.shipped().index, Path("out"))
+        make_corpus(made(), released, contract.shipped().index, Path("out"))
         table = read_table("out/corpus/passages.parquet", PASSAGES)
         found.append(dict(zip(table["title"].to_pylist(), table["passage_id"].to_pylist(), strict=True)))
     assert found[0] == found[1] == found[2]
@@ -229,7 +242,7 @@ def test_a_summary_leaves_out_what_the_parameters_no_longer_name(project: Path) 
 
 def test_only_so_many_questions(project: Path, released: Path) -> None:
     make_all()
-    number = make_questions(RELEASES["made"], released, "data/benchmarks/made/index", 2, Path("out"))
+    number = make_questions(made(), released, "data/benchmarks/made/index", 2, Path("out"))
     assert number == 2 and read_table("out/questions.parquet", QUESTIONS)["question_id"].to_pylist() == ["a", "b"]
 
 
@@ -271,7 +284,7 @@ def test_a_broken_file_names_its_line(
         "none",
         True,
     )
-    monkeypatch.setitem(RELEASES, "made", spoilt)
+    register(spoilt)
     capsys.readouterr()
     assert benchmarks(["questions", "made"]) == 2
     message = capsys.readouterr().err
@@ -281,7 +294,7 @@ def test_a_broken_file_names_its_line(
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
-        (benchmarks, ["questions", "hotpot"], "unknown benchmark 'hotpot' (known: hotpotqa, 2wiki, musique, bamboogle"),
+        (benchmarks, ["questions", "hotpot"], "no released benchmark 'hotpot' (known: 2wiki, bamboogle, hotpotqa"),
         (benchmarks, ["questions", "bamboogle"], "bamboogle is not among the benchmarks that are evaluated"),
         (benchmarks, ["questions", "made"], "data/benchmarks/made/index/meta.json: no such file"),
         (evaluate, ["benchmark", "bamboogle", "--name", "base"], "unknown benchmark 'bamboogle' (known: made)"),
@@ -305,12 +318,12 @@ def test_a_benchmark_without_paragraphs_makes_no_corpus(
         "",
         "made_by_hand.jsonl",
         "http://127.0.0.1:9",
-        RELEASES["made"].sha256,
-        RELEASES["made"].num_bytes,
+        made().sha256,
+        made().num_bytes,
         3,
         "none",
     )
-    monkeypatch.setitem(RELEASES, "made", bare)
+    register(bare)
     assert benchmarks(["corpus", "made"]) == 2
     assert "made brings no paragraphs to search" in capsys.readouterr().err
 
@@ -326,11 +339,11 @@ needs_data = pytest.mark.skipif(
 
 
 @needs_data
-@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize("name", known())
 def test_released_files_are_as_pinned(name: str, tmp_path: Path) -> None:
     from r1_searcher.questions.files import read_questions
 
-    release = RELEASES[name]
+    release = release_of(name)
     questions = read_questions(fetch(release, FOLDERS, Store(tmp_path)))
     assert questions.num_rows == release.num_questions
     assert any(map(any, questions["supporting_titles"].to_pylist())) == release.contexts
@@ -338,7 +351,7 @@ def test_released_files_are_as_pinned(name: str, tmp_path: Path) -> None:
 
 @needs_data
 def test_hotpotqa_with_contexts_has_every_gold_passage(tmp_path: Path) -> None:
-    release = RELEASES["hotpotqa_contexts"]
+    release = release_of("hotpotqa_contexts")
     source = fetch(release, FOLDERS, Store(tmp_path / "store"))
     settings = contract.parse((ROOT / "r1_searcher/params/defaults.yaml").read_text()).index
     meta = make_corpus(release, source, settings, tmp_path)
@@ -347,3 +360,33 @@ def test_hotpotqa_with_contexts_has_every_gold_passage(tmp_path: Path) -> None:
     gold = read_table(tmp_path / "questions.parquet", QUESTIONS)["supporting_titles"].to_pylist()
     titles = set(read_table(tmp_path / "corpus/passages.parquet", PASSAGES)["title"].to_pylist())
     assert len(gold) == 500 and all(len(row) == 2 and titles.issuperset(row) for row in gold)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("return Release(", "return 3; Release(", "the benchmark 'made' must return a Release, got 3"),
+        ("name='made'", "name='other'", "must give its Release the name that it is called with, not 'other'"),
+        ("sha256='", "sha256='x", "must have a sha256 of 64 hex digits"),
+        ("file='", "file='../", "must have the name of a file, no path"),
+        ("num_questions=3", "num_questions='3'", "must have whole numbers of bytes and questions"),
+        ("return", "1 / 0\n    return", "made.py, line 6: the benchmark 'made' raised ZeroDivisionError"),
+        ("'made'", "'hotpotqa'", "the released benchmark 'hotpotqa' is registered already"),
+    ],
+)
+def test_a_bad_definition_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    text = Path("made.py").read_text()
+    assert old in text
+    Path("made.py").write_text(text.replace(old, new))
+    assert benchmarks(["corpus", "made"]) == 2
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1 and "made.py" in message
+    assert not Path("data/benchmarks").exists()
+
+
+def test_the_list_names_the_users_own_last(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmarks(["list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[::2]]
+    assert names == [*known(), "made"]

@@ -13,7 +13,7 @@ import yaml
 from flows import stage_code
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import SHIPPED, Params, parse, shipped
-from r1_searcher.params.profiles import composed
+from r1_searcher.params.profiles import composed, overlays
 from r1_searcher.params.reading import check_listed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ TEXT = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 # dvc.yaml is as it ships, or as `python -m flows.stage_code` wrote it for names that the user chose since.
 OWN = parse((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PARAMS = OWN if stage_code.rewritten(TEXT, ROOT, OWN) == TEXT else shipped()
-STAGES: dict[str, dict[str, Any]] = {name: block.get("do", block) for name, block in DVC["stages"].items()}
+STAGES: dict[str, dict[str, Any]] = stage_code.stages_of(TEXT)
 
 NO_STAGES = {"extensions", "hardware", "regression"}  # parameters of commands that stand beside the pipeline
 ANY = "<any>"  # in a parameter's name: whatever the stage is made for
@@ -164,3 +164,14 @@ def test_every_other_output_is_cached() -> None:
 def test_the_papers_curves_are_drawn() -> None:
     drawn = {column for plot in DVC["plots"] for settings in plot.values() for column in settings["y"].values()}
     assert {"reward", "response_length", "searches", "format_rate", "f1", "cover_em"} <= drawn
+
+
+def test_a_released_benchmark_depends_on_its_definition_alone() -> None:
+    overlay = list(overlays("hotpotqa-contexts", root=ROOT))
+    chosen = parse(composed(SHIPPED.read_text(encoding="utf-8"), overlay))
+    for name in ("benchmark", "benchmark_corpus"):
+        listed = stage_code.code_of(STAGES[name], ROOT, chosen)
+        assert [path for path in listed if "/released" in path] == [
+            "r1_searcher/benchmarks/released/hotpotqa_contexts.py"
+        ]
+        assert not any("/released" in path for path in stage_code.code_of(STAGES[name], ROOT, PARAMS))

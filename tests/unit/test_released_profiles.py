@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from r1_searcher import params
-from r1_searcher.benchmarks.releases import RELEASES
+from r1_searcher.benchmarks.releases import release_of
 from r1_searcher.params import profiles
 from r1_searcher.rollout.prompt import load_prompt
 
@@ -36,7 +36,7 @@ def test_the_model_and_the_limits_are_the_releases(name: str) -> None:
     assert (rollout.max_searches, rollout.max_turn_tokens, rollout.max_total_tokens) == (8, 512, 29000)
     assert (found.evaluate.k, found.evaluate.policies) == (5, {"released": "data/base_model"})
     assert set(found.benchmarks.sets) == {"hotpotqa", "2wiki", "musique", "bamboogle"}
-    assert found.benchmarks.questions == max(RELEASES[benchmark].num_questions for benchmark in found.benchmarks.sets)
+    assert found.benchmarks.questions == max(release_of(benchmark).num_questions for benchmark in found.benchmarks.sets)
     assert found.reward.set == ("released-base" if "qwen" in name else "released-instruct")
 
 

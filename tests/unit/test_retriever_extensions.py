@@ -161,10 +161,10 @@ IDENTIFY = """
 import sys
 from pathlib import Path
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import load
+from r1_searcher.params import shipped
 from r1_searcher.retrieval import identify
 try:
-    identify(load("params.yaml"), index=Path("nowhere"))
+    identify(shipped(), index=Path("nowhere"))
 except PipelineError:
     print(*(name for name in sys.modules if name.startswith("r1_searcher.retrieval.")))
 """
