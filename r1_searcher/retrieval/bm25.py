@@ -107,6 +107,10 @@ class Bm25Retriever:
         self._compiled = compiled(scorer.scores)
         self._passages = passages
 
+    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+        """See ``Windows``."""
+        return self._passages.around(passage_id, before, after)
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best ``k`` passages a query: by score, equal scores in the corpus' order.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from r1_searcher import params
 from r1_searcher.files import artefacts
-from r1_searcher.types.protocols import Passage, Retriever, search_each, whole
+from r1_searcher.types.protocols import Passage, Retriever, Windows, search_each, whole
 
 _FORM = 1  # stands for this code in the fingerprint: to be raised where the same rankings would be fused otherwise
 
@@ -39,6 +39,11 @@ class HybridRetriever:
     def __init__(self, retrievers: Sequence[Retriever], settings: params.Hybrid) -> None:
         self._retrievers, self._settings = retrievers, settings
         self.fingerprint = hybrid_fingerprint([one.fingerprint for one in retrievers], settings)
+
+    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+        """See ``Windows``; all of them search one corpus."""
+        opens = next(one for one in self._retrievers if isinstance(one, Windows))
+        return opens.around(passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best ``k`` a query of what each retriever ranks first to ``depth``."""

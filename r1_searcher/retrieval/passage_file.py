@@ -14,6 +14,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Passage
@@ -42,6 +43,28 @@ class PassageFile:
         place = row - self._starts[batch]
         passage_id, title, text = (self._text(place, *column) for column in self._batches[batch])
         return Passage(passage_id, title, text, score)
+
+    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+        """A passage between its neighbours, with scores of 0; none if no passage has this id.
+
+        The ids are looked through from the first on: no table of them stays in memory.
+        """
+        row = self._row(passage_id)
+        if row is None:
+            return []
+        return [self.get(one, 0.0) for one in range(max(0, row - before), min(self._rows, row + after + 1))]
+
+    def _row(self, passage_id: str) -> int | None:
+        mapped = mmap.mmap(self._file, 0, prot=mmap.PROT_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
+        first = 0
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            place = pc.index(batch.column("passage_id"), passage_id).as_py()
+            if place >= 0:
+                return first + int(place)
+            first += int(batch.num_rows)
+        return None
 
     def _text(self, place: int, ends: int, data: int) -> str:
         first, end = _ENDS.unpack(os.pread(self._file, _ENDS.size, ends + place * (_ENDS.size // 2)))

@@ -181,6 +181,15 @@ class Retriever(Protocol):
         ...
 
 
+@runtime_checkable
+class Windows(Protocol):
+    """A retriever that has the passages in the corpus' order."""
+
+    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+        """A passage between its neighbours, in the corpus' order, with scores of 0; none if no passage has this id."""
+        ...
+
+
 def search_each(retriever: Retriever, queries: Sequence[str], k: int) -> list[list[Passage] | RetrieverError]:
     """For each query its passages, or why it has none. One bad query does not spoil its neighbours' searches.
 

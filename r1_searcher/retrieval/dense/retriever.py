@@ -181,6 +181,10 @@ class DenseRetriever:
         self._encoder, self._vectors = encoder, opened
         self._passages = passages
 
+    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+        """See ``Windows``."""
+        return self._passages.around(passage_id, before, after)
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The nearest ``k`` passages a query, best first: there is always a nearest, whether or not it says anything.
 

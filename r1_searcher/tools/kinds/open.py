@@ -1,0 +1,76 @@
+"""The tool ``open``: what stands round a passage of the last block in the corpus, as a window of its page.
+
+The policy writes the number that the passage has in the block, for its id is not shown and the paper's block stays as
+it is. The window is a block of its own with numbers of its own: opening its last passage reads on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, Field, model_validator
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.extend import tool
+from r1_searcher.params.base import Count
+from r1_searcher.tools.protocol import Budget, Call, Context, Found, Tool
+from r1_searcher.types.protocols import Windows
+
+_NUMBER = re.compile(r"\(?([1-9]\d{0,3})\)?")
+
+
+class OpenParameters(BaseModel):
+    """``rollout.open``."""
+
+    calls: Count = 2  # per trajectory; one more ends it
+    before: Annotated[int, Field(ge=0)] = 1  # passages before the opened one
+    after: Annotated[int, Field(ge=0)] = 1  # and behind it
+    same_page: bool = True  # only those with its title
+    max_passage_tokens: Count = 256  # a longer passage is cut
+    max_documents_tokens: Annotated[int, Field(ge=0)] = 0  # all passages of a window; 0: no limit of their own
+
+    @model_validator(mode="after")
+    def _room_for_every_passage(self) -> OpenParameters:
+        if 0 < self.max_documents_tokens < self.before + 1 + self.after:
+            raise ValueError(f"max_documents_tokens = {self.max_documents_tokens} leaves no token for each passage")
+        return self
+
+
+@tool("open", parameters=OpenParameters)
+class Open(Tool):
+    """Reads a window of the passages that the retriever searches; one without them in order cannot be opened."""
+
+    begin, end = "<|begin_of_open|>", "<|end_of_open|>"
+
+    def __init__(self, context: Context, parameters: OpenParameters) -> None:
+        if not isinstance(context.retriever, Windows):
+            raise PipelineError(
+                "the tool 'open' needs the passages in the order of the corpus, which this retriever does not have",
+                where="rollout.tools",
+                fix="leave it out, or retriever.kind bm25, dense or hybrid, neither reranked nor recorded",
+            )
+        self._retriever, self._parameters = context.retriever, parameters
+        self.budget = Budget(
+            calls=parameters.calls,
+            passages=parameters.before + 1 + parameters.after,
+            passage_tokens=parameters.max_passage_tokens,
+            block_tokens=parameters.max_documents_tokens,
+            titles=context.rollout.passages == "title_and_text",
+            seconds=None,
+        )
+
+    def answer(self, calls: Sequence[Call]) -> list[Found]:
+        """A window per call; nothing for what is no number of the last block."""
+        found: list[Found] = []
+        for call in calls:
+            match = _NUMBER.fullmatch(call.request)
+            number = int(match[1]) if match else 0
+            if not 0 < number <= len(call.shown):
+                found.append([])
+                continue
+            asked, settings = call.shown[number - 1], self._parameters
+            window = self._retriever.around(asked.passage_id, settings.before, settings.after)
+            found.append([one for one in window if one.title == asked.title or not settings.same_page])
+        return found
