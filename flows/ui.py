@@ -41,7 +41,9 @@ STARTS, STARTS_SECONDS = 4, 600.0  # so many starts of the server in so long, an
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> Iterator[subprocess.Popen]:
+def started(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A module of Python in a session of its own, so that Ctrl-C reaches it through us, with all that it started."""
     process = start(arguments, environment, log)
     try:
@@ -50,7 +52,7 @@ def started(arguments: Sequence[str], environment: Mapping[str, str], log: Path 
         end_group(process)
 
 
-def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> subprocess.Popen:
+def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> subprocess.Popen[bytes]:
     """Start a module of Python; whoever calls ends it."""
     with open(log, "ab") if log else contextlib.nullcontext() as out:
         return subprocess.Popen(
@@ -76,7 +78,7 @@ class PageServer:
         self._starts: list[float] = []
         self._process = self._start()
 
-    def _start(self) -> subprocess.Popen:
+    def _start(self) -> subprocess.Popen[bytes]:
         self._starts.append(time.monotonic())
         arguments = ("flows.server", "page", "--host", HOST, "--port", str(self.port))
         return start(arguments, self._environment, self.log)
@@ -122,7 +124,7 @@ def check_free(port: int) -> None:
 
 
 def wait_until_there(
-    url: str, processes: Mapping[str, subprocess.Popen], log: Path, headers: Mapping[str, str] | None = None
+    url: str, processes: Mapping[str, subprocess.Popen[bytes]], log: Path, headers: Mapping[str, str] | None = None
 ) -> None:
     """Until a GET of ``url`` succeeds; ``PipelineError`` where a process ends before, or nothing comes."""
     end = time.monotonic() + START_SECONDS
@@ -135,7 +137,7 @@ def wait_until_there(
     raise PipelineError("did not start in time", where=url, fix=f"see {log}")
 
 
-def check_alive(processes: Mapping[str, subprocess.Popen], log: Path) -> None:
+def check_alive(processes: Mapping[str, subprocess.Popen[bytes]], log: Path) -> None:
     """``PipelineError`` where one of them has ended by itself."""
     for name, process in processes.items():
         if process.poll() is not None:

@@ -48,7 +48,7 @@ def test_every_example_is_imported_and_registers_something(tmp_path: Path) -> No
 def test_what_is_chosen_is_there_and_takes_its_parameters(tmp_path: Path) -> None:
     """By the sections of params.yaml themselves: names, and parameters of their own."""
     files = write(tmp_path)
-    whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    whole = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     assert len(CHOICES) > 1
     for choice in CHOICES:
         extensions = [files[name] for name in choice.pop("extensions")]

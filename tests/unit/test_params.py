@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,15 @@ def test_text_that_is_no_yaml_or_no_mapping() -> None:
     for text in ("a: [", "- 1", ""):
         with pytest.raises(PipelineError, match=r"params\.yaml"):
             params.parse(text)
+
+
+def test_no_test_reads_the_parameters_that_a_user_may_change() -> None:
+    """Tests take ``r1_searcher/params/defaults.yaml``; dvc.yaml alone is held to what is chosen now."""
+    root = Path(__file__).resolve().parents[2]
+    reading = re.compile(r"""(ROOT|parents\[\d\]) / ["']params\.yaml|\b(params|contract)\.load\(\)""")
+    found = {
+        path.relative_to(root).as_posix()
+        for path in (root / "tests").rglob("*.py")
+        if reading.search(path.read_text(encoding="utf-8")) and path != Path(__file__)
+    }
+    assert found == {"tests/unit/test_dvc_yaml.py"}
