@@ -44,8 +44,6 @@ STARTS, STARTS_SECONDS = 4, 600.0  # so many starts of the server in so long, an
 def started(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    arguments: Sequence[str], environment: Mapping[str, str], log: Path | None
-) -> Iterator[subprocess.Popen[bytes]]:
     """A module of Python in a session of its own, so that Ctrl-C reaches it through us, with all that it started."""
     process = start(arguments, environment, log)
     try:
