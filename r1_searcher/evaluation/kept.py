@@ -42,6 +42,7 @@ class Kept:
     ) -> None:
         """``identity``: the policy's; ``rollout``: the parameters in force; ``retriever``: its fingerprint."""
         from r1_searcher.rollout.prompt import load_prompt
+        from r1_searcher.rollout.rows import chosen_parts
 
         self._store = store
         self._protocol = fingerprint(
@@ -58,7 +59,7 @@ class Kept:
                 "code": [
                     code_fingerprint(*_CODE, without=named_files(ENGINES)),
                     chosen_code(params.reward.chosen_files(), room="rewards"),
-                    chosen_code(rollout.chosen_files("engine"), room="rollout"),
+                    *chosen_parts(rollout),
                 ],
             }
         )

@@ -44,10 +44,17 @@ def inputs(
         "mode": mode,
         "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
         "code": code_fingerprint(*CODE, without=named_files(ENGINES)),
-        "chosen": chosen_code(rollout.chosen_files("engine"), room="rollout"),
-        "tools": chosen_code(rollout.chosen_files("tools"), room="tools"),
+        "chosen": chosen_parts(rollout),
     }
     return parts | {"fingerprint": fingerprint(parts)}
+
+
+def chosen_parts(rollout: params.Rollout) -> list[str]:
+    """Fingerprints of the code that ``rollout`` chooses by name, its engine and tools: in every key of rollouts."""
+    return [
+        chosen_code(rollout.chosen_files("engine"), room="rollout"),
+        chosen_code(rollout.chosen_files("tools"), room="tools"),
+    ]
 
 
 def versions(engine: Engine) -> dict[str, str]:

@@ -26,6 +26,7 @@ from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.params import Params, Segment
 from r1_searcher.points import ENGINES, ESTIMATORS, LOSSES, TRAINERS
 from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.rows import chosen_parts
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
 _REWARDS = tuple(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring"))
@@ -122,7 +123,7 @@ def chain_keys(
         "stage": segment.stage,
         "seed": params.seed,
         "code": code["rollout"],
-        "chosen": chosen_code(params.rollout.chosen_files("engine"), room="rollout"),
+        "chosen": chosen_parts(params.rollout),
     }
     rewarded = {
         "reward": params.reward.model_dump(mode="json"),
@@ -207,7 +208,7 @@ def watch_key(params: Params, policy: str, questions: str, retriever: str, code:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
     prompt = load_prompt(params.rollout.prompt).hash
-    chosen = chosen_code(params.rollout.chosen_files("engine"), room="rollout")
+    chosen = chosen_parts(params.rollout)
     where = {**machine_of(params), **_rounding(params)}
     return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], chosen, where])
 

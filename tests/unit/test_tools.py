@@ -19,6 +19,7 @@ from r1_searcher.params import Reward
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import roll_out
 from r1_searcher.rollout.lost import lost
+from r1_searcher.rollout.rows import chosen_parts
 from r1_searcher.tools.guard import MOST_HANGING, Guarded
 from r1_searcher.tools.protocol import Budget, Call, Found, Tool
 from r1_searcher.transcripts import grammar
@@ -172,6 +173,14 @@ def test_names_and_parameters_of_tools(tmp_path: Path) -> None:
     for tools in ([], ["search", "search"]):
         with pytest.raises(ValueError, match="tools: each one once, and search among them"):
             params.Rollout.model_validate(rollout_params().model_dump() | {"tools": tools})
+
+
+def test_a_tools_file_is_part_of_what_is_chosen(tmp_path: Path) -> None:
+    rollout = own(tmp_path)
+    before = chosen_parts(rollout)
+    own(tmp_path, CALCULATOR + "# another file\n")
+    assert chosen_parts(rollout) != before
+    assert chosen_parts(rollout_params()) != before
 
 
 def test_rollouts_from_before_there_were_tools_are_read(tmp_path: Path) -> None:

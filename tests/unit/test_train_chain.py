@@ -105,6 +105,14 @@ def test_the_text_of_a_prompt_file_is_part_of_the_keys(tmp_path: Path) -> None:
     assert keys(named)[0].rollouts != before[0].rollouts
 
 
+def test_the_code_of_chosen_engines_and_tools_is_part_of_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = params()
+    before, watched = keys(found), chain.watch_key(found, "p", "q", "r", CODE)
+    monkeypatch.setattr(chain, "chosen_parts", lambda rollout: ["another", "file"])
+    assert keys(found)[0].rollouts != before[0].rollouts
+    assert chain.watch_key(found, "p", "q", "r", CODE) != watched
+
+
 def test_questions_that_are_left_out_change_nothing_before_the_iteration_that_draws_one() -> None:
     found = params()
     left_out = [[] for _ in range(30)]
