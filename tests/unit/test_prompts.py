@@ -38,11 +38,11 @@ class Chatty:
 
 
 def test_what_is_shipped() -> None:
-    assert SHIPPED == ["base", "examples_chatml", "instruct", "ircot", "ircot_instruct", "short"]
+    assert SHIPPED == ["base", "examples_chatml", "instruct", "ircot", "ircot_instruct", "open", "short"]
     assert [name for name in SHIPPED if load_prompt(name).is_chat] == ["instruct", "ircot_instruct"]
 
 
-@pytest.mark.parametrize("name", ["base", "ircot", "short"])
+@pytest.mark.parametrize("name", ["base", "ircot", "open", "short"])
 @given(question=st.text(max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_a_base_prompt_holds_the_question_as_it_is_and_ends_in_think(name: str, question: str) -> None:
