@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import r1_searcher
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import write_text
 from r1_searcher.params import PARAMS_FILE, Params, load
@@ -28,6 +29,7 @@ from r1_searcher.shown import show
 from r1_searcher.texts import parse_yaml
 
 PIPELINE = Path("dvc.yaml")
+LIBRARY = Path(r1_searcher.__file__).resolve().parent
 PACKAGES = ("r1_searcher", "stages", "flows")
 
 # Commands with several verbs: what the verb runs, behind the room's __main__.
@@ -84,8 +86,13 @@ def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
         section = getattr(params, name)
         for field in section.points:
             if {name, f"{name}.{field}"} & set(keys):
-                found |= {root / path for path in section.chosen_files(field)}
+                found |= {_in(root, path) for path in section.chosen_files(field)}
     return found
+
+
+def _in(root: Path, path: Path) -> Path:
+    """A chosen name's file in the checkout ``root``: the library's own stands there too, a user's where it says."""
+    return root / path.relative_to(LIBRARY.parent) if path.is_relative_to(LIBRARY) else root / path
 
 
 def _relative(path: Path, root: Path) -> str:

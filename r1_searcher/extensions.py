@@ -17,7 +17,6 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -199,16 +198,18 @@ def _parsed(content: bytes, shown: str) -> list[tuple[str, str | None, int]]:
 
 def _import_file(path: Path) -> ModuleType:
     """A user's file as a module, once per place and content; what it raises is one line with the place in the file."""
-    place = str(path.resolve()).encode()
-    name = f"r1_searcher_extension_{path.stem}_{hashlib.sha256(place + path.read_bytes()).hexdigest()[:12]}"
+    content = path.read_bytes()
+    name = (
+        f"r1_searcher_extension_{path.stem}_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:12]}"
+    )
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # pydantic and dataclasses look a module up by its name
     try:
-        spec.loader.exec_module(module)
+        # Not by Python's loader: its bytecode cache takes a file of the same size and second for the same file.
+        exec(compile(content, str(path), "exec"), module.__dict__)
     except Exception as error:  # the user's code may raise anything
         del sys.modules[name]
         raise PipelineError(

@@ -59,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> None:
     """What is loaded by now is looked through no more: DeepSpeed collects garbage several times for every trainer."""
+    gc.unfreeze()  # what earlier files left in circles is garbage by now, and would stay for ever
     gc.collect()
     gc.freeze()
 

@@ -90,7 +90,7 @@ def test_an_engine_that_hangs_is_ended_and_its_shard_sampled_elsewhere(
     assert made(place) == made(inside)
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
     assert "gave no sign of life for 15 s and was ended" in line and "engine-" in line
-    assert all_ended(place, at_least=4)
+    assert all_ended(place, at_least=3)  # two engines and the trainer; a third engine only if a job found no other
 
 
 def test_long_work_is_no_hang(project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

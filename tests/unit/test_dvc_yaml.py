@@ -77,6 +77,8 @@ def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
     for name in ("r1_searcher", "stages", "flows"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     before = {name: stage_code.code_of(stage, copy, PARAMS) for name, stage in STAGES.items()}
+    # A workspace's lists are of its own files, whichever checkout writes them.
+    assert before == {name: stage_code.code_of(stage, ROOT, PARAMS) for name, stage in STAGES.items()}
     for decorator, folder in (
         ("reward_set", "rewards/sets"),
         ("advantage_estimator", "update/estimators"),
