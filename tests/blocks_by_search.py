@@ -16,7 +16,8 @@ _CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is enc
 class BlocksBySearch:
     """``Blocks``."""
 
-    def __init__(self, engine: Engine, rollout: params.Rollout) -> None:
+    def __init__(self, engine: Engine, rollout: params.Rollout, tags: Sequence[str] = ()) -> None:
+        assert not tags, "search alone"
         self._engine, self._rollout = engine, rollout
         special = special_tokens(getattr(engine, "tokenizer", None))
         self._special = (*CHAT_TOKENS, *special)

@@ -3,21 +3,20 @@ take only so much time and memory: a line of it can ask for gigabytes."""
 
 from __future__ import annotations
 
-import os
-import select
-import signal
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.rollout.prompt import Prompt
+from r1_searcher.rollout.prompt import Prompt, refused
+from r1_searcher.texts import parse_json
 
 CPU_SECONDS = 5
 WAIT_SECONDS = 60  # of a machine that is busy with other things
-MEMORY = 2**30  # bytes beyond what this process has
+MEMORY = 2**30  # bytes beyond what the process has before it begins
 LONGEST = 1_000_000  # characters of a prompt whose question is short
-
-_FINE = "fine"
 
 
 def try_template(prompt: Prompt, tokenizer: Any) -> None:
@@ -25,55 +24,70 @@ def try_template(prompt: Prompt, tokenizer: Any) -> None:
     and length. Nothing is tried where the prompt or the model has no use for one."""
     if not prompt.is_chat or getattr(tokenizer, "chat_template", None) is None:
         return
-    told = _apart(prompt, tokenizer)
-    if told != _FINE:
+    tried = {
+        "template": tokenizer.get_chat_template(),
+        "messages": prompt.messages("Who wrote the novel?"),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "cpu_seconds": CPU_SECONDS,
+    }
+    said = _apart(json.dumps(tried))
+    if said is None:
+        told = f"the model's chat template takes more than {CPU_SECONDS} s or {MEMORY // 2**20} MB"
+    elif "raised" in said:
+        raise refused(prompt, said["raised"], said["told"])
+    elif said["length"] > LONGEST:
+        told = f"the model's chat template makes a prompt of {said['length']:,} characters of a short question"
+    else:
+        return
+    raise PipelineError(told, where=f"rollout.prompt {prompt.name}", fix="choose `base`, or a file with {question}")
+
+
+def _apart(tried: str) -> dict[str, Any] | None:
+    """What a process of its own says of the template; None where it came to an end at its limits.
+
+    Not a fork: one of a process that holds a model is refused where memory is short.
+    """
+    program = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
+    try:
+        done = subprocess.run(program, input=tried, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode > 0:
         raise PipelineError(
-            told or f"the model's chat template takes more than {CPU_SECONDS} s or {MEMORY // 2**20} MB",
-            where=f"rollout.prompt {prompt.name}",
-            fix="choose `base`, or a file with {question}",
+            f"the trial of the chat template did not start: {done.stderr.strip().splitlines()[-1:]}", where=program[2]
         )
+    said: dict[str, Any] | None = parse_json(done.stdout) if done.returncode == 0 else None
+    return said
 
 
-def _apart(prompt: Prompt, tokenizer: Any) -> str:
-    """What a child process says of the template; nothing where it came to an end of its own."""
-    import jinja2  # noqa: F401  # not first in the child
-
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        said = b""
-        try:
-            _limit()
-            said = _tried(prompt, tokenizer).encode()[:1000]
-        finally:
-            os.write(writer, said)
-            os._exit(0)
-    os.close(writer)
-    try:
-        ready, _, _ = select.select([reader], [], [], WAIT_SECONDS)
-        return os.read(reader, 4096).decode(errors="replace") if ready else ""
-    finally:
-        os.close(reader)
-        os.kill(child, signal.SIGKILL)  # still our own: nobody has waited for it
-        os.waitpid(child, 0)
-
-
-def _tried(prompt: Prompt, tokenizer: Any) -> str:
-    try:
-        text = prompt.render("Who wrote the novel?", tokenizer)
-    except PipelineError as error:
-        return error.what
-    if len(text) > LONGEST:
-        return f"the model's chat template makes a prompt of {len(text):,} characters of a short question"
-    return _FINE
-
-
-def _limit() -> None:
+def _limit(cpu_seconds: int) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    most = int(spent.ru_utime + spent.ru_stime) + 1 + cpu_seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     statm = Path("/proc/self/statm")
     if statm.exists():
         pages = int(statm.read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def main() -> None:
+    """The trial itself: a JSON object on standard input, another on standard output."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    tried = parse_json(sys.stdin.read())
+    _limit(tried["cpu_seconds"])
+    try:
+        (text,), _ = render_jinja_template(
+            [tried["messages"]], chat_template=tried["template"], add_generation_prompt=True, **tried["special"]
+        )
+        said = {"length": len(text)}
+    except Exception as error:  # whatever the template raises
+        said = {"raised": type(error).__name__, "told": str(error)[:1000]}
+    sys.stdout.write(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()

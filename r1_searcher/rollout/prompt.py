@@ -41,6 +41,10 @@ class Prompt:
         """Sha256 of the template, for protocol cards."""
         return fingerprint(self.template)
 
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """The chat of a question: this template as the system message, the question as the user's."""
+        return [{"role": "system", "content": self.template}, {"role": "user", "content": question}]
+
     def render(self, question: str, tokenizer: Any = None) -> str:
         """The prompt for a question, ending in ``<think>`` (behind which a chat template may have white space).
 
@@ -54,18 +58,23 @@ class Prompt:
                 where="rollout.prompt",
                 fix="choose `base`, or a file with {question}",
             )
-        messages = [{"role": "system", "content": self.template}, {"role": "user", "content": question}]
         try:
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            text = str(
+                tokenizer.apply_chat_template(self.messages(question), tokenize=False, add_generation_prompt=True)
+            )
         except Exception as error:  # whatever the template raises: it is a program in the model's folder
-            told = next(iter(str(error).strip().splitlines()), "")[:200]
-            raise PipelineError(
-                f"the model's chat template does not take a system message and a question: {type(error).__name__}: "
-                f"{told}",
-                where=f"rollout.prompt {self.name}",
-                fix="choose `base`, or a file with {question}",
-            ) from error
+            raise refused(self, type(error).__name__, str(error)) from error
         return text if text.rstrip().endswith(THINK) else text + THINK
+
+
+def refused(prompt: Prompt, raised: str, told: str) -> PipelineError:
+    """The error of a chat template that raised ``raised`` (a type's name) and ``told``."""
+    line = next(iter(told.strip().splitlines()), "")[:200]
+    return PipelineError(
+        f"the model's chat template does not take a system message and a question: {raised}: {line}",
+        where=f"rollout.prompt {prompt.name}",
+        fix="choose `base`, or a file with {question}",
+    )
 
 
 def begun(text: str, tokenizer: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +29,10 @@ class Chatty:
     """A tokenizer with a chat template, as far as a prompt looks at one."""
 
     chat_template = CHAT
+    special_tokens_map: ClassVar = {"bos_token": "<bos>"}
+
+    def get_chat_template(self) -> str:
+        return self.chat_template
 
     def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
         import jinja2
@@ -166,12 +170,7 @@ class Explodes(Chatty):
     """A template that asks for more and more."""
 
     def __init__(self, program: str) -> None:
-        self.program = program
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
-        import jinja2
-
-        return jinja2.Template(self.program).render(messages=messages)
+        self.chat_template = program
 
 
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -182,10 +181,11 @@ LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% en
     [
         ("{{ 'a' * 9999999999 }}", r"MemoryError|more than \d+ s or \d+ MB"),
         (LOOPS, r"takes more than 1 s or"),
-        ("{{ 'a' * 2000000 }}", "a prompt of 2,000,007 characters of a short question"),
+        ("{{ 'a' * 2000000 }}", "a prompt of 2,000,000 characters of a short question"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ raise_exception('no system\nrole') }}", r"TemplateError: no system \(choose"),
     ],
-    ids=["memory", "time", "length", "raises"],
+    ids=["memory", "time", "length", "raises", "refuses"],
 )
 def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r1_searcher.rollout.chat_template.CPU_SECONDS", 1)
@@ -193,6 +193,7 @@ def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeyp
         try_template(load_prompt("instruct"), Explodes(program))
     try_template(load_prompt("base"), Explodes(program))  # has no use for it
     try_template(load_prompt("instruct"), Chatty())
+    try_template(load_prompt("instruct"), Explodes("{{ bos_token + messages[1].content + strftime_now('%Y') }}"))
 
 
 def with_front(front: str | None, *, metaspace: bool) -> Any:

@@ -57,7 +57,7 @@ def _write(root: Path, number: int) -> None:
 
 
 def test_writers_in_many_processes_leave_one_whole_artefact(tmp_path: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(4) as pool:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(_write, [(tmp_path, number) for number in range(16)])
     found = Store(tmp_path).get("rollouts", KEY)
     assert found is not None
