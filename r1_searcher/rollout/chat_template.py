@@ -83,7 +83,7 @@ def main() -> None:
         (text,), _ = render_jinja_template(
             [tried["messages"]], chat_template=tried["template"], add_generation_prompt=True, **tried["special"]
         )
-        said = {"length": len(text)}
+        said: dict[str, int | str] = {"length": len(text)}
     except Exception as error:  # whatever the template raises
         said = {"raised": type(error).__name__, "told": str(error)[:1000]}
     sys.stdout.write(json.dumps(said))
