@@ -31,6 +31,7 @@ from r1_searcher.texts import parse_yaml
 PIPELINE = Path("dvc.yaml")
 LIBRARY = Path(r1_searcher.__file__).resolve().parent
 PACKAGES = ("r1_searcher", "stages", "flows")
+OTHER_STAGES = ("data/", "metrics/", "plots/", "${")  # what else stages depend on, and folders of inputs/
 
 # Commands with several verbs: what the verb runs, behind the room's __main__.
 ENTRIES: dict[str, tuple[str, ...]] = {
@@ -71,12 +72,13 @@ def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
     keys = [*stage.get("params", []), *re.findall(r"\$\{([\w.]+)\}", stage.get("foreach", ""))]
     chosen = chosen_files(keys, root, params)
     own = {path for path in chosen if not path.is_relative_to(root) or path.relative_to(root).parts[0] not in PACKAGES}
-    starts = entries(stage["cmd"], root) | chosen
+    texts = {path for path in chosen if path.suffix != ".py"}
+    starts = entries(stage["cmd"], root) | chosen - texts
     files = {file for file in closure(starts, root) if not _within(file, CHANGES_NOTHING)}
     files -= {_relative(path, root) for path in own}
-    return sorted(_relative(path, root) for path in own) + sorted(
-        {*_folded(files, root), *(folder for file in files for folder in _data_folders(root / file, root))}
-    )
+    data = {folder for file in files for folder in _data_folders(root / file, root)}
+    data |= {_relative(path, root) for path in texts - own}
+    return sorted(_relative(path, root) for path in own) + sorted({*_folded(files, root), *data})
 
 
 def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
@@ -86,7 +88,10 @@ def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
         section = getattr(params, name)
         for field in section.points:
             if {name, f"{name}.{field}"} & set(keys):
-                found |= {_in(root, path) for path in section.chosen_files(field)}
+                for path in section.chosen_files(field):
+                    if not _in(root, path).is_file():  # DVC would only say that a dependency is missing
+                        raise section.points[field].unknown(str(path), params.extensions, where=f"{name}.{field}")
+                    found.add(_in(root, path))
     return found
 
 
@@ -198,19 +203,22 @@ def stages_of(text: str) -> dict[str, dict[str, Any]]:
 
 
 def is_code(dep: str) -> bool:
-    """Whether a dependency is one of those that are written here."""
-    return dep.startswith(tuple(f"{package}/" for package in PACKAGES)) or dep.endswith(".py")
+    """Whether a dependency is one of those that are written here: the project's code, and files that the user chose."""
+    if dep.startswith(tuple(f"{package}/" for package in PACKAGES)):
+        return True
+    return bool(Path(dep).suffix) and not dep.startswith(OTHER_STAGES)
 
 
 def rewritten(text: str, root: Path, params: Params) -> str:
     """``text`` of dvc.yaml with the code dependencies that the code and the parameters have now."""
     for name, stage in stages_of(text).items():
-        others = [dep for dep in stage["deps"] if not is_code(dep)]
+        code = code_of(stage, root, params)
+        others = [dep for dep in stage["deps"] if not is_code(dep) and dep not in code]
         block = re.search(rf"^  {name}:\n(?:    .*\n|\n)*", text, re.MULTILINE)
         assert block is not None, name
         deps = re.search(r"^( +)deps:(?:.*\n)(?:\1 +.*\n|\1  *- .*\n)*", block[0], re.MULTILINE)
         assert deps is not None, name
-        new = block[0].replace(deps[0], _deps(code_of(stage, root, params), others, deps[1]))
+        new = block[0].replace(deps[0], _deps(code, others, deps[1]))
         text = text.replace(block[0], new)
     return text
 

@@ -5,6 +5,9 @@
 ``extensions: [my_rewards.py]`` in params.yaml or a profile names the file.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from r1_searcher.points import (
     ANSWER_METRICS,
     BENCHMARKS,
@@ -35,6 +38,8 @@ __all__ = [
     "trainer",
 ]
 
+T = TypeVar("T")
+
 reward_set = REWARD_SETS.register
 answer_metric = ANSWER_METRICS.register
 advantage_estimator = ESTIMATORS.register
@@ -43,7 +48,13 @@ retriever = RETRIEVERS.register
 corpus_source = CORPUS_SOURCES.register
 question_source = QUESTION_SOURCES.register
 benchmark = BENCHMARKS.register
-prompt = PROMPTS.register
+
 engine = ENGINES.register
 trainer = TRAINERS.register
 tool = TOOLS.register
+
+
+def prompt(name: str) -> Callable[[T], T]:
+    """The decorator of a function that returns a template. It takes no parameters of its own: a stage that is made with
+    a prompt, the tiny model's, depends on its file and not on all of ``rollout``."""
+    return PROMPTS.register(name)

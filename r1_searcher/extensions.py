@@ -70,12 +70,14 @@ class Point:
         noun: for messages, e.g. ``reward set``.
         package: the library's package with the names that ship, e.g. ``r1_searcher.rewards.sets``.
         parameter: where params.yaml selects one, e.g. ``reward.set``.
+        texts: whether text files have names too: NAME.txt in the package's folder, and any path with an ending.
     """
 
     decorator: str
     noun: str
     package: str
     parameter: str
+    texts: bool = False
 
     def register(self, name: str, *, parameters: type[BaseModel] | None = None) -> Callable[[T], T]:
         """The decorator. ``parameters``: a pydantic model of what stands in params.yaml beside the selection, under
@@ -91,8 +93,9 @@ class Point:
         """The file of every known name, read and not imported. A name that is registered twice is an error."""
         found: dict[str, Path] = {}
         folder = _ROOT.parent.joinpath(*self.package.split("."))
-        for path in [*sorted(folder.glob("*.py")), *map(Path, extensions)]:
-            for name in names_in(path, self.decorator):
+        texts = sorted(folder.glob("*.txt")) if self.texts else []
+        for path in [*texts, *sorted(folder.glob("*.py")), *map(Path, extensions)]:
+            for name in [path.stem] if path in texts else names_in(path, self.decorator):
                 if name in found:
                     raise PipelineError(
                         f"the {self.noun} {name!r} is registered already, in {_shown(found[name])}",
@@ -106,20 +109,33 @@ class Point:
         """All known names, sorted."""
         return sorted(self.files(extensions))
 
-    def file(self, name: str, extensions: Sequence[str] = ()) -> Path:
-        """The file that registers ``name``; a ``PipelineError`` with all known names if none does."""
+    def file(self, name: str, extensions: Sequence[str] = (), *, where: str | None = None) -> Path:
+        """The file that registers ``name``; a ``PipelineError`` with all known names if none does.
+
+        ``where``: what chooses it, if that is not ``parameter``. A path of a text file is not looked up.
+        """
         files = self.files(extensions)
-        if name not in files:
-            raise PipelineError(
-                f"no {self.noun} {name!r}",
-                where=self.parameter,
-                fix=f"known: {', '.join(sorted(files))}; files of your own: extensions in params.yaml",
-            )
-        return files[name]
+        if name in files:
+            return files[name]
+        if self.texts and Path(name).suffix:
+            return Path(name)
+        raise self.unknown(name, extensions, where=where)
+
+    def unknown(self, name: str, extensions: Sequence[str] = (), *, where: str | None = None) -> PipelineError:
+        """The error of a name that nothing registers, with all known names."""
+        path = "or the path of a text file, e.g. mine.txt; " if self.texts else ""
+        return PipelineError(
+            f"no {self.noun} {name!r}",
+            where=where or self.parameter,
+            fix=f"known: {', '.join(self.names(extensions))}; {path}files of your own: extensions in params.yaml",
+        )
 
     def find(self, name: str, extensions: Sequence[str] = ()) -> Found:
-        """What is registered under ``name``; its file is imported now, and no other."""
+        """What is registered under ``name``; its file is imported now, and no other. A text file is a function that
+        returns its text."""
         path = self.file(name, extensions)
+        if path.suffix != ".py":
+            return Found(lambda: path.read_text(encoding="utf-8"), Registered(self.decorator, name, None), path)
         module = importlib.import_module(f"{self.package}.{path.stem}") if shipped(path) else _import_file(path)
         for value in vars(module).values():
             for registered in _marks(value):

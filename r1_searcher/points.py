@@ -15,7 +15,7 @@ RETRIEVERS = Point("retriever", "retriever kind", "r1_searcher.retrieval.kinds",
 CORPUS_SOURCES = Point("corpus_source", "corpus source", "r1_searcher.corpus.sources", "corpus.source")
 QUESTION_SOURCES = Point("question_source", "question source", "r1_searcher.questions.sources", "questions.source")
 BENCHMARKS = Point("benchmark", "released benchmark", "r1_searcher.benchmarks.released", "benchmarks.sets")
-PROMPTS = Point("prompt", "prompt", "r1_searcher.rollout.prompt_kinds", "rollout.prompt")
+PROMPTS = Point("prompt", "prompt", "r1_searcher.rollout.prompts", "rollout.prompt", texts=True)
 ENGINES = Point("engine", "engine", "r1_searcher.rollout.engine_kinds", "rollout.engine")
 TRAINERS = Point("trainer", "trainer", "r1_searcher.update.trainer_kinds", "update.trainer")
 TOOLS = Point("tool", "tool", "r1_searcher.tools.kinds", "rollout.tools")

@@ -41,7 +41,7 @@ class Kept:
         self, store: Store, *, identity: dict[str, Any], mode: Mode, rollout: Rollout, retriever: str, params: Params
     ) -> None:
         """``identity``: the policy's; ``rollout``: the parameters in force; ``retriever``: its fingerprint."""
-        from r1_searcher.rollout.prompt import load_prompt
+        from r1_searcher.rollout.prompt import prompt_of
         from r1_searcher.rollout.rows import chosen_parts
 
         self._store = store
@@ -50,7 +50,7 @@ class Kept:
                 "policy": identity["policy_sha256"],
                 "mode": mode,
                 "rollout": rollout.model_dump(mode="json"),
-                "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name
+                "prompt": prompt_of(rollout).hash,  # its text: the parameter is only a name
                 "retriever": retriever,
                 "reward": params.reward.model_dump(mode="json"),
                 "seed": params.seed,

@@ -14,13 +14,18 @@ def read_template(name_or_path: str, shipped_in: Path, *, where: str) -> tuple[s
     """
     shipped = {path.stem: path for path in sorted(shipped_in.glob("*.txt"))}
     path = shipped.get(name_or_path, Path(name_or_path))
-    try:
-        return str(path), path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
+    if not path.is_file():
         raise PipelineError(
             f"no prompt {name_or_path!r}",
             where=where,
             fix=f"shipped ones are {', '.join(shipped)}; or give the path of a text file",
-        ) from None
+        )
+    return str(path), text_of(path)
+
+
+def text_of(path: Path) -> str:
+    """The text of a file. Raises ``PipelineError`` with its path if it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise PipelineError(f"not UTF-8 at byte {error.start + 1}", where=str(path)) from None

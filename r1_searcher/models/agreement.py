@@ -21,7 +21,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.engine import TransformersEngine
 from r1_searcher.rollout.load import load_model, load_tokenizer
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.rollout.sync import Gap, tolerance
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Sampling
@@ -120,7 +120,7 @@ def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sample
     room = min(rollout.max_total_tokens, has, LENGTHS[-1] + INSERTED[-1] + 2 * TURN)
     if room < 4 * TURN:
         raise PipelineError(f"{room} tokens a trajectory are too few", where="rollout.max_total_tokens", fix="raise it")
-    text = engine.encode(load_prompt(rollout.prompt).render(QUESTION, engine.tokenizer))
+    text = engine.encode(prompt_of(rollout).render(QUESTION, engine.tokenizer))
     text *= 1 + LENGTHS[-1] // len(text)
     share = room / (LENGTHS[-1] + INSERTED[-1] + 2 * TURN)
     engine.start(Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=TURN, max_total_tokens=room), grammar.STOPS)

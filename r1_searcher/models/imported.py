@@ -12,7 +12,7 @@ from r1_searcher.files.weights import weights_sha256
 from r1_searcher.models.gguf import ENDING, open_gguf
 from r1_searcher.rollout.chat_template import try_template
 from r1_searcher.rollout.load import load_config, load_model, load_tokenizer
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.model_config import check_lengths
 
@@ -44,7 +44,7 @@ def check_usable(source: str, rollout: params.Rollout) -> None:
     if source.endswith(ENDING):
         return
     check_lengths(load_config(source), rollout.max_total_tokens)
-    try_template(load_prompt(rollout.prompt), load_tokenizer(source))
+    try_template(prompt_of(rollout), load_tokenizer(source))
 
 
 def check_finite(model: Any, where: str) -> None:

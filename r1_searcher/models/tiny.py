@@ -19,7 +19,7 @@ from r1_searcher.models.library import Shares, Shelf
 from r1_searcher.models.tokenizer import train_tokenizer
 from r1_searcher.progress import Paced
 from r1_searcher.retrieval import build_index, open_index
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 
 NUM_TOKENIZER_TEXTS = 3000
 STEPS_OF_A_LOSS = 100  # the mean of so many is told
@@ -44,7 +44,7 @@ def open_shelf(world: params.World, index: params.Index, k: int, seed: int) -> S
 def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
     """Train the model and write it as a Hugging Face folder into ``folder`` (which exists)."""
     tiny, seed = settings.base_model.tiny, settings.seed
-    prompt = load_prompt(settings.rollout.prompt)
+    prompt = prompt_of(settings.rollout)
     if prompt.is_chat:
         raise PipelineError(
             f"prompt {prompt.name!r} is for instruct models", where="rollout.prompt", fix="choose short"

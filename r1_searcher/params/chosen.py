@@ -39,7 +39,7 @@ class Extensible(Section):
     def _chosen_are_known(self) -> Extensible:
         for field, point in self.points.items():
             for name in _listed(getattr(self, field)):
-                path = point.file(name, self.extensions)
+                path = point.file(name, self.extensions, where=f"{self.section}.{field}")
                 if name in self.own or not shipped(path):
                     self.parameters_of(field, name)
         return self
@@ -56,7 +56,15 @@ class Extensible(Section):
         """The chosen one's own parameters, checked; None if it takes none."""
         found = self.found(field, name)
         chosen = found.registered.name
+        if found.registered.parameters is None and self._taken_by_another(field, chosen):
+            return None
         return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
+
+    def _taken_by_another(self, field: str, chosen: str) -> bool:
+        """Whether the same name is chosen for something else too, which takes the parameters: ``open`` is a tool, and
+        the prompt that tells of it."""
+        others = (one for one in self.points if one != field and chosen in _listed(getattr(self, one)))
+        return any(self.found(one, chosen).registered.parameters is not None for one in others)
 
     def chosen(self, point: Point) -> Callable[..., Any]:
         """What the section chooses at ``point``, imported, to be called; see ``extensions.bound``."""
@@ -72,4 +80,9 @@ class Extensible(Section):
 
 
 def _listed(chosen: Any) -> list[str]:
-    return [chosen] if isinstance(chosen, str) else list(chosen or ())
+    """The names in a field: one, a list, or a mapping from names to settings or from something else to names."""
+    if isinstance(chosen, str):
+        return [chosen]
+    if isinstance(chosen, Mapping):
+        return [value if isinstance(value, str) else key for key, value in chosen.items()]
+    return list(chosen or ())

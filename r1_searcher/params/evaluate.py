@@ -11,7 +11,7 @@ from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Server
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import BENCHMARKS
+from r1_searcher.points import BENCHMARKS, PROMPTS
 from r1_searcher.transcripts.grammar import Mode
 
 
@@ -48,8 +48,11 @@ Policy = Annotated[
 ]
 
 
-class Evaluate(Section):
+class Evaluate(Extensible):
     """Greedy evaluation, and the two baselines that a user asks for first."""
+
+    points: ClassVar[Mapping[str, Point]] = {"prompts": PROMPTS}
+    section: ClassVar[str] = "evaluate"
 
     questions: Count  # at most so many a benchmark
     k: Count

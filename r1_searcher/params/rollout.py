@@ -11,7 +11,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import Point
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import ENGINES, TOOLS
+from r1_searcher.points import ENGINES, PROMPTS, TOOLS
 
 if TYPE_CHECKING:
     from r1_searcher.types.protocols import EngineKind
@@ -39,12 +39,12 @@ class Vllm(Section):
 class Rollout(Extensible):
     """How a trajectory is made, in training and, greedy, in evaluation."""
 
-    points: ClassVar[Mapping[str, Point]] = {"engine": ENGINES, "tools": TOOLS}
+    points: ClassVar[Mapping[str, Point]] = {"engine": ENGINES, "prompt": PROMPTS, "tools": TOOLS}
     section: ClassVar[str] = "rollout"
 
     engine: str  # r1_searcher/rollout/engine_kinds, or one of your own
     vllm: Vllm  # for the engine vllm
-    prompt: str  # a name in r1_searcher/rollout/prompts, or a path to a file with {question}
+    prompt: str  # a name in r1_searcher/rollout/prompts, one of your own, or a path to a file with {question}
     tools: tuple[str, ...] = ("search",)  # what the policy may call; the baselines search, and nothing else
     passages: Literal["text", "title_and_text"]  # what of a passage is shown
     k: Count

@@ -139,9 +139,9 @@ def _that_fit(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Ta
     """The questions that are asked: all, or with ``questions.too_long: leave_out`` those whose prompt leaves room."""
     if settings.questions.too_long == "stop":  # whoever samples stops with the question's name
         return chunk
-    from r1_searcher.rollout.prompt import load_prompt
+    from r1_searcher.rollout.prompt import prompt_of
 
-    prompt, tokenizer = load_prompt(settings.rollout.prompt), getattr(engine, "tokenizer", None)
+    prompt, tokenizer = prompt_of(settings.rollout), getattr(engine, "tokenizer", None)
     rows = chunk.select(["question_id", "question"]).to_pylist()
     limit = settings.rollout.max_total_tokens
     long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, limit)

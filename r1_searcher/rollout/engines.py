@@ -10,7 +10,7 @@ from r1_searcher.extensions import Found, bound
 from r1_searcher.points import ENGINES
 from r1_searcher.rollout.chat_template import try_template
 from r1_searcher.rollout.load import load_config, load_tokenizer
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types.model_config import check_lengths
 from r1_searcher.types.protocols import Engine
 
@@ -25,7 +25,7 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
     something registered that is no ``Engine``.
     """
     tokenizer = load_tokenizer(policy)
-    try_template(load_prompt(rollout.prompt), tokenizer)
+    try_template(prompt_of(rollout), tokenizer)
     check_lengths(load_config(policy), rollout.max_total_tokens)
     found = ENGINES.find(rollout.engine, rollout.extensions)
     load = bound(Found(rollout.kind.load, found.registered, found.file), None, ENGINES.noun)

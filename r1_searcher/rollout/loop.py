@@ -20,7 +20,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.progress import Told, nobody
 from r1_searcher.rollout import ircot, turns
 from r1_searcher.rollout.booking import Answered, Booked
-from r1_searcher.rollout.prompt import Prompt, load_prompt
+from r1_searcher.rollout.prompt import Prompt, prompt_of
 from r1_searcher.rollout.toolbox import Toolbox
 from r1_searcher.rollout.trajectory import Trajectory
 from r1_searcher.tools.protocol import SEARCH, Call
@@ -91,7 +91,7 @@ def _tell(told: Told, before: int, batch: Sequence[Trajectory], total: int) -> N
 
 
 def _begin(engine: Engine, questions: pa.Table, rollout: params.Rollout, samples: int, seed: int) -> list[Trajectory]:
-    prompt: Prompt = load_prompt(rollout.prompt)
+    prompt: Prompt = prompt_of(rollout)
     tokenizer = getattr(engine, "tokenizer", None)
     trajectories = []
     for question in questions.select(["question_id", "question", "answers"]).to_pylist():

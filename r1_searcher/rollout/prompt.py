@@ -1,4 +1,4 @@
-"""Prompts: a template file, by name or by path.
+"""Prompts: a template by its name (a shipped file, or what a user's file registers), or by the path of a text file.
 
 A template with ``{question}`` is for base models and is used as it stands. One without is the
 system message of an instruct model: the question is the user's message, the model's chat template
@@ -11,16 +11,20 @@ writes it itself, and before other prompts it is written here, once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.extensions import bound
 from r1_searcher.files.artefacts import fingerprint
-from r1_searcher.files.templates import read_template
+from r1_searcher.files.templates import text_of
+from r1_searcher.points import PROMPTS
 from r1_searcher.transcripts.grammar import THINK
 
-PROMPTS = Path(__file__).parent / "prompts"
+if TYPE_CHECKING:
+    from r1_searcher import params
+
 HOLE = "{question}"
 
 
@@ -91,11 +95,35 @@ def begun(text: str, tokenizer: Any) -> str:
     return next((one for one in candidates if list(encode(one, add_special_tokens=False)) == whole), candidates[0])
 
 
-def load_prompt(name_or_path: str) -> Prompt:
-    """A shipped prompt by its name, or a file of the user's by its path."""
-    path, template = read_template(name_or_path, PROMPTS, where="rollout.prompt")
+def load_prompt(name: str, extensions: Sequence[str] = ()) -> Prompt:
+    """A prompt by its name, or a text file of the user's by its path.
+
+    Args:
+        name: shipped, registered by a file of ``extensions``, or a path.
+        extensions: the user's own files.
+
+    Raises ``PipelineError`` for an unknown name, with all known ones, and for what is no template.
+    """
+    found = PROMPTS.find(name, extensions)
+    if found.file.suffix == ".py":
+        place, template = found.place(), bound(found, None, PROMPTS.noun)()
+        if not isinstance(template, str):
+            raise PipelineError(
+                f"the prompt {name!r} returned a {type(template).__name__}, and no text",
+                where=place,
+                fix="return the template as a string",
+            )
+    elif found.file.is_file():
+        place, template = str(found.file), text_of(found.file)
+    else:
+        raise PROMPTS.unknown(name, extensions)
     if not template.strip():
-        raise PipelineError("the prompt file is empty", where=path)
+        raise PipelineError("the prompt is empty", where=place)
     if HOLE in template and not template.rstrip().endswith(THINK):
-        raise PipelineError(f"a prompt with {HOLE} must end in {THINK}", where=path)
-    return Prompt(name_or_path, template.rstrip() if HOLE in template else template)
+        raise PipelineError(f"a prompt with {HOLE} must end in {THINK}", where=place)
+    return Prompt(name, template.rstrip() if HOLE in template else template)
+
+
+def prompt_of(rollout: params.Rollout) -> Prompt:
+    """The prompt that ``rollout.prompt`` chooses."""
+    return load_prompt(rollout.prompt, rollout.extensions)

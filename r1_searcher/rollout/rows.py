@@ -11,7 +11,7 @@ from r1_searcher import params
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, sha256_tree
 from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.points import ENGINES
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types.protocols import Engine, Retriever
 
@@ -42,7 +42,7 @@ def inputs(
         "seed": seed,
         "greedy": greedy,
         "mode": mode,
-        "prompt": load_prompt(rollout.prompt).hash,  # its text: the parameter is only a name or a path
+        "prompt": prompt_of(rollout).hash,  # its text: the parameter is only a name or a path
         "code": code_fingerprint(*CODE, without=named_files(ENGINES)),
         "chosen": chosen_parts(rollout),
     }

@@ -54,9 +54,9 @@ class Asked:
     def _prompts(self) -> tuple[room.Render, Any]:
         """How a question becomes a prompt, and the tokenizer of the segment's policy, which is loaded here."""
         from r1_searcher.rollout.load import load_tokenizer
-        from r1_searcher.rollout.prompt import load_prompt
+        from r1_searcher.rollout.prompt import prompt_of
 
-        tokenizer, prompt = load_tokenizer(Path(self.segment.prev)), load_prompt(self.params.rollout.prompt)
+        tokenizer, prompt = load_tokenizer(Path(self.segment.prev)), prompt_of(self.params.rollout)
         return (lambda text: prompt.render(text, tokenizer)), tokenizer
 
     @functools.cached_property

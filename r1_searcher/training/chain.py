@@ -25,7 +25,7 @@ from r1_searcher.files.artefacts import code_fingerprint, fingerprint
 from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.params import Params, Segment
 from r1_searcher.points import ENGINES, ESTIMATORS, LOSSES, TRAINERS
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.rollout.rows import chosen_parts
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
@@ -116,7 +116,7 @@ def chain_keys(
     machine = machine_of(params)
     sampled = {
         "rollout": params.rollout.model_dump(mode="json", exclude={"max_error_share"}),
-        "prompt": load_prompt(params.rollout.prompt).hash,  # its text: the parameter is only a name
+        "prompt": prompt_of(params.rollout).hash,  # its text: the parameter is only a name
         "questions": [roots.questions, stage.questions_an_iteration],
         "samples": stage.samples_a_question,
         "retriever": roots.retriever,
@@ -207,7 +207,7 @@ def iterations_before(params: Params, name: str) -> int:
 def watch_key(params: Params, policy: str, questions: str, retriever: str, code: Mapping[str, str]) -> str:
     """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
-    prompt = load_prompt(params.rollout.prompt).hash
+    prompt = prompt_of(params.rollout).hash
     chosen = chosen_parts(params.rollout)
     where = {**machine_of(params), **_rounding(params)}
     return fingerprint(["watch", policy, questions, retriever, asked, prompt, code["rollout"], chosen, where])

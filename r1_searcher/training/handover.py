@@ -72,9 +72,9 @@ def sampled(rollouts: Path) -> Probe:
 def unsampled(policy: Path, params: Params, questions: Sequence[str]) -> Probe:
     """The ends of some questions' prompts, for a policy that has sampled nothing; all tokens but the first count."""
     from r1_searcher.rollout.load import load_tokenizer
-    from r1_searcher.rollout.prompt import load_prompt
+    from r1_searcher.rollout.prompt import prompt_of
 
-    tokenizer, prompt = load_tokenizer(policy), load_prompt(params.rollout.prompt)
+    tokenizer, prompt = load_tokenizer(policy), prompt_of(params.rollout)
     texts = [prompt.render(question, tokenizer) for question in questions[:FIRST_PROBES]]
     longest = min(FIRST_TOKENS, params.rollout.max_total_tokens // 2)  # what the engine has room for
     token_ids = [list(tokenizer.encode(text, add_special_tokens=False))[-longest:] for text in texts]

@@ -21,7 +21,7 @@ from r1_searcher.retrieval import open_retriever
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import load_engine, roll_out
 from r1_searcher.rollout.lost import check_lost
-from r1_searcher.rollout.prompt import load_prompt
+from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine
 
@@ -68,7 +68,7 @@ def measure(
 
 def _that_fit(asked: pa.Table, engine: Engine, rollout: params.Rollout) -> pa.Table:
     """The questions (QUESTIONS) whose prompt leaves room. Raises ``PipelineError`` if there are none."""
-    prompt, tokenizer = load_prompt(rollout.prompt), getattr(engine, "tokenizer", None)
+    prompt, tokenizer = prompt_of(rollout), getattr(engine, "tokenizer", None)
     rows = asked.select(["question_id", "question"]).to_pylist()
     long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, rollout.max_total_tokens)
     if len(long) == len(rows):

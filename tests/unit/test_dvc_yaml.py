@@ -93,7 +93,7 @@ def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
 
 
 def test_prompts_and_templates_are_dependencies() -> None:
-    assert "r1_searcher/rollout/prompts" in STAGES["train"]["deps"]
+    assert "r1_searcher/rollout/prompts/short.txt" in stage_code.code_of(STAGES["train"], ROOT, shipped())
     assert "r1_searcher/judging/prompts" in STAGES["summary"]["deps"]
     assert "r1_searcher/report/templates" in STAGES["report"]["deps"]
 

@@ -13,7 +13,8 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import names_in, own_parameters
 from r1_searcher.files.artefacts import sha256_file
 from r1_searcher.params.reading import check
-from r1_searcher.points import CORPUS_SOURCES, POINTS, RETRIEVERS
+from r1_searcher.points import CORPUS_SOURCES, POINTS, PROMPTS, RETRIEVERS
+from r1_searcher.rollout.prompt import load_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -56,7 +57,10 @@ def test_what_is_chosen_is_there_and_takes_its_parameters(tmp_path: Path) -> Non
         params = check(whole | changed | {"extensions": extensions})
         for key, given in changed.items():
             section = getattr(params, key)
-            assert {name: given[name] for name in section.own} == dict(section.own) != {}
+            assert {name: given[name] for name in section.own} == dict(section.own)
+            if not section.own:  # prompts take no parameters of their own
+                assert key == "rollout" and section.prompt in PROMPTS.names(extensions)
+                continue
             own = next(iter(section.own))
             with pytest.raises(PipelineError, match="misspelt"):
                 check(whole | {key: {**given, own: {**given[own], "misspelt": 1}}, "extensions": extensions})
@@ -70,6 +74,14 @@ def test_the_retriever_searches(tmp_path: Path) -> None:
     texts = [[passage.text for passage in passages] for passages in kind.search(["Where was Ann born", "who"], 2)]
     assert texts == [["Ann was born in Rome", "Bob was born in Oslo"], []]
     assert kind.identify().fingerprint == sha256_file(tmp_path / "facts.txt")
+
+
+def test_the_prompt_is_a_template(tmp_path: Path) -> None:
+    text = load_prompt("by_example", [write(tmp_path)["my_prompts.py"]]).render("Who?")
+    assert text.endswith(
+        "<answer> James Joyce </answer>\nQuestion: Where was James Joyce born?\n<answer> Dublin </answer>"
+        "\n\nQuestion: Who?\n<think>"
+    )
 
 
 def test_the_corpus_has_passages(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from tiny_policy import ROOT, tokenizer
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.chat_template import try_template
-from r1_searcher.rollout.prompt import HOLE, PROMPTS, load_prompt
+from r1_searcher.rollout.prompt import HOLE, load_prompt
 from r1_searcher.transcripts import grammar
 
-SHIPPED = sorted(path.stem for path in PROMPTS.glob("*.txt"))
+SHIPPED = sorted(path.stem for path in (ROOT / "r1_searcher" / "rollout" / "prompts").glob("*.txt"))
 RELEASED = Path(os.environ.get("R1SEARCHER_DATA", ROOT.parent / "shared" / "data")) / "r1searcher" / "prompts"
 CHAT = (
     "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
@@ -88,11 +88,13 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
 
 def test_what_can_be_wrong_with_a_file(tmp_path: Path) -> None:
     with pytest.raises(
-        PipelineError, match=r"rollout\.prompt: no prompt 'shrot' \(shipped ones are base, examples_chatml, instruct"
+        PipelineError,
+        match=r"rollout\.prompt: no prompt 'shrot' \(known: base, examples_chatml, instruct.*path of a text",
     ):
         load_prompt("shrot")
-    with pytest.raises(PipelineError, match="no prompt"):
-        load_prompt(str(tmp_path))
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(PipelineError, match=r"rollout\.prompt: no prompt .*known: base"):
+            load_prompt(str(path))
     file = tmp_path / "mine.txt"
     file.write_text(f"Q: {HOLE}\nA:", encoding="utf-8")
     with pytest.raises(PipelineError, match=r"mine\.txt: a prompt with \{question\} must end in <think>"):
