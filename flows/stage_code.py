@@ -50,7 +50,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
 CHANGES_NOTHING = (
     *(
         "r1_searcher/params",
-        *(f"r1_searcher/{name}.py" for name in ("errors", "keys", "names", "options", "progress", "shown")),
+        *(f"r1_searcher/{name}.py" for name in ("errors", "keys", "names", "options", "progress", "shown", "tables")),
     ),
     *("flows/__init__.py", "stages/__init__.py", "r1_searcher/__init__.py", "r1_searcher/plan"),
     *(

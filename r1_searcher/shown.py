@@ -61,10 +61,15 @@ def json_text(value: object, *, indent: int | None = 2) -> str:
 
 
 def markdown(text: str, *, longest: int | None = LONGEST) -> str:
-    """One line of plain text inside Markdown, in a paragraph or a table's cell, cut after ``longest`` characters (None:
-    never). No mark-up, link, mention or reference comes of it, on GitHub or on Prefect's pages."""
+    """One line of plain text inside Markdown, in a paragraph, cut after ``longest`` characters (None: never). No
+    mark-up, link, mention or reference comes of it, on GitHub or on Prefect's pages."""
+    return _BEGINS.sub(lambda begins: f"{begins[0]}\\", markdown_cell(text, longest=longest))
+
+
+def markdown_cell(text: str, *, longest: int | None = LONGEST) -> str:
+    """``markdown`` in the cell of a table, where no list can begin: a figure keeps its sign."""
     line = _MARKS.sub(lambda mark: f"\\{mark[0]}", _one_line(text, longest).translate(_ENTITIES))
-    return _LINKED.sub(JOINER, _BEGINS.sub(lambda begins: f"{begins[0]}\\", line))
+    return _LINKED.sub(JOINER, line)
 
 
 def visible(text: str) -> str:

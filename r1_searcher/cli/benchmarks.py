@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1_searcher import params
+from r1_searcher import params, tables
 from r1_searcher.benchmarks.fetch import fetch
 from r1_searcher.benchmarks.releases import known, release_of
 from r1_searcher.errors import PipelineError, command
@@ -21,10 +21,19 @@ FOLDER = Path("data/benchmarks")
 
 def _list(options: argparse.Namespace) -> None:
     extensions = params.load(options.params).extensions if options.params.exists() else []
-    for release in [release_of(name, extensions) for name in known(extensions)]:
-        corpus = ", brings a corpus" if release.contexts else ""
-        show(f"{release.name:<18} {release.num_questions:>4} questions{corpus}: {release.about} ({release.licence})")
-        show(f"{'':<18} {release.address}/{release.file}")
+    releases = [release_of(name, extensions) for name in known(extensions)]
+    rows = [
+        [
+            one.name,
+            f"{one.num_questions} questions",
+            "with a corpus" if one.contexts else "",
+            f"{one.about} ({one.licence})",
+        ]
+        for one in releases
+    ]
+    for release, line in zip(releases, tables.text(rows, left=(0, 2, 3)).split("\n"), strict=True):
+        show(line)
+        show(f"    {release.address}/{release.file}")
 
 
 def _fetch(options: argparse.Namespace) -> None:

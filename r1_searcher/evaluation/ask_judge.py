@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from r1_searcher import params as contract
+from r1_searcher import tables
 from r1_searcher.chat.chat_server import ChatServer, RequestFailed, Usage
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.gathered import evaluated
@@ -25,7 +26,7 @@ from r1_searcher.judging.judge import Case, Verdict, ask, case_of, judged_figure
 from r1_searcher.judging.recorded import Recorded
 from r1_searcher.progress import Paced
 from r1_searcher.rewards.released import read_transcripts
-from r1_searcher.shown import json_text, printable, show, show_lines
+from r1_searcher.shown import json_text, show, show_lines
 from r1_searcher.types.schemas import EVALUATION
 
 # One row an answer, and what the judge said of it.
@@ -151,7 +152,7 @@ def run(options: argparse.Namespace) -> None:
             verdict_table(answers, verdicts),
             {"judge": settings.model, "prompt_sha256": recorded.prompt_sha256},
         )
-    show_lines(json_text(figures) if options.json else text_table(figures))
+    show_lines(json_text(figures) if options.json else text_table(figures, width=tables.terminal_width()))
     if reasons:
         causes = Counter(reasons).most_common()
         more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""
@@ -179,18 +180,17 @@ def bill(usage: Usage, settings: contract.Server) -> str:
     return line
 
 
-def text_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line a file: judged accuracy in percent with its interval, and the counts behind it."""
-    lines = [["answers", "n", "ACC_L", "95 %", "verdicts", "unparsable", "missing"]]
+def text_table(figures: Mapping[str, Mapping[str, Any]], *, width: int | None = None) -> str:
+    """A line per file: judged accuracy in percent with its interval, and the counts behind it."""
+    rows = [["answers", "n", "ACC_L", "95 %", "verdicts", "unparsable", "missing"]]
     for name, row in figures.items():
         shares = ["-", "-"]
         if "acc_l" in row:
             low, high = row["acc_l_ci"]
             shares = [f"{100 * row['acc_l']:.1f}", f"{100 * low:.1f}–{100 * high:.1f}"]
         counts = [str(row.get(key, "-")) for key in ("acc_l_n", "acc_l_unparsable", "acc_l_missing")]
-        lines.append([printable(name), str(row["n"]), *shares, *counts])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+        rows.append([name, str(row["n"]), *shares, *counts])
+    return tables.text(rows, width=width)
 
 
 def _percent(part: int, whole: int) -> str:

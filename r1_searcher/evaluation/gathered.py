@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from r1_searcher import params as contract
+from r1_searcher import tables
 from r1_searcher.evaluation.headline import write_headline
 from r1_searcher.evaluation.summary import Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
-from r1_searcher.shown import printable, show, show_lines
+from r1_searcher.shown import show, show_lines
 
 # Of the terminal's table: key, heading. Each figure has its interval behind it.
 COLUMNS = (
@@ -40,7 +41,7 @@ def run_gather(options: argparse.Namespace) -> None:
 def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
     summary = gather(folders, judged)
     write_json(out, summary)
-    show_lines(text_table(summary))
+    show_lines(text_table(summary, width=tables.terminal_width()))
     show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
     return summary
 
@@ -56,19 +57,18 @@ def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
     ]
 
 
-def text_table(summary: Summary) -> str:
-    """A line a benchmark and policy: the mean of every metric and, in brackets, its 95 % interval."""
+def text_table(summary: Summary, *, width: int | None = None) -> str:
+    """A line per benchmark and policy: the mean of every metric and, in brackets, its 95 % interval."""
     given = {key for row in summary.values() for figures in row.values() for key in figures}
     columns = [(key, heading) for key, heading in COLUMNS if key in given]
-    lines = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
+    rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
     for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
         for policy, row in summary.items():
             if benchmark in row:
                 figures = row[benchmark]
                 cells = [_figure(figures, key) for key, _ in columns]
-                lines.append([printable(benchmark), printable(policy), str(figures["n"]), *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+                rows.append([benchmark, policy, str(figures["n"]), *cells])
+    return tables.text(rows, left=(0, 1), width=width)
 
 
 def _figure(figures: dict[str, object], key: str) -> str:

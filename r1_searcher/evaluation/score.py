@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from r1_searcher import tables
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.released import ReleasedRow, names_of, read_transcripts
-from r1_searcher.shown import json_text, printable, show_lines
+from r1_searcher.shown import json_text, show_lines
 from r1_searcher.transcripts import grammar
 
 FileScore = dict[str, float | int | None]
@@ -36,21 +37,20 @@ def score_rows(rows: Sequence[ReleasedRow]) -> FileScore:
     }
 
 
-def table(scores: Mapping[str, FileScore]) -> str:
-    """The scores for a reader: percent to one decimal, the judge's count, searches a question."""
-    lines = [["file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches"]]
+def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
+    """The scores for a reader: percent to one decimal, the judge's count, searches per question."""
+    rows = [["file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches"]]
     for name, score in scores.items():
         rates = [f"{100 * (score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
         judge = "-" if score["judge_true"] is None else f"{score['judge_true']} of {score['n']}"
-        lines.append([printable(name), str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+        rows.append([name, str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
+    return tables.text(rows, width=width)
 
 
 def run(given: argparse.Namespace) -> None:
     """Score ``given.files`` and print."""
     scores = score_files(given.files)
-    show_lines(json_text(scores) if given.json else table(scores))
+    show_lines(json_text(scores) if given.json else table(scores, width=tables.terminal_width()))
 
 
 def _mean(values: Sequence[float]) -> float:

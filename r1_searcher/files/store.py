@@ -25,10 +25,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_searcher import tables
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
 from r1_searcher.options import examples
-from r1_searcher.shown import show
+from r1_searcher.shown import show, show_lines
 
 STORE = ".store"
 ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
@@ -288,21 +289,22 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
             )
         removed = store.prune(None if options.prune == "all" else options.prune, days=options.days)
         show(f"removed {len(removed)} artefacts, {readable_size(sum(entry.size for entry in removed))}")
-    entries = store.entries()
-    for kind in sorted({entry.kind for entry in entries}):
-        _print(kind, "artefacts", [entry for entry in entries if entry.kind == kind])
-    drafts = store.drafts()
+    entries, drafts = store.entries(), store.drafts()
     abandoned = [draft for draft in drafts if _abandoned(draft)]
-    _print("(drafts)", "in the making", [draft for draft in drafts if draft not in abandoned])
-    _print("(drafts)", "of killed runs", abandoned)
-    _print("(damaged)", "set aside", store.damaged())
-    show(f"{'in all':<12} {len(entries):>6} artefacts {readable_size(sum(entry.size for entry in entries)):>10}")
+    kinds = sorted({entry.kind for entry in entries})
+    rows = [
+        *((kind, "artefacts", [entry for entry in entries if entry.kind == kind]) for kind in kinds),
+        ("(drafts)", "in the making", [draft for draft in drafts if draft not in abandoned]),
+        ("(drafts)", "of killed runs", abandoned),
+        ("(damaged)", "set aside", store.damaged()),
+    ]
+    total = _cells("in all", "artefacts", entries)
+    show_lines(tables.text([*(_cells(*row) for row in rows if row[2]), total], left=(0, 1)))
 
 
-def _print(kind: str, what: str, entries: list[Entry]) -> None:
-    if entries:
-        size, oldest = readable_size(sum(entry.size for entry in entries)), max(entry.days for entry in entries)
-        show(f"{kind:<12} {len(entries):>6} {what} {size:>10}   oldest {oldest:.1f} days")
+def _cells(kind: str, what: str, entries: list[Entry]) -> list[str]:
+    oldest = f"oldest {max(entry.days for entry in entries):.1f} days" if entries else ""
+    return [kind, f"{len(entries)} {what}", readable_size(sum(entry.size for entry in entries)), oldest]
 
 
 if __name__ == "__main__":

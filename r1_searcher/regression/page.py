@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from r1_searcher import tables
 from r1_searcher.regression.code import CodeResult
 from r1_searcher.regression.figures import FIGURES
 from r1_searcher.regression.processor import named
@@ -23,6 +24,7 @@ MARKS = {
     "not worse": "✅ not worse",
     "no loss found": "✅ no loss found",
 }
+_HEADINGS = ("committed", "now", "difference", "interval")  # of ``_cells``
 # Exit statuses, the gravest first; 3 is "cannot tell" of `compare --strict`.
 STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
 
@@ -64,11 +66,8 @@ def code_markdown(found: CodeResult) -> str:
         *_new_searches(found),
     ]
     if found.changed:
-        rows = [
-            f"| {markdown(r.benchmark)} | {markdown(r.question_id)} | {markdown(r.was)} | {markdown(r.now)} |"
-            for r in found.changed[:SHOWN]
-        ]
-        blocks.append("\n".join(["| benchmark | question | was | now |", "|---|---|---|---|", *rows]))
+        rows = [[row.benchmark, row.question_id, row.was, row.now] for row in found.changed[:SHOWN]]
+        blocks.append(tables.markdown(("benchmark", "question", "was", "now"), rows, left=range(4)))
         blocks.append(comparison_page(found.comparison, title="### Paired verdict"))
     return "\n\n".join(blocks) + "\n"
 
@@ -86,21 +85,16 @@ def recipe_headline(found: RecipeResult) -> str:
 
 
 def recipe_lines(found: RecipeResult) -> str:
-    """The headline and a line a figure."""
-    width = max(map(len, FIGURES))
-    rows = [
-        f"{change.figure:<{width}}  committed {change.reference:+.3f}  now {change.candidate:+.3f}  "
-        f"difference {change.difference:+.3f}  interval {change.low:+.3f} to {change.high:+.3f}  {change.verdict}"
-        for change in found.changes
-    ]
-    return "\n".join([recipe_headline(found), *rows, _about(found)])
+    """The headline and a line per figure."""
+    rows = [[change.figure, *_cells(change), change.verdict] for change in found.changes]
+    table = [tables.text([("figure", *_HEADINGS, "verdict"), *rows], left=(0, 5))] if rows else []
+    return "\n".join([recipe_headline(found), *table, _about(found)])
 
 
 def recipe_markdown(found: RecipeResult) -> str:
     """The same as Markdown."""
-    head = "| figure | | committed | now | difference | interval | |"
-    rows = [_row(change) for change in found.changes]
-    table = "\n".join([head, "|---|---|---:|---:|---:|---:|---|", *rows])
+    rows = [[change.figure, FIGURES[change.figure], *_cells(change), MARKS[change.verdict]] for change in found.changes]
+    table = tables.markdown(("figure", "", *_HEADINGS, ""), rows, left=(0, 1, 6))
     return (
         "\n\n".join(
             [
@@ -119,11 +113,9 @@ def unasked_line(gate: str, word: str, why: str) -> str:
     return printable(f"{gate.lower()}: {word}: {why}")
 
 
-def _row(change: SeedChange) -> str:
-    return (
-        f"| {change.figure} | {FIGURES[change.figure]} | {change.reference:+.3f} | {change.candidate:+.3f} "
-        f"| {change.difference:+.3f} | {change.low:+.3f} to {change.high:+.3f} | {MARKS[change.verdict]} |"
-    )
+def _cells(change: SeedChange) -> list[str]:
+    interval = f"{change.low:+.3f} to {change.high:+.3f}"
+    return [f"{change.reference:+.3f}", f"{change.candidate:+.3f}", f"{change.difference:+.3f}", interval]
 
 
 def _about(found: RecipeResult) -> str:

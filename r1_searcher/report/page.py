@@ -112,6 +112,7 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
         policies = [name for name in _ordered(inputs.summary) if benchmark in inputs.summary[name]]
         rows = [(policy_name(name), inputs.summary[name][benchmark]) for name in policies]
         columns = [column for column in COLUMNS if any(column[0] in figures for _, figures in rows)]
+        cells = [[(figures.get(key), figures.get(f"{key}_ci")) for key, *_ in columns] for _, figures in rows]
         key, heading = ("cover_em", "Cover-EM") if any("cover_em" in figures for _, figures in rows) else ("em", "EM")
         bars = [
             charts.Interval(label, figures[key], *figures.get(f"{key}_ci", [figures[key]] * 2))
@@ -125,8 +126,8 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
                 "n": rows[0][1]["n"],
                 "needed": rows[0][1].get("needed_searches"),
                 "guess": guess,
-                "columns": columns,
-                "rows": rows,
+                "headings": ["policy", *(column[1:] for column in columns)],
+                "rows": [[name, *row] for (name, _), row in zip(rows, cells, strict=True)],
                 "judged": [(name, figures) for name, figures in rows if "acc_l_n" in figures],
                 "chart_of": heading,
                 "svg": charts.interval_chart(f"{heading} on {benchmark}", bars, guess=guess),
@@ -191,7 +192,7 @@ def _protocol(inputs: Inputs) -> dict[str, Any]:
     return {
         "shared": [(name, cards[0][2][name]) for name in shared],
         "varied": varied,
-        "rows": [(policy, benchmark, [card.get(name) for name in varied]) for policy, benchmark, card in cards],
+        "rows": [(policy, benchmark, *(card.get(name) for name in varied)) for policy, benchmark, card in cards],
     }
 
 
@@ -247,14 +248,14 @@ def render(inputs: Inputs) -> str:
         curves=_curve_charts(inputs),
         diagnostics=_diagnostic_charts(inputs),
         curve_columns=columns,
-        iterations=inputs.curves,
+        iterations=[[str(row.number), row.stage, *map(row.figures.get, columns)] for row in inputs.curves],
         smooth_over=charts.SMOOTH_OVER,
         benchmarks=_benchmarks(inputs),
         before_after=_before_and_after(inputs),
         training=_training(inputs),
         protocol=_protocol(inputs),
         measured=[(name, _flat(value)) for name, value in inputs.measured.items()],
-        sources=inputs.sources,
+        sources=[(path, purpose, digest[:16]) for path, digest, purpose in inputs.sources],
         params_text=inputs.params_text,
     )
 

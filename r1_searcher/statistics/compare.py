@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher import params as contract
+from r1_searcher import tables
 from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.files.artefacts import write_text
 from r1_searcher.shown import json_text, printable, show, show_lines
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     warn(comparison)
     if options.markdown is not None:
         write_text(options.markdown, page(comparison))
-    show_lines(json_text(as_json(comparison)) if options.json else lines(comparison))
+    show_lines(json_text(as_json(comparison)) if options.json else lines(comparison, width=tables.terminal_width()))
     return exit_status(comparison.verdict, strict=options.strict)
 
 

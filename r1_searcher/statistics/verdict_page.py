@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from r1_searcher import tables
 from r1_searcher.shown import code_span, markdown, printable
 from r1_searcher.statistics.comparison import Compared, Comparison, Finding, Flip
 
 SHOWN_FLIPS = 20  # a benchmark; all of them are in the JSON
 _MARKS = {"better": "✅ better", "same": "✅ same", "worse": "❌ worse", "cannot tell": "❔ cannot tell"}
+_HEADINGS = tuple(
+    "benchmark, metric, questions, A, B, difference, interval, lost, won, verdict, would tell".split(", ")
+)
+_TEXTS = (0, 1, 9)  # which of them are no figures
 
 
 def page(comparison: Comparison, *, title: str = "## Regression") -> str:
@@ -22,9 +27,8 @@ def page(comparison: Comparison, *, title: str = "## Regression") -> str:
             blocks.append(f"> [!WARNING]\n> **Measured under two protocols and compared even so:** {name}{apart}")
         if part.identical:
             blocks.append(f"{name}: the same weights gave the same answers.")
-    head = "| benchmark | metric | questions | A | B | difference | interval | lost | won | verdict | would tell |"
-    rows = [_row(part, finding) for part in comparison.benchmarks for finding in part.findings]
-    blocks.append("\n".join([head, "|---|---|" + "---:|" * 7 + "---|---:|", *rows]))
+    rows = [_cells(part, finding, _MARKS) for part in comparison.benchmarks for finding in part.findings]
+    blocks.append(tables.markdown(_HEADINGS, rows, left=_TEXTS))
     blocks.append(
         f"A is {code_span(comparison.names[0])}, B is {code_span(comparison.names[1])}. Points of 100. Margin "
         f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
@@ -39,17 +43,11 @@ def unasked(title: str, word: str, why: str) -> str:
     return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{markdown(why, longest=None)}\n"
 
 
-def _row(part: Compared, finding: Finding) -> str:
-    benchmark, metric, *figures = _cells(part, finding)[:-2]
-    cells = [markdown(benchmark), markdown(metric), *figures, _MARKS[finding.change.verdict], _needed(finding)]
-    return f"| {' | '.join(cells)} |"
-
-
-def _cells(part: Compared, finding: Finding) -> list[str]:
+def _cells(part: Compared, finding: Finding, words: Mapping[str, str]) -> list[str]:
     change = finding.change
     return [
-        printable(part.benchmark),
-        printable(finding.metric),
+        part.benchmark,
+        finding.metric,
         f"{part.n:,}",
         f"{100 * finding.reference:.1f}",
         f"{100 * finding.candidate:.1f}",
@@ -57,13 +55,9 @@ def _cells(part: Compared, finding: Finding) -> list[str]:
         f"{100 * change.low:+.1f} to {100 * change.high:+.1f}",
         str(finding.lost),
         str(finding.won),
-        change.verdict,
-        _needed(finding),
+        words.get(change.verdict, change.verdict),
+        "" if change.enough is None else f"{change.enough:,}",
     ]
-
-
-def _needed(finding: Finding) -> str:
-    return "" if finding.change.enough is None else f"{finding.change.enough:,}"
 
 
 def _flipped(part: Compared) -> str:
@@ -72,7 +66,7 @@ def _flipped(part: Compared) -> str:
     rows = [_flip(flip) for flip in shown(part.flips)]
     more = len(part.flips) - len(rows)
     rest = f"\n\n{more} more are in the output of `--json`." if more else ""
-    table = "\n".join(["| question | gold | A | B | lost | won |", "|---|---|---|---|---|---|", *rows])
+    table = tables.markdown(("question", "gold", "A", "B", "lost", "won"), rows, left=range(6))
     return f"<details><summary>{markdown(title)}</summary>\n\n{table}{rest}\n\n</details>"
 
 
@@ -84,8 +78,8 @@ def shown(flips: Sequence[Flip]) -> list[Flip]:
     return kept + won[: SHOWN_FLIPS - len(kept)]
 
 
-def _flip(flip: Flip) -> str:
-    cells = [
+def _flip(flip: Flip) -> list[str]:
+    return [
         flip.question,
         " / ".join(flip.answers),
         "(no answer)" if flip.reference is None else flip.reference,
@@ -93,22 +87,12 @@ def _flip(flip: Flip) -> str:
         ", ".join(flip.lost),
         ", ".join(flip.won),
     ]
-    return f"| {' | '.join(markdown(cell) for cell in cells)} |"
 
 
-def lines(comparison: Comparison) -> str:
+def lines(comparison: Comparison, *, width: int | None = None) -> str:
     """The verdict, the same table without Markdown, and the first questions that flipped."""
-    table = [["benchmark", "metric", "n", "A", "B", "B-A", "interval", "lost", "won", "verdict", "would tell"]]
-    table += [_cells(part, finding) for part in comparison.benchmarks for finding in part.findings]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    left = (0, 1, 9)  # names; figures stand to the right
-    said = [
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+    rows = [_cells(part, finding, {}) for part in comparison.benchmarks for finding in part.findings]
+    said = [tables.text([_HEADINGS, *rows], left=_TEXTS, width=width)]
     for part in comparison.benchmarks:
         if part.identical:
             said.append(f"{printable(part.benchmark)}: the same weights gave the same answers")

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from r1_searcher import params as contract
+from r1_searcher import tables
 from r1_searcher.errors import command
 from r1_searcher.params import Params, profiles
 from r1_searcher.plan import search, work
@@ -19,7 +20,7 @@ from r1_searcher.plan.engine import trajectories_at_a_time
 from r1_searcher.plan.machine import this_machine
 from r1_searcher.plan.memory import GIB, Use
 from r1_searcher.plan.units import duration, size
-from r1_searcher.shown import show
+from r1_searcher.shown import show, show_lines
 
 
 @command
@@ -82,8 +83,8 @@ def _print_use(use: Use) -> None:
 
 def _print_parts(what: str, parts: dict[str, int], total: int) -> None:
     show(f"{what}: {size(total)}")
-    for name, part in parts.items():
-        show(f"  {name:<28}{size(part, 2):>14}")
+    if parts:
+        show_lines(tables.text([[f"  {name}", size(part, 2)] for name, part in parts.items()]))
 
 
 def _print_work(

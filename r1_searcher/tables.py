@@ -1,0 +1,55 @@
+"""Tables as text, for terminals and logs, and as Markdown, for pages. Text from outside in their cells does not act."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from r1_searcher.shown import LONGEST, markdown_cell, printable
+
+_NARROWEST = 8  # cells of a column, the two between columns included
+_UNBOUNDED = 1 << 20
+
+Rows = Sequence[Sequence[str]]
+
+
+def text(rows: Rows, *, left: Collection[int] = (0,), width: int | None = None) -> str:
+    """Lines of aligned columns, two spaces apart; the columns ``left`` stand to the left, figures to the right.
+
+    ``rows``: all of one length, the headings first where there are any. ``width``: longer cells go on in the next line,
+    so that a line has so many cells of a terminal if it can; None: a row is a line, however long. Nothing is cut.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for number in range(len(rows[0]) if rows else 0):
+        justify: Literal["left", "right"] = "left" if number in left else "right"
+        table.add_column(justify=justify, no_wrap=width is None, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    wide = _UNBOUNDED if width is None else max(width, _NARROWEST * len(table.columns))
+    out = io.StringIO()
+    Console(file=out, width=wide, color_system=None, force_terminal=False, _environ={}).print(table, crop=False)
+    return "\n".join(line.rstrip(" ") for line in out.getvalue().split("\n")[:-1])
+
+
+def terminal_width() -> int | None:
+    """Cells of a line of stdout; None if it is no terminal, or one without a size."""
+    try:
+        return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if sys.stdout.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def markdown(
+    headings: Sequence[str], rows: Rows, *, left: Collection[int] = (0,), longest: int | None = LONGEST
+) -> str:
+    """The same in Markdown, cells cut after ``longest`` characters (None: never). ``headings`` are our own."""
+    rule = "|".join("---" if number in left else "---:" for number in range(len(headings)))
+    lines = [" | ".join(markdown_cell(cell, longest=longest) for cell in row) for row in rows]
+    return "\n".join([f"| {' | '.join(headings)} |", f"|{rule}|", *(f"| {line} |" for line in lines)])

@@ -1,0 +1,72 @@
+"""Tables lose nothing of their cells and act on no terminal, whatever stands in them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from r1_searcher import tables
+from r1_searcher.shown import printable
+
+ROWS = [["policy", "EM", "verdict"], ["base", "-0.250", "worse"], ["a policy with a long name", "12.000", "same"]]
+
+
+def test_figures_stand_to_the_right() -> None:
+    assert tables.text(ROWS, left=(0, 2)).splitlines() == [
+        "policy                         EM  verdict",
+        "base                       -0.250  worse",
+        "a policy with a long name  12.000  same",
+    ]
+    assert tables.text([]) == ""
+
+
+def test_off_a_terminal_no_environment_changes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tables.text(ROWS)
+    for name, value in {"COLUMNS": "20", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    assert tables.text(ROWS) == plain and tables.terminal_width() is None
+
+
+def test_a_narrow_terminal_gets_longer_rows_and_all_of_them() -> None:
+    lines = tables.text(ROWS, left=(0, 2), width=30).splitlines()
+    assert max(map(len, lines)) <= 30 and len(lines) > 3
+    assert [line.split() for line in lines[:2]] == [["policy", "EM", "verdict"], ["base", "-0.250", "worse"]]
+    letters = "".join("".join(row) for row in ROWS).replace(" ", "")
+    assert sorted("".join(lines).replace(" ", "")) == sorted(letters)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(72, 72), (0, None)])
+def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, width: int | None) -> None:
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb"), os.fdopen(its, "w") as out:
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        monkeypatch.setattr(sys, "stdout", out)
+        assert tables.terminal_width() == width
+
+
+@given(st.lists(st.lists(st.text(max_size=30), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_a_row_is_a_line_with_every_cell_of_any_text(rows: list[list[str]]) -> None:
+    lines = tables.text(rows, left=(0, 1)).split("\n")
+    assert len(lines) == len(rows)
+    wide = max(cell_len(printable(row[0])) for row in rows)
+    for line, (first, second) in zip(lines, rows, strict=True):
+        pad = " " * (wide - cell_len(printable(first)) + 2)
+        assert line == f"{printable(first)}{pad}{printable(second)}".rstrip(" ")
+
+
+def test_a_page_has_the_same_rows() -> None:
+    assert tables.markdown(("name", "figure"), [["a|b <i>", "-1.5"], ["- x", "+2"]]).splitlines() == [
+        "| name | figure |",
+        "|---|---:|",
+        r"| a\|b &lt;i&gt; | -1.5 |",
+        "| - x | +2 |",
+    ]
