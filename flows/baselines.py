@@ -1,10 +1,10 @@
-"""Make what the regression gates compare with anew, after a protocol or the recipe was changed on purpose.
+"""Renew the baselines of the regression gates, after an intended change of protocol or recipe.
 
     python -m flows.baselines                      both, of the profiles laptop and smoke
     python -m flows.baselines --only recipe --seeds 24
 
-Everything is trained through DVC in workspaces of its own; what is up to date is not made again, so a call that
-was stopped goes on. The files are in baselines/, to be committed.
+Everything is trained through DVC in separate workspaces. Finished runs are reused, so a stopped call resumes. Commit
+the files in baselines/ afterwards.
 """
 
 from __future__ import annotations
@@ -58,11 +58,13 @@ def baselines(profile: str = RECIPE_PROFILE, seeds: int = SEEDS, only: str | Non
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.baselines", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--profile", default=RECIPE_PROFILE, help=f"of the recipe gate's runs ({RECIPE_PROFILE})")
     parser.add_argument(
-        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"how many of them ({SEEDS})"
+        "--profile", default=RECIPE_PROFILE, help=f"profile of the recipe gate's runs (default: {RECIPE_PROFILE})"
     )
-    parser.add_argument("--only", choices=("code", "recipe"), help="that baseline alone")
+    parser.add_argument(
+        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"number of seeds (default: {SEEDS})"
+    )
+    parser.add_argument("--only", choices=("code", "recipe"), help="renew only this baseline")
     options = parser.parse_args(arguments)
     with prefect_server():
         baselines(options.profile, options.seeds, options.only)

@@ -1,4 +1,4 @@
-"""The pipeline as a list: each stage after those that it needs, with the stages of one `foreach` or matrix as one line.
+"""List the stages in order, with their dependencies; the stages of one `foreach` or matrix share a line.
 
     python -m flows.dag      or: make dag
 

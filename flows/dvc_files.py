@@ -1,11 +1,10 @@
-"""DVC's own files, of which a kill may leave half: found before DVC runs, and mended. And where DVC keeps its state.
+"""Repair DVC's own files after a kill, before DVC runs; and set where DVC keeps its state.
 
-    python -m flows.dvc_files      mend this checkout's, and keep a copy of its dvc.lock
+    python -m flows.dvc_files      repair this checkout's files, and keep a copy of its dvc.lock
 
-DVC writes dvc.lock in place. A run that is killed in that moment leaves it empty or cut, and DVC then refuses every
-command. `make` and the workspaces call this before DVC and after it; whoever calls DVC by hand runs the line above
-once.
-What the restored lock does not know of is in DVC's run cache: no stage that was finished runs again.
+DVC writes dvc.lock in place. A run that is killed at that moment leaves it empty or cut, and DVC then refuses every
+command. `make` and the workspaces call this before and after DVC; if you call DVC by hand, run the line above once.
+Stages that the restored lock does not know are in DVC's run cache, so no finished stage runs again.
 """
 
 from __future__ import annotations

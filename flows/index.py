@@ -1,8 +1,8 @@
-"""The index of a profile alone, for a schedule: the passages and the index over them, through DVC.
+"""Make only a profile's corpus and index, through DVC; for schedules.
 
     python -m flows.index --profile smoke
 
-A run of the pipeline afterwards finds both in DVC's cache.
+A later run of the pipeline takes both from DVC's cache.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def index(profile: str = "laptop", seed: int | None = None, changes: list[str] |
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.index", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--profile", default="laptop", help="a name in profiles/ (laptop)")
-    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed, with a workspace of its own")
+    parser.add_argument("--profile", default="laptop", help="profile in profiles/ (default: laptop)")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="override the seed; uses its own workspace")
     options = parser.parse_args(arguments)
     with prefect_server():
         workspace = index(options.profile, options.seed)

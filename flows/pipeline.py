@@ -1,4 +1,4 @@
-"""The scheduled run: the stages of dvc.yaml as the tasks of a Prefect flow, in a workspace of its own.
+"""Run the stages of dvc.yaml as tasks of a Prefect flow, in a separate workspace.
 
     python -m flows.pipeline --profile smoke
     python -m flows.pipeline --profile smoke --segment s1-00 --iterations s1-00=4
@@ -104,15 +104,21 @@ def lengths(texts: Sequence[str]) -> dict[str, int]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--profile", default="laptop", help="a name in profiles/ (laptop)")
-    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed, with a workspace of its own")
+    parser.add_argument("--profile", default="laptop", help="profile in profiles/ (default: laptop)")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="override the seed; uses its own workspace")
     parser.add_argument(
-        "--segment", action="append", metavar="NAME", dest="segments", help="stop after this segment of training"
+        "--segment", action="append", metavar="NAME", dest="segments", help="stop after this training segment"
     )
     parser.add_argument(
-        "--iterations", action="append", default=[], metavar="NAME=N", help="another length of a segment"
+        "--iterations",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="override the number of iterations of a segment",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="override a parameter"
+    )
     options = parser.parse_args(arguments)
     iterations = lengths(options.iterations)
     with prefect_server():

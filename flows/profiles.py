@@ -1,10 +1,10 @@
-"""Profiles: overlays of ``params.yaml`` in ``profiles/``, composed into one file by one command.
+"""Apply a profile, an overlay of ``params.yaml`` in ``profiles/``, here or in a workspace.
 
     python -m flows.profiles smoke                        write the composed params.yaml
-    python -m flows.profiles smoke --workspace DIR        run it elsewhere: this checkout stays as it is
+    python -m flows.profiles smoke --workspace DIR        run it elsewhere, and leave this checkout as it is
     python -m flows.profiles laptop --seed 1 --set train.stage2.learning_rate=2e-4 --workspace DIR
 
-What a workspace is: ``flows.worktrees``.
+Workspaces are explained in ``flows.worktrees``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", help="a profile of profiles/, e.g. laptop or smoke")
-    parser.add_argument("--seed", type=whole_number("--seed"), help="another seed")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a parameter")
-    parser.add_argument("--workspace", type=Path, metavar="DIR", help="run it there, and leave this checkout alone")
+    parser.add_argument("name", help="profile in profiles/, e.g. laptop or smoke")
+    parser.add_argument("--seed", type=whole_number("--seed"), help="override the seed")
     parser.add_argument(
-        "--stage", action="append", default=[], metavar="NAME", help="run this stage and what it needs, and no other"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter (repeatable)"
+    )
+    parser.add_argument(
+        "--workspace", type=Path, metavar="DIR", help="run the profile in this folder, and leave the checkout alone"
+    )
+    parser.add_argument(
+        "--stage",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run only this stage and its dependencies (repeatable)",
     )
     options = parser.parse_args(arguments)
     root = Path.cwd()

@@ -1,10 +1,10 @@
-"""Both regression gates, for a schedule and for CI: does the code answer, and the recipe train, as they did?
+"""Run both regression gates: the code must give the same answers, and the recipe must train as well as before.
 
     python -m flows.regression --markdown verdict.md
 
-The code gate evaluates a committed policy with the present code. The recipe gate trains several seeds of a profile
-through DVC in workspaces of their own, what is up to date not again, and holds them against the committed runs. What
-each can tell, and the exit statuses: docs/regression.md.
+The code gate evaluates a committed policy with the current code. The recipe gate trains several seeds of a profile
+through DVC in separate workspaces (finished runs are reused) and compares them with the committed runs. See
+docs/regression.md for what each gate detects, and for the exit statuses.
 """
 
 from __future__ import annotations
@@ -149,11 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=(__doc__ or "").splitlines()[0],
         epilog=STATUSES,
     )
-    parser.add_argument("--profile", default=RECIPE_PROFILE, help=f"of the recipe gate's runs ({RECIPE_PROFILE})")
     parser.add_argument(
-        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"how many of them ({SEEDS})"
+        "--profile", default=RECIPE_PROFILE, help=f"profile of the recipe gate's runs (default: {RECIPE_PROFILE})"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument(
+        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"number of seeds (default: {SEEDS})"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="override a parameter"
+    )
     parser.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")
     options = parser.parse_args(arguments)
     with prefect_server():

@@ -1,8 +1,8 @@
-"""`dvc repro` as `make train` runs it: its own lines and the stages', less what DVC advises on git and remotes.
+"""Run `dvc repro` for `make train`, without DVC's advice on git and remotes.
 
     python -m flows.repro
 
-What is written is written as ever; only what is said of it is shorter. Ends with DVC's exit status.
+The files are the same; only the output is shorter. Exits with DVC's status.
 """
 
 from __future__ import annotations

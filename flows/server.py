@@ -295,9 +295,11 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description="The flows' shared Prefect server.")
     parser.add_argument("action", choices=("prepare", "serve", "stop", "page"))
-    parser.add_argument("--host", default="127.0.0.1", help="page: the address to listen at (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=0, help="serve, page: (a free one; 4200)")
-    parser.add_argument("--name", action="append", default=[], help="page: another name by which clients ask for it")
+    parser.add_argument("--host", default="127.0.0.1", help="page: address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=0, help="serve, page: port (default: a free one for serve, 4200 for page)"
+    )
+    parser.add_argument("--name", action="append", default=[], help="page: another host name that clients may use")
     options = parser.parse_args()
     home = Path(os.environ["PREFECT_HOME"])
     if options.action == "prepare":

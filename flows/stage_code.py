@@ -1,7 +1,7 @@
-"""Code dependencies in dvc.yaml: a stage depends on the modules that it imports, and on no others.
+"""Write each stage's code dependencies into dvc.yaml: exactly the modules that it imports.
 
     python -m flows.stage_code           write them into dvc.yaml
-    python -m flows.stage_code --check   status 1 and the stages' names if they are not what the code says
+    python -m flows.stage_code --check   exit with 1 and list the stages if any is out of date
 
 Imports are followed without running anything, at the top of a module and inside functions alike; those under
 ``if TYPE_CHECKING:`` never happen and do not count. A folder whose modules are all imported stands for them. Of what is
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.stage_code", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a stage's list is old")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a list is out of date")
     options = parser.parse_args(arguments)
     root = Path.cwd()
     if options.check:

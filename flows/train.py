@@ -1,4 +1,4 @@
-"""A segment of training as a Prefect flow: rollout → reward → update, and every n iterations a greedy watch.
+"""Train one segment as a Prefect flow: rollout → reward → update, and every n iterations a greedy validation.
 
     python -m flows.train --segment s1-00
 
@@ -161,7 +161,7 @@ def _watch(bench: Workbench, log: Log, done: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; the Prefect server starts while the models' libraries load."""
     parser = argparse.ArgumentParser(prog="python -m flows.train", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--segment", required=True, metavar="NAME", help="a key of train.segments in params.yaml")
+    parser.add_argument("--segment", required=True, metavar="NAME", help="key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
     bench = _opened(segment)
     run = train.with_options(

@@ -1,9 +1,9 @@
-"""Prefect on this machine: a server with its page, the deployments of prefect.yaml, and a worker that runs them.
+"""Run Prefect on this machine: a server with its UI, the deployments of prefect.yaml, and a worker.
 
-    python -m flows.ui          http://127.0.0.1:4200 until Ctrl-C, which ends all of it
+    python -m flows.ui          http://127.0.0.1:4200 until Ctrl-C, which stops everything
 
-The database is the project's own: every run so far is on the page, and those to come. A run that is under
-way at Ctrl-C ends with it, and goes on from the store when its deployment is run again.
+The database is the project's own, so the UI shows all past and future runs. A run in progress at Ctrl-C stops; run its
+deployment again, and it resumes from the store.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Ctrl-C is the way to end it, and no error; SIGTERM does the same."""
     parser = argparse.ArgumentParser(prog="python -m flows.ui", description=(__doc__ or "").splitlines()[0])
     given = os.environ.get(PORT_VARIABLE) or str(PORT)
-    parser.add_argument("--port", type=int, default=given, help=f"({PORT_VARIABLE}, or {PORT})")
+    parser.add_argument(
+        "--port", type=int, default=given, help=f"port of the server (default: ${PORT_VARIABLE}, or {PORT})"
+    )
     port = parser.parse_args(arguments).port
     # In the background of a script SIGINT is ignored, by all that is started too; with handlers it is not.
     for way in (signal.SIGINT, signal.SIGTERM):

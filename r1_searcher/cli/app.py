@@ -48,7 +48,7 @@ class Checkout:
         if "--help" in words or "-h" in words:
             runs = " ".join(self.command if self.command[0] == "make" else ("python -m", *self.command))
             show_lines(
-                f"{self.about[0].upper()}{self.about[1:]}.\nRuns `{runs}` in the checkout that the present folder is.\n"
+                f"{self.about[0].upper()}{self.about[1:]}.\nRuns `{runs}` in the current folder, a checkout.\n"
                 f"{examples(f'r1-searcher {name}', *self.examples)}\n{self.variables}"
             )
             if self.variables:
@@ -65,20 +65,20 @@ COMMANDS: dict[str, Library | Checkout] = {
     "reward": Library("reward rollouts or transcript files", "r1_searcher.cli.reward"),
     "score": Library("score the answers of transcript files", _EVALUATE, ("score",)),
     "evaluate": Library("evaluate policies and write the summary", "r1_searcher.cli.evaluate"),
-    "compare": Library("is policy B better, the same or worse than A? a paired verdict", _EVALUATE, ("compare",)),
+    "compare": Library("test whether policy B is better or worse than A (paired verdict)", _EVALUATE, ("compare",)),
     "judge": Library("let a language model judge answers (ACC_L)", _EVALUATE, ("judge",)),
     "benchmarks": Library("list and fetch released benchmarks", "r1_searcher.cli.benchmarks"),
-    "verify": Library("read all that was made: is anything damaged?", "r1_searcher.files.verify"),
-    "store": Library("list or prune the store of finished work", "r1_searcher.files.store"),
-    "params": Library("print the parameters that ship with the library", "r1_searcher.cli.shipped"),
+    "verify": Library("check every stored file for damage", "r1_searcher.files.verify"),
+    "store": Library("list or prune the store of results", "r1_searcher.files.store"),
+    "params": Library("print the default parameters", "r1_searcher.cli.shipped"),
     "train": Checkout(
         "run the whole pipeline: world, base model, training, evaluation, report",
         ("make", "train"),
         ("", "PROFILE=smoke", "PROFILE=qwen2.5-3b SEED=1"),
-        "variables: PROFILE=NAME (of profiles/), SEED=NUMBER, HF_HUB_OFFLINE=0 (fetch the base model)",
+        "variables: PROFILE=NAME (in profiles/), SEED=NUMBER, HF_HUB_OFFLINE=0 (download the base model)",
     ),
     "plan": Checkout(
-        "what a profile needs in memory, time and disk",
+        "estimate the memory, time and disk that a profile needs",
         ("stages.plan",),
         ("qwen2.5-7b-base", "qwen2.5-7b-base --set update.gradient_checkpointing=false"),
     ),
@@ -87,14 +87,14 @@ COMMANDS: dict[str, Library | Checkout] = {
         ("flows.profiles",),
         ("smoke", "smoke --workspace .workspaces/smoke --seed 1"),
     ),
-    "corpus": Checkout("write the passages that the parameters name", ("stages.corpus",), ("--corpus my-corpus",)),
+    "corpus": Checkout("write the corpus that the parameters describe", ("stages.corpus",), ("--corpus my-corpus",)),
     "questions": Checkout(
-        "make questions, audit them, label their difficulty, mix them",
+        "make questions, audit them, label their difficulty, draw training mixes",
         ("stages.questions",),
         ("audit", "difficulty --help"),
     ),
     "update": Checkout(
-        "update a policy once, from files to files",
+        "update a policy once from rollouts and rewards",
         ("stages.update",),
         (
             "--policy data/base_model --rollouts rollouts.parquet --rewards rewards.parquet --stage stage1 "
@@ -103,18 +103,18 @@ COMMANDS: dict[str, Library | Checkout] = {
     ),
     "report": Checkout("write report/report.html", ("stages.report",), ("",)),
     "regression": Checkout(
-        "train several seeds and compare them with the committed ones",
+        "train several seeds and compare them with the committed runs",
         ("make", "regression"),
         ("", "PROFILE=smoke SEEDS=6 MARKDOWN=verdict.md"),
         "variables: PROFILE=NAME, SEEDS=NUMBER, MARKDOWN=FILE",
     ),
     "code-gate": Checkout(
-        "does the code answer as it did? a committed policy, nothing is trained",
+        "check that a committed policy still gives the same answers (no training)",
         ("stages.regression", "code"),
         ("", "--markdown verdict.md"),
     ),
     "ui": Checkout(
-        "Prefect's server and its page: runs, schedules, figures of training", ("make", "ui"), ("",), "variables: none"
+        "start the Prefect server and UI: runs, schedules, training metrics", ("make", "ui"), ("",), "variables: none"
     ),
 }
 
@@ -150,8 +150,8 @@ def _words(parser: Any, first: Sequence[str]) -> list[str]:
 
 app = typer.Typer(
     name="r1-searcher",
-    help="Teach a language model to search by reinforcement learning, and use what that takes: retrieval, rollouts, "
-    "rewards, evaluation, paired verdicts.",
+    help="Teach a language model to search by reinforcement learning. Includes retrieval, rollouts, rewards, "
+    "evaluation and paired verdicts.",
     epilog="""\b
 examples:
   r1-searcher COMMAND --help
@@ -183,7 +183,7 @@ def _top(
 
 
 def _add(name: str, found: Library | Checkout) -> None:
-    about = found.about if isinstance(found, Library) else f"{found.about} (in a checkout)"
+    about = found.about if isinstance(found, Library) else f"{found.about} (needs a checkout)"
 
     @app.command(name, cls=_Forwarded, help=about, short_help=about, add_help_option=False)
     def run(ctx: typer.Context) -> None:

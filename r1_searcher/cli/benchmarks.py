@@ -55,7 +55,7 @@ def _questions(options: argparse.Namespace) -> None:
     release, settings = release_of(options.name, loaded.extensions), loaded.benchmarks
     if release.name not in settings.sets:
         raise PipelineError(
-            f"{release.name} is not among the benchmarks that are evaluated",
+            f"the benchmark {release.name} is not selected for evaluation",
             where="params.yaml, benchmarks.sets",
             fix=f"add it there: {release.name}: {{index: folder}}",
         )
@@ -82,7 +82,7 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Fetch released benchmarks and make their questions and corpora.",
+        description="List and download released benchmarks, and make their questions and corpora.",
         epilog=examples(
             prog,
             "list",
@@ -93,24 +93,26 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="the known benchmarks, and where they are published")
+    listing = commands.add_parser("list", help="list the known benchmarks with their download addresses")
     listing.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     listing.set_defaults(run=_list)
 
-    getting = commands.add_parser("fetch", help="fetch released files and check them")
-    getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all that are known)")
-    getting.add_argument("--mirror", action="append", help="a folder or an address; overrules benchmarks.mirrors")
-    getting.add_argument("--out", type=Path, help="a folder that gets copies (default: the store alone)")
+    getting = commands.add_parser("fetch", help="download released files and check their checksums")
+    getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
+    getting.add_argument("--mirror", action="append", help="folder or address; overrides benchmarks.mirrors")
+    getting.add_argument("--out", type=Path, help="folder for copies (default: store only)")
     getting.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     getting.set_defaults(run=_fetch)
 
     for word, run, said in (
-        ("questions", _questions, "write a benchmark's questions and what they are searched in"),
-        ("corpus", _corpus, "write the corpus of a benchmark's own paragraphs, and its index"),
+        ("questions", _questions, "write a benchmark's questions and the index that they use"),
+        ("corpus", _corpus, "write a benchmark's own paragraphs as a corpus, with an index"),
     ):
         making = commands.add_parser(word, help=said)
-        making.add_argument("name", metavar="NAME")
-        making.add_argument("--out", type=Path, default=FOLDER, help="a folder a benchmark is made in it (%(default)s)")
+        making.add_argument("name", metavar="NAME", help="a name in benchmarks.sets or benchmarks.corpora")
+        making.add_argument(
+            "--out", type=Path, default=FOLDER, help="output folder; one subfolder per benchmark (default: %(default)s)"
+        )
         making.add_argument("--params", type=Path, default=params.PARAMS_FILE)
         making.set_defaults(run=run)
     return parser

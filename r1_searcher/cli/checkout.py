@@ -23,9 +23,9 @@ def run_in_checkout(name: str, command: Sequence[str], words: Sequence[str]) -> 
     here = Path.cwd()
     if any(not (here / entry).exists() for entry in _OF_A_CHECKOUT):
         raise PipelineError(
-            f"`r1-searcher {name}` runs in a checkout of the project, and this folder is none",
+            f"`r1-searcher {name}` needs a checkout of the project, and this folder is not one",
             where=str(here),
-            fix="git clone the project, and run it in its root folder",
+            fix="git clone the project, and run the command in its root folder",
         )
     if command[0] == "make":
         line = [*command, "--no-print-directory", *words]

@@ -75,7 +75,7 @@ def parser(prog: str = "r1-searcher evaluate") -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Evaluate policies, gather the summary, score answers of your own, compare two policies.",
+        description="Evaluate policies, summarise results, score transcript files, compare two policies.",
         epilog=examples(prog, *_EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,9 +20,9 @@ _EXTERNAL = Path("data/benchmark_evaluation")  # released benchmark / policy / b
 
 def add_all_command(commands: Any) -> argparse.ArgumentParser:
     """``all``, on an argparse subparsers object, as are the following."""
-    parser = _command(commands, "all", "evaluate the policies of params.yaml on the questions of the corpus")
-    parser.add_argument("--out", type=Path, default=_OWN, help="a folder a policy is made in it")
-    parser.add_argument("--policies", type=Path, default=_EXTERNAL / "policies.json", help="gets their names, folders")
+    parser = _command(commands, "all", "evaluate all policies in params.yaml on the corpus' questions")
+    parser.add_argument("--out", type=Path, default=_OWN, help="output folder; one subfolder per policy")
+    parser.add_argument("--policies", type=Path, default=_EXTERNAL / "policies.json", help="output list of policies")
     _add_inputs(parser)
     parser.set_defaults(mode=None)
     return parser
@@ -31,41 +31,45 @@ def add_all_command(commands: Any) -> argparse.ArgumentParser:
 def add_run_command(commands: Any) -> argparse.ArgumentParser:
     """``run``."""
     parser = _command(commands, "run", "evaluate one policy on every benchmark")
-    parser.add_argument("--name", required=True, help="name in the summary; a baseline's name says its mode")
+    parser.add_argument("--name", required=True, help="name in the summary; its ending selects a baseline mode")
     policy = parser.add_mutually_exclusive_group(required=True)
-    policy.add_argument("--policy", type=Path, help="a Hugging Face folder")
-    policy.add_argument("--server", metavar="URL", help="an OpenAI-compatible server: http://127.0.0.1:8000/v1")
-    parser.add_argument("--model", metavar="NAME", help="with --server: the model's name there")
-    parser.add_argument("--key-variable", default="", metavar="NAME", help="the environment variable with its key")
-    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="of the server")
+    policy.add_argument("--policy", type=Path, help="Hugging Face model folder")
+    policy.add_argument("--server", metavar="URL", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1")
+    parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
+    parser.add_argument(
+        "--key-variable", default="", metavar="NAME", help="environment variable that holds the server's key"
+    )
+    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
     parser.add_argument("--out", type=free_place, required=True, help="output folder; one Parquet file per benchmark")
-    parser.add_argument("--mode", choices=MODES, help="overrules the mode that the name says")
+    parser.add_argument("--mode", choices=MODES, help="overrides the mode in the name")
     _add_inputs(parser)
     return parser
 
 
 def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
     """``benchmark``."""
-    parser = _command(commands, "benchmark", "evaluate one policy of params.yaml on one released benchmark")
+    parser = _command(commands, "benchmark", "evaluate one policy in params.yaml on one released benchmark")
     parser.add_argument("benchmark", metavar="BENCHMARK", help="a name in benchmarks.sets")
     parser.add_argument("--name", required=True, help="a name in evaluate.policies")
     parser.add_argument(
-        "--benchmarks", type=Path, default=Path("data/benchmarks"), help="a folder a benchmark is in it"
+        "--benchmarks", type=Path, default=Path("data/benchmarks"), help="input folder; one subfolder per benchmark"
     )
-    parser.add_argument("--out", type=Path, default=_EXTERNAL, help="BENCHMARK/NAME is made in it")
+    parser.add_argument("--out", type=Path, default=_EXTERNAL, help="output folder; gets BENCHMARK/NAME")
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser
 
 
 def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     """``summary``."""
-    parser = _command(commands, "summary", "write the one summary of all that params.yaml evaluates")
+    parser = _command(commands, "summary", "summarise all evaluations that params.yaml names")
     parser.add_argument("--evaluation", type=Path, default=_OWN)
     parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
-    parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, where there is one")
+    parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
     parser.add_argument("--out", type=Path, default=Path("metrics/evaluation.json"))
     parser.add_argument(
-        "--headline", type=Path, help="the few figures that `dvc metrics show` prints (headline beside --out)"
+        "--headline",
+        type=Path,
+        help="folder for the figures that `dvc metrics show` prints (default: headline beside --out)",
     )
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser
@@ -73,8 +77,8 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
 
 def add_gather_command(commands: Any) -> argparse.ArgumentParser:
     """``gather``."""
-    parser = _command(commands, "gather", "write the summary of evaluated policies")
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="one a policy, made by run")
+    parser = _command(commands, "gather", "summarise some evaluated policies")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="one per policy, written by `run`")
     parser.add_argument("--out", type=Path, required=True)
     return parser
 
@@ -103,11 +107,11 @@ def add_score_command(commands: Any) -> argparse.ArgumentParser:
     parser = _command(
         commands,
         "score",
-        "score transcript files of the release (JSON lines)",
+        "score transcript files in the release's format (JSON lines)",
         shown=["transcripts.jsonl", "a.jsonl b.jsonl --json"],
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--json", action="store_true", help="as JSON, rates as fractions")
+    parser.add_argument("--json", action="store_true", help="print JSON; rates are fractions")
     return parser
 
 
@@ -116,19 +120,21 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
     parser = _command(
         commands,
         "compare",
-        "is policy B better, the same or worse than A? a paired verdict",
-        "Is policy B better, the same or worse than A, question by question? Exit status: 0, 1 where B is worse, "
-        "2 for an error, 3 where it cannot tell and --strict is given, 4 where the protocol cards differ.",
+        "test whether policy B is better or worse than A (paired verdict)",
+        "Compare policy B with A question by question: better, same, worse, or cannot tell. Exit status: 0; 1 if B is "
+        "worse; 2 for an error; 3 if it cannot tell and --strict is given; 4 if the protocol cards differ.",
         ["data/evaluation/stage1 data/evaluation/stage2", "before.parquet after.parquet --margin 0.01 --json"],
     )
-    parser.add_argument("reference", type=Path, metavar="A", help="an evaluated policy: a folder, or one Parquet file")
-    parser.add_argument("candidate", type=Path, metavar="B", help="another, on the same questions")
-    parser.add_argument("--benchmark", action="append", default=[], metavar="NAME", help="this benchmark alone")
-    parser.add_argument("--margin", type=float, help="overrules regression.margin")
-    parser.add_argument("--confidence", type=float, help="overrules regression.confidence")
-    parser.add_argument("--even-so", action="store_true", help="compare although the protocol cards differ")
-    parser.add_argument("--strict", action="store_true", help="fail where it cannot tell, too")
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    parser.add_argument("reference", type=Path, metavar="A", help="evaluated policy: a folder or one Parquet file")
+    parser.add_argument("candidate", type=Path, metavar="B", help="another policy, on the same questions")
+    parser.add_argument(
+        "--benchmark", action="append", default=[], metavar="NAME", help="only this benchmark (repeatable)"
+    )
+    parser.add_argument("--margin", type=float, help="overrides regression.margin")
+    parser.add_argument("--confidence", type=float, help="overrides regression.confidence")
+    parser.add_argument("--even-so", action="store_true", help="compare even if the protocol cards differ")
+    parser.add_argument("--strict", action="store_true", help="also fail if the verdict is 'cannot tell'")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser
@@ -140,8 +146,8 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         commands,
         "judge",
         "let a language model judge answers (ACC_L)",
-        "Let the language model of params.yaml's `judge` say which answers mean what the gold answers mean. What is on "
-        "record is not asked again. Where some could not be asked the rest is done, and the exit status is 2.",
+        "Ask the language model that `judge` in params.yaml names which answers mean the same as the gold answers. "
+        "Recorded replies are reused. If some answers get no reply, the rest are judged and the exit status is 2.",
         ["data/evaluation/stage2", "transcripts.jsonl --json"],
     )
     parser.add_argument(
@@ -149,12 +155,17 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         nargs="*",
         metavar="PLACE",
-        help="evaluated policies (folders, .parquet), released transcripts (.jsonl); all of params.yaml, unless given",
+        help="evaluated policies (folders, .parquet) or transcripts (.jsonl); default: all policies in params.yaml",
     )
-    parser.add_argument("--record", type=Path, default=_RECORD, help="the judge's replies")
+    parser.add_argument("--record", type=Path, default=_RECORD, help="record of the judge's replies")
     parser.add_argument("--evaluation", type=Path, default=_OWN)
     parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
-    parser.add_argument("--out", type=Path, default=Path("data/judge"), help="a Parquet file of verdicts for each file")
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/judge"),
+        help="output folder; one Parquet file of verdicts per judged file",
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser

@@ -37,7 +37,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Index the corpus' passages (BM25, and `index.dense`); `search` asks the parameters' retriever.",
+        description="Index a corpus (BM25, and dense if `index.dense` names a model), or search and serve an index.",
         epilog=examples(prog, "--corpus data/corpus --index data/index", 'search "who directed Silent River" -k 3'),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,52 +48,57 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         "--corpus",
         type=Path,
         metavar="FOLDER",
-        help=f"folder with the passages (default: {CORPUS}); named, an index of another is not searched or served",
+        help=f"folder of the passages (default: {CORPUS}); if given, search and serve refuse another corpus' index",
     )
     folder = Path("data/index")
     parser.add_argument(
         "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
     )
-    commands = parser.add_subparsers(dest="command", metavar="search, searches, serve", title="ask instead of build")
+    commands = parser.add_subparsers(
+        dest="command", metavar="search, searches, serve", title="commands other than building the index"
+    )
     search = commands.add_parser(
         "search",
         help="print the best passages for a query",
-        description="Print the best passages for a query, with what `retriever` in the parameters says.",
+        description="Print the best passages for a query, using the retriever that the parameters select.",
         epilog=examples(prog, 'search "who directed Silent River" -k 3', 'search --index path/to/index "Kolm"'),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     search.add_argument("query", help="words to search for")
     search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
-    commands.add_parser("searches", help="whose searches are recorded (retriever.searches), and how many")
+    commands.add_parser("searches", help="list recorded searches (retriever.searches) by retriever")
     serve = commands.add_parser(
         "serve",
-        help="the retriever as a service (docs/search-service.md)",
-        description="Serve the retriever over HTTP, on this machine alone unless --host says otherwise.",
+        help="serve the retriever over HTTP (docs/search-service.md)",
+        description="Serve the retriever over HTTP. Only this machine can connect unless --host is given.",
         epilog=examples(prog, "serve --port 8400", "serve --index path/to/index --kind bm25"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s: this machine alone)"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     serve.add_argument(
-        "--port", type=whole_number("--port", 0, 65_535), default=8400, help="0: any free one (default: %(default)s)"
+        "--port",
+        type=whole_number("--port", 0, 65_535),
+        default=8400,
+        help="port; 0 for any free port (default: %(default)s)",
     )
-    serve.add_argument("--kind", help="what to serve (default: retriever.kind)")
+    serve.add_argument("--kind", help="kind of retriever to serve (default: retriever.kind)")
     for name, default, what in (
-        ("--max-batch", 256, "queries searched together (%(default)s)"),
-        ("--max-waiting", 8192, "queries that may wait (%(default)s)"),
+        ("--max-batch", 256, "queries per batch (default: %(default)s)"),
+        ("--max-waiting", 8192, "queries in the queue (default: %(default)s)"),
     ):
         serve.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
     for name, wait, what in (
-        ("--max-wait", 20.0, "in the queue (%(default)s)"),
-        ("--grace", 30.0, "to finish requests (%(default)s)"),
+        ("--max-wait", 20.0, "longest wait in the queue (default: %(default)s)"),
+        ("--grace", 30.0, "time to finish requests on shutdown (default: %(default)s)"),
     ):
         serve.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
     for command_parser in (search, serve):
         # Suppressed, or these defaults would overwrite what stood before the command.
         for option, metavar, what in (
             ("--index", "FOLDER", f"folder of the index (default: {folder})"),
-            ("--corpus", "FOLDER", "folder with the passages; named, an index of another is not searched or served"),
+            ("--corpus", "FOLDER", "folder of the passages; if given, an index of another corpus is refused"),
             ("--params", "FILE", f"parameters (default: {params.PARAMS_FILE})"),
         ):
             command_parser.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar=metavar, help=what)
@@ -110,7 +115,7 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     if number == 0:
         raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
     for draft in artefacts.remove_orphans(folder):
-        show(f"index: removed {draft}, which a killed run had left", file=sys.stderr)
+        show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
     fingerprint = passages.fingerprint(corpus)
     meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=Progress(number))
     show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
@@ -122,7 +127,7 @@ def _search(options: argparse.Namespace) -> None:
     if k < 1:
         raise PipelineError(f"must be at least 1, got {k}", where="-k")
     if not query.strip():
-        raise PipelineError("an empty query", fix='name the words to search for: search "Silent River"')
+        raise PipelineError("an empty query", fix='give the words to search for: search "Silent River"')
     try:
         [found] = _retriever(options.params, options.index, options.corpus).search([query], k)
     except RetrieverError as error:
@@ -160,7 +165,7 @@ def _serve(options: argparse.Namespace) -> None:
     kind = options.kind or settings.retriever.kind
     if kind == "service":
         raise PipelineError(
-            "a service cannot serve itself", where="params.yaml, retriever.kind", fix="say what to serve: --kind bm25"
+            "a service cannot serve itself", where="params.yaml, retriever.kind", fix="name another kind: --kind bm25"
         )
     settings = settings.model_copy(update={"retriever": settings.retriever.model_copy(update={"kind": kind})})
     from r1_searcher.retrieval.retrievers import identify, open_retriever

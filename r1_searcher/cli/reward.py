@@ -27,7 +27,7 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog=prog,
-        description="Write rewards.parquet of a rollouts.parquet, or print the rewards of transcript files.",
+        description="Write rewards.parquet for a rollouts.parquet, or print the rewards of transcript files.",
         epilog=examples(
             prog,
             "--rollouts rollouts.parquet --stage 2 --out rewards.parquet",
@@ -35,12 +35,17 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--rollouts", type=Path, help="a file with the columns of ROLLOUTS")
+    top.add_argument("--rollouts", type=Path, help="rollouts.parquet to reward")
     top.add_argument("--stage", type=int, choices=(1, 2), help="the recipe's stage")
-    top.add_argument("--out", type=free_place, help="the file to write")
-    top.add_argument("--params", type=Path, default=Path("params.yaml"), help="the set and the answer metric")
+    top.add_argument("--out", type=free_place, help="rewards.parquet to write")
+    top.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        help="parameters: reward set and answer metric (default: %(default)s)",
+    )
     verbs = top.add_subparsers(dest="verb", metavar="score")
-    scoring = verbs.add_parser("score", help="score transcript files of the release (JSON lines)")
+    scoring = verbs.add_parser("score", help="score transcript files in the release's format (JSON lines)")
     scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
     scoring.add_argument(
         "--set", required=True, dest="reward_set", metavar="NAME", help=f"one of {_known(REWARD_SETS)}, or your own"
@@ -50,13 +55,19 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
         "--answer-metric",
         default="f1",
         metavar="NAME",
-        help=f"of stage 2: one of {_known(ANSWER_METRICS)}, or your own",
+        help=f"for stage 2: one of {_known(ANSWER_METRICS)}, or your own (default: %(default)s)",
     )
     scoring.add_argument(
-        "--extension", action="append", default=[], metavar="FILE", help="a file of your own with more names"
+        "--extension",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="your own file that registers more names (repeatable)",
     )
-    scoring.add_argument("--parameters", default="{}", metavar="JSON", help='of your own set: {"words": 5}')
-    scoring.add_argument("--json", action="store_true", help="every row, as JSON")
+    scoring.add_argument(
+        "--parameters", default="{}", metavar="JSON", help='parameters of your own set, e.g. {"words": 5}'
+    )
+    scoring.add_argument("--json", action="store_true", help="print every row as JSON")
     return top
 
 

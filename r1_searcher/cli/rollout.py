@@ -36,17 +36,26 @@ def parser(prog: str = "r1-searcher rollout") -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="a model folder")
+    parser.add_argument(
+        "--policy", type=Path, default=Path("data/base_model"), help="model folder (default: %(default)s)"
+    )
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))
     parser.add_argument(
-        "--corpus", type=Path, default=Path("data/corpus"), help="the passages that the index must belong to"
+        "--corpus",
+        type=Path,
+        default=Path("data/corpus"),
+        help="corpus of the index; an index of another corpus is refused",
     )
-    parser.add_argument("--out", type=free_place, required=True, help="the rollouts.parquet to write")
-    parser.add_argument("--samples", type=whole_number("--samples"), default=1, help="trajectories a question")
-    parser.add_argument("--limit", type=whole_number("--limit"), help="use the first so many questions")
-    parser.add_argument("--greedy", action="store_true", help="temperature 0")
-    parser.add_argument("--mode", choices=MODES, default="search")
+    parser.add_argument("--out", type=free_place, required=True, help="rollouts.parquet to write")
+    parser.add_argument(
+        "--samples", type=whole_number("--samples"), default=1, help="trajectories per question (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=whole_number("--limit"), metavar="N", help="use the first N questions only")
+    parser.add_argument("--greedy", action="store_true", help="decode greedily (temperature 0)")
+    parser.add_argument(
+        "--mode", choices=MODES, default="search", help="as trained, or as a baseline (docs/baselines.md)"
+    )
     parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     return parser
 

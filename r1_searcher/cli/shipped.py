@@ -14,7 +14,7 @@ def parser(prog: str = "r1-searcher params") -> argparse.ArgumentParser:
     """The command line."""
     return argparse.ArgumentParser(
         prog=prog,
-        description="Print the parameters that ship with the library: what is used where there is no params.yaml.",
+        description="Print the default parameters, which are used if there is no params.yaml.",
         epilog=examples(prog, "> params.yaml"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -277,8 +277,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
-    parser.add_argument("--prune", metavar="KIND", help="remove the artefacts of a kind, or `all`")
-    parser.add_argument("--days", type=float, default=0.0, help="with --prune: only what is older than so many days")
+    parser.add_argument("--prune", metavar="KIND", help="remove all artefacts of this kind, or `all`")
+    parser.add_argument(
+        "--days", type=float, default=0.0, metavar="N", help="with --prune: only artefacts older than N days"
+    )
     options = parser.parse_args(arguments)
     store = Store(options.root)
     if options.prune:

@@ -1,10 +1,10 @@
-"""Is anything damaged of what is there? Every file is read and held against the sum that was written with it.
+"""Check every stored file against the checksum that was written with it.
 
-    python -m r1_searcher.files.verify            store, outputs, index, DVC's cache; status 1 if anything is
-    python -m r1_searcher.files.verify --repair   and set it aside: the next run makes it again
+    python -m r1_searcher.files.verify            store, outputs, index, DVC's cache; exits with 1 if any is damaged
+    python -m r1_searcher.files.verify --repair   and move damaged files aside: the next run makes them again
 
-An artefact of the store goes to ``.store/.damaged``. So do an output's file and an object of DVC's cache, which DVC
-itself trusts unread: `dvc repro` then takes the file from whichever of the two is whole, else runs the stage again.
+Damaged artefacts of the store go to ``.store/.damaged``. So do damaged output files and objects of DVC's cache, which
+DVC itself trusts unread: `dvc repro` then restores the file from the intact copy, or runs the stage again.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
         epilog=examples(prog, "", "--repair"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--repair", action="store_true", help="set what is damaged aside, so that it is made again")
+    parser.add_argument("--repair", action="store_true", help="move damaged files aside, so that they are made again")
     parser.add_argument("--store", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
     options = parser.parse_args(arguments)
     store, seen, began = Store(options.store), Seen(), time.monotonic()
@@ -241,16 +241,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
         found.append(fault)
         show(f"damaged: {fault.file}: {fault.what}")
         show(f"  set aside as {set_aside(fault, store)}" if options.repair else f"  {fault.remedy}")
-    verdict = f"{len(found)} damaged" if found else "all are what was written"
+    verdict = f"{len(found)} damaged" if found else "none damaged"
     show(f"{seen.files:,} files, {readable_size(seen.size)}, {time.monotonic() - began:.0f} s: {verdict}")
     for entries, what in ((store.drafts(), "unfinished drafts"), (store.damaged(), "set aside as damaged")):
         if entries:
             size = readable_size(sum(entry.size for entry in entries))
             show(f"the store also holds {len(entries)} {what}, {size} (python -m r1_searcher.files.store)")
     if seen.without:
-        show(f"{seen.without} artefacts have no sums yet: they are older, and get them when they are next used")
+        show(f"{seen.without} artefacts are too old to have checksums; they get them when next used")
     if found and not options.repair:
-        show(f"to set them all aside: {sums.REPAIR}; then run the same command as before")
+        show(f"to move them all aside: {sums.REPAIR}; then rerun your command")
     return 1 if found else 0
 
 

@@ -1,4 +1,4 @@
-"""``python -m stages.base_model``: make data/base_model. ``… measure``: measure what it does."""
+"""Make data/base_model (``python -m stages.base_model``), or ``measure`` the base policy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line; train or import the base model, or measure it."""
     parser = argparse.ArgumentParser(prog="python -m stages.base_model", description=__doc__)
     parser.add_argument("action", choices=("make", "measure"), nargs="?", default="make")
-    parser.add_argument("--out", type=Path, help="default: data/base_model, or metrics/base_model.json")
-    parser.add_argument("--policy", type=Path, default=Path("data/base_model"), help="measure: the model folder")
+    parser.add_argument("--out", type=Path, help="output (default: data/base_model, or metrics/base_model.json)")
+    parser.add_argument(
+        "--policy", type=Path, default=Path("data/base_model"), help="measure: model folder (default: %(default)s)"
+    )
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
     parser.add_argument("--training", type=Path, default=Path("data/questions/train.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))

@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.corpus",
-        description="Write the passages, facts.parquet and report.json as `corpus` in the parameters says: from a "
-        "synthetic world, files with title and text, KILT's pages, HotpotQA's abstracts, or questions' contexts.",
+        description="Write the passages, facts.parquet and report.json. `corpus` in the parameters selects the source: "
+        "a synthetic world, files with title and text, KILT's pages, HotpotQA's abstracts, or questions' contexts.",
     )
     parser.add_argument(
         "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("data/corpus"),
         metavar="FOLDER",
-        help="folder that is written (default: %(default)s)",
+        help="output folder (default: %(default)s)",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Say what a profile needs, before anything is made: memory a device, time an iteration, disk."""
+"""Estimate what a profile needs, before anything runs: memory per device, time per iteration, disk."""
 
 from __future__ import annotations
 
@@ -53,15 +53,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.plan", description=__doc__)
-    parser.add_argument("name", help="a profile of profiles/, e.g. qwen2.5-7b-base")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a parameter")
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a model folder, of which config.json is read")
+    parser.add_argument("name", help="profile in profiles/, e.g. qwen2.5-7b-base")
     parser.add_argument(
-        "--memory-gib", type=float, metavar="GiB", help="of a device (default: hardware.gpu_memory_gib)"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a parameter (repeatable)"
     )
-    parser.add_argument("--device", choices=work.DEVICES, help="whose speed (default: a100, or cpu-core without GPUs)")
-    parser.add_argument("--check", action="store_true", help="say nothing where this machine can run it, else why not")
-    usual = parser.add_argument_group("what a trajectory is expected to be, and what part of a device's speed is had")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="model folder; only its config.json is read")
+    parser.add_argument(
+        "--memory-gib", type=float, metavar="GiB", help="memory per device (default: hardware.gpu_memory_gib)"
+    )
+    parser.add_argument(
+        "--device", choices=work.DEVICES, help="device whose speed is assumed (default: a100, or cpu-core without GPUs)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="print nothing if this machine can run the profile, otherwise the reason"
+    )
+    usual = parser.add_argument_group(
+        "assumptions about a trajectory, and about the share of peak speed that is reached"
+    )
     for one in fields(work.Workload):
         flag = f"--{one.name.replace('_', '-')}"
         usual.add_argument(flag, type=_positive, default=one.default, metavar="X", help="(default: %(default)s)")

@@ -117,48 +117,55 @@ def _mix(options: argparse.Namespace, settings: params.Params) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.questions",
-        description="Write a Parquet file a split, and report.json, as `questions` in the parameters says: composed "
-        "from the corpus' facts, or read from files with question and answer (.jsonl, .json, .tsv, .parquet).",
-        epilog="audit, difficulty and mix have a --help of their own",
+        description="Write one Parquet file per split, and report.json. `questions` in the parameters selects the "
+        "source: the corpus' facts, or files with question and answer (.jsonl, .json, .tsv, .parquet).",
+        epilog="audit, difficulty and mix each have their own --help",
     )
     parser.add_argument(
         "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
     )
     _path(parser, "--corpus", Path("data/corpus"), "folder with facts.parquet, for source: world")
-    _path(parser, "--questions", QUESTIONS, "folder that is written")
-    commands = parser.add_subparsers(dest="command", metavar="audit | difficulty | mix", title="other than make them")
+    _path(parser, "--questions", QUESTIONS, "output folder")
+    commands = parser.add_subparsers(
+        dest="command", metavar="audit | difficulty | mix", title="commands other than making the questions"
+    )
 
     audit = commands.add_parser(
         "audit",
-        help="leakage into the evaluation, and what part searches can answer",
-        description="What training shares with the other splits, and what part of the questions searches can answer; "
-        "with --policy instead: what that policy answers without a search.",
+        help="measure leakage into the evaluation, and the share of questions that search can answer",
+        description="Measure the overlap of training with the other splits, and the share of questions that search can "
+        "answer. With --policy, measure instead what that policy answers without search.",
     )
-    _path(audit, "--questions", QUESTIONS, "folder with a Parquet file a split")
+    _path(audit, "--questions", QUESTIONS, "folder with one Parquet file per split")
     _path(audit, "--index", INDEX, "folder of the index")
-    _path(audit, "--metrics", METRICS, "figures and findings that are written")
-    _path(audit, "--verdict", Path("data/audit/verdict.json"), "written where training may begin")
-    audit.add_argument("--overlap-only", action="store_true", help="no searches, and no index needed")
+    _path(audit, "--metrics", METRICS, "output file of figures and findings")
+    _path(audit, "--verdict", Path("data/audit/verdict.json"), "output file; written only if training may begin")
+    audit.add_argument("--overlap-only", action="store_true", help="measure leakage only; needs no index")
     audit.add_argument(
-        "--benchmark", type=Path, metavar="FOLDER", help="a benchmark of data/benchmarks instead of the corpus' own"
+        "--benchmark",
+        type=Path,
+        metavar="FOLDER",
+        help="audit this benchmark in data/benchmarks instead of the corpus' questions",
     )
     audit.add_argument("--policy", type=Path, metavar="FOLDER", help="measure this policy closed-book instead")
-    _path(audit, "--closed-book", CLOSED_BOOK, "what is written with --policy")
+    _path(audit, "--closed-book", CLOSED_BOOK, "output file with --policy")
 
     difficulty = commands.add_parser(
         "difficulty",
-        help="label questions by how many rollouts of a policy they need",
-        description="Roll out a policy several times a question, count what was right, and write the questions with "
-        "num_rollouts, num_passes and difficulty. A run that was stopped goes on.",
+        help="label questions by how often a policy answers them correctly",
+        description="Sample several rollouts per question, count the correct ones, and write the questions with "
+        "num_rollouts, num_passes and difficulty. A stopped run resumes.",
     )
-    difficulty.add_argument("--policy", type=Path, required=True, metavar="FOLDER", help="the policy's folder")
+    difficulty.add_argument("--policy", type=Path, required=True, metavar="FOLDER", help="policy folder")
     _path(difficulty, "--questions", QUESTIONS / "train.parquet", "questions to label")
     _path(difficulty, "--index", INDEX, "folder of the index")
-    difficulty.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Parquet file to write")
-    difficulty.add_argument("--samples", type=int, metavar="N", help="rollouts each (default: difficulty.samples)")
+    difficulty.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write")
+    difficulty.add_argument(
+        "--samples", type=int, metavar="N", help="rollouts per question (default: difficulty.samples)"
+    )
 
     mix = commands.add_parser(
-        "mix", help="draw a training mix", description="Draw a mix that difficulty.mixes in the parameters names."
+        "mix", help="draw a training mix", description="Draw a training mix defined in difficulty.mixes."
     )
     mix.add_argument("name", help="a key of difficulty.mixes")
     mix.add_argument("--out", type=Path, metavar="FILE", help="default: data/mixes/NAME.parquet")

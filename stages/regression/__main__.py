@@ -1,4 +1,4 @@
-"""The regression gates on what is there already; `make regression` also trains what the recipe gate needs.
+"""Run the regression gates on finished runs; `make regression` also trains the runs that the recipe gate needs.
 
 python -m stages.regression code
 python -m stages.regression recipe .workspaces/smoke-seed0 .workspaces/smoke-seed1 .workspaces/smoke-seed2
@@ -81,7 +81,9 @@ def _by_seed(workspaces: Sequence[Path]) -> dict[str, Path]:
     for place in workspaces:
         seed = str(contract.load(place / contract.PARAMS_FILE).seed)
         if seed in found:
-            raise PipelineError(f"has seed {seed}, as {found[seed]} has", where=str(place), fix="name each seed once")
+            raise PipelineError(
+                f"has seed {seed}, the same as {found[seed]}", where=str(place), fix="name each seed once"
+            )
         found[seed] = place
     return dict(sorted(found.items(), key=lambda pair: int(pair[0])))
 
@@ -96,20 +98,22 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    code = commands.add_parser("code", help="does the committed policy answer as it did?")
+    code = commands.add_parser("code", help="check that the committed policy still gives the same answers")
     code.add_argument(
-        "--limit", type=whole_number("--limit", least=1), metavar="N", help="the first N questions of a benchmark alone"
+        "--limit", type=whole_number("--limit", least=1), metavar="N", help="only the first N questions per benchmark"
     )
     code.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
     code.set_defaults(run=_code)
-    recipe = commands.add_parser("recipe", help="are these finished runs as good as the committed ones?")
-    renew_code = commands.add_parser("renew-code", help="make the code gate's baseline from a finished run")
+    recipe = commands.add_parser("recipe", help="test whether finished runs are as good as the committed ones")
+    renew_code = commands.add_parser("renew-code", help="write the code gate's baseline from a finished run")
     renew_code.add_argument("workspace", type=Path)
     renew_code.set_defaults(run=_renew_code)
-    renew_recipe = commands.add_parser("renew-recipe", help="make the recipe gate's baseline from finished runs")
+    renew_recipe = commands.add_parser("renew-recipe", help="write the recipe gate's baseline from finished runs")
     for parser_of, run in ((recipe, _recipe), (renew_recipe, _renew_recipe)):
-        parser_of.add_argument("workspaces", type=Path, nargs="+", metavar="WORKSPACE", help="one a seed")
-        parser_of.add_argument("--profile", default=RECIPE_PROFILE, help=f"of these runs ({RECIPE_PROFILE})")
+        parser_of.add_argument("workspaces", type=Path, nargs="+", metavar="WORKSPACE", help="one per seed")
+        parser_of.add_argument(
+            "--profile", default=RECIPE_PROFILE, help=f"profile of these runs (default: {RECIPE_PROFILE})"
+        )
         parser_of.set_defaults(run=run)
     for parser_of in (code, renew_code):
         parser_of.add_argument("--baseline", type=Path, default=Path("baselines/code"), metavar="FOLDER")

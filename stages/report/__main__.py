@@ -1,4 +1,4 @@
-"""Write the HTML page of a run.
+"""Write the HTML report of a run.
 
 python -m stages.report
 python -m stages.report --out report/report.html

@@ -1,4 +1,4 @@
-"""``python -m stages.update``: one policy update from files to files."""
+"""Update a policy once from rollouts and rewards (``python -m stages.update``)."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rewards", type=Path, required=True, help="rewards.parquet of the same trajectories")
     add("--out", type=free_place, required=True, help="folder of the new policy; trainer_state/ is written beside it")
     add("--advantages", type=Path, required=True, help="advantages.parquet to write")
-    add("--stage", choices=("stage1", "stage2"), required=True, help="whose learning rate is used")
-    add("--state", type=Path, help="trainer_state folder of --policy, to go on from; without it AdamW starts anew")
+    add("--stage", choices=("stage1", "stage2"), required=True, help="stage whose learning rate is used")
+    add("--state", type=Path, help="trainer_state folder of --policy to continue from (default: a fresh optimizer)")
     add("--reference", type=Path, help="policy of the KL term (default: --policy)")
     add("--metrics", type=Path, help="JSON file for the metrics")
     add("--params", type=Path, default=parameters.PARAMS_FILE, help="parameters (default: %(default)s)")

@@ -268,7 +268,7 @@ command.main([])
     assert artefacts.sha256_tree("data/index") == whole
     capsys.readouterr()
     assert main([]) == 0
-    assert f"index: removed {draft}, which a killed run had left" in capsys.readouterr().err
+    assert f"index: removed {draft}, left by a killed run" in capsys.readouterr().err
     assert sorted(entry.name for entry in Path("data").iterdir()) == ["corpus", "index"]
     assert artefacts.sha256_tree("data/index") == whole  # the budget changes no file
 

@@ -51,7 +51,7 @@ def test_what_needs_a_checkout_says_so(name: str, tmp_path: Path, monkeypatch: p
         check=False,
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and f"`r1-searcher {name}` runs in a checkout of the project" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"`r1-searcher {name}` needs a checkout of the project" in done.stderr
 
 
 @pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Checkout)])
