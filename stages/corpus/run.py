@@ -31,7 +31,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     ``facts.parquet`` has no rows when the passages are the user's own: what they say is not known.
     """
     for draft in artefacts.remove_orphans(folder):
-        show(f"corpus: removed {draft}, which a killed run had left", file=sys.stderr)
+        show(f"corpus: removed {draft}, left by a killed run", file=sys.stderr)
     parts = Parts(corpus, [Path(name) for name in corpus.files], Store())
     with artefacts.atomic(folder, folder=True) as draft:
         report = _write(corpus, seed, parts, draft)

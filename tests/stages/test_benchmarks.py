@@ -295,7 +295,7 @@ def test_a_broken_file_names_its_line(
     ("command", "arguments", "said"),
     [
         (benchmarks, ["questions", "hotpot"], "no released benchmark 'hotpot' (known: 2wiki, bamboogle, hotpotqa"),
-        (benchmarks, ["questions", "bamboogle"], "bamboogle is not among the benchmarks that are evaluated"),
+        (benchmarks, ["questions", "bamboogle"], "the benchmark bamboogle is not selected for evaluation"),
         (benchmarks, ["questions", "made"], "data/benchmarks/made/index/meta.json: no such file"),
         (evaluate, ["benchmark", "bamboogle", "--name", "base"], "unknown benchmark 'bamboogle' (known: made)"),
         (evaluate, ["benchmark", "made", "--name", "stage3"], "unknown policy 'stage3' (known: base, stage2)"),

@@ -387,7 +387,7 @@ def test_an_address_that_is_none_is_one_line(url: str) -> None:
 
 def test_it_does_not_serve_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["serve", "--kind", "service"]) == 2
-    assert "a service cannot serve itself (say what to serve: --kind bm25)" in capsys.readouterr().err
+    assert "a service cannot serve itself (name another kind: --kind bm25)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

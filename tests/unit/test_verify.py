@@ -107,7 +107,7 @@ def test_the_listing_of_a_folder_that_is_damaged_is_found(project: Path, capsys:
 def test_an_artefact_without_sums_is_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (Store().place("rollouts", KEY) / sums.NAME).unlink()
     assert verify.main([]) == 0
-    assert "1 artefacts have no sums yet" in capsys.readouterr().out
+    assert "1 artefacts are too old to have checksums" in capsys.readouterr().out
 
 
 def test_a_record_of_searches_that_is_cut_off_is_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
