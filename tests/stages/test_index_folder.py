@@ -88,8 +88,8 @@ def test_the_index_folder_may_stand_before_or_after_search(project: Path, capsys
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["search", ""], "error: an empty query (name the words to search for"),
-        (["search", " \t"], "error: an empty query (name the words to search for"),
+        (["search", ""], "error: an empty query (give the words to search for"),
+        (["search", " \t"], "error: an empty query (give the words to search for"),
         (["search", "crown", "-k", "some"], "error: -k: must be a whole number, got 'some'"),
     ],
 )
