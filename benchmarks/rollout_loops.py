@@ -15,7 +15,7 @@ from rollout_work import Search, Work
 
 from r1_searcher import params
 from r1_searcher.rollout import load_engine, turns
-from r1_searcher.rollout.booking import Answered
+from r1_searcher.rollout.turn_handlers import Answered
 from r1_searcher.tools.protocol import SEARCH, Call, Found
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine, Passage, Sampling, Turn
@@ -24,7 +24,7 @@ Text = str
 
 
 class Planned:
-    """``turns.Finder`` and ``turns.Booked`` of one batch of works on one of our engines."""
+    """``turns.Finder`` and ``turns.TurnHandler`` of one batch of works on one of our engines."""
 
     def __init__(self, engine: Engine, works: Sequence[Work], search: Search) -> None:
         self.engine, self.works, self.search = engine, works, search

@@ -9,7 +9,7 @@ to libgomp, which spins 300,000 times. Whatever the spin count and the neighbour
 weights, bit for bit; other threads round otherwise.
 
 CPU per clock is the processor's time by the clock's: with all threads at work it is their number. Preemptions are
-involuntary context switches per CPU second. By these two `flows/busy.py` tells that a machine is busy.
+involuntary context switches per CPU second. By these two `flows/machine_load.py` tells that a machine is busy.
 """
 
 from __future__ import annotations

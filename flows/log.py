@@ -15,7 +15,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.busy import BusyWatch, Usage
+from flows.machine_load import BusyWatch, Usage
 from r1_searcher.files.artefacts import read_json
 from r1_searcher.models.base_metrics import against_training
 from r1_searcher.progress import Paced, nobody

@@ -42,7 +42,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     # Behind it __main__ holds the model against the update's code, which changes no byte of the model.
     "python -m stages.base_model make": ("r1_searcher/models/tiny.py", "r1_searcher/models/imported.py"),
     "python -m stages.base_model measure": ("stages/base_model/measure.py",),
-    "python -m stages.evaluate summary": ("r1_searcher/evaluation/gathered.py",),
+    "python -m stages.evaluate summary": ("r1_searcher/evaluation/summary_commands.py",),
 }
 
 # They refuse what is wrong (the values of parameters are dependencies themselves), tell of a run, or say where it runs,

@@ -19,8 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.child import run_as_child
-from flows.expected import log_expected_errors_in_one_line
+from flows.child_flow import run_as_child
+from flows.expected_errors import log_expected_errors_in_one_line
 from flows.log import Log, step_name
 from flows.machine import check_machine
 from flows.server import despite_a_lost_server

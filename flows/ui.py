@@ -24,9 +24,9 @@ from types import FrameType
 
 import flows
 from flows import access
-from flows.board import Board
 from flows.leftovers import forget_what_others_left, skip_missed
 from flows.processes import end_group
+from flows.run_monitor import RunMonitor
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
 from flows.server_process import set_broken_aside
 from r1_searcher.errors import PipelineError, command
@@ -185,7 +185,7 @@ def run(port: int) -> None:
             wait_until_there(f"{api}/work_pools/{POOL}", {"worker": worker}, log, access.header(password))
             deploy(environment)
             access.write_profile(home, api, password)
-            board = Board(api, password)
+            board = RunMonitor(api, password)
             try:
                 show_lines(
                     f"Prefect:  {address}   (its log: {log})\n"

@@ -23,9 +23,9 @@ from prefect.cache_policies import NO_CACHE
 
 import flows
 from flows import access, dvc_files, stage_code, worktrees
-from flows.child import parent_environment
+from flows.child_flow import parent_environment
 from flows.dag import order, read_graph
-from flows.expected import log_expected_errors_in_one_line
+from flows.expected_errors import log_expected_errors_in_one_line
 from flows.machine import check_machine
 from flows.names import workspace_name
 from flows.processes import end_tree

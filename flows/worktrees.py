@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flows import dvc_files
-from flows.brought import bring_changes
+from flows.checkout_changes import copy_changes
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import write_text
 from r1_searcher.files.git import git, listed
@@ -67,7 +67,7 @@ def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
             if not path.exists() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-    bring_changes(root, folder, but=MADE)
+    copy_changes(root, folder, but=MADE)
     write_text(folder / "params.yaml", params_text)
     dvc_files.settings(folder, state=root / dvc_files.STATE, cache=root / ".dvc" / "cache")  # last: now it is prepared
 

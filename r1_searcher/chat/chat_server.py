@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from r1_searcher.chat.pace import Pace
+from r1_searcher.chat.rate_limiter import Pace
 from r1_searcher.errors import PipelineError
 from r1_searcher.keys import read_key, without_key
 from r1_searcher.net import replies

@@ -42,13 +42,13 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.gathered import run_summary
+    from r1_searcher.evaluation.summary_commands import run_summary
 
     run_summary(options)
 
 
 def _gather(options: argparse.Namespace) -> None:
-    from r1_searcher.evaluation.gathered import run_gather
+    from r1_searcher.evaluation.summary_commands import run_gather
 
     run_gather(options)
 

@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
 
     from r1_searcher.retrieval import open_retriever
     from r1_searcher.rollout import load_engine, roll_out
-    from r1_searcher.rollout.lost import lost
+    from r1_searcher.rollout.outages import outage_reasons
     from r1_searcher.rollout.rows import metadata
 
     torch.set_num_threads(settings.threads)
@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
         rollouts, timings = roll_out(engine, retriever, questions, settings.rollout, told=paced.told, **chosen)
     about = metadata(engine, retriever, options.policy, questions, settings.rollout, **chosen)
     write_table(options.out, rollouts, about)
-    missing = len(lost(rollouts))
+    missing = len(outage_reasons(rollouts))
     if missing:
         show(f"{missing} of {len(rollouts)} trajectories were lost to the retriever (finish_reason retriever_error)")
     rate = timings["policy_tokens"] / timings["seconds"]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, FileCount
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
 from r1_searcher.files.records import Record, identifier, json_lines, read_json_lines, read_records, text_field
@@ -34,10 +34,10 @@ def read_abstracts(
     """Yield the abstracts of ``paths`` as rows of PASSAGES, in their order, under the ids that they come with.
 
     An article that occurs again, and one without text, is skipped and counted. Appends a ``FileCount`` a file to
-    ``counts`` and keeps it up to date. Of the articles read, ``Seen`` is all that is kept. Raises ``PipelineError``
+    ``counts`` and keeps it up to date. Of the articles read, ``SeenIds`` is all that is kept. Raises ``PipelineError``
     with file and line for what is laid out otherwise, and for a file without an abstract.
     """
-    seen = Seen()
+    seen = SeenIds()
     for path in paths:
         count = FileCount(path.name, unit="article")
         counts.append(count)

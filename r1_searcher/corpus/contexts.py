@@ -21,7 +21,7 @@ from typing import Any
 
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from r1_searcher.corpus.files import passage_id
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
 from r1_searcher.files.records import Record, read_records
@@ -89,10 +89,10 @@ def read_contexts(
     """Yield each distinct context paragraph of ``paths`` once, as a row of PASSAGES, in the order of first occurrence.
 
     ``source`` is the file's name. Appends a ``FileCount`` a file to ``counts`` (its figures count paragraphs)
-    and keeps it up to date. Of the paragraphs read, ``Seen`` is all that is kept. Raises ``PipelineError`` as
+    and keeps it up to date. Of the paragraphs read, ``SeenIds`` is all that is kept. Raises ``PipelineError`` as
     ``paragraphs`` does, and for a file that holds none.
     """
-    seen = Seen()
+    seen = SeenIds()
     for path in paths:
         count = FileCount(path.name, unit="paragraph")
         counts.append(count)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from r1_searcher.corpus.position import Position, count_of, unread
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, streams
 from r1_searcher.files.records import Record, identifier, read_records, text_field
@@ -33,16 +33,16 @@ def read_passages(
     on_bytes: streams.OnBytes | None = None,
     *,
     at: Position | None = None,
-    seen: Seen | None = None,
+    seen: SeenIds | None = None,
 ) -> Iterator[dict[str, str]]:
     """Yield the passages of ``paths`` in their order as rows of PASSAGES; ``source`` is the file's name.
 
-    Appends a ``FileCount`` a file to ``counts`` and keeps it up to date. Streams; of the passages read,
-    ``Seen`` is all that is kept. ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of passages
-    that were read, it goes on there. Raises ``PipelineError`` with file and line for a broken line, a missing column
-    and an id that occurs twice, and with the file for one that gives no passage.
+    Appends a ``FileCount`` per file to ``counts`` and keeps it and ``at`` up to date; goes on where ``at``, ``counts``
+    and ``seen`` stand. Streams: of the passages read, only ``seen`` is kept in memory. Raises ``PipelineError`` with
+    file and line for a broken line, a missing column or an id that occurs twice, and with the file for one without
+    passages.
     """
-    at, seen = at or Position(), Seen() if seen is None else seen
+    at, seen = at or Position(), SeenIds() if seen is None else seen
     for path in unread(paths, at, on_bytes):
         count = count_of(at, counts, path, "passage")
         for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
@@ -61,7 +61,7 @@ def read_passages(
 
 
 def kept_passage(
-    record: Record, count: FileCount, seen: Seen, source: str, path: Path | None = None
+    record: Record, count: FileCount, seen: SeenIds, source: str, path: Path | None = None
 ) -> dict[str, str] | None:
     """A row of PASSAGES from one record, counted; None if its text is empty, or its passage without an id is repeated.
 

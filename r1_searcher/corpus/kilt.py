@@ -15,7 +15,7 @@ from pathlib import Path
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from r1_searcher.corpus.files import passage_id
 from r1_searcher.corpus.position import Position, count_of, unread
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
 from r1_searcher.files.records import Record, identifier, read_json_lines, read_records, text_field
@@ -34,17 +34,17 @@ def read_kilt(
     on_bytes: streams.OnBytes | None = None,
     *,
     at: Position | None = None,
-    seen: Seen | None = None,
+    seen: SeenIds | None = None,
 ) -> Iterator[dict[str, str]]:
     """Yield the passages of ``paths`` as rows of PASSAGES, in their order; ``source`` is the file's name.
 
     A passage's id is its page's, or a hash of the title where pages have none, and its number in the page
     from 0. A page that occurs again, or holds nothing but its title, is skipped and counted. Appends a ``FileCount``
-    a file to ``counts`` (of pages) and keeps it up to date. Of the pages read, ``Seen`` is all that is kept.
+    a file to ``counts`` (of pages) and keeps it up to date. Of the pages read, ``SeenIds`` is all that is kept.
     ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of pages that were read, it goes on there.
     Raises ``PipelineError`` with file and line for what is laid out otherwise, and for a file without a passage.
     """
-    at, seen = at or Position(), Seen() if seen is None else seen
+    at, seen = at or Position(), SeenIds() if seen is None else seen
     for path in unread(paths, at, on_bytes):
         cut = streams.kind(path) == ".tsv"
         count = count_of(at, counts, path, "passage" if cut else "page")
@@ -54,7 +54,7 @@ def read_kilt(
 
 
 def _pages(
-    path: Path, count: FileCount, seen: Seen, words: int, on_bytes: streams.OnBytes | None, *, at: Position
+    path: Path, count: FileCount, seen: SeenIds, words: int, on_bytes: streams.OnBytes | None, *, at: Position
 ) -> Iterator[dict[str, str]]:
     if streams.kind(path) not in (".json", ".jsonl"):
         raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
@@ -96,7 +96,7 @@ def split(paragraphs: Sequence[str], words: int) -> list[str]:
     return [" ".join(found[start : start + words]) for start in range(0, len(found), words)]
 
 
-def _cut(path: Path, count: FileCount, seen: Seen, on_bytes: streams.OnBytes | None) -> Iterator[dict[str, str]]:
+def _cut(path: Path, count: FileCount, seen: SeenIds, on_bytes: streams.OnBytes | None) -> Iterator[dict[str, str]]:
     """Passages that were cut before: TSV of an id, and title, three spaces, text."""
     for record in read_records(path, _CUT_COLUMNS, _CUT_COLUMNS, on_bytes=on_bytes):
         count.read += 1

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from r1_searcher import params
 from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.position import Position
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.files import artefacts, streams
 from r1_searcher.files.store import Store, link_or_copy
 from r1_searcher.types import schemas
@@ -35,7 +35,7 @@ class Parts:
     def __init__(self, corpus: params.Corpus, paths: list[Path], store: Store) -> None:
         self._store = store
         self._kilt = corpus.source == "kilt"
-        self.position, self.counts, self.seen = Position(), list[FileCount](), Seen()
+        self.position, self.counts, self.seen = Position(), list[FileCount](), SeenIds()
         self._identity: list[Any] | None = None
         lines = corpus.source == "files" or (self._kilt and all(streams.kind(path) != ".tsv" for path in paths))
         if lines and all(path.is_file() for path in paths):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # parameters ask a source what it needs, and stay quick
 
     from r1_searcher.corpus.counts import FileCount
     from r1_searcher.corpus.position import Position
-    from r1_searcher.corpus.seen import Seen
+    from r1_searcher.corpus.seen_ids import SeenIds
     from r1_searcher.files.streams import OnBytes
     from r1_searcher.params import Corpus
 
@@ -41,7 +41,7 @@ class CorpusRequest:
     files: list[Path]
     counts: list[FileCount]
     position: Position
-    seen: Seen
+    seen: SeenIds
     on_bytes: OnBytes | None = None
 
 

@@ -20,7 +20,7 @@ from r1_searcher import params as contract
 from r1_searcher import tables
 from r1_searcher.chat.chat_server import ChatServer, RequestFailed, Usage
 from r1_searcher.errors import PipelineError
-from r1_searcher.evaluation.gathered import evaluated
+from r1_searcher.evaluation.summary_commands import evaluated
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table
 from r1_searcher.judging.judge import Case, Verdict, ask, case_of, judged_figures, load_template
 from r1_searcher.judging.recorded import Recorded

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.evaluation.kept import Kept
+from r1_searcher.evaluation.answer_store import AnswerStore
 from r1_searcher.evaluation.table import evaluation_table
 from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.files.store import Store
@@ -41,7 +41,7 @@ def evaluate(
     *,
     mode: Mode,
     batch: int,
-    kept: Kept | None = None,
+    kept: AnswerStore | None = None,
     told: Told = nobody,
 ) -> tuple[pa.Table, str]:
     """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; a row a question, in their order.
@@ -150,7 +150,7 @@ def run(
     kept = None
     if store is not None and isinstance(policy, Path):
         retrieved = searched.fingerprint
-        kept = Kept(store, identity=identity, mode=mode, rollout=rollout, retriever=retrieved, params=params)
+        kept = AnswerStore(store, identity=identity, mode=mode, rollout=rollout, retriever=retrieved, params=params)
     with contextlib.ExitStack() as opened:
         engine, lines = _open_engine(policy, params, opened)
         for benchmark, file in files.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from r1_searcher.rollout.lost import check_lost
+from r1_searcher.rollout.outages import check_lost
 from r1_searcher.types.schemas import EVALUATION, SEGMENT
 
 # The contract's columns, and what a reader of the rows needs to judge them: who wrote what, and

@@ -17,7 +17,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.questions.coverage import coverage, spaced
-from r1_searcher.questions.golds import notes, unscorable
+from r1_searcher.questions.gold_answers import notes, unscorable
 from r1_searcher.questions.overlap import leakage
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Retriever

@@ -19,7 +19,7 @@ from r1_searcher.files import artefacts, sums
 from r1_searcher.files.code import chosen_code
 from r1_searcher.files.store import Store
 from r1_searcher.progress import Paced
-from r1_searcher.questions.room import too_long
+from r1_searcher.questions.prompt_lengths import too_long
 from r1_searcher.rewards.metrics import METRIC_VERSION, cover_em, em
 from r1_searcher.rewards.rules import Metric, metric_of
 from r1_searcher.transcripts import grammar

@@ -8,7 +8,7 @@ from typing import Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.rollout.beginnings import Beginnings, line, parts_at_spaces
+from r1_searcher.rollout.prefix_lengths import PrefixLengths, line, parts_at_spaces
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
 from r1_searcher.types.protocols import Engine, Passage
@@ -98,7 +98,7 @@ class Blocks:
         beginnings = None
         if self._backend is not None:
             encoded = self._encoded(part) if encoded is None else encoded
-            beginnings = Beginnings.of(self._backend, encoded, ids)
+            beginnings = PrefixLengths.of(self._backend, encoded, ids)
         if beginnings is not None:
             tokens = functools.partial(beginnings.tokens, enough=most + 1)
             found = _longest(part, lambda beginning: tokens(beginning) <= most)

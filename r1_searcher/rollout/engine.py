@@ -20,7 +20,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.rollout import token_attention
 from r1_searcher.rollout.cache import Reading, RowCache
 from r1_searcher.rollout.codec import Codec
-from r1_searcher.rollout.numbers import check_numbers
+from r1_searcher.rollout.finite_logprobs import check_finite_logprobs
 from r1_searcher.rollout.sampling import draw, score, uniforms
 from r1_searcher.rollout.stops import StopFinder, end_of_text_ids, ending
 from r1_searcher.types.model_config import check_lengths, scaled
@@ -78,7 +78,7 @@ class TransformersEngine:
         theirs = self._model(input_ids=ids, use_cache=False).logits.float()
         hidden = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         ours = scaled(self._head(hidden).float(), self._model.config)
-        check_numbers(theirs.log_softmax(-1).flatten().tolist(), self.name)
+        check_finite_logprobs(theirs.log_softmax(-1).flatten().tolist(), self.name)
         gap = float((ours - theirs).abs().max())
         if not gap <= _ROUNDING[self._model.dtype] * (1 + float(theirs.abs().max())):
             raise PipelineError(
@@ -219,7 +219,7 @@ class TransformersEngine:
         tokens, logprobs = draw(logits, uniform, self._sampling.temperature, self._sampling.top_p)
         ended = []
         drawn = logprobs.tolist()
-        check_numbers(drawn, self.name)
+        check_finite_logprobs(drawn, self.name)
         for row, token, logprob in zip(rows, tokens.tolist(), drawn, strict=True):
             row.read = len(row.ids)
             row.ids.append(token)

@@ -26,8 +26,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from r1_searcher.rollout.booking import Answered
 from r1_searcher.rollout.trajectory import Trajectory
+from r1_searcher.rollout.turn_handlers import Answered
 from r1_searcher.tools.protocol import SEARCH, Call
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import neutralise
@@ -70,7 +70,7 @@ class _Step:
 
 
 class Batch:
-    """A batch in this mode: ``r1_searcher.rollout.booking.Booked``.
+    """A batch in this mode: ``r1_searcher.rollout.turn_handlers.TurnHandler``.
 
     The limit on a turn's tokens is held by the engine from stop to stop, and here over a whole sentence: that may
     exceed it by less than the limit once more.

@@ -19,10 +19,10 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.progress import Told, nobody
 from r1_searcher.rollout import ircot, turns
-from r1_searcher.rollout.booking import Answered, Booked
 from r1_searcher.rollout.prompt import Prompt, prompt_of
 from r1_searcher.rollout.toolbox import Toolbox
 from r1_searcher.rollout.trajectory import Trajectory
+from r1_searcher.rollout.turn_handlers import Answered, TurnHandler
 from r1_searcher.tools.protocol import SEARCH, Call
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Mode, Segment
@@ -73,7 +73,7 @@ def roll_out(
         for number, trajectory in enumerate(batch):
             if not trajectory.finish_reason:
                 engine.add(number, trajectory.token_ids, trajectory.seed)
-        booked: Booked = _Batch(engine, batch, toolbox, limits, sampling)
+        booked: TurnHandler = _Batch(engine, batch, toolbox, limits, sampling)
         if mode == "ircot":
             booked = ircot.Batch(engine, batch, limits[SEARCH], sampling)
         ended = functools.partial(_tell, told, first, batch, len(trajectories))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from r1_searcher.rollout.booking import Booked, Finder
+from r1_searcher.rollout.turn_handlers import Finder, TurnHandler
 from r1_searcher.tools.protocol import Call, Found
 from r1_searcher.types.protocols import Engine
 
@@ -51,7 +51,7 @@ class _Searches:
         return [(trajectory, call, entry) for (trajectory, call), entry in zip(asked.items(), found, strict=True)]
 
 
-def run_overlapped(engine: Engine, finder: Finder, booked: Booked, told: Callable[[], None]) -> None:
+def run_overlapped(engine: Engine, finder: Finder, booked: TurnHandler, told: Callable[[], None]) -> None:
     """Run the trajectories that the engine has to their end; it steps while searches are under way."""
     with ThreadPoolExecutor(1, thread_name_prefix="search") as thread:
         searches = _Searches(finder, thread)

@@ -10,7 +10,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import Found as Extension
 from r1_searcher.extensions import place_of
 from r1_searcher.rollout.blocks import Blocks
-from r1_searcher.rollout.booking import Answered
+from r1_searcher.rollout.turn_handlers import Answered
 from r1_searcher.shown import printable
 from r1_searcher.tools.guard import Guarded
 from r1_searcher.tools.protocol import Call, Context, Found, Tool

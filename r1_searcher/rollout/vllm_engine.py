@@ -24,7 +24,7 @@ import numpy as np
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.codec import Codec
-from r1_searcher.rollout.numbers import check_numbers
+from r1_searcher.rollout.finite_logprobs import check_finite_logprobs
 from r1_searcher.rollout.stops import StopFinder, end_of_text_ids, ending
 from r1_searcher.rollout.untied import check_same, shapes, untied
 from r1_searcher.rollout.vllm_start import start_core
@@ -157,7 +157,7 @@ class VllmEngine:
                     self._core.abort_request([row.request])
                 del self._running[row.request]
                 row.request = ""
-                check_numbers(row.logprobs, self.name)
+                check_finite_logprobs(row.logprobs, self.name)
                 return Turn(row.trajectory, row.ids[row.turn_start :], row.logprobs, stop)
         assert not output.finished, f"vLLM ended a turn by itself: {new.finish_reason} ({new.stop_reason})"
         return None

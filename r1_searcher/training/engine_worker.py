@@ -39,7 +39,7 @@ class EngineWorker:
     def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
         """See ``workers.Engines``."""
         from r1_searcher.rollout import roll_out
-        from r1_searcher.rollout.lost import check_lost
+        from r1_searcher.rollout.outages import check_lost
 
         engine, retriever = self._with(policy), self.retriever
         began = time.monotonic()  # a first engine is loaded by now

@@ -10,7 +10,7 @@ from r1_searcher.files import sums
 from r1_searcher.files.artefacts import atomic, sha256_file, write_json, write_text
 from r1_searcher.files.store import link_or_copy, link_tree
 from r1_searcher.files.weights import weights_sha256
-from r1_searcher.training import asked
+from r1_searcher.training import segment_questions
 from r1_searcher.training.curves import curves_csv
 from r1_searcher.training.workbench import Workbench
 
@@ -41,7 +41,7 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
         "watch_before": watches[0],
         "watch_after": watches[bench.length],
         "policy_sha256": weights_sha256(target / "policy"),
-        **asked.summary(bench.asked.left_out),
+        **segment_questions.summary(bench.asked.left_out),
     }
     write_json(root / "metrics" / "train" / f"{bench.name}.json", summary)
     return summary

@@ -22,9 +22,9 @@ from r1_searcher.files.window import check_window
 from r1_searcher.params import Params, Segment, TrainStage
 from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.rewards.rules import rules_of
-from r1_searcher.training import batches, before, chain, figures
-from r1_searcher.training.asked import Asked
+from r1_searcher.training import batches, chain, figures, preflight
 from r1_searcher.training.engine_worker import INDEX
+from r1_searcher.training.segment_questions import SegmentQuestions
 from r1_searcher.types.schemas import QUESTIONS
 
 VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
@@ -58,7 +58,7 @@ class SegmentState:
         self.code = chain.room_code()
         self.questions = self._read_questions()
         watched = read_table(VALIDATION_QUESTIONS, QUESTIONS).slice(0, self.stage.evaluate_questions)
-        self.asked = Asked(
+        self.asked = SegmentQuestions(
             self.params, self.segment, self.questions, watched, watched_file=VALIDATION_QUESTIONS.as_posix()
         )
         self.roots = chain.Roots(
@@ -81,8 +81,8 @@ class SegmentState:
                 where=self.segment.questions,
                 fix=f"lower train.{self.segment.stage}.questions_an_iteration",
             )
-        before.check_ids(table["question_id"].to_pylist(), self.segment.questions)
-        before.check_groups(self.stage, self.segment.stage, self.params.update)
+        preflight.check_ids(table["question_id"].to_pylist(), self.segment.questions)
+        preflight.check_groups(self.stage, self.segment.stage, self.params.update)
         return table
 
     @property
@@ -223,7 +223,7 @@ class SegmentState:
         }
 
     def check_before(self) -> list[str]:
-        """Look at all that this segment will ask, before sampling (``r1_searcher.training.before``). Warnings.
+        """Look at all that this segment will ask, before sampling (``r1_searcher.training.preflight``). Warnings.
 
         The policy's tokenizer is loaded here, and nothing else.
         """
@@ -233,7 +233,7 @@ class SegmentState:
         check_window(self.start, self.params.rollout.max_total_tokens)
         warnings = self.asked.warnings()
         for where, rows, render, tokenizer in self.asked.prompts():
-            warnings += before.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
+            warnings += preflight.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
         return warnings
 
     # --- what has been reached ----------------------------------------------------------------

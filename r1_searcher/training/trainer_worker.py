@@ -10,8 +10,8 @@ from typing import Any
 
 from r1_searcher.files.artefacts import read_table, write_json, write_table
 from r1_searcher.training.engine_worker import set_threads
-from r1_searcher.training.meeting import meet
 from r1_searcher.training.reference_worker import read_reference
+from r1_searcher.training.rendezvous import join_process_group
 from r1_searcher.training.workers import Lesson, WorkerSettings
 from r1_searcher.types.protocols import Trainer
 from r1_searcher.types.schemas import REWARDS, ROLLOUTS
@@ -33,7 +33,7 @@ class TrainerWorker:
 
         stage = getattr(self.params.train, self.settings.stage)
         set_threads(self.params)
-        meet()
+        join_process_group()
         self._trainer = load_trainer(
             self.settings.start,
             self.params,

@@ -23,7 +23,7 @@ from r1_searcher.progress import Paced, Told, nobody
 from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.shown import show
 from r1_searcher.training import batches, figures, handover
-from r1_searcher.training.inside import Inside
+from r1_searcher.training.in_process import InProcessWorkers
 from r1_searcher.training.segment import Made, SegmentState
 from r1_searcher.training.workers import Job, Lesson, Policy, Trainers, Workers, WorkerSettings
 from r1_searcher.types.schemas import ROLLOUTS
@@ -55,7 +55,7 @@ class Workbench(SegmentState):
         """``workers``: default engine and trainer in this process. None of them is started before it is needed."""
         super().__init__(name, params_file=params_file, store=store)
         self.told: Told = nobody  # whoever shows how far a rollout is, while one is made in this process
-        self.workers: Workers = workers or Inside(self.worker_settings, self._tell)
+        self.workers: Workers = workers or InProcessWorkers(self.worker_settings, self._tell)
         if dropped := self.store.drop_drafts():
             size = readable_size(sum(draft.size for draft in dropped))
             show(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})")
@@ -70,7 +70,7 @@ class Workbench(SegmentState):
 
     def prepare(self) -> None:
         """Load libraries that this process will need, while something else is waited for."""
-        if isinstance(self.workers, Inside) and self.params.workers.place == "inside":
+        if isinstance(self.workers, InProcessWorkers) and self.params.workers.place == "inside":
             with Paced(f"{self.name}: loading libraries"):
                 self.workers.prepare()
 
@@ -198,7 +198,7 @@ class Workbench(SegmentState):
 
     def _join(self, asked: _Asked) -> None:
         """Make one file of all shards, in the questions' order. The shards are then needed no more."""
-        from r1_searcher.rollout.lost import check_lost
+        from r1_searcher.rollout.outages import check_lost
 
         parts = [self._place(asked, shard) for shard in range(self._shards(asked))]
         folders = [self.store.place(*part) for part in parts]

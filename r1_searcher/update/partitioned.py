@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from r1_searcher.update.fitting import check_tensors
 from r1_searcher.update.shards import Tensors
+from r1_searcher.update.tensor_check import check_tensors
 
 
 def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Mapping[str, Any]) -> Any:

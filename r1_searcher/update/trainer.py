@@ -31,12 +31,12 @@ from r1_searcher.points import LOSSES
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import checkpoint, distributed, lora, losses, state
 from r1_searcher.update.arrays import Arrays
-from r1_searcher.update.fitting import check_tensors
+from r1_searcher.update.finite_step import take_step
 from r1_searcher.update.model import COPIED_FILES, load_model
 from r1_searcher.update.packing import Ints, Pass, lay_out, token_offsets
 from r1_searcher.update.policy import TokenPolicy, run_pass
 from r1_searcher.update.shards import Entry, Tensors
-from r1_searcher.update.stepping import take_step
+from r1_searcher.update.tensor_check import check_tensors
 
 
 @dataclasses.dataclass(frozen=True)

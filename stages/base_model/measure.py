@@ -16,11 +16,11 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_table
 from r1_searcher.progress import Paced
 from r1_searcher.questions.cut_answers import cut_answers, may_search
-from r1_searcher.questions.room import too_long
+from r1_searcher.questions.prompt_lengths import too_long
 from r1_searcher.retrieval import open_retriever
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import load_engine, roll_out
-from r1_searcher.rollout.lost import check_lost
+from r1_searcher.rollout.outages import check_lost
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine

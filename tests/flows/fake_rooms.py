@@ -142,8 +142,8 @@ def _meet(iteration: int) -> None:
 
 def _be_a_fake_process() -> None:
     sys.modules.update(fakes() | {"torch": module("torch", set_num_threads=lambda threads: None)})
-    sys.modules["r1_searcher.training.meeting"] = module(
-        "r1_searcher.training.meeting", meet=lambda: None
+    sys.modules["r1_searcher.training.rendezvous"] = module(
+        "r1_searcher.training.rendezvous", join_process_group=lambda: None
     )  # these add nothing up
     Path("processes").mkdir(exist_ok=True)
     Path("processes", str(os.getpid())).touch()

@@ -101,13 +101,13 @@ def test_a_parent_that_the_server_does_not_know_is_none(place: Any) -> None:
 
     from prefect import flow
 
-    from flows import child
+    from flows import child_flow
 
     @flow
     def alone() -> int:
         return 3
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(child.PARENT, str(uuid4()))
-        assert child.run_as_child(alone) == 3
-    assert child.parent_environment() == {}
+        patch.setenv(child_flow.PARENT, str(uuid4()))
+        assert child_flow.run_as_child(alone) == 3
+    assert child_flow.parent_environment() == {}

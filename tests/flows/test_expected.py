@@ -22,7 +22,7 @@ def logged(prefect: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     from prefect import flow, task
 
-    from flows.expected import log_expected_errors_in_one_line
+    from flows.expected_errors import log_expected_errors_in_one_line
 
     log_expected_errors_in_one_line()
 
@@ -76,7 +76,7 @@ def test_a_bug_keeps_its_traceback(logged: Any) -> None:
     ("raised", "shown"), [("KeyboardInterrupt", ""), ("ZeroDivisionError('ours')", "ZeroDivisionError: ours\n")]
 )
 def test_a_run_that_is_interrupted_has_no_traceback(raised: str, shown: str) -> None:
-    line = f"from flows.expected import *; log_expected_errors_in_one_line(); raise {raised}"
+    line = f"from flows.expected_errors import *; log_expected_errors_in_one_line(); raise {raised}"
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "of a worker"}
     done = subprocess.run(
         [sys.executable, "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -14,8 +14,8 @@ from flows.workers_local import LocalPlace
 
 RANK = """
 import json, os, psutil, torch, torch.distributed as dist
-from r1_searcher.training.meeting import meet
-meet()
+from r1_searcher.training.rendezvous import join_process_group
+join_process_group()
 total = torch.ones(1) * (dist.get_rank() + 1)
 dist.all_reduce(total)
 listening = [one.laddr.ip for one in psutil.Process().net_connections() if one.status == psutil.CONN_LISTEN]

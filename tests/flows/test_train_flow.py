@@ -101,7 +101,7 @@ def test_a_busy_machine_is_said_once_where_one_thread_would_be_faster(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from flows.busy import Usage
+    from flows.machine_load import Usage
 
     place = project("busy", ONE)
     text = (place / "params.yaml").read_text(encoding="utf-8")

@@ -124,12 +124,12 @@ def test_queued_runs_say_what_they_are_and_ended_ones_why(prefect: str, capsys: 
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Completed, Failed
 
-    from flows.board import Board
+    from flows.run_monitor import RunMonitor
 
     @flow(name="pipeline")
     def pipeline(profile: str) -> None: ...
 
-    board = Board(prefect)
+    board = RunMonitor(prefect)
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(pipeline), "pipeline-board")
 
@@ -157,4 +157,4 @@ def test_queued_runs_say_what_they_are_and_ended_ones_why(prefect: str, capsys: 
         board.look()
         assert capsys.readouterr().out == ""
         client.delete_deployment(deployment)
-    Board("http://127.0.0.1:9/api").look()  # nobody there: no error
+    RunMonitor("http://127.0.0.1:9/api").look()  # nobody there: no error

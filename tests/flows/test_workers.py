@@ -18,7 +18,7 @@ from flows.workers_local import LocalPlace, LocalWorker, cores_of, gpus_of
 from flows.workers_ray import seats
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_metadata, read_table
-from r1_searcher.training.inside import Inside
+from r1_searcher.training.in_process import InProcessWorkers
 from r1_searcher.training.workbench import Workbench
 from r1_searcher.training.workers import WorkerLost
 
@@ -38,7 +38,7 @@ def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "lose"
 
 
-class Apart(Inside):
+class Apart(InProcessWorkers):
     """Workers in this process who hand weights over by folder, as those in others do."""
 
     def __init__(self, bench: Workbench) -> None:

@@ -22,7 +22,7 @@ from r1_searcher.questions.audit import findings
 from r1_searcher.questions.closed_book import closed_book
 from r1_searcher.questions.coverage import coverage, spaced
 from r1_searcher.questions.files import read_questions
-from r1_searcher.questions.golds import notes, unscorable
+from r1_searcher.questions.gold_answers import notes, unscorable
 from r1_searcher.questions.overlap import grams, leakage, overlap
 from r1_searcher.retrieval import build_index
 from r1_searcher.types import schemas

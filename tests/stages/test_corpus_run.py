@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_searcher.corpus import progress
-from r1_searcher.corpus.seen import Seen
+from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.files import artefacts, passages
 from stages.corpus.__main__ import main
 
@@ -121,7 +121,7 @@ def test_a_terminal_gets_a_bar() -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=5)))
 def test_seen_is_a_set(texts: list[str]) -> None:
-    seen, wanted = Seen(), set()
+    seen, wanted = SeenIds(), set()
     for text in texts:
         assert seen.add(text) == (text not in wanted)
         wanted.add(text)
@@ -131,7 +131,7 @@ def test_seen_is_a_set(texts: list[str]) -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["0", "00", "7", "07", "\u0667", "-7", "7 ", str(2**27 - 1), str(2**27), "123456789"])))
 def test_numbers_are_ids_like_others(texts: list[str]) -> None:
-    seen, wanted = Seen(), set()
+    seen, wanted = SeenIds(), set()
     for text in texts:
         assert seen.add(text) == (text not in wanted)
         wanted.add(text)
@@ -139,7 +139,7 @@ def test_numbers_are_ids_like_others(texts: list[str]) -> None:
 
 
 def test_numbers_take_a_bit_each_and_have_a_limit() -> None:
-    seen = Seen()
+    seen = SeenIds()
     assert all(seen.add(str(number)) for number in range(100_000))
     assert not any(seen.add(str(number)) for number in range(100_000))
     assert seen.nbytes <= 100_000 / 8 + 20_000
@@ -148,7 +148,7 @@ def test_numbers_take_a_bit_each_and_have_a_limit() -> None:
 
 
 def test_seen_grows_and_stays_small() -> None:
-    seen = Seen()
+    seen = SeenIds()
     assert all(seen.add(f"p{number}") for number in range(50_000))
     assert not any(seen.add(f"p{number}") for number in range(50_000))
     assert len(seen) == 50_000

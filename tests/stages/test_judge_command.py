@@ -305,5 +305,5 @@ def test_scoring_and_the_summary_load_no_client() -> None:
         [sys.executable, "-c", code, "score", str(HAND_MADE)], cwd=ROOT, capture_output=True, check=False
     )
     assert run.returncode == 0
-    light = "import sys, r1_searcher.evaluation.gathered; sys.exit('openai' in sys.modules)"
+    light = "import sys, r1_searcher.evaluation.summary_commands; sys.exit('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", light], cwd=ROOT, check=False).returncode == 0

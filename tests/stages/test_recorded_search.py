@@ -22,7 +22,7 @@ from r1_searcher.files.store import ROOT_VARIABLE
 from r1_searcher.retrieval import open_retriever
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import roll_out
-from r1_searcher.rollout.lost import check_lost
+from r1_searcher.rollout.outages import check_lost
 from r1_searcher.training import figures
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Retriever

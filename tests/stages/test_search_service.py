@@ -23,7 +23,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.store import ROOT_VARIABLE
 from r1_searcher.params import Params, Service
 from r1_searcher.retrieval import build_index, identify, open_index, open_retriever
-from r1_searcher.retrieval.remote import forms
+from r1_searcher.retrieval.remote import messages
 from r1_searcher.retrieval.remote.client import ServiceRetriever
 from r1_searcher.retrieval.service import server
 from r1_searcher.rollout import roll_out
@@ -349,7 +349,7 @@ def test_a_failed_query_does_not_spoil_its_neighbours() -> None:
 
 
 def test_requests_are_cut_to_what_the_server_takes() -> None:
-    limits = forms.Limits(max_queries=3, max_characters=40, max_bytes=400)
+    limits = messages.Limits(max_queries=3, max_characters=40, max_bytes=400)
     retriever = ScriptedRetriever()
     with in_thread(retriever, server.Settings(limits=limits)) as (url, made):
         remote = ServiceRetriever(settings_for(url))

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import search_servers
 
-from r1_searcher.retrieval.remote import forms
+from r1_searcher.retrieval.remote import messages
 from r1_searcher.retrieval.remote.client import ServiceRetriever
 from r1_searcher.retrieval.service import server
 from r1_searcher.types.protocols import Passage
@@ -31,7 +31,7 @@ class Wordy:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
-    limits = forms.Limits(max_bytes=2_000, max_passages=400)
+    limits = messages.Limits(max_bytes=2_000, max_passages=400)
     hosts = server.own_hosts("localhost", "127.0.0.1")
     chosen = server.Settings(seconds=SECONDS, max_connections_a_client=8, limits=limits, hosts=hosts)
     with search_servers.in_thread(Wordy(), chosen) as (url, _):

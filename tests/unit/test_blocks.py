@@ -15,9 +15,9 @@ from test_documents import ALL, ANY, KINDS, OnlyTokens, kind
 from test_tokenizers_round_trip import built
 from tiny_policy import rollout_params
 
-from r1_searcher.rollout.beginnings import parts_at_spaces
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.rollout.codec import Codec
+from r1_searcher.rollout.prefix_lengths import parts_at_spaces
 from r1_searcher.transcripts.documents import neutralise
 from r1_searcher.types.protocols import Passage
 

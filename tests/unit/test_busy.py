@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from flows.busy import BusyWatch, Usage, is_busy
+from flows.machine_load import BusyWatch, Usage, is_busy
 
 START = Usage(1000.0, 50.0, 7000)
 

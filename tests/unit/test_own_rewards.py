@@ -261,7 +261,7 @@ def test_the_content_of_the_chosen_file_is_in_the_keys_and_no_others(tmp_path: P
 
 
 def test_kept_answers_of_an_evaluation_know_the_content_too(tmp_path: Path) -> None:
-    from r1_searcher.evaluation.kept import Kept
+    from r1_searcher.evaluation.answer_store import AnswerStore
     from r1_searcher.files.store import Store
 
     base = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
@@ -269,7 +269,7 @@ def test_kept_answers_of_an_evaluation_know_the_content_too(tmp_path: Path) -> N
     def protocol(name: str) -> str:
         settings = check(compose(base, {"extensions": [mine], "reward": {"set": name}}))
         how: dict[str, Any] = {"mode": "search", "rollout": settings.rollout, "retriever": "r", "params": settings}
-        return Kept(Store(tmp_path / "store"), identity={"policy_sha256": "p"}, **how)._protocol
+        return AnswerStore(Store(tmp_path / "store"), identity={"policy_sha256": "p"}, **how)._protocol
 
     mine = written(tmp_path, BREVITY)
     shipped, own = protocol("paper"), protocol("brevity")

@@ -14,7 +14,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, check
 from r1_searcher.params.profiles import compose
 from r1_searcher.points import ESTIMATORS
-from r1_searcher.training import before, chain
+from r1_searcher.training import chain, preflight
 from r1_searcher.update.advantages import Advantages, compute_advantages
 
 BASE = yaml.safe_load(
@@ -106,10 +106,10 @@ def test_an_unknown_name_lists_the_known_ones(field: str, known: str) -> None:
 
 def test_one_sample_per_question_is_refused_only_if_the_estimator_compares_groups(own: str) -> None:
     stage = check(BASE).train.stage1.model_copy(update={"samples_a_question": 1})
-    before.check_groups(stage, "stage1", update_params(estimator="raw", extensions=(own,), raw={"times": 1}))
+    preflight.check_groups(stage, "stage1", update_params(estimator="raw", extensions=(own,), raw={"times": 1}))
     for name in ESTIMATORS.names():
         with pytest.raises(PipelineError, match=f"trains nothing: {name.replace('+', '[+]')} compares"):
-            before.check_groups(stage, "stage1", update_params(estimator=name))
+            preflight.check_groups(stage, "stage1", update_params(estimator=name))
 
 
 def policy_keys(params: Params) -> list[str]:

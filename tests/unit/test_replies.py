@@ -30,7 +30,7 @@ from r1_searcher.retrieval.online.client import retry_after
 from r1_searcher.retrieval.online.retriever import OnlineRetriever
 from r1_searcher.retrieval.remote import client as service
 from r1_searcher.retrieval.remote.client import ServiceRetriever
-from r1_searcher.retrieval.remote.forms import Health, Limits
+from r1_searcher.retrieval.remote.messages import Health, Limits
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import RetrieverError
 

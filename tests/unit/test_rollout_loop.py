@@ -21,7 +21,7 @@ from tiny_policy import (
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout import roll_out
-from r1_searcher.rollout.lost import lost
+from r1_searcher.rollout.outages import outage_reasons
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import cut, fold_space, neutralise
 from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, END_THINK, QUERY
@@ -212,7 +212,7 @@ def test_a_server_that_answers_wrongly_is_an_outage_and_never_an_empty_document(
             ("retriever_error", [reason])
         ] * 2
         assert (
-            lost(
+            outage_reasons(
                 roll_out(
                     ScriptedEngine({"a": SEARCH, "b": SEARCH}),
                     Wrong(answer),

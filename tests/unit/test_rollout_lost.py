@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.rollout.lost import check_lost, lost
+from r1_searcher.rollout.outages import check_lost, outage_reasons
 from r1_searcher.types import schemas
 
 
@@ -26,10 +26,10 @@ def rollouts(*errors: str | None) -> pa.Table:
 
 
 def test_a_lost_trajectory_has_a_reason() -> None:
-    assert lost(rollouts(None, "HTTP 503", None)) == ["HTTP 503"]
-    assert lost(rollouts()) == lost(rollouts(None)) == []
+    assert outage_reasons(rollouts(None, "HTTP 503", None)) == ["HTTP 503"]
+    assert outage_reasons(rollouts()) == outage_reasons(rollouts(None)) == []
     silent = pa.Table.from_pylist([{"turns": [], "finish_reason": "retriever_error"}], schema=schemas.ROLLOUTS)
-    assert len(lost(silent)) == 1
+    assert len(outage_reasons(silent)) == 1
 
 
 def test_the_bound_is_what_may_be_lost() -> None:

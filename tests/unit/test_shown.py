@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.evaluation import ask_judge as judging
-from r1_searcher.evaluation import gathered, score
+from r1_searcher.evaluation import score, summary_commands
 from r1_searcher.regression import page
 from r1_searcher.regression.code import Changed, CodeResult
 from r1_searcher.rewards import files
@@ -136,7 +136,7 @@ TERMINALS: dict[str, Callable[[str], str]] = {
     "verdict": lambda text: verdict_page.lines(comparison(text)),
     "code gate": lambda text: page.code_lines(code_result(text)),
     "no verdict": lambda text: page.unasked_line("Code gate", "error", text),
-    "summary": lambda text: gathered.text_table({text: {text: FIGURES}}),
+    "summary": lambda text: summary_commands.text_table({text: {text: FIGURES}}),
     "judged": lambda text: judging.text_table({text: {"n": 3}}),
     "scores": lambda text: score.table({text: SCORES}),
     "rewards": lambda text: files.summary({text: [{"reward": 1.0, "violations": []}]}),

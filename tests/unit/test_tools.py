@@ -18,7 +18,7 @@ from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.params import Reward
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import roll_out
-from r1_searcher.rollout.lost import lost
+from r1_searcher.rollout.outages import outage_reasons
 from r1_searcher.rollout.rows import chosen_parts
 from r1_searcher.tools.guard import MOST_HANGING, Guarded
 from r1_searcher.tools.protocol import Budget, Call, Found, Tool
@@ -97,7 +97,7 @@ def test_a_tool_that_raises_loses_its_trajectory_and_no_other(tmp_path: Path) ->
     assert [row["finish_reason"] for row in rows] == ["tool_error", "answer", "answer"]
     assert rows[0]["turns"][0]["error"] == "sums: ValueError: invalid literal for int() with base 10: 'x'"
     assert [reward["counted"] for reward in rewards_of(table)] == [False, True, True]
-    assert lost(table) == [rows[0]["turns"][0]["error"]]
+    assert outage_reasons(table) == [rows[0]["turns"][0]["error"]]
 
 
 class Odd(Tool):

@@ -13,7 +13,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.window import check_window, positions
 from r1_searcher.models.base_metrics import nothing_to_reward
 from r1_searcher.params.segments import least_questions
-from r1_searcher.training import before
+from r1_searcher.training import preflight
 
 SETTINGS = params.shipped()
 
@@ -37,7 +37,9 @@ def asked(*texts: str) -> list[dict[str, Any]]:
 
 def look(*texts: str, room: int = 10, turn: int = 4) -> list[str]:
     rollout = SETTINGS.rollout.model_copy(update={"max_total_tokens": room, "max_turn_tokens": turn})
-    return before.check_prompts(asked(*texts), lambda text: f"{text} <think>", Words(), rollout, where="train.parquet")
+    return preflight.check_prompts(
+        asked(*texts), lambda text: f"{text} <think>", Words(), rollout, where="train.parquet"
+    )
 
 
 def test_prompts_that_fit_say_nothing() -> None:
@@ -61,17 +63,17 @@ def test_a_special_token_in_a_question_stops() -> None:
 
 
 def test_ids_that_occur_twice_stop() -> None:
-    before.check_ids(["a", "b"], "x")
+    preflight.check_ids(["a", "b"], "x")
     with pytest.raises(PipelineError, match=r"x: 1 question ids occur more than once: a "):
-        before.check_ids(["a", "b", "a"], "x")
+        preflight.check_ids(["a", "b", "a"], "x")
 
 
 def test_groups_of_one_stop() -> None:
     stage = SETTINGS.train.stage1
     update = SETTINGS.update
-    before.check_groups(stage, "stage1", update)
+    preflight.check_groups(stage, "stage1", update)
     with pytest.raises(PipelineError, match=r"stage1\.samples_a_question: one sample per question trains nothing"):
-        before.check_groups(stage.model_copy(update={"samples_a_question": 1}), "stage1", update)
+        preflight.check_groups(stage.model_copy(update={"samples_a_question": 1}), "stage1", update)
 
 
 @pytest.mark.parametrize(

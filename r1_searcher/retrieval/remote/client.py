@@ -21,7 +21,7 @@ from r1_searcher.net import replies
 from r1_searcher.params import Service
 from r1_searcher.retrieval import addresses
 from r1_searcher.retrieval.online.client import TryAgain, retry_after
-from r1_searcher.retrieval.remote.forms import Found, Health, SearchResponse, read_search_response
+from r1_searcher.retrieval.remote.messages import Found, Health, SearchResponse, read_search_response
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from r1_searcher.retrieval.remote.forms import Found
+from r1_searcher.retrieval.remote.messages import Found
 from r1_searcher.retrieval.service.metrics import Metrics
 
 _LONGEST_ADVICE = 30  # seconds of a Retry-After

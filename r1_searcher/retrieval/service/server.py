@@ -27,8 +27,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.retrieval.remote import forms
-from r1_searcher.retrieval.service import held, metrics
+from r1_searcher.retrieval.remote import messages
+from r1_searcher.retrieval.service import connection_limits, metrics
 from r1_searcher.retrieval.service.batches import Batches, Overloaded
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from r1_searcher.types.retriever_kind import Identity
@@ -50,7 +50,7 @@ class Settings:
     seconds: float = 30.0  # for a request to come, and for an answer that nobody reads
     hosts: tuple[str, ...] = ()  # names that a request may have asked; none: any. Bound to loopback, its own
     grace: float = 30.0  # for running requests when it is told to stop
-    limits: forms.Limits = field(default_factory=forms.Limits)
+    limits: messages.Limits = field(default_factory=messages.Limits)
 
 
 def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Settings) -> FastAPI:
@@ -74,7 +74,7 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
     app = FastAPI(title="Retrieval service", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(_Guard, settings=settings, counted=counted)
 
-    async def search(queries: Sequence[str], k: int) -> list[forms.Found]:
+    async def search(queries: Sequence[str], k: int) -> list[messages.Found]:
         fault = settings.limits.fault(queries, k)
         if fault is not None:
             raise HTTPException(422, fault)
@@ -88,23 +88,23 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
         return whole(await search(queries, k))
 
     @app.post("/search")
-    async def own(request: forms.SearchRequest) -> Response:
+    async def own(request: messages.SearchRequest) -> Response:
         if request.fingerprint not in ("", retriever.fingerprint):
             raise HTTPException(409, f"this is retriever {retriever.fingerprint}")
-        return _json(forms.search_response(retriever.fingerprint, await search(request.queries, request.k)))
+        return _json(messages.search_response(retriever.fingerprint, await search(request.queries, request.k)))
 
     @app.post("/retrieve")
-    async def search_r1(request: forms.RetrieveRequest) -> Response:
-        found = await passages(request.queries, request.topk or forms.DEFAULT_K)
-        return _json(forms.retrieve_response(found, scores=request.return_scores))
+    async def search_r1(request: messages.RetrieveRequest) -> Response:
+        found = await passages(request.queries, request.topk or messages.DEFAULT_K)
+        return _json(messages.retrieve_response(found, scores=request.return_scores))
 
     @app.post("/queries")
-    async def r1_searcher(request: forms.QueriesRequest) -> Response:
-        return _json(forms.queries_response(request.queries, await passages(request.queries, request.k)))
+    async def r1_searcher(request: messages.QueriesRequest) -> Response:
+        return _json(messages.queries_response(request.queries, await passages(request.queries, request.k)))
 
     @app.get("/health")
-    async def health() -> forms.Health:
-        return forms.Health(
+    async def health() -> messages.Health:
+        return messages.Health(
             status="ok",
             kind=kind,
             fingerprint=retriever.fingerprint,
@@ -262,7 +262,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         timeout_keep_alive=60,
-        http=held.protocol(seconds=settings.seconds, connections=settings.max_connections_a_client),
+        http=connection_limits.protocol(seconds=settings.seconds, connections=settings.max_connections_a_client),
     )
     return _Server(config)
 

@@ -23,7 +23,7 @@ OUTCOMES = {"COMPLETED": "is done", "FAILED": "failed", "CRASHED": "crashed", "C
 RAISED = "PipelineError: "  # before the line of an expected error, in the message of a state
 
 
-class Board:
+class RunMonitor:
     """Looks at the server's deployed runs now and then. A server that does not answer is asked the next time."""
 
     def __init__(self, api: str, password: str = "") -> None:

@@ -11,7 +11,7 @@ from r1_searcher.training.trainer_worker import TrainerWorker
 from r1_searcher.training.workers import WorkerSettings
 
 
-class Inside:
+class InProcessWorkers:
     """One process holds engine and trainer; an engine that can takes weights from the trainer's memory."""
 
     inside = True

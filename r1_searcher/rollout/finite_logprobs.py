@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from r1_searcher.errors import PipelineError
 
 
-def check_numbers(logprobs: Iterable[float], engine: str) -> None:
+def check_finite_logprobs(logprobs: Iterable[float], engine: str) -> None:
     """``PipelineError`` where a sampled token's log-probability is not finite."""
     if not all(map(math.isfinite, logprobs)):
         raise PipelineError(

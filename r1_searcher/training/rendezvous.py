@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 SECONDS = 600.0  # for all ranks to come
 
 
-def meet() -> None:
+def join_process_group() -> None:
     """Make the process group of ranks that meet on this machine's loopback; nothing for any other trainer."""
     if os.environ.get("MASTER_ADDR") != LOOPBACK or "RANK" not in os.environ:
         return

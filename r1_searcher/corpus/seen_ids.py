@@ -16,7 +16,7 @@ _DIGITS = 9
 _PAGE_BITS = 16  # numbers that share a block of the table, made when the first of them comes
 
 
-class Seen:
+class SeenIds:
     """A set of strings that can only grow."""
 
     def __init__(self) -> None:

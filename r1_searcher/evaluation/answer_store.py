@@ -34,7 +34,7 @@ _CODE = (
 _PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer otherwise
 
 
-class Kept:
+class AnswerStore:
     """Batches that one policy answered under one protocol."""
 
     def __init__(

@@ -15,7 +15,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.transcripts import grammar
 
 
-def lost(rollouts: pa.Table) -> list[str]:
+def outage_reasons(rollouts: pa.Table) -> list[str]:
     """Why trajectories of ``rollouts`` (schema ROLLOUTS) were lost to the retriever, a reason each."""
     reasons = []
     for finish, turns in zip(rollouts["finish_reason"].to_pylist(), rollouts["turns"].to_pylist(), strict=True):
@@ -27,7 +27,7 @@ def lost(rollouts: pa.Table) -> list[str]:
 
 def check_lost(rollouts: pa.Table, allowed: float = 0.0) -> None:
     """Stop where more than the share ``allowed`` of the trajectories was lost, or all, with the commonest reason."""
-    reasons = lost(rollouts)
+    reasons = outage_reasons(rollouts)
     # Of none left nothing can be learnt, whatever is allowed; stored, it would be found again.
     if not reasons or (len(reasons) <= allowed * rollouts.num_rows and len(reasons) < rollouts.num_rows):
         return

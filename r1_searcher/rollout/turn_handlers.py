@@ -1,4 +1,4 @@
-"""What running a batch turn by turn asks of a mode (``Booked``) and of the tools that it calls (``Finder``)."""
+"""What running a batch turn by turn asks of a mode (``TurnHandler``) and of the tools that it calls (``Finder``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finder(Protocol):
         ...
 
 
-class Booked(Protocol):
+class TurnHandler(Protocol):
     """What a mode does with turns and with what was found. Both answer the engine: they extend or release."""
 
     def take(self, turn: Turn) -> Call | None:

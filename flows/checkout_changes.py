@@ -25,7 +25,7 @@ from r1_searcher.files.git import listed
 INPUTS = "inputs"
 
 
-def bring_changes(root: Path, folder: Path, *, but: Collection[str] = ()) -> None:
+def copy_changes(root: Path, folder: Path, *, but: Collection[str] = ()) -> None:
     """Bring what is changed or new in ``root`` against its commit into ``folder``, and remove what is removed.
 
     ``but``: names at the top that are left out. What is there already and has not changed is left alone.

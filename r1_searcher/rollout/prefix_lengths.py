@@ -37,7 +37,7 @@ def parts_at_spaces(tokenizer: Any) -> Any | None:
 
 
 @dataclass(frozen=True)
-class Beginnings:
+class PrefixLengths:
     """The line of one text, encoded: counts tokens of the lines of its beginnings."""
 
     backend: Any
@@ -45,7 +45,7 @@ class Beginnings:
     ends: Sequence[int]
 
     @classmethod
-    def of(cls, backend: Any, encoded: Any, ids: Sequence[int]) -> Beginnings | None:
+    def of(cls, backend: Any, encoded: Any, ids: Sequence[int]) -> PrefixLengths | None:
         """``encoded``: the text's line by ``backend``; ``ids``: by the engine. None where these differ, or their order
         is not that of the text."""
         starts, ends = zip(*encoded.offsets, strict=True)

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, Segment, TrainStage
-from r1_searcher.questions import room
+from r1_searcher.questions import prompt_lengths
 from r1_searcher.training import batches
 
 
-class Asked:
+class SegmentQuestions:
     """The questions of one segment's iterations and watches, with ``questions.too_long`` applied."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Asked:
 
     def _leave_out(self) -> None:
         for file, table in self.whole:
-            if found := room.too_long(_rows(table), *self._prompts, self.params.rollout.max_total_tokens):
+            if found := prompt_lengths.too_long(_rows(table), *self._prompts, self.params.rollout.max_total_tokens):
                 self.left_out[file] = sorted(found)
         empty = [iteration for iteration in range(self.segment.iterations) if not self.drawn(iteration).num_rows]
         if empty or not self.validation.num_rows:
@@ -51,7 +51,7 @@ class Asked:
             )
 
     @functools.cached_property
-    def _prompts(self) -> tuple[room.Render, Any]:
+    def _prompts(self) -> tuple[prompt_lengths.Render, Any]:
         """How a question becomes a prompt, and the tokenizer of the segment's policy, which is loaded here."""
         from r1_searcher.rollout.load import load_tokenizer
         from r1_searcher.rollout.prompt import prompt_of
@@ -66,7 +66,7 @@ class Asked:
         once = self.pool.filter(pc.is_in(self.pool["question_id"], pc.unique(drawn["question_id"])))
         return [(self.segment.questions, once), (self._watched_file, self.whole_validation)]
 
-    def prompts(self) -> list[tuple[str, list[dict[str, Any]], room.Render, Any]]:
+    def prompts(self) -> list[tuple[str, list[dict[str, Any]], prompt_lengths.Render, Any]]:
         """All that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
         kept = [(file, _without(table, self.left_out.get(file, []))) for file, table in self.whole]
         return [(file, _rows(table), *self._prompts) for file, table in kept]
@@ -105,7 +105,8 @@ class Asked:
         sizes = {file: table.num_rows for file, table in self.whole} if self.left_out else {}
         return [
             f"{len(names):,} of {sizes[file]:,} questions in {file} leave no room in rollout.max_total_tokens "
-            f"{self.params.rollout.max_total_tokens:,}, and are left out (questions.too_long): {room.few(names)}"
+            f"{self.params.rollout.max_total_tokens:,}, and are left out (questions.too_long): "
+            f"{prompt_lengths.few(names)}"
             for file, names in self.left_out.items()
         ]
 

@@ -12,7 +12,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Rollout, TrainStage, Update
 from r1_searcher.points import ESTIMATORS
-from r1_searcher.questions.room import few, lengths
+from r1_searcher.questions.prompt_lengths import few, lengths
 from r1_searcher.transcripts.documents import special_tokens
 from r1_searcher.update.advantages import compute_advantages
 
