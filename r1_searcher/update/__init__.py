@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params
 from r1_searcher.points import TRAINERS
 from r1_searcher.types.protocols import Trainer
 from r1_searcher.update.step import update_policy
 
 __all__ = ["load_trainer", "update_policy"]
+
+_NEEDED = sorted({*Trainer.__annotations__, *(name for name in vars(Trainer) if not name.startswith("_"))})
 
 
 def load_trainer(
@@ -30,6 +33,8 @@ def load_trainer(
         reference: policy folder of the KL anchor where ``update.kl_coefficient`` > 0; None: ``policy``.
             A run that resumes names the policy that the segment began with.
         reference_apart: another process has it, and ``update_policy`` is given what it found.
+
+    Raises ``PipelineError`` for something registered that is no ``Trainer``.
     """
     trainer: Trainer = params.update.chosen(TRAINERS)(
         policy,
@@ -42,4 +47,11 @@ def load_trainer(
         reference=reference,
         reference_apart=reference_apart,
     )
+    lacking = [name for name in _NEEDED if not hasattr(trainer, name)]
+    if lacking:
+        raise PipelineError(
+            f"the trainer {params.update.trainer!r} is a {type(trainer).__name__}, which has no {', '.join(lacking)}",
+            where=params.update.found("trainer").place(),
+            fix="r1_searcher/types/protocols.py says what a Trainer has",
+        )
     return trainer
