@@ -71,13 +71,12 @@ def weights(engine: Any) -> Mapping[str, Tensor]:
 
 
 def weight_entries(engine: Any) -> list[Entry]:
-    """The policy folder's tensors, to be written one by one; a tied tensor once, adapters merged."""
+    """The policy folder's tensors, to be written shard by shard; a tied tensor once, adapters merged."""
     adapters = lora.adapted(engine.module.model)
     return [
         Entry(
             name,
-            _shape(parameter),
-            parameter.dtype,
+            _size(parameter, parameter.dtype),
             functools.partial(_merged, adapters[name]) if name in adapters else functools.partial(_whole, parameter),
         )
         for name, parameter in named_parameters(engine)
@@ -93,7 +92,7 @@ def _merged(layer: lora.Adapted) -> Tensor:
 def base_entries(engine: Any) -> list[Entry]:
     """The frozen weights under adapters, by the policy folder's names."""
     return [
-        Entry(name, _shape(parameter), parameter.dtype, functools.partial(_whole, parameter))
+        Entry(name, _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in named_parameters(engine)
     ]
 
@@ -101,14 +100,15 @@ def base_entries(engine: Any) -> list[Entry]:
 def adapter_entries(engine: Any) -> list[Entry]:
     """``adapter/NAME`` of each adapter's tensor; none where there are no adapters."""
     return [
-        Entry(f"{ADAPTER}/{name}", _shape(parameter), parameter.dtype, functools.partial(_whole, parameter))
+        Entry(f"{ADAPTER}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in trained_parameters(engine)
         if lora.is_adapter(name)
     ]
 
 
-def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))  # ZeRO 3 keeps an empty tensor in its place
+def _size(parameter: torch.nn.Parameter, dtype: torch.dtype) -> int:
+    shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO 3 keeps an empty tensor in its place
+    return torch.Size(shape).numel() * dtype.itemsize
 
 
 def _whole(parameter: torch.nn.Parameter) -> Tensor:
@@ -147,11 +147,11 @@ def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
 
 
 def moment_entries(engine: Any) -> list[Entry]:
-    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written one by one."""
+    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written shard by shard."""
     _link(engine)
     kinds: tuple[str, ...] = MOMENTS if is_plain(engine) else (*MOMENTS, MASTER)
     return [
-        Entry(f"{kind}/{name}", _shape(parameter), torch.float32, functools.partial(_kept, engine, parameter, kind))
+        Entry(f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_kept, engine, parameter, kind))
         for name, parameter in trained_parameters(engine)
         for kind in kinds
     ]

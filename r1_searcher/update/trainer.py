@@ -262,8 +262,8 @@ class DeepSpeedTrainer:
     def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
         """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights on rank 0.
 
-        All ranks must call. Tensors are gathered and written one by one: rank 0 holds one of them beside its part of
-        the model, however many there are.
+        All ranks must call. Tensors are gathered and written a shard at a time: beside its part of the model rank 0
+        holds a shard twice, however large the model is.
         """
         weights, model = state.weight_entries(self.engine), self.engine.module.model
         sha256 = checkpoint.write_policy(

@@ -55,7 +55,8 @@ def test_only_adapters_learn(policy: Path, batch: TrainingBatch, settings: dict[
     assert all(torch.equal(before[name], start[name].to(before[name].dtype)) for name in start)  # B is 0
     trainer.update(batch)
     for entry in state.base_entries(trainer.engine):
-        assert torch.equal(entry.read().cpu(), start[entry.name].to(entry.dtype)), entry.name
+        kept = entry.read().cpu()
+        assert torch.equal(kept, start[entry.name].to(kept.dtype)) and kept.nbytes == entry.size, entry.name
     moved = {name for name, tensor in weights_of(trainer).items() if not torch.equal(tensor, before[name])}
     assert moved == {f"{name}" for name in lora.adapted(trainer.engine.module.model)}
     assert len(moved) == 2 * 7  # two layers of q, k, v, o, gate, up, down
