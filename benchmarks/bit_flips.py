@@ -75,7 +75,7 @@ def read_whole(folder: Path) -> None:
 
 def read_object(folder: Path) -> None:
     """DVC's cache, as ``verify`` reads it."""
-    for fault in verify.in_cache(folder, verify.Seen()):
+    for fault in verify.in_cache(folder, verify.VerifiedFiles()):
         raise sums.Damaged(fault.what, fault.file)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from r1_searcher.retrieval.searches import Record, RecordingRetriever, ReplayRetriever
+from r1_searcher.retrieval.searches import RecordingRetriever, ReplayRetriever, SearchRecord
 from r1_searcher.types.protocols import Passage
 
 BATCH = 64
@@ -56,12 +56,12 @@ def main() -> None:
     made_up = MadeUp()
     bare = seconds(lambda: in_batches(made_up, queries, options.k))
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        record = Record(folder)
+        record = SearchRecord(folder)
         recording = RecordingRetriever(made_up, record)
         first = seconds(lambda: in_batches(recording, queries, options.k)) - bare
         again = seconds(lambda: in_batches(recording, queries, options.k))
         single = seconds(lambda: [recording.search([f"single {number}"], options.k) for number in range(200)])
-        replay = ReplayRetriever(record_name := made_up.fingerprint, Record(folder, replay=True))
+        replay = ReplayRetriever(record_name := made_up.fingerprint, SearchRecord(folder, replay=True))
         replayed = seconds(lambda: in_batches(replay, queries, options.k))
         size = record.path.stat().st_size
         record.close()

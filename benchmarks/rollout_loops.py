@@ -16,7 +16,7 @@ from rollout_work import Search, Work
 from r1_searcher import params
 from r1_searcher.rollout import load_engine, turns
 from r1_searcher.rollout.turn_handlers import Answered
-from r1_searcher.tools.protocol import SEARCH, Call, Found
+from r1_searcher.tools.protocol import SEARCH, Call, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine, Passage, Sampling, Turn
 
@@ -31,11 +31,11 @@ class Planned:
         self.turn = [0] * len(works)
         self.tokens = 0
 
-    def find(self, calls: Sequence[Call]) -> list[Found]:
+    def find(self, calls: Sequence[Call]) -> list[ToolResult]:
         self.search.wait()
         return [[Passage("", "", call.request, 0.0)] for call in calls]
 
-    def record(self, call: Call, found: Found) -> Answered:
+    def record(self, call: Call, found: ToolResult) -> Answered:
         return Answered({}, call.request)  # the documents were asked for
 
     def take(self, turn: Turn) -> Call | None:

@@ -59,7 +59,7 @@ def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
     return name
 
 
-class Log:
+class SegmentLog:
     """The voice of one segment. ``first`` is the iteration at which it begins or goes on."""
 
     def __init__(self, bench: Workbench, first: int) -> None:

@@ -37,7 +37,7 @@ CODE, RECIPE = "Code gate", "Recipe gate"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """Of one gate: the word, one line, the page's Markdown."""
 
     word: str
@@ -48,7 +48,7 @@ class Verdict:
 class Failed(PipelineError):
     """A gate did not pass: the run fails. ``status`` is the command's."""
 
-    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+    def __init__(self, verdicts: Sequence[GateVerdict]) -> None:
         self.status = page.exit_status([verdict.word for verdict in verdicts])
         super().__init__("; ".join(verdict.headline for verdict in verdicts if verdict.word in page.STATUSES))
 
@@ -82,20 +82,20 @@ def regression(
 
 
 @task(name="code gate", task_run_name="code gate", cache_policy=NO_CACHE, persist_result=False)
-def judge_code(profile: str) -> Verdict:
+def judge_code(profile: str) -> GateVerdict:
     """The code gate, as a Markdown artifact and as lines of the log."""
 
-    def judge() -> tuple[Verdict, str]:
+    def judge() -> tuple[GateVerdict, str]:
         found = code.check_code(flows.ROOT / code.FOLDER, profile_params(CODE_PROFILE, flows.ROOT))
-        return Verdict(found.verdict, page.code_headline(found), page.code_markdown(found)), page.code_lines(found)
+        return GateVerdict(found.verdict, page.code_headline(found), page.code_markdown(found)), page.code_lines(found)
 
     return _shown(CODE, f"{profile}-code-verdict", judge)
 
 
-def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> Verdict:
+def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> GateVerdict:
     """The recipe gate: whether it can be asked is found before anything is trained."""
 
-    def judge() -> tuple[Verdict, str]:
+    def judge() -> tuple[GateVerdict, str]:
         if seeds < 1:
             raise PipelineError("at least 1", where="seeds")
         path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
@@ -103,7 +103,7 @@ def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> Verdict:
         runs = {str(seed): train(profile, seed, changes) for seed in range(seeds)}
         found = recipe.check_recipe(committed, runs)
         return (
-            Verdict(found.verdict, page.recipe_headline(found), page.recipe_markdown(found)),
+            GateVerdict(found.verdict, page.recipe_headline(found), page.recipe_markdown(found)),
             page.recipe_lines(found),
         )
 
@@ -122,14 +122,14 @@ def train(profile: str, seed: int, changes: Sequence[str] = ()) -> dict[str, flo
         return read_figures(place.folder)
 
 
-def _shown(gate: str, key: str, judge: Callable[[], tuple[Verdict, str]]) -> Verdict:
+def _shown(gate: str, key: str, judge: Callable[[], tuple[GateVerdict, str]]) -> GateVerdict:
     """A gate's verdict on the run's page and in its log; one that has none, and why, too."""
     try:
         verdict, lines = judge()
     except PipelineError as error:
         word = "refused" if isinstance(error, Refused) else "error"
         lines = page.unasked_line(gate, word, str(error))
-        verdict = Verdict(word, lines, unasked(gate, word, str(error)))
+        verdict = GateVerdict(word, lines, unasked(gate, word, str(error)))
     create_markdown_artifact(verdict.markdown, key=_key(key), description=markdown(verdict.headline, longest=None))
     for line in lines.splitlines():
         say(line)

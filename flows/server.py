@@ -51,7 +51,7 @@ LEAN = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ServerAddress:
     """A server: its API's address, what it wants to be told, and its process where it is the shared one."""
 
     url: str
@@ -59,7 +59,7 @@ class Found:
     pid: int | None = None
 
 
-class Server:
+class PrefectServer:
     """A server that is there or on its way; ``found()`` waits for it. Keep the object while flows run:
     its lock tells the shared server that somebody needs it (the kernel drops it with the process)."""
 
@@ -77,7 +77,7 @@ class Server:
                 set_broken_aside(self.home)
                 self._process = _spawn(self.home)
 
-    def found(self) -> Found:
+    def found(self) -> ServerAddress:
         """The server, once it answers; ``PipelineError`` where it does not."""
         if self._given is not None:
             return _given(self._given)
@@ -97,7 +97,7 @@ class Server:
             fix=f"where it is the database, move {self.home / 'prefect.db'} away: {HISTORY}",
         )
 
-    def restart(self, lost: Found, why: str) -> None:
+    def restart(self, lost: ServerAddress, why: str) -> None:
         """Start the shared server anew at its address, so that all who talk to it need not know."""
         if lost.pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -109,7 +109,7 @@ class Server:
         self._process = _spawn(self.home, lost)
 
     @contextlib.contextmanager
-    def watched(self, found: Found) -> Iterator[None]:
+    def watched(self, found: ServerAddress) -> Iterator[None]:
         """Look at the server while the block runs. The shared one is looked after; one that was given is somebody
         else's, and only said to be gone."""
         over = threading.Event()
@@ -121,7 +121,7 @@ class Server:
             over.set()
             watcher.join()
 
-    def _watch(self, found: Found, over: threading.Event) -> None:
+    def _watch(self, found: ServerAddress, over: threading.Event) -> None:
         answered, said = time.monotonic(), False
         while not over.wait(LOOK_SECONDS):
             why = silent(found.url)
@@ -143,7 +143,7 @@ class Server:
                     pass
                 answered = time.monotonic()
 
-    def _now(self, found: Found) -> Found:
+    def _now(self, found: ServerAddress) -> ServerAddress:
         """The same, or what another flow started in its place."""
         return found if found.pid is None else stored(self.home) or found
 
@@ -160,7 +160,7 @@ def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]
 
     Prefect's log lines go to the server and not to the terminal: an error is raised anyway, and shown once.
     """
-    server = Server()
+    server = PrefectServer()
     try:
         if meanwhile is not None:
             meanwhile()
@@ -210,7 +210,7 @@ def _of_the_server(error: BaseException, url: str) -> str | None:
     return None
 
 
-def _given(url: str) -> Found:
+def _given(url: str) -> ServerAddress:
     """The server that PREFECT_API_URL names, with the password that Prefect finds in the environment or a profile."""
     from prefect.settings import PREFECT_API_AUTH_STRING
 
@@ -228,19 +228,19 @@ def _given(url: str) -> Found:
             where=where,
             fix=f"export {access.CLIENTS} with what `make ui` printed there",
         )
-    return Found(url, password)
+    return ServerAddress(url, password)
 
 
-def stored(home: Path) -> Found | None:
+def stored(home: Path) -> ServerAddress | None:
     """The shared server as its file has it, whether it answers or not."""
     try:
         stored = parse_json((home / "server.json").read_text())
-        return Found(str(stored["url"]), str(stored["password"]), int(stored["pid"]))
+        return ServerAddress(str(stored["url"]), str(stored["password"]), int(stored["pid"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _healthy(home: Path) -> Found | None:
+def _healthy(home: Path) -> ServerAddress | None:
     """The shared server, where it answers."""
     found = stored(home)
     return found if found is not None and silent(found.url) is None else None
@@ -260,7 +260,7 @@ def silent(url: str) -> str | None:
         return "does not answer"
 
 
-def _spawn(home: Path, like: Found | None = None) -> subprocess.Popen[bytes]:
+def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[bytes]:
     """Start the shared server in a session of its own, so that Ctrl-C on a flow does not end it half-way.
 
     ``like``: at the address and with the password of one that was lost.

@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.child_flow import run_as_child
 from flows.expected_errors import log_expected_errors_in_one_line
-from flows.log import Log, step_name
+from flows.log import SegmentLog, step_name
 from flows.machine import check_machine
 from flows.server import despite_a_lost_server
 from flows.workers import open_workers
@@ -118,7 +118,7 @@ def _opened(segment: str) -> Workbench:
 
 def _train(bench: Workbench) -> dict[str, Any]:
     first = bench.resume_point()
-    log = Log(bench, first)
+    log = SegmentLog(bench, first)
     for line in bench.check_before():
         log.say(f"warning: {line}")
     overlap = bench.params.train.overlap
@@ -151,7 +151,7 @@ def _train(bench: Workbench) -> dict[str, Any]:
     return summary
 
 
-def _watch(bench: Workbench, log: Log, done: int) -> None:
+def _watch(bench: Workbench, log: SegmentLog, done: int) -> None:
     with log.during("watch", done):
         seen = watch(bench, done, finish(begin(bench, "watch", done)))
     log.watched(done, seen)

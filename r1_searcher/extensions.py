@@ -46,7 +46,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Found:
+class Extension:
     """A registered function or class, and the file that registers it."""
 
     value: Any
@@ -130,17 +130,17 @@ class Point:
             fix=f"known: {', '.join(self.names(extensions))}; {path}files of your own: extensions in params.yaml",
         )
 
-    def find(self, name: str, extensions: Sequence[str] = ()) -> Found:
+    def find(self, name: str, extensions: Sequence[str] = ()) -> Extension:
         """What is registered under ``name``; its file is imported now, and no other. A text file is a function that
         returns its text."""
         path = self.file(name, extensions)
         if path.suffix != ".py":
-            return Found(lambda: path.read_text(encoding="utf-8"), Registered(self.decorator, name, None), path)
+            return Extension(lambda: path.read_text(encoding="utf-8"), Registered(self.decorator, name, None), path)
         module = importlib.import_module(f"{self.package}.{path.stem}") if shipped(path) else _import_file(path)
         for value in vars(module).values():
             for registered in _marks(value):
                 if (registered.point, registered.name) == (self.decorator, name):
-                    return Found(value, registered, path)
+                    return Extension(value, registered, path)
         raise PipelineError(
             f"the {self.noun} {name!r} is not there after the file was imported",
             where=_shown(path),
@@ -261,7 +261,7 @@ def _shown(path: Path) -> str:
     return path.relative_to(_ROOT.parent).as_posix() if shipped(path) else str(path)
 
 
-def bound(found: Found, own: BaseModel | None, noun: str) -> Callable[..., Any]:
+def bound(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., Any]:
     """What was found as a plain callable: its own parameters, if it takes some, as the keyword ``parameters``.
 
     Whatever a user's file raises is a ``PipelineError`` with the place in the file; what ships raises as it is.
@@ -285,7 +285,7 @@ def bound(found: Found, own: BaseModel | None, noun: str) -> Callable[..., Any]:
     return guarded
 
 
-def own_parameters(found: Found, given: Any, *, where: str) -> BaseModel | None:
+def own_parameters(found: Extension, given: Any, *, where: str) -> BaseModel | None:
     """What stands in params.yaml under an extension's own name, checked by its model; None if it has no model.
 
     Raises ``PipelineError`` for unknown keys and wrong types, each with the place in params.yaml, and for parameters of

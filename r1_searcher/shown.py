@@ -11,7 +11,10 @@ import json
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TextIO
+
+Log = Callable[[str], None]  # takes one line, e.g. ``show``
 
 LONGEST = 100  # characters of a cell
 JOINER = "\u2060"  # U+2060: nobody sees it, no line breaks at it, and no address or mention goes on behind it

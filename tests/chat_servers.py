@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from r1_searcher.params import Server
+from r1_searcher.params import ChatEndpoint
 
 Answer = Callable[[dict[str, Any], int], "str | Response | float"]
 
@@ -96,7 +96,7 @@ def serving(app: FastAPI) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def settings(url: str, **changes: Any) -> Server:
+def settings(url: str, **changes: Any) -> ChatEndpoint:
     """A server's section of params.yaml: no key, few retries."""
     chosen = {"server": url, "model": "scripted", "concurrency": 8, "retries": 2, "timeout_seconds": 5.0}
-    return Server(**{**chosen, **changes})
+    return ChatEndpoint(**{**chosen, **changes})

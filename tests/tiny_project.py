@@ -77,7 +77,7 @@ def make_project(
         **{f"train__stage1__{name}": value for name, value in stage.items()},
         **changes,
     )
-    passages = make_world(params.World(people=20, films=8, books=8, cities=5), 0).passages()
+    passages = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0).passages()
     write_policy(root / "data/base_model")
     (root / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_table(root / "data/corpus/passages.parquet", passages)

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from r1_searcher.files.artefacts import read_table, write_text
 from r1_searcher.report import charts
-from r1_searcher.report.inputs import Row, read_curves
+from r1_searcher.report.inputs import TableRow, read_curves
 from r1_searcher.report.page import points
 from r1_searcher.report.trajectories import spans
 from r1_searcher.transcripts.grammar import QUERY
@@ -77,7 +77,7 @@ def picture(curves: Path, evaluated: Path, question: str) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def lines(row: Row) -> list[str]:
+def lines(row: TableRow) -> list[str]:
     """A trajectory as lines of SVG text: what the policy wrote is coloured as in the report, documents are green."""
     out = [Markup('<tspan class="tag">&lt;think&gt;</tspan>')]
     for segment in row["segments"]:

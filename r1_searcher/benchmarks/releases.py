@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found, called, shipped
+from r1_searcher.extensions import Extension, called, shipped
 from r1_searcher.points import BENCHMARKS
 
 
@@ -51,7 +51,7 @@ def release_of(name: str, extensions: Sequence[str] = ()) -> Release:
     return release
 
 
-def _check(made: Any, name: str, found: Found) -> None:
+def _check(made: Any, name: str, found: Extension) -> None:
     """A user's definition: what a fetch takes for granted."""
     fault = None
     if not isinstance(made, Release):

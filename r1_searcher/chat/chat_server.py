@@ -19,7 +19,7 @@ from r1_searcher.chat.rate_limiter import Pace
 from r1_searcher.errors import PipelineError
 from r1_searcher.keys import read_key, without_key
 from r1_searcher.net import replies
-from r1_searcher.params import Server
+from r1_searcher.params import ChatEndpoint
 from r1_searcher.texts import parse_json
 
 Item = TypeVar("Item")
@@ -46,7 +46,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Usage:
+class TokenUsage:
     """What a server's replies have cost. ``uncounted``: replies that did not say their tokens."""
 
     replies: int = 0
@@ -54,7 +54,7 @@ class Usage:
     completion_tokens: int = 0
     uncounted: int = 0
 
-    def cost(self, settings: Server) -> float:
+    def cost(self, settings: ChatEndpoint) -> float:
         """Money, in the currency of the prices (a million tokens)."""
         spent = self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion
         return spent / 1_000_000
@@ -67,7 +67,7 @@ class ChatServer:
     or the key's variable is of no use.
     """
 
-    def __init__(self, settings: Server, *, where: str) -> None:
+    def __init__(self, settings: ChatEndpoint, *, where: str) -> None:
         import openai
 
         self.settings = settings
@@ -80,7 +80,7 @@ class ChatServer:
             fix="export the server's key under this name, or leave key_variable empty for a server without keys",
         )
         self._lock = threading.Lock()
-        self._usage = Usage()
+        self._usage = TokenUsage()
         self._failures = 0  # in a row, of requests that the server did not answer
         self._pace = Pace(settings.requests_a_minute)
         seconds = settings.timeout_seconds
@@ -106,7 +106,7 @@ class ChatServer:
         self._client.close()
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> TokenUsage:
         """What the replies so far have cost."""
         with self._lock:
             return self._usage
@@ -209,7 +209,7 @@ class ChatServer:
         )
         with self._lock:
             self._failures = 0
-            self._usage = Usage(
+            self._usage = TokenUsage(
                 self._usage.replies + 1,
                 self._usage.prompt_tokens + reply.prompt_tokens,
                 self._usage.completion_tokens + reply.completion_tokens,

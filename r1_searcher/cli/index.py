@@ -108,7 +108,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     from r1_searcher.retrieval.build import build_index
     from r1_searcher.retrieval.dense.retriever import add_dense
-    from r1_searcher.retrieval.progress import Progress
+    from r1_searcher.retrieval.progress import IndexProgress
 
     loaded = params.load_or_shipped(params_file)
     number = passages.count(corpus)
@@ -117,7 +117,7 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     for draft in artefacts.remove_orphans(folder):
         show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
     fingerprint = passages.fingerprint(corpus)
-    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=Progress(number))
+    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=IndexProgress(number))
     show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
     add_dense(corpus, loaded, folder)
 
@@ -150,9 +150,9 @@ def _retriever(params_file: Path, folder: Path, corpus: Path | None) -> Retrieve
 
 def _searches(params_file: Path) -> None:
     from r1_searcher.retrieval.retrievers import record_folder
-    from r1_searcher.retrieval.searches import Record
+    from r1_searcher.retrieval.searches import SearchRecord
 
-    record = Record(record_folder(params.load_or_shipped(params_file)), replay=True)
+    record = SearchRecord(record_folder(params.load_or_shipped(params_file)), replay=True)
     for one in record.retrievers():
         show(f"{one.fingerprint[:12]}  {one.kind}: {one.description}; {one.searches:,} searches, {one.calls:,} calls")
         for run, calls in record.runs(one.fingerprint).items():

@@ -9,11 +9,11 @@ from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.files import kept_passage
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found, called
+from r1_searcher.extensions import Extension, called
 from r1_searcher.files.records import Record
 
 
-def checked_passages(found: Found, given: Any, counts: list[FileCount], seen: SeenIds) -> Iterator[dict[str, str]]:
+def checked_passages(found: Extension, given: Any, counts: list[FileCount], seen: SeenIds) -> Iterator[dict[str, str]]:
     """What the source ``found`` gives, (id, title, text) one by one, as rows of PASSAGES; ``source`` is its name.
 
     Appends one ``FileCount`` to ``counts``. Raises ``PipelineError`` with the number of the passage for what is no

@@ -12,7 +12,7 @@ from r1_searcher.progress import Paced
 _ROWS_A_LOOK = 1000
 
 
-class Progress:
+class CorpusProgress:
     """Counts passages (``watch``) and bytes of input (``add_bytes``) of ``total_bytes``; speaks on ``out``."""
 
     def __init__(
@@ -23,7 +23,7 @@ class Progress:
         self._began = clock()
         self._paced = Paced("corpus", unit="bytes", out=out, clock=clock)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> CorpusProgress:
         self._paced.__enter__()
         return self
 

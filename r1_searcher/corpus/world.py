@@ -118,7 +118,7 @@ class World:
         )
 
 
-def make_world(world: params.World, seed: int) -> World:
+def make_world(world: params.WorldSize, seed: int) -> World:
     """Draw a world. Couples of two people; each work is made by one person. Deterministic in ``seed``."""
     random = np.random.default_rng([seed, 1])
     surnames, city_stock = name_stock()

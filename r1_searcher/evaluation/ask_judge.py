@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from r1_searcher import params as contract
 from r1_searcher import tables
-from r1_searcher.chat.chat_server import ChatServer, RequestFailed, Usage
+from r1_searcher.chat.chat_server import ChatServer, RequestFailed, TokenUsage
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.summary_commands import evaluated
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table
-from r1_searcher.judging.judge import Case, Verdict, ask, case_of, judged_figures, load_template
-from r1_searcher.judging.recorded import Recorded
+from r1_searcher.judging.judge import JudgeCase, Judgement, ask, case_of, judged_figures, load_template
+from r1_searcher.judging.recorded import JudgeRecord
 from r1_searcher.progress import Paced
 from r1_searcher.rewards.released import read_transcripts
 from r1_searcher.shown import json_text, show, show_lines
@@ -51,7 +51,7 @@ class Answers:
 
     name: str
     ids: list[str]
-    cases: list[Case]
+    cases: list[JudgeCase]
 
 
 def find(places: Iterable[Path]) -> list[Answers]:
@@ -87,14 +87,16 @@ def _transcripts(file: Path) -> Answers:
             raise PipelineError("'question' is missing, or no text", where=f"{file}, transcript {number}")
         texts = [row.question, *row.golds, (row.prediction or "").strip()]
         question, *golds, prediction = [text.encode("utf-8", "replace").decode() for text in texts]
-        cases.append(Case(question, tuple(golds), prediction))
+        cases.append(JudgeCase(question, tuple(golds), prediction))
     return Answers(file.stem, [str(number) for number in range(1, len(cases) + 1)], cases)
 
 
-def ask_for(server: ChatServer, recorded: Recorded, template: str, cases: Sequence[Case], max_tokens: int) -> list[str]:
+def ask_for(
+    server: ChatServer, recorded: JudgeRecord, template: str, cases: Sequence[JudgeCase], max_tokens: int
+) -> list[str]:
     """Ask for each of ``cases`` and put the replies on record. Returns why some failed, a line each."""
 
-    def one(case: Case) -> None:
+    def one(case: JudgeCase) -> None:
         messages = [{"role": "user", "content": ask(template, case)}]
         recorded.add(case, server.complete(messages, max_tokens=max_tokens))
 
@@ -108,7 +110,7 @@ def ask_for(server: ChatServer, recorded: Recorded, template: str, cases: Sequen
     return failed
 
 
-def verdict_table(answers: Answers, verdicts: Sequence[Verdict]) -> pa.Table:
+def verdict_table(answers: Answers, verdicts: Sequence[Judgement]) -> pa.Table:
     """``VERDICTS`` of one file's answers."""
     rows = [
         {
@@ -137,7 +139,7 @@ def run(options: argparse.Namespace) -> None:
         )
     template = load_template(settings.prompt)
     found = find(options.places or evaluated(params, options.evaluation, options.benchmark_evaluation))
-    recorded = Recorded(options.record, settings.model, template)
+    recorded = JudgeRecord(options.record, settings.model, template)
     asked = list(dict.fromkeys(case for answers in found for case in answers.cases if case.prediction))
     todo = [case for case in asked if case not in recorded]
     known = len(asked) - len(todo)
@@ -162,7 +164,7 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def _fill(settings: contract.Judge, recorded: Recorded, template: str, todo: Sequence[Case]) -> list[str]:
+def _fill(settings: contract.Judge, recorded: JudgeRecord, template: str, todo: Sequence[JudgeCase]) -> list[str]:
     with ChatServer(settings, where="judge") as server:
         try:
             return ask_for(server, recorded, template, todo, settings.max_tokens)
@@ -170,7 +172,7 @@ def _fill(settings: contract.Judge, recorded: Recorded, template: str, todo: Seq
             _say(bill(server.usage, settings))
 
 
-def bill(usage: Usage, settings: contract.Server) -> str:
+def bill(usage: TokenUsage, settings: contract.ChatEndpoint) -> str:
     """What was used, in a line."""
     line = f"{usage.replies} replies, {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
     if usage.uncounted:

@@ -39,7 +39,7 @@ _DRAFT_DAYS = 1.0  # where a file system has no locks: a draft untouched for so 
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """A finished artefact (or a draft, or one set aside): its folder, size in bytes, and age in days."""
 
     kind: str
@@ -152,26 +152,26 @@ class Store:
             os.rename(place, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoreEntry]:
         """Every finished artefact, by kind and key."""
         return list(_found(sorted(self.root.glob("[!.]*/??/*"))))
 
-    def drafts(self) -> list[Entry]:
+    def drafts(self) -> list[StoreEntry]:
         """What is being made, and what killed runs had begun."""
         return list(_found(sorted((self.root / DRAFTS).glob("*"))))
 
-    def damaged(self) -> list[Entry]:
+    def damaged(self) -> list[StoreEntry]:
         """What was set aside."""
         return list(_found(sorted((self.root / DAMAGED).glob("*"))))
 
-    def drop_drafts(self) -> list[Entry]:
+    def drop_drafts(self) -> list[StoreEntry]:
         """Remove what killed runs had begun, and nothing that a living one makes; returns the removed."""
         removed = [draft for draft in self.drafts() if _abandoned(draft)]
         for draft in removed:
             shutil.rmtree(draft.path, ignore_errors=True)
         return removed
 
-    def prune(self, kind: str | None = None, *, days: float = 0.0) -> list[Entry]:
+    def prune(self, kind: str | None = None, *, days: float = 0.0) -> list[StoreEntry]:
         """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs; without a kind also what was
         set aside. Returns the removed artefacts."""
         removed = [entry for entry in self.entries() if kind in (None, entry.kind) and entry.days >= days]
@@ -195,15 +195,15 @@ def _was(aside: Path, name: str) -> set[str]:
     return known
 
 
-def _found(paths: list[Path]) -> Iterator[Entry]:
+def _found(paths: list[Path]) -> Iterator[StoreEntry]:
     now = time.time()
     for path in paths:
         with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != sums.NAME)
-            yield Entry(path.parent.parent.name, path.name, path, size, (now - path.stat().st_mtime) / 86400)
+            yield StoreEntry(path.parent.parent.name, path.name, path, size, (now - path.stat().st_mtime) / 86400)
 
 
-def _abandoned(draft: Entry) -> bool:
+def _abandoned(draft: StoreEntry) -> bool:
     """Whether nobody holds a draft: its lock went with the process that made it."""
     if draft.path.name.startswith(_NEW):  # its maker is about to lock it, or was killed there
         return draft.days * 86400 > 60
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
     show_lines(tables.text([*(_cells(*row) for row in rows if row[2]), total], left=(0, 1)))
 
 
-def _cells(kind: str, what: str, entries: list[Entry]) -> list[str]:
+def _cells(kind: str, what: str, entries: list[StoreEntry]) -> list[str]:
     oldest = f"oldest {max(entry.days for entry in entries):.1f} days" if entries else ""
     return [kind, f"{len(entries)} {what}", readable_size(sum(entry.size for entry in entries)), oldest]
 

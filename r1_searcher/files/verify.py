@@ -46,7 +46,7 @@ class Fault:
 
 
 @dataclass
-class Seen:
+class VerifiedFiles:
     """What was read."""
 
     files: int = 0
@@ -58,7 +58,7 @@ class Seen:
         self.size += path.stat().st_size
 
 
-def faults(store: Store, seen: Seen, *, lock: Path = LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
+def faults(store: Store, seen: VerifiedFiles, *, lock: Path = LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
     """Every damaged file of the store, the outputs and DVC's cache, as it is found."""
     yield from _in_store(store, seen)
     yield from _in_records(store, seen)
@@ -69,7 +69,7 @@ def faults(store: Store, seen: Seen, *, lock: Path = LOCK, outputs: Path = OUTPU
     yield from _in_lock(lock, cache, seen)
 
 
-def _in_records(store: Store, seen: Seen) -> Iterator[Fault]:
+def _in_records(store: Store, seen: VerifiedFiles) -> Iterator[Fault]:
     """Databases of recorded searches: whether SQLite finds them whole."""
     for path in sorted(store.root.glob("searches/*.sqlite")):
         seen.add(path)
@@ -84,7 +84,7 @@ def _in_records(store: Store, seen: Seen) -> Iterator[Fault]:
             yield Fault(path, units, f"a damaged database: {' '.join(said.split())}", remedy)
 
 
-def _in_store(store: Store, seen: Seen) -> Iterator[Fault]:
+def _in_store(store: Store, seen: VerifiedFiles) -> Iterator[Fault]:
     for entry in store.entries():
         try:
             checked = sums.check(entry.path)
@@ -99,7 +99,7 @@ def _in_store(store: Store, seen: Seen) -> Iterator[Fault]:
                 seen.add(path)
 
 
-def _in_outputs(outputs: Path, seen: Seen) -> Iterator[Fault]:
+def _in_outputs(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
     for listed in sorted(outputs.rglob(sums.NAME)):
         folder = listed.parent
         if any(part.startswith(".") for part in folder.relative_to(outputs).parts):
@@ -119,7 +119,7 @@ def _in_outputs(outputs: Path, seen: Seen) -> Iterator[Fault]:
                 yield _output_fault(path, f"its sha256 is not {wanted[:12]}, which was written")
 
 
-def _singles(outputs: Path, seen: Seen) -> Iterator[Fault]:
+def _singles(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
     """Single files with a sum beside them."""
     for place in sorted(outputs.rglob(f"?*{sums.BESIDE}")):
         path = place.with_name(place.name.removesuffix(sums.BESIDE))
@@ -151,7 +151,7 @@ def cache_folder() -> Path:
     return Path(said if run.returncode == 0 and said else ".dvc/cache") / "files" / "md5"
 
 
-def in_cache(cache: Path, seen: Seen) -> Iterator[Fault]:
+def in_cache(cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
     """Objects whose content is not what they are named by."""
     for path in sorted(cache.glob("??/*")):
         name = path.relative_to(cache).as_posix()
@@ -169,7 +169,7 @@ def md5_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _in_lock(lock: Path, cache: Path, seen: Seen) -> Iterator[Fault]:
+def _in_lock(lock: Path, cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
     """Outputs that are single files and have no sums of their own (tables, metrics), by dvc.lock's md5."""
     for path, wanted in _locked(lock, cache):
         if not path.is_file() or _has_sums(path):
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
     parser.add_argument("--repair", action="store_true", help="move damaged files aside, so that they are made again")
     parser.add_argument("--store", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
     options = parser.parse_args(arguments)
-    store, seen, began = Store(options.store), Seen(), time.monotonic()
+    store, seen, began = Store(options.store), VerifiedFiles(), time.monotonic()
     found: list[Fault] = []
     for fault in faults(store, seen):
         found.append(fault)

@@ -30,7 +30,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Case:
+class JudgeCase:
     """One answer to judge. ``prediction`` is stripped, and empty where no answer was given."""
 
     question: str
@@ -39,7 +39,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """``right`` is None where the judge's reply says neither (UNPARSABLE) or there is no reply (MISSING)."""
 
     state: str
@@ -47,9 +47,9 @@ class Verdict:
     reply: Reply | None = None
 
 
-def case_of(row: Mapping[str, Any]) -> Case:
+def case_of(row: Mapping[str, Any]) -> JudgeCase:
     """The case of an evaluation's row (``question``, ``answers``, ``prediction``)."""
-    return Case(row["question"], tuple(row["answers"]), (row["prediction"] or "").strip())
+    return JudgeCase(row["question"], tuple(row["answers"]), (row["prediction"] or "").strip())
 
 
 def load_template(name_or_path: str) -> str:
@@ -62,7 +62,7 @@ def load_template(name_or_path: str) -> str:
     return template
 
 
-def ask(template: str, case: Case) -> str:
+def ask(template: str, case: JudgeCase) -> str:
     """The prompt for one case. Several gold answers stand side by side, as " or ".
 
     Each text is one line without tags, chat tokens and control characters (``data_line``): a prediction can end neither
@@ -79,11 +79,11 @@ def data_line(text: str) -> str:
     return line if neutralise(restore(line)) == line else neutralise(line)
 
 
-def _asked(case: Case) -> Case:
-    return Case(data_line(case.question), tuple(map(data_line, case.golds)), data_line(case.prediction))
+def _asked(case: JudgeCase) -> JudgeCase:
+    return JudgeCase(data_line(case.question), tuple(map(data_line, case.golds)), data_line(case.prediction))
 
 
-def key_of(model: str, prompt_sha256: str, case: Case, *, as_it_stands: bool = False) -> str:
+def key_of(model: str, prompt_sha256: str, case: JudgeCase, *, as_it_stands: bool = False) -> str:
     """What a reply is recorded under: sha256 of judge, prompt, question, gold answers and prediction.
 
     Where texts do not go to the judge as they stand, that is hashed too: a reply to the texts themselves
@@ -93,17 +93,17 @@ def key_of(model: str, prompt_sha256: str, case: Case, *, as_it_stands: bool = F
     return fingerprint(parts if as_it_stands or _asked(case) == case else [*parts, "neutralised"])
 
 
-def read_verdict(case: Case, reply: Reply | None) -> Verdict:
+def read_verdict(case: JudgeCase, reply: Reply | None) -> Judgement:
     """The verdict that a reply (None: not asked yet) is. No answer is not a right one: nobody is asked about it."""
     if not case.prediction:
-        return Verdict(NO_ANSWER, False)
+        return Judgement(NO_ANSWER, False)
     if reply is None:
-        return Verdict(MISSING, None)
+        return Judgement(MISSING, None)
     right = parse_verdict(reply.text)
-    return Verdict(UNPARSABLE if right is None else JUDGED, right, reply)
+    return Judgement(UNPARSABLE if right is None else JUDGED, right, reply)
 
 
-def judged_figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def judged_figures(verdicts: Sequence[Judgement]) -> dict[str, Any]:
     """``acc_l``, the share judged right among those with a verdict, with its interval and what is behind it.
 
     ``acc_l_n`` verdicts, questions without an answer among them; ``acc_l_unparsable`` replies and

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from r1_searcher.chat.chat_server import Reply
 from r1_searcher.errors import PipelineError
-from r1_searcher.judging.judge import Case, Verdict, case_of, judged_figures, key_of, load_template, read_verdict
+from r1_searcher.judging.judge import JudgeCase, Judgement, case_of, judged_figures, key_of, load_template, read_verdict
 from r1_searcher.params import Judge
 from r1_searcher.protocol_card import text_sha256
 from r1_searcher.texts import parse_json
@@ -27,7 +27,7 @@ from r1_searcher.texts import parse_json
 Judged = Callable[[pa.Table], dict[str, Any]]  # an evaluation's figures of judged accuracy
 
 
-class Recorded:
+class JudgeRecord:
     """The replies in ``path`` to one judge ``model`` with one prompt ``template``; may be shared by threads."""
 
     def __init__(self, path: Path, model: str, template: str) -> None:
@@ -38,17 +38,17 @@ class Recorded:
             key, reply = _entry(line, f"{path}, line {number}")
             self._replies.setdefault(key, reply)  # the first counts, whoever appended another
 
-    def __contains__(self, case: Case) -> bool:
+    def __contains__(self, case: JudgeCase) -> bool:
         return self._key(case) in self._replies
 
-    def _key(self, case: Case) -> str:
+    def _key(self, case: JudgeCase) -> str:
         return key_of(self.model, self.prompt_sha256, case)
 
-    def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
+    def verdicts(self, cases: Sequence[JudgeCase]) -> list[Judgement]:
         """The verdict on each case as far as replies are on record."""
         return [read_verdict(case, self._replies.get(self._key(case))) for case in cases]
 
-    def add(self, case: Case, reply: Reply) -> None:
+    def add(self, case: JudgeCase, reply: Reply) -> None:
         """Append the judge's reply to a case."""
         line = {
             "key": self._key(case),
@@ -74,7 +74,7 @@ def judged_by(settings: Judge, record: Path) -> Judged | None:
     """
     if not settings.server:
         return None
-    recorded = Recorded(record, settings.model, load_template(settings.prompt))
+    recorded = JudgeRecord(record, settings.model, load_template(settings.prompt))
     name = f"{settings.model}, prompt {recorded.prompt_sha256[:8]}"
 
     def judged(table: pa.Table) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _entry(line: bytes, where: str) -> tuple[str, Reply]:
     again = "remove the line: it will be asked again"
     try:
         fields = parse_json(line)
-        case = Case(fields["question"], tuple(fields["golds"]), fields["prediction"])
+        case = JudgeCase(fields["question"], tuple(fields["golds"]), fields["prediction"])
         asked = fields["judge"], fields["prompt_sha256"], case
         own = [key_of(*asked), key_of(*asked, as_it_stands=True)]  # the second: found by no case, and no fault
         tokens = int(fields["prompt_tokens"]), int(fields["completion_tokens"])

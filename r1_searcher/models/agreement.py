@@ -9,7 +9,7 @@ code, with its own attention, score them. A window is made short meanwhile, so t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from r1_searcher.rollout.engine import TransformersEngine
 from r1_searcher.rollout.load import load_model, load_tokenizer
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.rollout.sync import Gap, tolerance
+from r1_searcher.shown import Log
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Sampling
 from r1_searcher.update import attention
@@ -48,8 +49,6 @@ INSERTED = (12, 70, 12, 70)  # tokens put in behind a first turn
 TURN = 6  # tokens sampled at a time
 WINDOW = 48
 QUESTION = "Who wrote the novel from which the film of 1931 was made?"
-
-Log = Callable[[str], None]
 
 
 @dataclass

@@ -24,7 +24,7 @@ from r1_searcher.questions.compose import COMPOSITION, NEW_RELATION, creator_phr
 from r1_searcher.transcripts import grammar
 
 T = TypeVar("T")
-Search = Callable[[str], Sequence[str]]  # a query → the passages shown, best first
+SearchFunction = Callable[[str], Sequence[str]]  # a query → the passages shown, best first
 
 NUM_READING_QUESTIONS = 6  # of the seven that a reading text could ask
 SHARE_SPOUSE = 0.7  # of the reading texts in which the other person is the creator's spouse
@@ -70,11 +70,11 @@ class Shelf:
     """A world with its search engine, and tables to draw from."""
 
     world: World
-    search: Search
+    search: SearchFunction
     people: dict[str, Person]
 
     @classmethod
-    def of(cls, world: World, search: Search) -> Shelf:
+    def of(cls, world: World, search: SearchFunction) -> Shelf:
         return cls(world, search, {person.name: person for person in world.people})
 
 

@@ -20,15 +20,14 @@ from r1_searcher.models.tokenizer import train_tokenizer
 from r1_searcher.progress import Paced
 from r1_searcher.retrieval import build_index, open_index
 from r1_searcher.rollout.prompt import prompt_of
+from r1_searcher.shown import Log
 
 NUM_TOKENIZER_TEXTS = 3000
 STEPS_OF_A_LOSS = 100  # the mean of so many is told
 WORLD_SEEDS = 1000  # the base model's worlds are numbered from here, far from the one that RL asks about
 
-Log = Callable[[str], None]
 
-
-def open_shelf(world: params.World, index: params.Index, k: int, seed: int) -> Shelf:
+def open_shelf(world: params.WorldSize, index: params.Index, k: int, seed: int) -> Shelf:
     """A world of the base model's with its own index, asked once for everything it may be asked."""
     made = make_world(world, seed)
     passages = made.passages()

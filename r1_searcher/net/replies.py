@@ -6,7 +6,7 @@ decoded. A client's time-outs are of one read each. So time and bytes are counte
 one layer of gzip is decoded here, no further than allowed.
 
 ``limit`` holds a client's replies to this, one that reads them whole. Who reads a reply's beginning has the parts:
-``Budget``, ``Within``, ``read``.
+``ExchangeBudget``, ``Within``, ``read``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TooLong(httpx.RemoteProtocolError):
     """A reply has more bytes than are read."""
 
 
-class Budget:
+class ExchangeBudget:
     """What one exchange may still use: ``seconds`` from now, and ``most`` bytes of bodies with the headers around."""
 
     def __init__(self, seconds: float, most: int) -> None:
@@ -83,7 +83,7 @@ class Within(httpcore.NetworkBackend):
         self._thread = threading.local()  # a kept connection serves one exchange after another
 
     @contextlib.contextmanager
-    def using(self, budget: Budget) -> Iterator[None]:
+    def using(self, budget: ExchangeBudget) -> Iterator[None]:
         """This thread's exchange, until its reply has been read."""
         self._thread.budget = budget
         try:
@@ -92,9 +92,9 @@ class Within(httpcore.NetworkBackend):
             del self._thread.budget
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> ExchangeBudget:
         """That of the exchange that this thread is making."""
-        found: Budget = self._thread.budget
+        found: ExchangeBudget = self._thread.budget
         return found
 
     def connect_tcp(
@@ -134,7 +134,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _shorter(timeout: float | None, budget: Budget) -> float:
+def _shorter(timeout: float | None, budget: ExchangeBudget) -> float:
     left = budget.seconds()
     return left if timeout is None else min(timeout, left)
 
@@ -193,7 +193,7 @@ class _Bounded(httpx.BaseTransport):
         self._network = inner._pool._network_backend = Within(Network())
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        budget: Budget = request.extensions.setdefault(_KEY, Budget(self._seconds, self._most))
+        budget: ExchangeBudget = request.extensions.setdefault(_KEY, ExchangeBudget(self._seconds, self._most))
         request.headers["Accept-Encoding"] = "gzip"
         with self._network.using(budget):
             try:

@@ -6,15 +6,15 @@ can be seen; a field has a default here only where its absence is a plain "no".
 
 from __future__ import annotations
 
-from r1_searcher.params.base import Count, Section, Server, Share
+from r1_searcher.params.base import ChatEndpoint, Count, Section, Share
 from r1_searcher.params.base_model import BaseModelParams, TinyModel
-from r1_searcher.params.corpus import Corpus, Kilt, World
+from r1_searcher.params.corpus import Corpus, Kilt, WorldSize
 from r1_searcher.params.evaluate import (
     Benchmarks,
     BenchmarkSet,
     Evaluate,
+    EvaluatedPolicy,
     Judge,
-    Policy,
     Regression,
     Report,
     ServedPolicy,
@@ -23,11 +23,11 @@ from r1_searcher.params.evaluate import (
 from r1_searcher.params.index import Dense, Hnsw, Index, IvfPq
 from r1_searcher.params.questions import Audit, Difficulty, Labelled, Level, Mix, QuestionCounts, Questions
 from r1_searcher.params.reading import PARAMS_FILE, SHIPPED, check, load, load_or_shipped, parse, shipped
-from r1_searcher.params.retriever import DenseSearch, Hybrid, Online, Rerank, Retriever, Searches, Service
+from r1_searcher.params.retriever import DenseSearch, Hybrid, Online, Rerank, RetrieverParams, Searches, Service
 from r1_searcher.params.rollout import Rollout, Vllm
-from r1_searcher.params.train import Collapse, Lora, Reward, Segment, Train, TrainStage, Update
+from r1_searcher.params.train import Collapse, Lora, Reward, Train, TrainSegment, TrainStage, Update
 from r1_searcher.params.whole import Params
-from r1_searcher.params.workers import Hardware, Workers
+from r1_searcher.params.workers import Hardware, WorkersParams
 
 __all__ = [
     "PARAMS_FILE",
@@ -36,6 +36,7 @@ __all__ = [
     "BaseModelParams",
     "BenchmarkSet",
     "Benchmarks",
+    "ChatEndpoint",
     "Collapse",
     "Corpus",
     "Count",
@@ -43,6 +44,7 @@ __all__ = [
     "DenseSearch",
     "Difficulty",
     "Evaluate",
+    "EvaluatedPolicy",
     "Hardware",
     "Hnsw",
     "Hybrid",
@@ -56,30 +58,28 @@ __all__ = [
     "Mix",
     "Online",
     "Params",
-    "Policy",
     "QuestionCounts",
     "Questions",
     "Regression",
     "Report",
     "Rerank",
-    "Retriever",
+    "RetrieverParams",
     "Reward",
     "Rollout",
     "Searches",
     "Section",
-    "Segment",
     "ServedPolicy",
-    "Server",
     "Service",
     "Serving",
     "Share",
     "TinyModel",
     "Train",
+    "TrainSegment",
     "TrainStage",
     "Update",
     "Vllm",
-    "Workers",
-    "World",
+    "WorkersParams",
+    "WorldSize",
     "check",
     "load",
     "load_or_shipped",

@@ -16,7 +16,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Server(Section):
+class ChatEndpoint(Section):
     """A chat model on an OpenAI-compatible server. Prices are of a million tokens, in any one currency."""
 
     server: str  # base URL, e.g. http://127.0.0.1:8000/v1

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from r1_searcher.extensions import Found, Point, bound, own_parameters, shipped
+from r1_searcher.extensions import Extension, Point, bound, own_parameters, shipped
 from r1_searcher.params.base import Section
 
 
@@ -48,7 +48,7 @@ class Extensible(Section):
     def _with_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {**handler(self), **self.own}
 
-    def found(self, field: str, name: str | None = None) -> Found:
+    def found(self, field: str, name: str | None = None) -> Extension:
         """What ``field`` chooses, imported; of a list of names the one that is named."""
         return self.points[field].find(getattr(self, field) if name is None else name, self.extensions)
 

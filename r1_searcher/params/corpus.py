@@ -15,7 +15,7 @@ from r1_searcher.points import CORPUS_SOURCES
 NEEDS_FILES = "__needs_files__"  # marks a source that can do nothing without ``files``
 
 
-class World(Section):
+class WorldSize(Section):
     """Size of a synthetic world."""
 
     people: Count
@@ -41,7 +41,7 @@ class Corpus(Extensible):
     section: ClassVar[str] = "corpus"
 
     source: str  # a file of r1_searcher/corpus/sources, or a name of the user's own
-    world: World
+    world: WorldSize
     files: list[str] = Field(default_factory=list)
     kilt: Kilt
     rows_a_part: Count  # more passages than this are written as several Parquet files

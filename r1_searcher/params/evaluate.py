@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
-from r1_searcher.params.base import Count, Section, Server
+from r1_searcher.params.base import ChatEndpoint, Count, Section
 from r1_searcher.params.chosen import Extensible
 from r1_searcher.points import BENCHMARKS, PROMPTS
 from r1_searcher.transcripts.grammar import Mode
@@ -34,16 +34,16 @@ class Serving(Section):
     timeout_seconds: Annotated[float, Field(gt=0)]  # of one attempt
     retries: Annotated[int, Field(ge=0)]  # after the first attempt, with growing pauses
 
-    def of(self, policy: ServedPolicy) -> Server:
+    def of(self, policy: ServedPolicy) -> ChatEndpoint:
         """All that a client of the policy's server needs to know."""
-        return Server(**self.model_dump(), **policy.model_dump(exclude={"interface"}))
+        return ChatEndpoint(**self.model_dump(), **policy.model_dump(exclude={"interface"}))
 
 
 def _kind_of_policy(given: Any) -> str:
     return "folder" if isinstance(given, str) else "served"
 
 
-Policy = Annotated[
+EvaluatedPolicy = Annotated[
     Annotated[str, Tag("folder")] | Annotated[ServedPolicy, Tag("served")], Discriminator(_kind_of_policy)
 ]
 
@@ -59,7 +59,9 @@ class Evaluate(Extensible):
     batch_questions: Count
     prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, where it is not rollout.prompt
     served: Serving
-    policies: dict[Name, Policy]  # name → folder or server; the baselines' modes are names as well, or ends of names
+    policies: dict[
+        Name, EvaluatedPolicy
+    ]  # name → folder or server; the baselines' modes are names as well, or ends of names
 
 
 class Regression(Section):
@@ -93,7 +95,7 @@ class Benchmarks(Extensible):
     sets: dict[Name, BenchmarkSet]  # the benchmarks that are evaluated
 
 
-class Judge(Server):
+class Judge(ChatEndpoint):
     """The judge of answers (ACC_L). ``server`` empty: there is none, and judged accuracy is absent everywhere."""
 
     prompt: str  # a name in r1_searcher/judging/prompts, or a path to a file with {question}, {gold} and {prediction}

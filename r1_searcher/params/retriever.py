@@ -82,7 +82,7 @@ class Service(Section):
     wait: Annotated[float, Field(ge=0)]  # seconds for which one that does not answer is asked again
 
 
-class Retriever(Extensible):
+class RetrieverParams(Extensible):
     """Which retriever searches, in training and evaluation alike."""
 
     points: ClassVar[Mapping[str, Point]] = {"kind": RETRIEVERS}

@@ -7,10 +7,10 @@ from pathlib import PurePath
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Segment, Train
+from r1_searcher.params import Train, TrainSegment
 
 
-def with_iterations(segments: Mapping[str, Segment], iterations: Mapping[str, int]) -> dict[str, Any]:
+def with_iterations(segments: Mapping[str, TrainSegment], iterations: Mapping[str, int]) -> dict[str, Any]:
     """The map ``train.segments`` with other numbers of iterations, as an overlay of the parameters.
 
     A segment that continues another of its stage starts where that one now ends (``iteration_offset``).
@@ -19,7 +19,7 @@ def with_iterations(segments: Mapping[str, Segment], iterations: Mapping[str, in
     for name in iterations:
         if name not in segments:
             raise PipelineError(f"no segment {name!r}", where="iterations", fix=f"known: {', '.join(segments)}")
-    changed: dict[str, Segment] = {
+    changed: dict[str, TrainSegment] = {
         name: segment.model_copy(update={"iterations": iterations.get(name, segment.iterations)})
         for name, segment in segments.items()
     }

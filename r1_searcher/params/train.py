@@ -96,7 +96,7 @@ class TrainStage(Section):
     collapse: Collapse
 
 
-class Segment(Section):
+class TrainSegment(Section):
     """What DVC versions of training: ``iterations`` iterations of a stage, from the policy ``prev``."""
 
     stage: Literal["stage1", "stage2"]
@@ -112,4 +112,4 @@ class Train(Section):
     overlap: Literal[0, 1]  # 1: an iteration is sampled while the update before it runs, off-policy by that update
     stage1: TrainStage
     stage2: TrainStage
-    segments: dict[Name, Segment]
+    segments: dict[Name, TrainSegment]

@@ -15,10 +15,10 @@ from r1_searcher.params.corpus import Corpus
 from r1_searcher.params.evaluate import Benchmarks, Evaluate, Judge, Regression, Report
 from r1_searcher.params.index import Index
 from r1_searcher.params.questions import Audit, Difficulty, Questions
-from r1_searcher.params.retriever import Retriever
+from r1_searcher.params.retriever import RetrieverParams
 from r1_searcher.params.rollout import Rollout
 from r1_searcher.params.train import Reward, Train, Update
-from r1_searcher.params.workers import Hardware, Workers
+from r1_searcher.params.workers import Hardware, WorkersParams
 
 
 class Params(Section):
@@ -29,13 +29,13 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     hardware: Hardware
-    workers: Workers
+    workers: WorkersParams
     corpus: Corpus
     questions: Questions
     audit: Audit
     difficulty: Difficulty
     index: Index
-    retriever: Retriever
+    retriever: RetrieverParams
     base_model: BaseModelParams
     rollout: Rollout
     reward: Reward

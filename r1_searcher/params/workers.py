@@ -37,7 +37,7 @@ class Hardware(Section):
         return self
 
 
-class Workers(Section):
+class WorkersParams(Section):
     """Where rollout engines and trainer ranks run (docs/workers.md).
 
     ``inside``: one process holds both. ``local``: a process each on this machine. ``ray``: the same on a Ray cluster.
@@ -51,7 +51,7 @@ class Workers(Section):
     ray_address: str  # host:port of a running cluster, or auto; empty: one is started on this machine
 
     @model_validator(mode="after")
-    def _can_be_placed(self) -> Workers:
+    def _can_be_placed(self) -> WorkersParams:
         if self.place == "inside" and (self.engines, self.ranks, self.reference) != (1, 1, 0):
             raise ValueError(
                 f"engines is {self.engines}, ranks {self.ranks} and reference {self.reference}, but place inside has "

@@ -16,7 +16,7 @@ from r1_searcher.plan.engine import least
 from r1_searcher.plan.memory import GIB, USABLE, zero_stage
 from r1_searcher.plan.work import Workload
 
-Change = dict[str, Any]  # parameter to value; the first names the remedy, the others go with it
+ParamsChange = dict[str, Any]  # parameter to value; the first names the remedy, the others go with it
 UTILIZATIONS = (0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
 MOST_RANKS = 64
 
@@ -38,7 +38,7 @@ def remedies(
     if not params.update.lora.rank:
         tries.append({"update.lora.rank": 16})
 
-    def fitting(tries: Iterable[Change]) -> list[str]:
+    def fitting(tries: Iterable[ParamsChange]) -> list[str]:
         fits: dict[str, str] = {}
         for change in tries:
             name = next(iter(change))
@@ -52,7 +52,7 @@ def remedies(
     return fitting(tries) or fitting(change | share for change in tries for share in _of_share(params))
 
 
-def _changed(raw: Mapping[str, Any], change: Change) -> Params | None:
+def _changed(raw: Mapping[str, Any], change: ParamsChange) -> Params | None:
     """The parameters with a change; nothing where they are refused so."""
     whole = dict(raw)
     for key, value in change.items():
@@ -72,7 +72,7 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _of_engine(model: Architecture, params: Params) -> Iterator[Change]:
+def _of_engine(model: Architecture, params: Params) -> Iterator[ParamsChange]:
     """vLLM: another cache on a CPU; asleep while the trainer works, another share of its GPU, or smaller steps."""
     hardware, settings = params.hardware, params.rollout.vllm
     if not params.rollout.kind.fixed_cache:
@@ -90,7 +90,7 @@ def _of_engine(model: Architecture, params: Params) -> Iterator[Change]:
         step //= 2
 
 
-def _of_share(params: Params) -> Iterator[Change]:
+def _of_share(params: Params) -> Iterator[ParamsChange]:
     """Another share of its GPU for vLLM, the largest first."""
     if not params.rollout.kind.fixed_cache or not params.hardware.gpus:
         return
@@ -99,7 +99,7 @@ def _of_share(params: Params) -> Iterator[Change]:
             yield {"rollout.vllm.gpu_memory_utilization": share}
 
 
-def _of_trainer(params: Params) -> Iterator[Change]:
+def _of_trainer(params: Params) -> Iterator[ParamsChange]:
     update = params.update
     if not update.gradient_checkpointing:
         yield {"update.gradient_checkpointing": True}
@@ -109,7 +109,7 @@ def _of_trainer(params: Params) -> Iterator[Change]:
         yield {"update.zero_stage": stage}
 
 
-def _of_gpus(model: Architecture, params: Params) -> Iterator[Change]:
+def _of_gpus(model: Architecture, params: Params) -> Iterator[ParamsChange]:
     """A GPU for the reference policy, more ranks, or more GPUs an engine, where each has its own: of the machine's that
     nobody has or that fewer engines leave, else on a machine with more."""
     hardware, engines = params.hardware, params.workers.engines
@@ -135,23 +135,23 @@ def _of_gpus(model: Architecture, params: Params) -> Iterator[Change]:
             yield {"hardware.tensor_parallel": parts, **one, **more}
 
 
-def _ranks(number: int) -> Change:
+def _ranks(number: int) -> ParamsChange:
     """The trainer with so many GPUs, a rank each."""
     return {"hardware.trainer_gpus": number, "workers.ranks": number}
 
 
-def _machine(gpus: int, free: int, more: int) -> Change:
+def _machine(gpus: int, free: int, more: int) -> ParamsChange:
     """A machine of so many GPUs that ``more`` can be taken; nothing to change where they are free."""
     return {"hardware.gpus": gpus + more - free} if more > free else {}
 
 
-def _of_lengths(params: Params) -> Iterator[Change]:
+def _of_lengths(params: Params) -> Iterator[ParamsChange]:
     if not params.rollout.kind.fixed_cache:
         yield from _halved(params, "max_batch")
     yield from _halved(params, "max_total_tokens")
 
 
-def _of_offload(params: Params) -> Iterator[Change]:
+def _of_offload(params: Params) -> Iterator[ParamsChange]:
     """To main memory: the optimizer, in the ZeRO stage of the profile or in 1; all of it, in stage 3. Or less of it."""
     if not params.hardware.gpus:
         return
@@ -164,7 +164,7 @@ def _of_offload(params: Params) -> Iterator[Change]:
         yield {"update.offload": what, **also}
 
 
-def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[Change]:
+def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[ParamsChange]:
     """A machine with more of it, where that is what lacks, or a dense index of codes."""
     for use in shortages(model, params, work, memory):
         if use.device == MAIN:
@@ -173,7 +173,7 @@ def _of_main_memory(model: Architecture, params: Params, work: Workload, memory:
                 yield {"index.dense.kind": "ivfpq"}
 
 
-def _halved(params: Params, key: str) -> Iterator[Change]:
+def _halved(params: Params, key: str) -> Iterator[ParamsChange]:
     """The parameter of ``rollout`` halved until it is small; a pass' tokens with the length of a trajectory."""
     value, longest = getattr(params.rollout, key) // 2, params.update.max_tokens_a_pass
     while value >= (1 if key == "max_batch" else 512):

@@ -77,7 +77,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Iteration:
+class IterationEstimate:
     """One iteration's tokens and seconds; searches are not in it."""
 
     trajectories: int
@@ -95,7 +95,7 @@ class Iteration:
 
 def iteration(
     model: Architecture, params: Params, work: Workload, device: Device, *, stage: str, at_a_time: int
-) -> Iteration:
+) -> IterationEstimate:
     """An iteration of ``stage`` with ``at_a_time`` trajectories in each engine."""
     settings = getattr(params.train, stage)
     trajectories = settings.questions_an_iteration * settings.samples_a_question
@@ -120,7 +120,7 @@ def iteration(
     decode = trajectories * by_policy / (engines * rows) * step
     positions = trajectories * mean * (1 + (work.padding if params.update.layout == "padded" else 0))
     flops = operations_a_token(model, params.update, mean) * positions
-    return Iteration(
+    return IterationEstimate(
         trajectories=trajectories,
         tokens=trajectories * mean,
         policy_tokens=trajectories * by_policy,

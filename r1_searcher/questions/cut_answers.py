@@ -19,7 +19,7 @@ from r1_searcher.types.protocols import Engine, Passage, Retriever
 AT_MOST = 200  # questions that are looked at: with dense search on a CPU each query takes up to a tenth of a second
 
 
-def may_search(settings: params.Retriever) -> bool:
+def may_search(settings: params.RetrieverParams) -> bool:
     """Whether searches beside training cost nothing and leave no trace: no paid calls, no record, no replay."""
     from r1_searcher.retrieval.retrievers import is_lasting
 

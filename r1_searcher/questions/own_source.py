@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found, called
+from r1_searcher.extensions import Extension, called
 from r1_searcher.files.records import Record
 from r1_searcher.names import name as checked_name
 from r1_searcher.questions.files import table_of
 from r1_searcher.questions.source import QuestionRequest, Splits, check_splits
 
 
-def own_splits(found: Found, request: QuestionRequest, parameters: Any) -> Splits:
+def own_splits(found: Extension, request: QuestionRequest, parameters: Any) -> Splits:
     """What the source ``found`` gives, as tables.
 
     Raises ``PipelineError`` with split and number for a question that a file could not hold either, for a missing split

@@ -22,7 +22,7 @@ from r1_searcher.files.passages import fingerprint
 from r1_searcher.params import Params
 from r1_searcher.regression.processor import package_versions, processor_kind
 from r1_searcher.retrieval import build_index
-from r1_searcher.retrieval.searches import Record
+from r1_searcher.retrieval.searches import SearchRecord
 from r1_searcher.statistics.comparison import Comparison, compare
 from r1_searcher.statistics.pairs import Evaluated, pair_policies, read_evaluated
 
@@ -155,7 +155,7 @@ def _recorded(folder: Path) -> int:
     """Searches in a record; none where there is no record."""
     if not folder.is_dir():
         return 0
-    record = Record(folder, replay=True)
+    record = SearchRecord(folder, replay=True)
     try:
         return sum(retriever.searches for retriever in record.retrievers())
     finally:

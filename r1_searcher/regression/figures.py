@@ -13,7 +13,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_json
 from r1_searcher.params import Params
 
-Row = Mapping[str, str]
+CsvRow = Mapping[str, str]
 FIGURES = {
     "base_format_rate": "the base policy's sampled format rate",
     "stage1_reward": "mean reward over all iterations of stage 1",
@@ -82,9 +82,9 @@ def _final_place(params: Params) -> int:
     return places[0]
 
 
-def _iterations(workspace: Path, params: Params, stage: str) -> list[Row]:
+def _iterations(workspace: Path, params: Params, stage: str) -> list[CsvRow]:
     """The curves' rows of a stage's segments, in order."""
-    rows: list[Row] = []
+    rows: list[CsvRow] = []
     for name, segment in params.train.segments.items():
         if segment.stage == stage:
             path = workspace / "plots/train" / f"{name}.csv"
@@ -96,5 +96,5 @@ def _iterations(workspace: Path, params: Params, stage: str) -> list[Row]:
     return rows
 
 
-def _mean(rows: Sequence[Row], name: str) -> float:
+def _mean(rows: Sequence[CsvRow], name: str) -> float:
     return fmean(float(row[name]) for row in rows)

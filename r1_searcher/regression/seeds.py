@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from r1_searcher.types.arrays import Floats
+
 SeedVerdict = Literal["worse", "better", "no loss found"]
 
 ERROR = 0.01  # of "worse", and as much of "better"

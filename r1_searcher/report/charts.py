@@ -17,7 +17,7 @@ _FEW = 12  # points up to which every point is drawn and nothing is smoothed
 
 
 @dataclass(frozen=True)
-class Point:
+class ChartPoint:
     """A figure ``y`` at iteration ``x`` of a stage."""
 
     x: float
@@ -57,19 +57,19 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
-def smoothed(points: Sequence[Point], over: int = SMOOTH_OVER) -> list[Point]:
+def smoothed(points: Sequence[ChartPoint], over: int = SMOOTH_OVER) -> list[ChartPoint]:
     """Centred means over at most ``over`` neighbours of the same stage."""
     half = over // 2
     out = []
     for place, point in enumerate(points):
         near = [p.y for p in points[max(0, place - half) : place + half + 1] if p.stage == point.stage]
-        out.append(Point(point.x, sum(near) / len(near), point.stage))
+        out.append(ChartPoint(point.x, sum(near) / len(near), point.stage))
     return out
 
 
-def _by_stage(points: Sequence[Point]) -> list[list[Point]]:
+def _by_stage(points: Sequence[ChartPoint]) -> list[list[ChartPoint]]:
     """Runs of one stage: a line is not drawn across a boundary, where the reward changes its meaning."""
-    runs: list[list[Point]] = []
+    runs: list[list[ChartPoint]] = []
     for point in points:
         if runs and runs[-1][-1].stage == point.stage:
             runs[-1].append(point)
@@ -79,7 +79,11 @@ def _by_stage(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def curve_chart(
-    title: str, points: Sequence[Point], *, watch: Sequence[Point] = (), unit: tuple[float, float] | None = None
+    title: str,
+    points: Sequence[ChartPoint],
+    *,
+    watch: Sequence[ChartPoint] = (),
+    unit: tuple[float, float] | None = None,
 ) -> Markup:
     """A curve over iterations, smoothed when it is long, stage boundaries marked, ``watch`` as dots of their own.
 
@@ -104,7 +108,7 @@ def curve_chart(
         inside = min(max(value, low), high)
         return TOP + (high - inside) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    def path(run: Sequence[Point], kind: str) -> str:
+    def path(run: Sequence[ChartPoint], kind: str) -> str:
         steps = " ".join(f"{'M' if place == 0 else 'L'}{x(p.x):.1f} {y(p.y):.1f}" for place, p in enumerate(run))
         return f'<path class="{kind}" d="{steps}"/>'
 
@@ -147,7 +151,7 @@ def _whole_ticks(first: float, last: float) -> list[float]:
     return [mark for mark in ticks(first, last) if first <= mark <= last and mark == int(mark)]
 
 
-def _frame(title: str, points: Sequence[Point]) -> str:
+def _frame(title: str, points: Sequence[ChartPoint]) -> str:
     label = (
         f"{title}: {number(points[0].y)} at iteration {points[0].x:g}, "
         f"{number(points[-1].y)} at iteration {points[-1].x:g}"

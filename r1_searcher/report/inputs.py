@@ -16,11 +16,11 @@ from r1_searcher.types.schemas import ADVANTAGES, EVALUATION, ROLLOUTS
 NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
 CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Iteration:
+class IterationFigures:
     """One row of the curves: its number over all segments, its stage, and every figure that was measured."""
 
     number: int
@@ -35,7 +35,7 @@ class Moment:
     segment: str
     stage: str
     iteration: str  # the file's stem: counted inside the segment, from 0
-    rows: list[Row]
+    rows: list[TableRow]
 
 
 @dataclass
@@ -59,15 +59,15 @@ class Inputs:
     params: Params
     params_text: str
     summary: dict[str, dict[str, dict[str, Any]]]
-    curves: list[Iteration]
-    evaluated: dict[str, dict[str, list[Row]]]  # policy → benchmark → rows
+    curves: list[IterationFigures]
+    evaluated: dict[str, dict[str, list[TableRow]]]  # policy → benchmark → rows
     cards: dict[str, dict[str, dict[str, Any]]]  # policy → benchmark → protocol card
     moments: list[Moment]
     measured: dict[str, dict[str, Any]]  # name → metrics/base_model.json, audit.json, train/*.json
     sources: list[tuple[str, str, str]]
 
 
-def read_curves(path: Path) -> list[Iteration]:
+def read_curves(path: Path) -> list[IterationFigures]:
     """Rows of one segment's curve file; an empty cell is a figure that was not measured then."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -81,7 +81,7 @@ def read_curves(path: Path) -> list[Iteration]:
                 figures = {name: float(cell) for name, cell in cells.items() if cell and name not in NAMES}
             except (TypeError, ValueError) as error:
                 raise PipelineError(f"not a figure: {error}", where=f"{path}, line {line}") from None
-            rows.append(Iteration(number, cells["stage"], figures))
+            rows.append(IterationFigures(number, cells["stage"], figures))
     if not rows:
         raise PipelineError("holds no iteration", where=str(path), fix="train this segment again")
     return rows
@@ -94,7 +94,7 @@ def read_moment(folder: Path, segment: str, stage: str, place: int, sources: Sou
         raise PipelineError("no rollouts here", where=str(folder / "rollouts"), fix="run `dvc repro` or `dvc checkout`")
     file = files[place]
     rollouts = read_table(sources.note(file, "training trajectories"), ROLLOUTS).to_pylist()
-    joined: dict[str, dict[str, Row]] = {}
+    joined: dict[str, dict[str, TableRow]] = {}
     for kind in ("rewards", "advantages"):
         path = sources.note(folder / kind / file.name, f"{kind} of these trajectories")
         table = read_rewards(path) if kind == "rewards" else read_table(path, ADVANTAGES)
@@ -143,7 +143,7 @@ def read_inputs(
     curves = []
     for name in params.train.segments:
         curves += read_curves(sources.note(plots / f"{name}.csv", "curves"))
-    evaluated: dict[str, dict[str, list[Row]]] = {}
+    evaluated: dict[str, dict[str, list[TableRow]]] = {}
     cards: dict[str, dict[str, dict[str, Any]]] = {}
     for policy, benchmarks in summary.items():
         for benchmark in benchmarks:

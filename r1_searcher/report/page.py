@@ -8,7 +8,7 @@ from typing import Any
 
 from r1_searcher import shown
 from r1_searcher.report import charts, trajectories
-from r1_searcher.report.inputs import Inputs, Iteration
+from r1_searcher.report.inputs import Inputs, IterationFigures
 from r1_searcher.rewards.columns import PREFIX, further
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -66,9 +66,9 @@ def _ordered(names: Any) -> list[str]:
     return [name for name in STEPS if name in names] + sorted(name for name in names if name not in STEPS)
 
 
-def points(curves: list[Iteration], column: str) -> list[charts.Point]:
+def points(curves: list[IterationFigures], column: str) -> list[charts.ChartPoint]:
     """A column of the curves, where it was measured."""
-    return [charts.Point(row.number, row.figures[column], row.stage) for row in curves if column in row.figures]
+    return [charts.ChartPoint(row.number, row.figures[column], row.stage) for row in curves if column in row.figures]
 
 
 def _tiles(inputs: Inputs) -> list[dict[str, Any]]:

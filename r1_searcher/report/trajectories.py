@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from r1_searcher.report.inputs import Moment, Row
+from r1_searcher.report.inputs import Moment, TableRow
 from r1_searcher.rewards.columns import PREFIX, further
 from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, POLICY, QUERY, TAGS
 
@@ -79,7 +79,7 @@ def segment_advantages(token_source: Sequence[int], advantages: Sequence[float])
     return means
 
 
-def parts(segments: Sequence[Row], advantages: Sequence[float] | None = None) -> list[Part]:
+def parts(segments: Sequence[TableRow], advantages: Sequence[float] | None = None) -> list[Part]:
     """Parts of a transcript. ``advantages`` has one figure a policy segment, else it is not shown."""
     policies = sum(segment["source"] == "policy" for segment in segments)
     each = iter(advantages) if advantages is not None and len(advantages) == policies else None
@@ -92,14 +92,14 @@ def parts(segments: Sequence[Row], advantages: Sequence[float] | None = None) ->
     return out
 
 
-def evaluated(row: Row) -> dict[str, Any]:
+def evaluated(row: TableRow) -> dict[str, Any]:
     """A row of an evaluation file as a card; without provenance columns its text is shown as one piece."""
     segments = row.get("segments") or [{"source": "policy", "text": row["text"]}]
     return {**row, "parts": parts(segments), "violations": row.get("violations") or []}
 
 
 def choose_questions(
-    before: Sequence[Row], after: Sequence[Row], number: int, *, metric: str = "cover_em"
+    before: Sequence[TableRow], after: Sequence[TableRow], number: int, *, metric: str = "cover_em"
 ) -> tuple[list[str], dict[str, int]]:
     """Ids of ``number`` questions, in the file's order: two of three turned right, the rest are still wrong.
 
@@ -118,14 +118,14 @@ def choose_questions(
 
 def best_and_worst(moment: Moment, groups: int) -> list[dict[str, Any]]:
     """The ``groups`` questions whose samples were rewarded most unequally: each one's best and worst sample."""
-    by_question: dict[str, list[Row]] = {}
+    by_question: dict[str, list[TableRow]] = {}
     for row in moment.rows:
         by_question.setdefault(row["question_id"], []).append(row)
 
-    def reward(row: Row) -> float:
+    def reward(row: TableRow) -> float:
         return float(row["reward"]["total"])
 
-    def spread(rows: list[Row]) -> float:
+    def spread(rows: list[TableRow]) -> float:
         return max(map(reward, rows)) - min(map(reward, rows))
 
     widest = sorted(by_question.values(), key=spread, reverse=True)[:groups]
@@ -138,7 +138,7 @@ def best_and_worst(moment: Moment, groups: int) -> list[dict[str, Any]]:
     return cards
 
 
-def _sampled(row: Row, rank: str, size: int) -> dict[str, Any]:
+def _sampled(row: TableRow, rank: str, size: int) -> dict[str, Any]:
     known = row["advantages"]
     means = segment_advantages(row["token_source"], known) if known else None
     return {

@@ -24,7 +24,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.retrieval.identity import PASSAGES_FILE, content_sha256
-from r1_searcher.retrieval.progress import Progress
+from r1_searcher.retrieval.progress import IndexProgress
 from r1_searcher.retrieval.scores import write_scores
 from r1_searcher.retrieval.shards import ShardWriter
 from r1_searcher.retrieval.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def build_index(
     folder: Path,
     corpus_fingerprint: str,
     *,
-    progress: Progress | None = None,
+    progress: IndexProgress | None = None,
 ) -> dict[str, Any]:
     """Index ``passages`` (PASSAGES, N rows, or batches of them) into ``folder``, replaced whole; returns its meta.
 
@@ -52,7 +52,7 @@ def build_index(
     Raises ``PipelineError`` for settings out of range and for a corpus without a single word.
     """
     check(index)
-    progress = progress or Progress(None)
+    progress = progress or IndexProgress(None)
     batches = passages.to_batches(max_chunksize=ROWS_A_BATCH) if isinstance(passages, pa.Table) else passages
     with contextlib.closing(progress), _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
         shards = draft / "shards"
@@ -117,7 +117,7 @@ def tokenizer_code() -> str:
 
 
 def _read(
-    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, progress: Progress
+    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, progress: IndexProgress
 ) -> dict[str, int]:
     """Write the passages to ``path`` and their terms to ``writer``; returns the vocabulary: term to id."""
     tokenizer = Tokenizer(index.stemmer, index.stopwords)

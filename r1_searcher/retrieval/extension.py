@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found, called, place_of
+from r1_searcher.extensions import Extension, called, place_of
 from r1_searcher.files import artefacts
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
@@ -19,7 +19,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 class ExtensionKind(RetrieverKind):
     """Goes round a user's kind. Raises ``PipelineError`` with the place in the user's file."""
 
-    found: Found = field(kw_only=True)
+    found: Extension = field(kw_only=True)
 
     @property
     def lasting(self) -> bool:  # type: ignore[override]  # the user's class says it
@@ -57,7 +57,7 @@ class ExtensionKind(RetrieverKind):
         with called(found.file, f"identifiable of the retriever {found.registered.name!r}"):
             return bool(self._kind().identifiable())
 
-    def _registered(self) -> Found:
+    def _registered(self) -> Extension:
         if not (isinstance(self.found.value, type) and issubclass(self.found.value, RetrieverKind)):
             raise PipelineError(
                 f"the retriever {self.found.registered.name!r} is no class made from RetrieverKind",
@@ -77,7 +77,7 @@ class CheckedRetriever:
 
     fingerprint: str
 
-    def __init__(self, retriever: Retriever, fingerprint: str, found: Found) -> None:
+    def __init__(self, retriever: Retriever, fingerprint: str, found: Extension) -> None:
         self._retriever, self._found = retriever, found
         self.fingerprint = fingerprint
 

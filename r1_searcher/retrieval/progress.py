@@ -10,7 +10,7 @@ from typing import TextIO
 from r1_searcher.progress import Paced
 
 
-class Progress:
+class IndexProgress:
     """Counts what is done in each step of a long command; silent where it is soon over. ``close`` it in any case."""
 
     def __init__(

@@ -16,8 +16,7 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import shipped
 from r1_searcher.files.store import Store
-from r1_searcher.params import Params
-from r1_searcher.params import Retriever as RetrieverParams
+from r1_searcher.params import Params, RetrieverParams
 from r1_searcher.points import RETRIEVERS
 from r1_searcher.types.protocols import Retriever
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
@@ -52,16 +51,18 @@ def open_retriever(
 
 
 def _open(params: Params, index: Path, corpus: Path | None) -> Retriever:
-    from r1_searcher.retrieval.searches import Record, Recorded, RecordingRetriever, ReplayRetriever
+    from r1_searcher.retrieval.searches import RecordedRetriever, RecordingRetriever, ReplayRetriever, SearchRecord
 
     kind, mode = _kind(params, index), params.retriever.searches.mode
     if mode == "replay":
-        return ReplayRetriever(_replayed(params, index).fingerprint, Record(record_folder(params), replay=True))
+        return ReplayRetriever(_replayed(params, index).fingerprint, SearchRecord(record_folder(params), replay=True))
     if mode == "live" or (mode == "auto" and kind.lasting):
         return kind.open(corpus, _counter())
     identity = kind.identify()
-    record = Record(record_folder(params))
-    record.introduce(Recorded(identity.fingerprint, params.retriever.kind, identity.corpus, identity.description))
+    record = SearchRecord(record_folder(params))
+    record.introduce(
+        RecordedRetriever(identity.fingerprint, params.retriever.kind, identity.corpus, identity.description)
+    )
     opened = kind.open(corpus, lambda limit: record.take(identity.fingerprint, run_name(params), limit))
     return RecordingRetriever(opened, record)
 
@@ -81,10 +82,10 @@ def record_folder(params: Params) -> Path:
 def _replayed(params: Params, index: Path) -> Identity:
     """The identity of the recorded retriever that ``params`` name: the same as before, where that can be told
     without index and network, else the only one of its kind."""
-    from r1_searcher.retrieval.searches import Record
+    from r1_searcher.retrieval.searches import SearchRecord
 
     kind, name = _kind(params, index), params.retriever.kind
-    record = Record(record_folder(params), replay=True)
+    record = SearchRecord(record_folder(params), replay=True)
     try:
         recorded = {one.fingerprint: one for one in record.retrievers() if one.kind == name}
     finally:

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRetriever:
     """A retriever whose searches are in a record; ``calls``: paid calls of all runs, ``searches``: what they are
     served from."""
 
@@ -54,7 +54,7 @@ class Recorded:
     searches: int = 0
 
 
-class Record:
+class SearchRecord:
     """The record in a folder. Safe with several threads and several processes."""
 
     def __init__(self, folder: Path | str, *, replay: bool = False) -> None:
@@ -123,7 +123,7 @@ class Record:
 
         return self._guarded(transaction)
 
-    def introduce(self, retriever: Recorded) -> None:
+    def introduce(self, retriever: RecordedRetriever) -> None:
         """Note whose searches are going to be recorded."""
         row = (retriever.fingerprint, retriever.kind, retriever.corpus, retriever.description)
         self._write(
@@ -132,14 +132,14 @@ class Record:
             )
         )
 
-    def retrievers(self) -> list[Recorded]:
+    def retrievers(self) -> list[RecordedRetriever]:
         """Whose searches are here."""
         sql = """
             select fingerprint, kind, corpus, description, calls,
             (select count(*) from searches where retriever = fingerprint)
             from retrievers order by kind, fingerprint"""
         with self._lock:
-            return [Recorded(*row) for row in self._guarded(lambda: self._database.execute(sql).fetchall())]
+            return [RecordedRetriever(*row) for row in self._guarded(lambda: self._database.execute(sql).fetchall())]
 
     def runs(self, retriever: str) -> dict[str, int]:
         """Paid calls of a retriever by run."""
@@ -226,7 +226,7 @@ class RecordingRetriever:
 
     fingerprint: str
 
-    def __init__(self, retriever: Retriever, record: Record) -> None:
+    def __init__(self, retriever: Retriever, record: SearchRecord) -> None:
         self._retriever, self._record = retriever, record
         self.fingerprint = retriever.fingerprint
 
@@ -255,7 +255,7 @@ class ReplayRetriever:
 
     fingerprint: str
 
-    def __init__(self, retriever: str, record: Record) -> None:
+    def __init__(self, retriever: str, record: SearchRecord) -> None:
         self.fingerprint = retriever
         self._record = record
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found, own_parameters, shipped
+from r1_searcher.extensions import Extension, own_parameters, shipped
 from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.case import STAGES, Case, Score, stages_of
 from r1_searcher.transcripts import grammar
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 class Metric:
     """An answer metric with its own parameters."""
 
-    found: Found
+    found: Extension
     parameters: BaseModel | None = None
 
     def __call__(self, prediction: str | None, golds: Sequence[str], row: str | None = None) -> float:
@@ -47,7 +47,7 @@ class Metric:
 class Rules:
     """A reward set and an answer metric, with their own parameters."""
 
-    reward_set: Found
+    reward_set: Extension
     metric: Metric
     parameters: BaseModel | None = None
 
@@ -158,7 +158,7 @@ def check_same_components(rules: Rules, first: Score, other: Score, row: str) ->
     raise _fault(f"the reward set {name!r} {what}", rules.reward_set, row, fix=fix)
 
 
-def _called(found: Found, noun: str, row: str | None, *arguments: object) -> Any:
+def _called(found: Extension, noun: str, row: str | None, *arguments: object) -> Any:
     try:
         return found.value(*arguments)
     except PipelineError:
@@ -170,7 +170,7 @@ def _called(found: Found, noun: str, row: str | None, *arguments: object) -> Any
         raise _fault(said, found, row, error=error) from error
 
 
-def _number(value: object, found: Found, said: str, row: str | None) -> float:
+def _number(value: object, found: Extension, said: str, row: str | None) -> float:
     try:
         number = float(value) if isinstance(value, numbers.Real) else math.nan
     except OverflowError:
@@ -187,7 +187,7 @@ def _shown(value: object) -> str:
 
 
 def _fault(
-    what: str, found: Found, row: str | None, *, error: BaseException | None = None, fix: str | None = None
+    what: str, found: Extension, row: str | None, *, error: BaseException | None = None, fix: str | None = None
 ) -> PipelineError:
     place = found.place(error)
     return PipelineError(what, where=place if row is None else f"{place}, {row}", fix=fix)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from r1_searcher.rollout.turn_handlers import Finder, TurnHandler
-from r1_searcher.tools.protocol import Call, Found
+from r1_searcher.tools.protocol import Call, ToolResult
 from r1_searcher.types.protocols import Engine
 
 
@@ -25,7 +25,7 @@ class _Searches:
         self._finder, self._thread = finder, thread
         self._waiting: dict[int, Call] = {}
         self._asked: dict[int, Call] = {}
-        self._call: Future[list[Found]] | None = None
+        self._call: Future[list[ToolResult]] | None = None
 
     @property
     def any(self) -> bool:
@@ -42,7 +42,7 @@ class _Searches:
             self._asked, self._waiting = self._waiting, {}
             self._call = self._thread.submit(self._finder.find, list(self._asked.values()))
 
-    def take(self) -> list[tuple[int, Call, Found]]:
+    def take(self) -> list[tuple[int, Call, ToolResult]]:
         """What the call under way found, once it has; the next call begins. Raises what the call raised."""
         assert self._call is not None
         found = self._call.result()

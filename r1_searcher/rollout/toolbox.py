@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Found as Extension
-from r1_searcher.extensions import place_of
+from r1_searcher.extensions import Extension, place_of
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.rollout.turn_handlers import Answered
 from r1_searcher.shown import printable
 from r1_searcher.tools.guard import Guarded
-from r1_searcher.tools.protocol import Call, Context, Found, Tool
+from r1_searcher.tools.protocol import Call, Context, Tool, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Engine, Retriever, ToolError
@@ -48,7 +47,7 @@ class Toolbox:
             )
             for name, tool in self.tools.items()
         }
-        self._answers: dict[str, Callable[[Sequence[Call]], Sequence[Found]]] = {
+        self._answers: dict[str, Callable[[Sequence[Call]], Sequence[ToolResult]]] = {
             name: tool.answer if tool.budget.seconds is None else Guarded(name, tool).answer
             for name, tool in self.tools.items()
         }
@@ -70,10 +69,10 @@ class Toolbox:
         except Exception as error:  # a user's code may raise anything at what a policy writes
             return ToolError(f"{name}: {type(error).__name__}: {error}")
 
-    def find(self, calls: Sequence[Call]) -> list[Found]:
+    def find(self, calls: Sequence[Call]) -> list[ToolResult]:
         """For each call its passages, or why it has none. May be called from another thread, one call at a time."""
         began = time.perf_counter()
-        found: dict[int, Found] = {}
+        found: dict[int, ToolResult] = {}
         for name, answer in self._answers.items():
             numbers = [number for number, call in enumerate(calls) if call.tool == name]
             if numbers:
@@ -81,7 +80,7 @@ class Toolbox:
         self.seconds += time.perf_counter() - began
         return [found[number] for number in range(len(calls))]
 
-    def record(self, call: Call, found: Found) -> Answered:
+    def record(self, call: Call, found: ToolResult) -> Answered:
         """A call's ``turns`` record and its block; no block where the call failed."""
         about = {"tool": call.tool, "query": call.request}
         if isinstance(found, ToolError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from r1_searcher.tools.protocol import SEARCH, Call, Found
+from r1_searcher.tools.protocol import SEARCH, Call, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Passage, Turn
 
@@ -28,11 +28,11 @@ class Answered:
 class Finder(Protocol):
     """Calls in, what was found out; and the record and the block of what was found."""
 
-    def find(self, calls: Sequence[Call]) -> list[Found]:
+    def find(self, calls: Sequence[Call]) -> list[ToolResult]:
         """An entry per call. May be called from another thread, one call at a time."""
         ...
 
-    def record(self, call: Call, found: Found) -> Answered:
+    def record(self, call: Call, found: ToolResult) -> Answered:
         """The ``turns`` record and the block of what a call found."""
         ...
 

@@ -25,10 +25,11 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from r1_searcher.types.arrays import Floats
 
 Verdict = Literal["better", "same", "worse", "cannot tell"]
-Floats = NDArray[np.float64]
 
 SEED = 20250307
 RESAMPLES = 4999

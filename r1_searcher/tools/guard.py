@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.tools.protocol import Call, Found, Tool
+from r1_searcher.tools.protocol import Call, Tool, ToolResult
 from r1_searcher.types.protocols import Passage, ToolError
 
 MOST_HANGING = 4  # calls that may hang at once; until one of them returns, others fail without a try
@@ -15,7 +15,7 @@ MOST_HANGING = 4  # calls that may hang at once; until one of them returns, othe
 
 @dataclass
 class _Outcome:
-    entries: Sequence[Found] | None = None
+    entries: Sequence[ToolResult] | None = None
     error: BaseException | None = None
 
 
@@ -27,7 +27,7 @@ class Guarded:
     tool: Tool
     _hanging: list[threading.Thread] = field(default_factory=list)
 
-    def answer(self, calls: Sequence[Call]) -> list[Found]:
+    def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
         """What the tool answers. If calls fail together, each is tried alone: one spoils no other.
 
         Raises a ``PipelineError`` of the tool's own: it ends the run.
@@ -39,7 +39,7 @@ class Guarded:
             return [found]
         return [entry for call in calls for entry in self.answer([call])]
 
-    def _once(self, calls: Sequence[Call]) -> list[Found] | ToolError:
+    def _once(self, calls: Sequence[Call]) -> list[ToolResult] | ToolError:
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         if len(self._hanging) >= MOST_HANGING:
             return ToolError(f"{self.name}: {len(self._hanging)} calls of it hang")

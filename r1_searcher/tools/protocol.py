@@ -17,7 +17,7 @@ from r1_searcher.types.protocols import Passage, Retriever, ToolError
 
 SEARCH = "search"  # the tool that every policy has, and the only one of the baselines
 
-Found = list[Passage] | ToolError
+ToolResult = list[Passage] | ToolError
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Tool(Protocol):
         """The request of a turn that ended in ``end``; empty if there is none, which ends the trajectory."""
         return grammar.between(turn, self.begin, self.end)
 
-    def answer(self, calls: Sequence[Call]) -> Sequence[Found]:
+    def answer(self, calls: Sequence[Call]) -> Sequence[ToolResult]:
         """An entry per call: its passages, none if there are none to show, or why the call failed.
 
         A ``ToolError`` is an outage, after which the trajectory is lost. What a policy asks in vain has no passages.

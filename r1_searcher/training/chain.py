@@ -23,7 +23,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint
 from r1_searcher.files.code import chosen_code, named_files
-from r1_searcher.params import Params, Segment
+from r1_searcher.params import Params, TrainSegment
 from r1_searcher.points import ENGINES, ESTIMATORS, LOSSES, TRAINERS
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.rollout.rows import chosen_parts
@@ -102,7 +102,7 @@ def sampled_by(iteration: int, overlap: int) -> int:
 
 def chain_keys(
     params: Params,
-    segment: Segment,
+    segment: TrainSegment,
     roots: Roots,
     code: Mapping[str, str],
     left_out: Sequence[Sequence[str]] = (),

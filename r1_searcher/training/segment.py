@@ -19,7 +19,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import fingerprint, read_json, read_table, sha256_tree
 from r1_searcher.files.store import Store
 from r1_searcher.files.window import check_window
-from r1_searcher.params import Params, Segment, TrainStage
+from r1_searcher.params import Params, TrainSegment, TrainStage
 from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.rewards.rules import rules_of
 from r1_searcher.training import batches, chain, figures, preflight
@@ -50,7 +50,7 @@ class SegmentState:
         self.name = name
         self.params: Params = contract.load(params_file)
         chain.check_chain(self.params, name)
-        self.segment: Segment = self.params.train.segments[name]
+        self.segment: TrainSegment = self.params.train.segments[name]
         self.stage: TrainStage = getattr(self.params.train, self.segment.stage)
         self.start = Path(self.segment.prev)
         self.store = store or Store()

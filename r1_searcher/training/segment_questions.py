@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params, Segment, TrainStage
+from r1_searcher.params import Params, TrainSegment, TrainStage
 from r1_searcher.questions import prompt_lengths
 from r1_searcher.training import batches
 
@@ -23,7 +23,7 @@ class SegmentQuestions:
     """The questions of one segment's iterations and watches, with ``questions.too_long`` applied."""
 
     def __init__(
-        self, params: Params, segment: Segment, pool: pa.Table, validation: pa.Table, *, watched_file: str
+        self, params: Params, segment: TrainSegment, pool: pa.Table, validation: pa.Table, *, watched_file: str
     ) -> None:
         """``pool``: the segment's training questions; ``validation``: those of the watch (both QUESTIONS).
 

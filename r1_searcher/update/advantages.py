@@ -20,11 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r1_searcher.errors import PipelineError
-
-Floats = NDArray[np.float64]
+from r1_searcher.types.arrays import Floats
 
 VARIANCE_FLOOR = 1e-8  # under the root of the whitening
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from r1_searcher.types.arrays import Ints
 from r1_searcher.update import losses
-from r1_searcher.update.packing import Ints
 
 
 @dataclasses.dataclass

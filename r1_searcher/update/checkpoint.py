@@ -10,7 +10,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, sums
 from r1_searcher.files.weights import STEM, weights_sha256
 from r1_searcher.update import shards
-from r1_searcher.update.shards import Entry, Tensors
+from r1_searcher.update.shards import TensorEntry, Tensors
 
 STATE_FOLDER = "trainer_state"  # beside the policy folder
 MANIFEST, NUMBERS = "manifest.json", "trainer.json"
@@ -21,7 +21,7 @@ BASE = "base"  # of the frozen weights under adapters, which the policy's merged
 def write_policy(
     policy: Path,
     model: Any,
-    entries: Sequence[Entry],
+    entries: Sequence[TensorEntry],
     copied: Mapping[str, bytes],
     *,
     step: int,
@@ -56,7 +56,12 @@ def _write_config(folder: Path, model: Any) -> None:
 
 
 def write_state(
-    folder: Path, entries: Sequence[Entry], numbers: Mapping[str, object], *, base: Sequence[Entry] = (), writes: bool
+    folder: Path,
+    entries: Sequence[TensorEntry],
+    numbers: Mapping[str, object],
+    *,
+    base: Sequence[TensorEntry] = (),
+    writes: bool,
 ) -> None:
     """Write the optimiser's moments, the trainer's counters and, under adapters, the base, whole. All ranks call it."""
     if not writes:

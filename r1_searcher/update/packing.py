@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from r1_searcher.types.arrays import Ints
+
 Layout = Literal["padded", "packed"]
 
 FILL = 0  # any token id: nothing that is trained on attends to it

@@ -19,7 +19,7 @@ SHARD_BYTES = 10**9  # a larger folder of tensors is written as several files
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """A tensor to be written: its name, its bytes, and how it is had."""
 
     name: str
@@ -28,7 +28,7 @@ class Entry:
 
 
 def write(
-    folder: Path | None, stem: str, entries: Sequence[Entry], *, metadata: Mapping[str, str] | None = None
+    folder: Path | None, stem: str, entries: Sequence[TensorEntry], *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write ``stem.safetensors``, or shards of at most ``SHARD_BYTES`` (a larger tensor alone) with their index.
 
@@ -55,9 +55,9 @@ def write(
         write_json(folder / f"{stem}.safetensors.index.json", {"metadata": total, "weight_map": where})
 
 
-def _split(entries: Sequence[Entry]) -> list[list[Entry]]:
+def _split(entries: Sequence[TensorEntry]) -> list[list[TensorEntry]]:
     """Runs of entries that fit into a shard."""
-    shards: list[list[Entry]] = [[]]
+    shards: list[list[TensorEntry]] = [[]]
     room = SHARD_BYTES
     for entry in entries:
         if shards[-1] and entry.size > room:

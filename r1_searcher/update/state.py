@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from r1_searcher.update import lora
-from r1_searcher.update.shards import Entry
+from r1_searcher.update.shards import TensorEntry
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 ADAPTER = "adapter"
@@ -70,11 +70,11 @@ def weights(engine: Any) -> Mapping[str, Tensor]:
     return {name: gathered[first] for name, first in both.items()}
 
 
-def weight_entries(engine: Any) -> list[Entry]:
+def weight_entries(engine: Any) -> list[TensorEntry]:
     """The policy folder's tensors, to be written shard by shard; a tied tensor once, adapters merged."""
     adapters = lora.adapted(engine.module.model)
     return [
-        Entry(
+        TensorEntry(
             name,
             _size(parameter, parameter.dtype),
             functools.partial(_merged, adapters[name]) if name in adapters else functools.partial(_whole, parameter),
@@ -89,18 +89,18 @@ def _merged(layer: lora.Adapted) -> Tensor:
     return (weight.float() + layer.scale * (b.float() @ a.float())).to(weight.dtype)
 
 
-def base_entries(engine: Any) -> list[Entry]:
+def base_entries(engine: Any) -> list[TensorEntry]:
     """The frozen weights under adapters, by the policy folder's names."""
     return [
-        Entry(name, _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
+        TensorEntry(name, _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in named_parameters(engine)
     ]
 
 
-def adapter_entries(engine: Any) -> list[Entry]:
+def adapter_entries(engine: Any) -> list[TensorEntry]:
     """``adapter/NAME`` of each adapter's tensor; none where there are no adapters."""
     return [
-        Entry(f"{ADAPTER}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
+        TensorEntry(f"{ADAPTER}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in trained_parameters(engine)
         if lora.is_adapter(name)
     ]
@@ -146,12 +146,14 @@ def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
         _set(parameter, value.float(), None)
 
 
-def moment_entries(engine: Any) -> list[Entry]:
+def moment_entries(engine: Any) -> list[TensorEntry]:
     """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written shard by shard."""
     _link(engine)
     kinds: tuple[str, ...] = MOMENTS if is_plain(engine) else (*MOMENTS, MASTER)
     return [
-        Entry(f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_kept, engine, parameter, kind))
+        TensorEntry(
+            f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_kept, engine, parameter, kind)
+        )
         for name, parameter in trained_parameters(engine)
         for kind in kinds
     ]

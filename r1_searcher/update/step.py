@@ -14,8 +14,9 @@ from r1_searcher.params import Update
 from r1_searcher.points import ESTIMATORS
 from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
+from r1_searcher.types.arrays import Floats
 from r1_searcher.types.protocols import Trainer, TrainingBatch
-from r1_searcher.update.advantages import Floats, compute_advantages, in_flat_groups
+from r1_searcher.update.advantages import compute_advantages, in_flat_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,14 +28,15 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.weights import weights_sha256
 from r1_searcher.params import Update
 from r1_searcher.points import LOSSES
+from r1_searcher.types.arrays import Ints
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import checkpoint, distributed, lora, losses, state
 from r1_searcher.update.arrays import Arrays
 from r1_searcher.update.finite_step import take_step
 from r1_searcher.update.model import COPIED_FILES, load_model
-from r1_searcher.update.packing import Ints, Pass, lay_out, token_offsets
+from r1_searcher.update.packing import Pass, lay_out, token_offsets
 from r1_searcher.update.policy import TokenPolicy, run_pass
-from r1_searcher.update.shards import Entry, Tensors
+from r1_searcher.update.shards import TensorEntry, Tensors
 from r1_searcher.update.tensor_check import check_tensors
 
 
@@ -281,7 +282,7 @@ class DeepSpeedTrainer:
         moments = state.moment_entries(self.engine) if self.optimizer_steps else []
         numbers: dict[str, Any] = {"iteration": self.iteration, "optimizer_steps": self.optimizer_steps}
         numbers |= {"seed": self.seed, "policy_sha256": sha256}
-        base: list[Entry] = []
+        base: list[TensorEntry] = []
         if self.settings.lora.rank:
             numbers |= {"lora": self.settings.lora.model_dump(), "base_sha256": self._base_sha256}
             base, moments = state.base_entries(self.engine), moments + state.adapter_entries(self.engine)

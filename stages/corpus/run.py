@@ -41,7 +41,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict[str, Any]:
-    from r1_searcher.corpus.progress import Progress
+    from r1_searcher.corpus.progress import CorpusProgress
 
     paths = [Path(name) for name in corpus.files]
     kept = list(parts.kept())
@@ -49,7 +49,7 @@ def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict
         number = sum(entry["rows"] for _, entry in kept)
         show(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
     total = sum(path.stat().st_size for path in paths if path.is_file())
-    with Progress(total) as progress:
+    with CorpusProgress(total) as progress:
         request = CorpusRequest(
             corpus, seed, paths, parts.counts, parts.position, parts.seen, on_bytes=progress.add_bytes
         )

@@ -20,7 +20,7 @@ import search_servers
 from chromium import Browser
 
 from flows import access
-from flows.server import Server
+from flows.server import PrefectServer
 from flows.ui import PageServer
 from r1_searcher.retrieval.service import server as service
 from r1_searcher.types.protocols import Passage
@@ -123,7 +123,7 @@ def of_make_ui(home: Path) -> Iterator[Prefect]:
 @contextlib.contextmanager
 def of_make_train(home: Path) -> Iterator[Prefect]:
     """The small server of `make train` and of every flow."""
-    made = Server(home)
+    made = PrefectServer(home)
     found = made.found()
     try:
         yield Prefect(found.url.removesuffix("/api"), found.password)

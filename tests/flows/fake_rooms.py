@@ -284,15 +284,15 @@ if __name__ == "__main__":  # a whole run in a process of its own: python fake_r
 
     if os.environ.get(LOST):  # the server is one of its own now, which is started anew: as patient as Prefect is
         os.environ.pop("PREFECT_CLIENT_MAX_RETRIES", None)
-    from flows.log import Log
+    from flows.log import SegmentLog
     from flows.train import main
 
-    def last(log: Log, iteration: int, *made: Any) -> None:
+    def last(log: SegmentLog, iteration: int, *made: Any) -> None:
         if str(iteration) == os.environ.get("FAKE_LAST_ITERATION"):
             os.kill(os.getpid(), signal.SIGKILL)
         _meet(iteration)
         say(log, iteration, *made)
 
-    say, Log.iteration = Log.iteration, last  # type: ignore[method-assign]
+    say, SegmentLog.iteration = SegmentLog.iteration, last  # type: ignore[method-assign]
 
     raise SystemExit(main(["--segment", sys.argv[1]]))

@@ -22,7 +22,7 @@ import pytest
 
 import flows
 from flows import access
-from flows.server import Found, Server
+from flows.server import PrefectServer, ServerAddress
 from flows.server_process import DATABASE, set_broken_aside
 from r1_searcher.errors import PipelineError
 
@@ -43,10 +43,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[Server]:
+def server(home: Path) -> Iterator[PrefectServer]:
     """The shared server, as a flow starts it."""
     given = os.environ.pop("PREFECT_API_URL", None)
-    made = Server(home)
+    made = PrefectServer(home)
     try:
         yield made
     finally:
@@ -57,7 +57,7 @@ def server(home: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def found(server: Server) -> Found:
+def found(server: PrefectServer) -> ServerAddress:
     return server.found()
 
 
@@ -76,7 +76,7 @@ def status(url: str, method: str = "GET", body: object = None, **headers: str) -
 PLANTED: dict[str, Any] = {"name": "planted", "flow_id": "00000000-0000-0000-0000-000000000000"}
 
 
-def test_without_the_password_nothing_is_planted_or_read(found: Found) -> None:
+def test_without_the_password_nothing_is_planted_or_read(found: ServerAddress) -> None:
     for path, body in (("flow_runs/", PLANTED), ("flow_runs/filter", {}), ("deployments/filter", {})):
         url = f"{found.url}/{path}"
         assert status(url, "POST", body)[0] == 401
@@ -84,7 +84,7 @@ def test_without_the_password_nothing_is_planted_or_read(found: Found) -> None:
     assert status(f"{found.url}/flow_runs/filter", "POST", {}, **access.header(found.password))[0] == 200
 
 
-def test_no_page_of_another_origin_may_ask(found: Found) -> None:
+def test_no_page_of_another_origin_may_ask(found: ServerAddress) -> None:
     code, headers = status(
         f"{found.url}/deployments/filter", "OPTIONS", Origin=FOREIGN, Access_Control_Request_Method="POST"
     )
@@ -93,18 +93,18 @@ def test_no_page_of_another_origin_may_ask(found: Found) -> None:
     assert "access-control-allow-origin" not in {name.lower() for name in headers}
 
 
-def test_no_page_elsewhere_may_frame_it(found: Found) -> None:
+def test_no_page_elsewhere_may_frame_it(found: ServerAddress) -> None:
     _, headers = status(f"{found.url}/health")
     given = {name.lower(): value for name, value in headers.items()}
     assert (given["x-frame-options"], given["content-security-policy"]) == ("SAMEORIGIN", "frame-ancestors 'self'")
 
 
-def test_it_answers_to_no_other_hosts_name(found: Found) -> None:
+def test_it_answers_to_no_other_hosts_name(found: ServerAddress) -> None:
     assert status(f"{found.url}/health", Host="pages.example:4200")[0] == 400
     assert status(f"{found.url}/health", Host="localhost:4200")[0] == 200
 
 
-def test_other_users_cannot_read_what_is_in_the_home(home: Path, found: Found) -> None:
+def test_other_users_cannot_read_what_is_in_the_home(home: Path, found: ServerAddress) -> None:
     open_to_others = [path for path in [home, *home.iterdir()] if stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert open_to_others == []
     assert found.password in (home / "server.json").read_text()
@@ -136,7 +136,9 @@ def tunnel(port: int) -> Iterator[int]:
         listening.close()
 
 
-def test_another_machine_gets_through_a_tunnel_what_it_gets_with_the_password(found: Found, tmp_path: Path) -> None:
+def test_another_machine_gets_through_a_tunnel_what_it_gets_with_the_password(
+    found: ServerAddress, tmp_path: Path
+) -> None:
     """docs/workers.md, "More machines", on one machine: the tunnel's end, and the first of the commands there."""
     with tunnel(int(found.url.removesuffix("/api").rpartition(":")[2])) as port:
         api = f"http://127.0.0.1:{port}/api"
@@ -157,10 +159,12 @@ def test_every_start_has_another_password_and_one_that_is_given_is_kept(monkeypa
     assert access.new_password() == "team:secret"
 
 
-def test_a_given_server_that_wants_a_password_is_one_line(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_server_that_wants_a_password_is_one_line(
+    found: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFECT_API_URL", found.url)
     with pytest.raises(PipelineError, match=r"wants (a|another) password \(export PREFECT_API_AUTH_STRING"):
-        Server().found()
+        PrefectServer().found()
 
 
 def test_the_page_is_not_served_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

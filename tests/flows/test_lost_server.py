@@ -18,7 +18,7 @@ import pytest
 from test_train_flow import FAKES, ONE, made, train
 
 from flows import server as flows_server
-from flows.server import GONE, Found, Server
+from flows.server import GONE, PrefectServer, ServerAddress
 
 LIMIT_SECONDS = 240.0  # a machine that hangs, not a timing
 
@@ -136,13 +136,13 @@ def test_a_server_that_hangs_is_ended_and_started_anew(
     """Not one that is slow for a while: only where it has not answered for a minute."""
     clock, states = [0.0], iter(["does not answer", None, "does not answer", "does not answer"])  # every 40 s
     hung = subprocess.Popen(["sleep", "600"])
-    found = Found("http://127.0.0.1:9/api", "user:secret", hung.pid)
+    found = ServerAddress("http://127.0.0.1:9/api", "user:secret", hung.pid)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setattr(flows_server, "stored", lambda home: found)
     monkeypatch.setattr(flows_server, "silent", lambda url: None)
-    started: list[Found | None] = []
+    started: list[ServerAddress | None] = []
     monkeypatch.setattr(flows_server, "_spawn", lambda home, like=None: started.append(like))
-    server = Server(tmp_path)
+    server = PrefectServer(tmp_path)
     assert started == []
 
     def silent(url: str) -> str | None:

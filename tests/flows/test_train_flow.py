@@ -135,12 +135,12 @@ def test_the_table_of_curves_grows_while_training_goes_on(
 ) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.log import Log
+    from flows.log import SegmentLog
     from flows.train import train as flow
 
     project("table", ONE)
     seen: list[list[dict[str, Any]]] = []
-    say = Log.iteration
+    say = SegmentLog.iteration
 
     def table() -> list[dict[str, Any]]:
         with get_client(sync_client=True) as client:
@@ -148,11 +148,11 @@ def test_the_table_of_curves_grows_while_training_goes_on(
         rows: list[dict[str, Any]] = json.loads(latest["data"])
         return rows
 
-    def look(log: Log, iteration: int, *made: Any) -> None:
+    def look(log: SegmentLog, iteration: int, *made: Any) -> None:
         say(log, iteration, *made)
         seen.append(table())
 
-    monkeypatch.setattr(Log, "iteration", look)
+    monkeypatch.setattr(SegmentLog, "iteration", look)
     flow("s1")
     assert [len(rows) for rows in seen] == [1, 2, 3, 4, 5]
     assert [row["iteration"] for row in seen[-1]] == [1, 2, 3, 4, 5]

@@ -100,7 +100,7 @@ def test_progress_speaks_now_and_then() -> None:
     clock = iter(range(0, 10_000, 2))  # two looks a thousand passages
     out = io.StringIO()
     rows = [{"passage_id": str(number)} for number in range(8500)]
-    shown = progress.Progress(400, out, lambda: next(clock))
+    shown = progress.CorpusProgress(400, out, lambda: next(clock))
     shown.add_bytes(100)
     assert list(shown.watch(iter(rows))) == rows
     assert out.getvalue().splitlines() == [
@@ -111,7 +111,7 @@ def test_progress_speaks_now_and_then() -> None:
 
 def test_a_terminal_gets_a_bar() -> None:
     out, now = Terminal(), [0.0]
-    with progress.Progress(400, out, lambda: now[0]) as shown:
+    with progress.CorpusProgress(400, out, lambda: now[0]) as shown:
         now[0] = 2.0
         shown.add_bytes(400)
         assert len(list(shown.watch({} for _ in range(1000)))) == 1000

@@ -31,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     Path("params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_policy(tmp_path / "policy")
-    passages = make_world(params.World(people=20, films=8, books=8, cities=5), 0).passages()
+    passages = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0).passages()
     build_index(passages, settings.index, tmp_path / "data/index", "test")
     artefacts.write_table("data/questions/train.parquet", questions_table(["Who was Ada?", "Where is Trabo?", "x"]))
     artefacts.write_table("data/questions/held_out.parquet", questions_table(["Who made Silent Harbor?"]))

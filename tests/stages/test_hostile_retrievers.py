@@ -20,7 +20,7 @@ from r1_searcher.files.store import ROOT_VARIABLE
 from r1_searcher.retrieval import build_index, open_index
 from r1_searcher.retrieval.online.retriever import OnlineRetriever
 from r1_searcher.retrieval.remote.client import ServiceRetriever
-from r1_searcher.retrieval.searches import Record, Recorded, RecordingRetriever, ReplayRetriever
+from r1_searcher.retrieval.searches import RecordedRetriever, RecordingRetriever, ReplayRetriever, SearchRecord
 from r1_searcher.types.protocols import Passage, Retriever
 from stages.corpus.run import run as make_corpus
 
@@ -94,10 +94,10 @@ def test_from_a_service(index: Path) -> None:
 
 def test_from_a_record(index: Path, tmp_path: Path) -> None:
     opened = open_index(index)
-    record = Record(tmp_path)
-    record.introduce(Recorded(opened.fingerprint, "bm25", "hostile", "a test's"))
+    record = SearchRecord(tmp_path)
+    record.introduce(RecordedRetriever(opened.fingerprint, "bm25", "hostile", "a test's"))
     assert check_nothing_changes(RecordingRetriever(opened, record)) > 900
-    replay = ReplayRetriever(opened.fingerprint, Record(tmp_path, replay=True))
+    replay = ReplayRetriever(opened.fingerprint, SearchRecord(tmp_path, replay=True))
     queries = [f"n{number}" for number in range(SEARCHES)]
     assert replay.search(queries[: SEARCHES // 2 * 2], K) == opened.search(queries[: SEARCHES // 2 * 2], K)
     assert check_nothing_changes(replay) > 900

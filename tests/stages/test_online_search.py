@@ -16,7 +16,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.online.client import SearchStopped
 from r1_searcher.retrieval.online.engines import ENGINES
-from r1_searcher.retrieval.online.guard import Network
+from r1_searcher.retrieval.online.guard import GuardedNetwork
 from r1_searcher.retrieval.online.pages import Pages
 from r1_searcher.retrieval.online.retriever import OnlineRetriever, online_fingerprint
 from r1_searcher.types.protocols import RetrieverError, search_each
@@ -264,7 +264,7 @@ def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, mo
     assert pages.passages("http://inner.example/") == ()
     assert "169.254.169.254" in asked and "inner.example" in asked
     with pytest.raises(httpcore.ConnectError, match=r"inner.example is at 10\.0\.0\.7, which is not public"):
-        Network(public_only=True).connect_tcp("inner.example", 80)
+        GuardedNetwork(public_only=True).connect_tcp("inner.example", 80)
 
 
 def test_an_address_that_does_not_answer_is_not_the_last_word(

@@ -51,7 +51,7 @@ def write_inputs(profile: dict[str, Any]) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
-    world = make_world(params.World(people=40, films=20, books=20, cities=8), 0)
+    world = make_world(params.WorldSize(people=40, films=20, books=20, cities=8), 0)
     [passages] = profile["corpus"]["files"]
     write(passages, world.passages().to_pylist())
     counts = params.QuestionCounts(train=8, validation=4, held_out=2, held_out_kind=2, comparison=2)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_searcher.report.charts import Interval, Point, curve_chart, interval_chart, number, smoothed, ticks
+from r1_searcher.report.charts import ChartPoint, Interval, curve_chart, interval_chart, number, smoothed, ticks
 from r1_searcher.report.inputs import Moment
 from r1_searcher.report.page import figure
 from r1_searcher.report.trajectories import Span, best_and_worst, choose_questions, parts, segment_advantages, spans
@@ -33,13 +33,18 @@ def test_ticks_of_a_single_value() -> None:
 
 
 def test_a_mean_of_neighbours_does_not_cross_a_stage() -> None:
-    points = [Point(0, 1, "stage1"), Point(1, 1, "stage1"), Point(2, -1, "stage2"), Point(3, -3, "stage2")]
+    points = [
+        ChartPoint(0, 1, "stage1"),
+        ChartPoint(1, 1, "stage1"),
+        ChartPoint(2, -1, "stage2"),
+        ChartPoint(3, -3, "stage2"),
+    ]
     assert [point.y for point in smoothed(points, 3)] == [1, 1, -2, -2]
 
 
 @pytest.mark.parametrize("length", [1, 2, 40])
 def test_a_curve_of_two_stages_is_two_lines_and_one_boundary(length: int) -> None:
-    points = [Point(x, x * 0.1, "stage1" if x < length else "stage2") for x in range(2 * length)]
+    points = [ChartPoint(x, x * 0.1, "stage1" if x < length else "stage2") for x in range(2 * length)]
     svg = ET.fromstring(str(curve_chart("Reward <&>", points, watch=points[:1])))
     kinds = [element.get("class") for element in svg.iter()]
     assert kinds.count("line") == 2 and kinds.count("edge") == 1 and kinds.count("watch") == 1
@@ -49,7 +54,7 @@ def test_a_curve_of_two_stages_is_two_lines_and_one_boundary(length: int) -> Non
 
 
 def test_a_flat_curve_is_drawn_inside_its_frame() -> None:
-    svg = str(curve_chart("KL", [Point(x, 0.0, "stage1") for x in range(20)]))
+    svg = str(curve_chart("KL", [ChartPoint(x, 0.0, "stage1") for x in range(20)]))
     assert "nan" not in svg.lower()
 
 

@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = params_with(threads=1, rollout=rollout_params(max_total_tokens=120).model_dump())
     (folder / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_policy(folder / "policy")
-    passages = make_world(params.World(people=20, films=8, books=8, cities=5), 0).passages()
+    passages = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0).passages()
     write_table(folder / "corpus/passages.parquet", passages)
     build_index(passages, settings.index, folder / "index", fingerprint(folder / "corpus"))
     write_table(folder / "questions.parquet", questions_table(["Who was Ada?", "Where is Trabo?", "x"]))
@@ -135,7 +135,8 @@ def test_wrong_files(place: Path, argument: str, message: str, capsys: pytest.Ca
 
 def test_an_index_of_another_corpus_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(
-        place / "other/passages.parquet", make_world(params.World(people=20, films=8, books=8, cities=5), 1).passages()
+        place / "other/passages.parquet",
+        make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 1).passages(),
     )
     assert roll(place, "refused.parquet", f"--corpus={place / 'other'}") == 2
     line = capsys.readouterr().err

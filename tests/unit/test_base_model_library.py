@@ -27,7 +27,7 @@ RIGHT = Shares(reading=0.0, malformed=0.0, without_search=0.0, right_chain=1.0)
 
 def make_shelf(seed: int = 7) -> Shelf:
     """A world whose search finds the passage of a title, and one other."""
-    world = make_world(params.World(people=80, films=50, books=50, cities=20), seed)
+    world = make_world(params.WorldSize(people=80, films=50, books=50, cities=20), seed)
     passages = world.passages()
     texts = dict(zip(passages["title"].to_pylist(), passages["text"].to_pylist(), strict=True))
     other = next(iter(texts.values()))

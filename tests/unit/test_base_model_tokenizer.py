@@ -12,7 +12,7 @@ from tiny_policy import tokenizer
 
 from r1_searcher.corpus.world import make_world
 from r1_searcher.models.tokenizer import END_OF_TEXT, train_tokenizer
-from r1_searcher.params import World
+from r1_searcher.params import WorldSize
 from r1_searcher.transcripts import grammar
 
 TEXT = st.lists(
@@ -64,7 +64,7 @@ def test_a_saved_tokenizer_opens_the_same(tags_are_tokens: bool, tmp_path: Path)
 
 
 def test_a_vocabulary_counts_everything_and_training_is_deterministic() -> None:
-    passages = make_world(World(people=60, films=30, books=30, cities=20), 0).passages()["text"].to_pylist()
+    passages = make_world(WorldSize(people=60, films=30, books=30, cities=20), 0).passages()["text"].to_pylist()
     first, second = (train_tokenizer(passages, 500) for _ in range(2))
     assert len(first) == 500
     assert first.get_vocab() == second.get_vocab()
@@ -73,7 +73,7 @@ def test_a_vocabulary_counts_everything_and_training_is_deterministic() -> None:
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_a_name_is_the_same_tokens_wherever_it_stands(tags_are_tokens: bool) -> None:
     """In a question, a query, a passage's beginning and middle, a thought and an answer: copying needs no more."""
-    world = make_world(World(people=60, films=30, books=30, cities=20), 1)
+    world = make_world(WorldSize(people=60, films=30, books=30, cities=20), 1)
     passages = world.passages()["text"].to_pylist()
     names = train_tokenizer(
         [grammar.render_documents(passages[place : place + 2]) for place in range(0, len(passages), 2)],

@@ -69,7 +69,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: outputs, store and cache."""
     root = tmp_path_factory.mktemp("run")
     data = root / "data"
-    corpus = make_world(params.World(people=12, films=6, books=6, cities=4), 0).passages()
+    corpus = make_world(params.WorldSize(people=12, films=6, books=6, cities=4), 0).passages()
     with atomic(data / "corpus", folder=True) as draft:
         write_table(draft / "passages.parquet", corpus)
     build_index(corpus, SETTINGS, data / "index", fingerprint(data / "corpus"))

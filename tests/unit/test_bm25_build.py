@@ -154,7 +154,7 @@ def test_a_word_that_no_file_can_hold_is_not_found(tmp_path: Path) -> None:
 
 def test_progress_speaks_from_time_to_time() -> None:
     now, out = [0.0], io.StringIO()
-    watched = progress.Progress(1000, out=out, clock=lambda: now[0])
+    watched = progress.IndexProgress(1000, out=out, clock=lambda: now[0])
     for now[0] in (1.0, 16.0, 20.0):
         watched.add(100)
     watched.step("scores", None)

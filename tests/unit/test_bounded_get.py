@@ -31,7 +31,7 @@ def get(url: str, *, seconds: float = 5.0, public_only: bool = False) -> bounded
     return bounded.get(
         url,
         headers={"User-Agent": "test"},
-        network=guard.Network(public_only=public_only),
+        network=guard.GuardedNetwork(public_only=public_only),
         context=CONTEXT,
         seconds=seconds,
         most=MOST,
@@ -165,7 +165,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
         with pytest.raises(bounded.Unreadable, match="not resolved in time"):
             get("http://slow.example/", seconds=SECONDS)
         with pytest.raises(httpcore.ConnectTimeout):
-            guard.Network(public_only=True).connect_tcp("slow.example", 80, 0.05)
+            guard.GuardedNetwork(public_only=True).connect_tcp("slow.example", 80, 0.05)
     finally:
         answer.set()
 

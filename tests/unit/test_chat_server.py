@@ -13,7 +13,7 @@ import pytest
 from chat_servers import Answer, ScriptedServer, completion, fault, serving, settings
 from fastapi.responses import Response
 
-from r1_searcher.chat.chat_server import ChatServer, Reply, RequestFailed, Usage
+from r1_searcher.chat.chat_server import ChatServer, Reply, RequestFailed, TokenUsage
 from r1_searcher.errors import PipelineError
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -34,7 +34,7 @@ def unused_address() -> Iterator[str]:
 
 def asked(
     answer: Answer, *, times: int = 1, **changes: Any
-) -> tuple[list[Reply | RequestFailed], ScriptedServer, Usage]:
+) -> tuple[list[Reply | RequestFailed], ScriptedServer, TokenUsage]:
     """What ``times`` requests get, one after the other."""
     script = ScriptedServer(answer)
     got: list[Reply | RequestFailed] = []
@@ -50,7 +50,7 @@ def asked(
 def test_a_reply_and_what_is_asked() -> None:
     got, script, usage = asked(lambda body, number: "Hello.")
     assert got == [Reply("Hello.", "stop", 10, 2)]
-    assert usage == Usage(1, 10, 2, 0)
+    assert usage == TokenUsage(1, 10, 2, 0)
     request = script.requests[0]
     assert request["model"] == "scripted" and request["messages"] == HELLO
     assert request["temperature"] == 0 and request["max_tokens"] == 7 and request["stop"] == ["###"]
@@ -59,7 +59,7 @@ def test_a_reply_and_what_is_asked() -> None:
 def test_nothing_written_and_nothing_counted() -> None:
     got, _, usage = asked(lambda body, number: completion(None, usage=False, finish_reason="length"))
     assert got == [Reply("", "length", 0, 0)]
-    assert usage == Usage(1, 0, 0, 1)
+    assert usage == TokenUsage(1, 0, 0, 1)
 
 
 def test_half_a_surrogate_pair_becomes_something_that_a_file_can_hold() -> None:
@@ -77,7 +77,7 @@ def test_a_text_is_continued() -> None:
 
 
 def test_money() -> None:
-    spent = Usage(5, prompt_tokens=2_000_000, completion_tokens=500_000)
+    spent = TokenUsage(5, prompt_tokens=2_000_000, completion_tokens=500_000)
     assert spent.cost(settings("http://h/v1", price_prompt=0.15, price_completion=0.6)) == pytest.approx(0.6)
     assert spent.cost(settings("http://h/v1")) == 0
 
@@ -201,7 +201,7 @@ def test_requests_run_side_by_side_and_no_more_than_allowed() -> None:
         got = dict(server.each(lambda item: server.complete(HELLO, max_tokens=item), range(1, 10)))
     assert set(got) == set(range(1, 10)) and all(isinstance(reply, Reply) for reply in got.values())
     assert script.busiest == 3
-    assert server.usage == Usage(9, 90, 18, 0)
+    assert server.usage == TokenUsage(9, 90, 18, 0)
 
 
 def test_requests_keep_the_pace_retries_too() -> None:

@@ -14,7 +14,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.questions.compose import COMPOSITION, NEW_RELATION, compose, creator_phrase
 from r1_searcher.types import schemas
 
-SIZE = params.World(people=200, films=120, books=120, cities=40)
+SIZE = params.WorldSize(people=200, films=120, books=120, cities=40)
 COUNTS = params.QuestionCounts(train=300, validation=40, held_out=150, held_out_kind=120, comparison=40)
 
 

@@ -166,7 +166,7 @@ def test_searches_that_fall_together_are_one_call_and_one_failure_is_one_traject
 
 def test_a_small_bm25_index_is_searched_sentence_by_sentence(tmp_path: Path) -> None:
     """Both hops of a composed question are found: the second by the sentence that the first brought about."""
-    world = make_world(params.World(people=20, films=8, books=8, cities=5), 0)
+    world = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0)
     facts = world.facts().to_pylist()
     made = next(row for row in facts if row["kind"] == "film" and row["relation"] == "director")
     born = next(row for row in facts if row["subject"] == made["object"] and row["relation"] == "birthplace")

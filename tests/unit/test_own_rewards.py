@@ -137,11 +137,11 @@ def test_further_components_are_on_a_trajectorys_card(tmp_path: Path) -> None:
 def test_further_components_have_charts_in_the_report() -> None:
     from types import SimpleNamespace
 
-    from r1_searcher.report.inputs import Iteration
+    from r1_searcher.report.inputs import IterationFigures
     from r1_searcher.report.page import _curve_charts
 
     own = {"component_brevity": 0.5, "watch_component_brevity": 0.25}
-    rows = [Iteration(1, "stage1", {"reward": 1.0}), Iteration(2, "stage2", {"reward": 1.0, **own})]
+    rows = [IterationFigures(1, "stage1", {"reward": 1.0}), IterationFigures(2, "stage2", {"reward": 1.0, **own})]
     found: Any = SimpleNamespace(curves=rows)
     assert [chart["title"] for chart in _curve_charts(found)] == ["Reward", "Component brevity"]
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Segment
+from r1_searcher.params import TrainSegment
 from r1_searcher.params.segments import with_iterations
 
 CHAIN = {
-    "a": Segment(stage="stage1", prev="data/base_model", iterations=4, iteration_offset=0),
-    "c": Segment(stage="stage2", prev="data/train/b/policy", iterations=2, iteration_offset=3),
-    "b": Segment(stage="stage2", prev="data/train/a/policy", iterations=3, iteration_offset=0),
-    "d": Segment(stage="stage2", prev="data/train/c/policy", iterations=1, iteration_offset=5),
+    "a": TrainSegment(stage="stage1", prev="data/base_model", iterations=4, iteration_offset=0),
+    "c": TrainSegment(stage="stage2", prev="data/train/b/policy", iterations=2, iteration_offset=3),
+    "b": TrainSegment(stage="stage2", prev="data/train/a/policy", iterations=3, iteration_offset=0),
+    "d": TrainSegment(stage="stage2", prev="data/train/c/policy", iterations=1, iteration_offset=5),
 }
 
 

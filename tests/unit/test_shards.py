@@ -25,9 +25,9 @@ TENSORS = {
 }
 
 
-def entries(tensors: dict[str, torch.Tensor] = TENSORS) -> list[shards.Entry]:
+def entries(tensors: dict[str, torch.Tensor] = TENSORS) -> list[shards.TensorEntry]:
     return [
-        shards.Entry(name, value.nbytes, lambda value=value: value)  # type: ignore[misc]
+        shards.TensorEntry(name, value.nbytes, lambda value=value: value)  # type: ignore[misc]
         for name, value in tensors.items()
     ]
 
@@ -77,7 +77,7 @@ def test_a_shard_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest
         weakref.finalize(array, count, -1)
         return torch.from_numpy(array)
 
-    some = [shards.Entry(f"t{number}", 12, read) for number in range(7)]
+    some = [shards.TensorEntry(f"t{number}", 12, read) for number in range(7)]
     shards.write(tmp_path, "model", some)
     shards.write(None, "model", some)
     assert alive == 0

@@ -21,7 +21,7 @@ from r1_searcher.rollout import roll_out
 from r1_searcher.rollout.outages import outage_reasons
 from r1_searcher.rollout.rows import chosen_parts
 from r1_searcher.tools.guard import MOST_HANGING, Guarded
-from r1_searcher.tools.protocol import Budget, Call, Found, Tool
+from r1_searcher.tools.protocol import Budget, Call, Tool, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
 from r1_searcher.types import schemas
@@ -118,7 +118,7 @@ def asked(*requests: str) -> list[Call]:
     return [Call("odd", request) for request in requests]
 
 
-def shown(found: Sequence[Found]) -> list[str]:
+def shown(found: Sequence[ToolResult]) -> list[str]:
     return [str(entry) if isinstance(entry, ToolError) else entry[0].text for entry in found]
 
 

@@ -13,8 +13,8 @@ from r1_searcher.corpus.world import CITY_ENDINGS, FIRST_NAMES, World, make_worl
 from r1_searcher.errors import PipelineError
 from r1_searcher.types import schemas
 
-SMALL = params.World(people=60, films=30, books=24, cities=12)
-EDGE = params.World(people=4, films=1, books=1, cities=1)
+SMALL = params.WorldSize(people=60, films=30, books=24, cities=12)
+EDGE = params.WorldSize(people=4, films=1, books=1, cities=1)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_same_seed_makes_the_same_world(world: World) -> None:
 
 
 @pytest.mark.parametrize("size", [SMALL, EDGE, params_with().corpus.world], ids=["small", "edge", "laptop"])
-def test_sizes_names_and_couples(size: params.World) -> None:
+def test_sizes_names_and_couples(size: params.WorldSize) -> None:
     made = make_world(size, 3)
     names = [person.name for person in made.people]
     titles = [work.title for work in made.works]
@@ -50,7 +50,7 @@ def test_sizes_names_and_couples(size: params.World) -> None:
 
 def test_two_worlds_contradict_each_other(world: World) -> None:
     """All names come from one stock, so that worlds meet in it; what they then say agrees no oftener than chance."""
-    whole = params.World(people=400, films=300, books=300, cities=120)
+    whole = params.WorldSize(people=400, films=300, books=300, cities=120)
     first, second = make_world(whole, 0), make_world(whole, 1)
     assert set(first.cities) == set(second.cities)  # the whole stock
     theirs = {work.title: work for work in second.works}
@@ -102,6 +102,6 @@ def test_too_much_asked(size: dict[str, int], message: str) -> None:
 
 
 def test_the_largest_world_there_is() -> None:
-    made = make_world(params.World(people=10_800, films=1_250, books=1_250, cities=120), 0)
+    made = make_world(params.WorldSize(people=10_800, films=1_250, books=1_250, cities=120), 0)
     assert len({person.name for person in made.people}) == 10_800
     assert len({work.title for work in made.works}) == 2_500

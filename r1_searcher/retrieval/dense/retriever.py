@@ -21,6 +21,7 @@ from r1_searcher.retrieval.dense import models, shards, vectors
 from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
 from r1_searcher.retrieval.identity import PASSAGES_FILE
 from r1_searcher.retrieval.passage_file import PassageFile
+from r1_searcher.shown import Log
 from r1_searcher.types.protocols import Passage
 
 FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
@@ -31,7 +32,7 @@ _WHERE = "params.yaml, index.dense"
 _FORM = 1
 
 
-def add_dense(corpus: Path, settings: params.Params, index: Path, log: shards.Log = print) -> None:
+def add_dense(corpus: Path, settings: params.Params, index: Path, log: Log = print) -> None:
     """Build the dense index that ``index.dense`` asks for, with ``threads``; nothing where it names no model."""
     dense = settings.index.dense
     if dense is None or not dense.model:
@@ -49,7 +50,7 @@ def add_dense(corpus: Path, settings: params.Params, index: Path, log: shards.Lo
 
 
 def build_dense(
-    corpus: Path, settings: params.Dense, index: Path, *, threads: int, log: shards.Log, store: Store | None = None
+    corpus: Path, settings: params.Dense, index: Path, *, threads: int, log: Log, store: Store | None = None
 ) -> dict[str, Any]:
     """Embed the passages of a corpus folder and write ``<index>/dense``, whole; returns its meta.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,9 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
 from r1_searcher.files.store import Store
 from r1_searcher.retrieval.dense.encoder import Encoder, embedded_text
+from r1_searcher.shown import Log
 
 KIND, FILE = "embeddings", "vectors.npy"
-Log = Callable[[str], None]
 
 
 def corpus_texts(corpus: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
 @retriever("bm25")
-class Bm25(RetrieverKind):
+class Bm25Kind(RetrieverKind):
     """BM25 over the index folder."""
 
     settings: Params

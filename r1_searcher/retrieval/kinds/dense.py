@@ -11,7 +11,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
 @retriever("dense")
-class Dense(RetrieverKind):
+class DenseKind(RetrieverKind):
     """Nearest vectors in the index folder's dense/."""
 
     settings: Params

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from r1_searcher.extend import retriever
 from r1_searcher.params import Params
-from r1_searcher.retrieval.kinds.bm25 import Bm25
-from r1_searcher.retrieval.kinds.dense import Dense
+from r1_searcher.retrieval.kinds.bm25 import Bm25Kind
+from r1_searcher.retrieval.kinds.dense import DenseKind
 from r1_searcher.types.protocols import Retriever
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
 @retriever("hybrid")
-class Hybrid(RetrieverKind):
+class HybridKind(RetrieverKind):
     """Reciprocal rank fusion of both over one index folder."""
 
     settings: Params
@@ -40,4 +40,4 @@ class Hybrid(RetrieverKind):
         return all(part.identifiable() for part in self._parts())
 
     def _parts(self) -> list[RetrieverKind]:
-        return [Bm25(self.settings, self.index), Dense(self.settings, self.index)]
+        return [Bm25Kind(self.settings, self.index), DenseKind(self.settings, self.index)]

@@ -11,7 +11,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
 @retriever("online")
-class Online(RetrieverKind):
+class OnlineKind(RetrieverKind):
     """The web as ``retriever.online`` says; tomorrow's may be another."""
 
     settings: Params

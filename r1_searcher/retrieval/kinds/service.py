@@ -11,7 +11,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
 @retriever("service")
-class Service(RetrieverKind):
+class ServiceKind(RetrieverKind):
     """The retriever behind ``retriever.service``. Whoever serves can serve something else tomorrow, or nothing."""
 
     settings: Params

@@ -50,7 +50,7 @@ def get(
     kinds = frozenset(wanted)
     try:
         with (
-            within.using(replies.Budget(seconds, most)),
+            within.using(replies.ExchangeBudget(seconds, most)),
             httpx.Client(
                 transport=_transport(within, context),
                 headers={**headers, "Accept-Encoding": "gzip"},

@@ -19,7 +19,7 @@ import tenacity
 from r1_searcher.errors import PipelineError
 from r1_searcher.keys import without_key
 from r1_searcher.params import Online
-from r1_searcher.retrieval.online.engines import Engine, Hit, NoAnswer, WrongForm
+from r1_searcher.retrieval.online.engines import Hit, NoAnswer, SearchEngine, WrongForm
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError
 
@@ -47,7 +47,7 @@ class TryAgain(Exception):
         self.after = after
 
 
-class Pace:
+class SearchRateLimiter:
     """Starts of calls, evenly spaced over all threads; ``hold`` puts all of them off."""
 
     def __init__(self, a_second: float, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -99,7 +99,7 @@ class Client:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: SearchEngine,
         settings: Online,
         key: str,
         http: httpx.Client,
@@ -109,7 +109,7 @@ class Client:
     ) -> None:
         self._engine, self._settings, self._key, self._http, self._take = engine, settings, key, http, take
         self._url = settings.url or engine.url
-        self._pace = Pace(settings.calls_a_second, sleep)
+        self._pace = SearchRateLimiter(settings.calls_a_second, sleep)
         self._stopped: SearchStopped | None = None
         self._fuse = Fuse(2 * settings.concurrency, settings.max_wait)
         self._retrying = tenacity.Retrying(
@@ -209,7 +209,7 @@ def budget(settings: Online) -> int:
     return min(settings.max_calls, int(settings.max_cost / settings.price_a_call + 1e-9))
 
 
-def key_variable(engine: Engine, settings: Online) -> str:
+def key_variable(engine: SearchEngine, settings: Online) -> str:
     """The environment variable in which the key is looked for; empty: there is none to look for."""
     return settings.key_variable or engine.key_variable
 

@@ -47,7 +47,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Engine:
+class SearchEngine:
     """One search engine. ``key_variable``: where its key is found in the environment; empty: it needs none."""
 
     name: str
@@ -136,11 +136,13 @@ ENGINES = {
     engine.name: engine
     for engine in (
         # More than ten hits cost a second credit.
-        Engine(
+        SearchEngine(
             "serper", "https://google.serper.dev/search", "SERPER_API_KEY", _serper_ask, _serper_read, 10, 2000, 300
         ),
-        Engine("tavily", "https://api.tavily.com/search", "TAVILY_API_KEY", _tavily_ask, _tavily_read, 20),
-        Engine("brave", "https://api.search.brave.com/res/v1/web/search", "BRAVE_API_KEY", _brave_ask, _brave_read, 20),
-        Engine("searxng", "", "", _searxng_ask, _searxng_read, 100),  # it returns what it finds, however many
+        SearchEngine("tavily", "https://api.tavily.com/search", "TAVILY_API_KEY", _tavily_ask, _tavily_read, 20),
+        SearchEngine(
+            "brave", "https://api.search.brave.com/res/v1/web/search", "BRAVE_API_KEY", _brave_ask, _brave_read, 20
+        ),
+        SearchEngine("searxng", "", "", _searxng_ask, _searxng_read, 100),  # it returns what it finds, however many
     )
 }

@@ -43,7 +43,7 @@ def is_public(address: str) -> bool:
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 
-class Network(network.Network):
+class GuardedNetwork(network.Network):
     """Connections that begin within their time-out.
 
     ``public_only``: names that resolve to an address that is not public are refused.

@@ -15,7 +15,7 @@ import numpy as np
 from r1_searcher.net.replies import encoding
 from r1_searcher.params import Online
 from r1_searcher.retrieval.online import bounded
-from r1_searcher.retrieval.online.guard import Network
+from r1_searcher.retrieval.online.guard import GuardedNetwork
 from r1_searcher.retrieval.tokenizer import Tokenizer
 
 _TYPES = ("text/html", "application/xhtml+xml", "text/plain")
@@ -29,7 +29,7 @@ class Pages:
 
     def __init__(self, settings: Online) -> None:
         self._settings = settings
-        self._network = Network(public_only=not settings.allow_private_addresses)
+        self._network = GuardedNetwork(public_only=not settings.allow_private_addresses)
         self._context = httpx.create_ssl_context()
         self.passages = functools.lru_cache(_KEPT_PAGES)(self._passages)
 

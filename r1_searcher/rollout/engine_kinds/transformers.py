@@ -10,7 +10,7 @@ from r1_searcher.types.protocols import Engine, EngineKind
 
 
 @engine("transformers")
-class Transformers(EngineKind):
+class TransformersKind(EngineKind):
     """Takes weights from a trainer's memory; its cache grows with its batch."""
 
     in_memory = True

@@ -10,7 +10,7 @@ from r1_searcher.types.protocols import Engine, EngineKind
 
 
 @engine("vllm")
-class Vllm(EngineKind):
+class VllmKind(EngineKind):
     """Takes the memory that ``rollout.vllm`` gives it when it starts, and gives it back while it sleeps."""
 
     tensor_parallel = True

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 from r1_searcher.errors import PipelineError
 from r1_searcher.extend import tool
 from r1_searcher.params.base import Count
-from r1_searcher.tools.protocol import Budget, Call, Context, Found, Tool
+from r1_searcher.tools.protocol import Budget, Call, Context, Tool, ToolResult
 from r1_searcher.types.protocols import Windows
 
 _NUMBER = re.compile(r"\(?([1-9]\d{0,3})\)?")
@@ -39,7 +39,7 @@ class OpenParameters(BaseModel):
 
 
 @tool("open", parameters=OpenParameters)
-class Open(Tool):
+class OpenTool(Tool):
     """Reads a window of the passages that the retriever searches; one without them in order cannot be opened."""
 
     begin, end = "<|begin_of_open|>", "<|end_of_open|>"
@@ -61,9 +61,9 @@ class Open(Tool):
             seconds=None,
         )
 
-    def answer(self, calls: Sequence[Call]) -> list[Found]:
+    def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
         """A window per call; nothing for what is no number of the last block."""
-        found: list[Found] = []
+        found: list[ToolResult] = []
         for call in calls:
             match = _NUMBER.fullmatch(call.request)
             number = int(match[1]) if match else 0

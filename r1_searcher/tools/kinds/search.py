@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r1_searcher.extend import tool
-from r1_searcher.tools.protocol import Budget, Call, Context, Found, Tool
+from r1_searcher.tools.protocol import Budget, Call, Context, Tool, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import search_each
 
 
 @tool("search")
-class Search(Tool):
+class SearchTool(Tool):
     """``rollout``'s parameters are its budget; the retriever keeps its own time limits."""
 
     begin, end = grammar.QUERY, grammar.END_QUERY
@@ -32,6 +32,6 @@ class Search(Tool):
         """The query, by the release's rule."""
         return grammar.extract_query(turn)
 
-    def answer(self, calls: Sequence[Call]) -> list[Found]:
+    def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
         """All queries are one call of the retriever."""
         return [*search_each(self._retriever, [call.request for call in calls], self.budget.passages)]

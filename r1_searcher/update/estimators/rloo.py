@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from r1_searcher.extend import advantage_estimator
-from r1_searcher.update.advantages import Floats, Samples, terminal_rewards
+from r1_searcher.types.arrays import Floats
+from r1_searcher.update.advantages import Samples, terminal_rewards
 
 
 @advantage_estimator("rloo")
