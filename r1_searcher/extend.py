@@ -47,11 +47,15 @@ policy_loss = LOSSES.register
 retriever = RETRIEVERS.register
 corpus_source = CORPUS_SOURCES.register
 question_source = QUESTION_SOURCES.register
-benchmark = BENCHMARKS.register
 
 engine = ENGINES.register
 trainer = TRAINERS.register
 tool = TOOLS.register
+
+
+def benchmark(name: str) -> Callable[[T], T]:
+    """The decorator of a function that returns a ``Release``; it takes no parameters of its own."""
+    return BENCHMARKS.register(name)
 
 
 def prompt(name: str) -> Callable[[T], T]:

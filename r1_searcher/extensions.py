@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # whoever scores a file of transcripts need not load it
 T = TypeVar("T")
 _MARK = "__r1_searcher_registered__"
 _ROOT = Path(__file__).resolve().parent
+RAISED = (Exception, SystemExit)  # by a user's code, which may raise anything
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class Point:
     def register(self, name: str, *, parameters: type[BaseModel] | None = None) -> Callable[[T], T]:
         """The decorator. ``parameters``: a pydantic model of what stands in params.yaml beside the selection, under
         the selected name."""
+
+        if parameters is not None and not hasattr(parameters, "model_validate"):
+            raise TypeError(f"parameters of {name!r} must be a pydantic model, got {parameters!r:.60}")
 
         def mark(value: T) -> T:
             setattr(value, _MARK, (*_marks(value), Registered(self.decorator, name, parameters)))
@@ -226,7 +230,7 @@ def _import_file(path: Path) -> ModuleType:
     try:
         # Not by Python's loader: its bytecode cache takes a file of the same size and second for the same file.
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except Exception as error:  # the user's code may raise anything
+    except RAISED as error:
         del sys.modules[name]
         raise PipelineError(
             f"raised when it was imported: {type(error).__name__}: {error}", where=place_of(error, path)
@@ -253,7 +257,7 @@ def called(path: Path, what: str) -> Iterator[None]:
         yield
     except PipelineError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except RAISED as error:
         raise PipelineError(f"{what} raised {type(error).__name__}: {error}", where=place_of(error, path)) from error
 
 
@@ -276,7 +280,7 @@ def bound(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., A
             return call(*arguments, **named)
         except PipelineError:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except RAISED as error:
             raise PipelineError(
                 f"the {noun} {found.registered.name!r} raised {type(error).__name__}: {error}",
                 where=place_of(error, found.file),
@@ -301,9 +305,11 @@ def own_parameters(found: Extension, given: Any, *, where: str) -> BaseModel | N
     strict: Any = type(
         model.__name__, (model,), {"model_config": {**model.model_config, "extra": "forbid", "frozen": True}}
     )
-    try:
-        return strict.model_validate({} if given is None else given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, (where, *first["loc"])))
-        raise PipelineError(f"{first['msg']}", where=place, fix=f"its model is in {_shown(found.file)}") from None
+    with called(found.file, f"the parameters of {found.registered.name!r}"):
+        try:
+            checked: BaseModel = strict.model_validate({} if given is None else given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, (where, *first["loc"])))
+            raise PipelineError(f"{first['msg']}", where=place, fix=f"its model is in {_shown(found.file)}") from None
+    return checked

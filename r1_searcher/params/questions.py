@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -69,7 +68,7 @@ class Mix(Section):
 class Difficulty(Extensible):
     """How a question's difficulty is found (paper section 4.1: rollouts needed for one right answer)."""
 
-    points: ClassVar = {"metric": replace(ANSWER_METRICS, parameter="difficulty.metric")}
+    points: ClassVar = {"metric": ANSWER_METRICS}
     section: ClassVar = "difficulty"
 
     samples: Count  # rollouts a question

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, called, place_of
+from r1_searcher.extensions import RAISED, Extension, called, place_of
 from r1_searcher.files import artefacts
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
@@ -92,7 +92,7 @@ class CheckedRetriever:
             found = self._retriever.search(list(queries), k)
         except (RetrieverError, PipelineError):
             raise
-        except Exception as error:  # the user's code may raise anything
+        except RAISED as error:
             place = place_of(error, self._found.file)
             raise RetrieverError(f"{place}: {type(error).__name__}: {error}") from error
         if not isinstance(found, Sequence) or isinstance(found, str):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, own_parameters, shipped
+from r1_searcher.extensions import RAISED, Extension, own_parameters, shipped
 from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.case import STAGES, Case, Score, stages_of
 from r1_searcher.transcripts import grammar
@@ -163,7 +163,7 @@ def _called(found: Extension, noun: str, row: str | None, *arguments: object) ->
         return found.value(*arguments)
     except PipelineError:
         raise
-    except Exception as error:  # the user's code may raise anything; of ours it is a bug, and keeps its traceback
+    except RAISED as error:  # the user's code may raise anything; of ours it is a bug, and keeps its traceback
         if shipped(found.file):
             raise
         said = f"the {noun} {found.registered.name!r} raised {type(error).__name__}: {error}"
