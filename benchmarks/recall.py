@@ -92,7 +92,7 @@ def retrievers(
         build_index(table, settings.index.model_copy(update=changes), place, fingerprint)
         found[name] = open_index(place)
     place = folder / "bm25-0"
-    build_dense(corpus, dense, place, threads=1, log=lambda line: print(line, flush=True))
+    build_dense(corpus, dense, place, threads=1)
     chosen = settings.retriever
     found["dense"] = open_dense(place, chosen.dense, model=dense.model)
     found["hybrid of BM25 and dense"] = HybridRetriever([found["BM25"], found["dense"]], chosen.hybrid)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
-from r1_searcher.shown import printable, show
+from r1_searcher.shown import printable, show, terminal_width
 
 SECONDS_A_LINE = 15.0
 SECONDS_BEFORE_A_BAR = 1.0
@@ -28,7 +28,8 @@ def nobody(done: int, total: int) -> None:
 class Paced:
     """``with Paced("evaluation", unit="questions") as paced:`` says how far the block is, as ``paced.told`` knows it.
 
-    Work that is over within ``every`` seconds says nothing. Without a total there is no bar, but lines.
+    Work that is over within ``every`` seconds says nothing. Without a total there is no bar, but lines; nor on a
+    terminal without a size.
     """
 
     def __init__(
@@ -36,14 +37,17 @@ class Paced:
         what: str,
         *,
         unit: str = "",
+        total: int = 0,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         every: float = SECONDS_A_LINE,
     ) -> None:
-        """``out``: default standard error. ``clock``: seconds; the thread waits by the real one."""
+        """``total``: 0 if nobody knows it yet. ``out``: default standard error. ``clock``: seconds; the thread waits by
+        the real one."""
         self._what, self._unit, self._clock, self._every = printable(what), unit, clock, every
         self._out = sys.stderr if out is None else out
-        self._done = self._total = 0
+        self._drawn = terminal_width(self._out) is not None
+        self._done, self._total, self._added = 0, total, 0
         self._note = ""
         self._bar: Any = None
         self._began = self._said = clock()
@@ -69,18 +73,24 @@ class Paced:
             self._done, self._total, self._note = done, total, note
         self.look()
 
+    def add(self, number: int, note: str = "") -> None:
+        """So many more are done. Cheap enough for each of millions: the thread alone speaks, and says the speed."""
+        self._added += number
+        self._note = note or self._note
+
     def look(self) -> None:
         """Speak if it is time to. Any thread may call it."""
         with self._lock:
             now = self._clock()
-            if self._total and self._out.isatty():
+            self._done = self._added or self._done
+            if self._total and self._drawn:
                 self._draw(now)
             elif now - self._said >= self._every:
                 self._said = now
                 show(self._line(now - self._began), file=self._out)
 
     def _watch(self) -> None:
-        while not self._over.wait(self._every):
+        while not self._over.wait(SECONDS_BEFORE_A_BAR if self._drawn else self._every):
             self.look()
 
     def _line(self, seconds: float) -> str:
@@ -88,8 +98,9 @@ class Paced:
         if self._total or self._done:
             of = f" of {self._total:,}" if self._total else ""
             count = f" {self._done:,}{of} {self._unit}".rstrip() + ","
+        rate = f", {self._added / seconds:,.0f} per second" if self._added else ""
         note = f", {self._note}" if self._note else ""
-        return f"{self._what}:{count} {seconds:.0f} s so far{note}"
+        return f"{self._what}:{count} {seconds:.0f} s so far{rate}{note}"
 
     def _draw(self, now: float) -> None:
         fresh = self._bar is None

@@ -8,6 +8,7 @@ mark-up, links, mentions or references.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -53,6 +54,15 @@ def show(line: str, *, file: TextIO | None = None) -> None:
 def show_lines(text: str) -> None:
     """Print several lines: a table, JSON. Whoever made them has seen to it that a name has no line end."""
     print(printable_lines(text), flush=True)
+
+
+def terminal_width(out: TextIO | None = None) -> int | None:
+    """Cells of a line of ``out`` (default: stdout); None if it is no terminal, or one without a size."""
+    out = sys.stdout if out is None else out
+    try:
+        return (os.get_terminal_size(out.fileno()).columns or None) if out.isatty() else None
+    except (OSError, ValueError):
+        return None
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:

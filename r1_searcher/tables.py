@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import sys
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -36,14 +34,6 @@ def text(rows: Rows, *, left: Collection[int] = (0,), width: int | None = None) 
     out = io.StringIO()
     Console(file=out, width=wide, color_system=None, force_terminal=False, _environ={}).print(table, crop=False)
     return "\n".join(line.rstrip(" ") for line in out.getvalue().split("\n")[:-1])
-
-
-def terminal_width() -> int | None:
-    """Cells of a line of stdout; None if it is no terminal, or one without a size."""
-    try:
-        return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if sys.stdout.isatty() else None
-    except (OSError, ValueError):
-        return None
 
 
 def markdown(

@@ -38,12 +38,10 @@ def write_corpus(folder: Path, facts: list[tuple[str, str]]) -> Path:
     return folder
 
 
-def build(chosen: params.Params, corpus: Path, index: Path) -> list[str]:
-    """Both indexes; returns what was said."""
-    said: list[str] = []
+def build(chosen: params.Params, corpus: Path, index: Path) -> None:
+    """Both indexes."""
     build_index(passages.read(corpus), chosen.index, index, passages.fingerprint(corpus))
-    retriever.add_dense(corpus, chosen, index, said.append)
-    return said
+    retriever.add_dense(corpus, chosen, index)
 
 
 def numbered(count: int) -> list[tuple[str, str]]:

@@ -108,7 +108,6 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     from r1_searcher.retrieval.build import build_index
     from r1_searcher.retrieval.dense.retriever import add_dense
-    from r1_searcher.retrieval.progress import IndexProgress
 
     loaded = params.load_or_shipped(params_file)
     number = passages.count(corpus)
@@ -117,7 +116,7 @@ def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     for draft in artefacts.remove_orphans(folder):
         show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
     fingerprint = passages.fingerprint(corpus)
-    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, progress=IndexProgress(number))
+    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, total=number)
     show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
     add_dense(corpus, loaded, folder)
 

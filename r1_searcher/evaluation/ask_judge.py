@@ -26,7 +26,7 @@ from r1_searcher.judging.judge import JudgeCase, Judgement, ask, case_of, judged
 from r1_searcher.judging.recorded import JudgeRecord
 from r1_searcher.progress import Paced
 from r1_searcher.rewards.released import read_transcripts
-from r1_searcher.shown import json_text, show, show_lines
+from r1_searcher.shown import json_text, show, show_lines, terminal_width
 from r1_searcher.types.schemas import EVALUATION
 
 # One row an answer, and what the judge said of it.
@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> None:
             verdict_table(answers, verdicts),
             {"judge": settings.model, "prompt_sha256": recorded.prompt_sha256},
         )
-    show_lines(json_text(figures) if options.json else text_table(figures, width=tables.terminal_width()))
+    show_lines(json_text(figures) if options.json else text_table(figures, width=terminal_width()))
     if reasons:
         causes = Counter(reasons).most_common()
         more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from r1_searcher import tables
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.released import ReleasedRow, names_of, read_transcripts
-from r1_searcher.shown import json_text, show_lines
+from r1_searcher.shown import json_text, show_lines, terminal_width
 from r1_searcher.transcripts import grammar
 
 FileScore = dict[str, float | int | None]
@@ -50,7 +50,7 @@ def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
 def run(given: argparse.Namespace) -> None:
     """Score ``given.files`` and print."""
     scores = score_files(given.files)
-    show_lines(json_text(scores) if given.json else table(scores, width=tables.terminal_width()))
+    show_lines(json_text(scores) if given.json else table(scores, width=terminal_width()))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from r1_searcher.evaluation.headline import write_headline
 from r1_searcher.evaluation.summary import Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
-from r1_searcher.shown import show, show_lines
+from r1_searcher.shown import show, show_lines, terminal_width
 
 # Of the terminal's table: key, heading. Each figure has its interval behind it.
 COLUMNS = (
@@ -41,7 +41,7 @@ def run_gather(options: argparse.Namespace) -> None:
 def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
     summary = gather(folders, judged)
     write_json(out, summary)
-    show_lines(text_table(summary, width=tables.terminal_width()))
+    show_lines(text_table(summary, width=terminal_width()))
     show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
     return summary
 

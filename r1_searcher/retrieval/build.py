@@ -13,7 +13,7 @@ import errno
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ import pyarrow as pa
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
+from r1_searcher.progress import Paced
 from r1_searcher.retrieval.identity import PASSAGES_FILE, content_sha256
-from r1_searcher.retrieval.progress import IndexProgress
 from r1_searcher.retrieval.scores import write_scores
 from r1_searcher.retrieval.shards import ShardWriter
 from r1_searcher.retrieval.tokenizer import Tokenizer
@@ -43,40 +43,33 @@ def build_index(
     folder: Path,
     corpus_fingerprint: str,
     *,
-    progress: IndexProgress | None = None,
+    total: int = 0,
 ) -> dict[str, Any]:
     """Index ``passages`` (PASSAGES, N rows, or batches of them) into ``folder``, replaced whole; returns its meta.
 
     A passage is indexed as its title ``index.title_weight`` times, then its text. The files depend on the
     arguments alone (and not on ``index.memory_gb``): terms are numbered as they first occur.
+    ``total``: how many passages there are, for signs of life; 0 if nobody knows.
     Raises ``PipelineError`` for settings out of range and for a corpus without a single word.
     """
     check(index)
-    progress = progress or IndexProgress(None)
     batches = passages.to_batches(max_chunksize=ROWS_A_BATCH) if isinstance(passages, pa.Table) else passages
-    with contextlib.closing(progress), _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
+    with _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
         shards = draft / "shards"
         shards.mkdir()
         writer = ShardWriter(shards, index.memory_gb * 1e9)
-        vocabulary = _read(batches, index, writer, draft / PASSAGES_FILE, progress)
+        with Paced("index", unit="passages", total=total) as paced:
+            vocabulary = _read(batches, index, writer, draft / PASSAGES_FILE, paced.add)
         num_terms = len(vocabulary)
         if not num_terms:
             raise PipelineError("the corpus holds no passage with a word in it", fix="see `corpus` in params.yaml")
         written, lengths = writer.close()
         write_vocabulary(draft, vocabulary)
         del vocabulary  # the largest thing in memory, and no longer needed
-        progress.step("scores", None)
-        write_scores(
-            written,
-            lengths,
-            num_terms,
-            k1=index.k1,
-            b=index.b,
-            memory=index.memory_gb * 1e9,
-            folder=draft,
-            progress=progress.add,
-        )
-        progress.close()
+        memory = index.memory_gb * 1e9
+        with Paced("index", unit="scores") as paced:
+            how = {"k1": index.k1, "b": index.b, "memory": memory}
+            write_scores(written, lengths, num_terms, **how, folder=draft, progress=paced.add)
         shutil.rmtree(shards)
         _write_params(draft, index, len(lengths))
         meta = {
@@ -117,7 +110,7 @@ def tokenizer_code() -> str:
 
 
 def _read(
-    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, progress: IndexProgress
+    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, add: Callable[[int], None]
 ) -> dict[str, int]:
     """Write the passages to ``path`` and their terms to ``writer``; returns the vocabulary: term to id."""
     tokenizer = Tokenizer(index.stemmer, index.stopwords)
@@ -133,7 +126,7 @@ def _read(
                 if title != last_title:  # the passages of a page stand together
                     last_title, title_ids = title, list(map(number, tokenizer(title))) * index.title_weight
                 writer.add([*title_ids, *map(number, tokenizer(text))])
-            progress.add(batch.num_rows)
+            add(batch.num_rows)
     return vocabulary
 
 

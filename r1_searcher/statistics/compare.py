@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher import params as contract
-from r1_searcher import tables
 from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.files.artefacts import write_text
-from r1_searcher.shown import json_text, printable, show, show_lines
+from r1_searcher.shown import json_text, printable, show, show_lines, terminal_width
 from r1_searcher.statistics.comparison import Comparison, as_json, compare
 from r1_searcher.statistics.pairs import pair_policies, read_evaluated
 from r1_searcher.statistics.verdict import Verdict
@@ -82,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     warn(comparison)
     if options.markdown is not None:
         write_text(options.markdown, page(comparison))
-    show_lines(json_text(as_json(comparison)) if options.json else lines(comparison, width=tables.terminal_width()))
+    show_lines(json_text(as_json(comparison)) if options.json else lines(comparison, width=terminal_width()))
     return exit_status(comparison.verdict, strict=options.strict)
 
 

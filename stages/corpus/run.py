@@ -17,10 +17,12 @@ from r1_searcher.extensions import called, shipped
 from r1_searcher.files import artefacts, passages
 from r1_searcher.files.store import Store
 from r1_searcher.points import CORPUS_SOURCES
+from r1_searcher.progress import Paced
 from r1_searcher.shown import show
 from r1_searcher.types import schemas
 
 FACTS_FILE, REPORT_FILE = "facts.parquet", "report.json"
+ROWS_A_NOTE = 1000
 
 
 def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
@@ -41,23 +43,27 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict[str, Any]:
-    from r1_searcher.corpus.progress import CorpusProgress
-
     paths = [Path(name) for name in corpus.files]
     kept = list(parts.kept())
     if kept:
         number = sum(entry["rows"] for _, entry in kept)
         show(f"corpus: {number:,} passages in {len(kept)} parts were kept by a killed run", file=sys.stderr)
     total = sum(path.stat().st_size for path in paths if path.is_file())
-    with CorpusProgress(total) as progress:
-        request = CorpusRequest(
-            corpus, seed, paths, parts.counts, parts.position, parts.seen, on_bytes=progress.add_bytes
-        )
+    with Paced("corpus", unit="bytes", total=total) as paced:
+        request = CorpusRequest(corpus, seed, paths, parts.counts, parts.position, parts.seen, on_bytes=paced.add)
         made = _made(corpus, request)
         if isinstance(made, Drawn):
             return _write_drawn(corpus, made, folder)
-        number = passages.write(folder, progress.watch(made), corpus.rows_a_part, first=kept, on_part=parts.keep)
+        number = passages.write(folder, counted(made, paced), corpus.rows_a_part, first=kept, on_part=parts.keep)
     return _report(corpus, number, parts.counts, folder)
+
+
+def counted(rows: Iterator[dict[str, str]], paced: Paced) -> Iterator[dict[str, str]]:
+    """The same rows; now and then it is noted how many they are."""
+    for number, row in enumerate(rows, start=1):
+        if number % ROWS_A_NOTE == 0:
+            paced.add(0, f"{number:,} passages")
+        yield row
 
 
 def _made(corpus: params.Corpus, request: CorpusRequest) -> Drawn | Iterator[dict[str, str]]:

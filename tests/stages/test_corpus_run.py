@@ -16,10 +16,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_searcher.corpus import progress
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.files import artefacts, passages
+from r1_searcher.progress import Paced
 from stages.corpus.__main__ import main
+from stages.corpus.run import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,31 +92,15 @@ def test_a_killed_run_leaves_the_old_corpus_and_the_next_one_tidies_up(project: 
     assert artefacts.sha256_tree("data/corpus") == before
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_speaks_now_and_then() -> None:
-    clock = iter(range(0, 10_000, 2))  # two looks a thousand passages
-    out = io.StringIO()
-    rows = [{"passage_id": str(number)} for number in range(8500)]
-    shown = progress.CorpusProgress(400, out, lambda: next(clock))
-    shown.add_bytes(100)
-    assert list(shown.watch(iter(rows))) == rows
-    assert out.getvalue().splitlines() == [
-        "corpus: 100 of 400 bytes, 16 s so far, 4,000 passages, 250 a second",
-        "corpus: 100 of 400 bytes, 32 s so far, 8,000 passages, 250 a second",
-    ]
-
-
-def test_a_terminal_gets_a_bar() -> None:
-    out, now = Terminal(), [0.0]
-    with progress.CorpusProgress(400, out, lambda: now[0]) as shown:
-        now[0] = 2.0
-        shown.add_bytes(400)
-        assert len(list(shown.watch({} for _ in range(1000)))) == 1000
-    assert "100%" in out.getvalue() and "1,000 passages" in out.getvalue()
+def test_passages_are_told_beside_the_bytes_that_they_are_from() -> None:
+    now, out = [0.0], io.StringIO()
+    paced = Paced("corpus", unit="bytes", total=400, out=out, clock=lambda: now[0])
+    rows = [{"passage_id": str(number)} for number in range(2500)]
+    paced.add(100)
+    assert list(counted(iter(rows), paced)) == rows
+    now[0] = 20.0
+    paced.look()
+    assert out.getvalue() == "corpus: 100 of 400 bytes, 20 s so far, 5 per second, 2,000 passages\n"
 
 
 @settings(deadline=None)

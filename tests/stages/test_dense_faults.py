@@ -41,7 +41,7 @@ def test_an_index_of_another_corpus_is_refused(place: Path) -> None:
     with pytest.raises(PipelineError, match="the dense index belongs to corpus"):
         open_retriever(chosen, index=place / "second")  # unasked: it is not that of the folder it stands in
     with pytest.raises(PipelineError, match="the index belongs to another corpus"):
-        retriever.add_dense(corpus, chosen, place / "second", print)
+        retriever.add_dense(corpus, chosen, place / "second")
 
 
 def test_an_index_of_another_model_is_refused(place: Path) -> None:

@@ -14,6 +14,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
 from r1_searcher.files.store import Store
+from r1_searcher.progress import Paced
 from r1_searcher.retrieval import identify, open_index, open_retriever
 from r1_searcher.retrieval.dense import retriever, shards
 from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
@@ -141,9 +142,11 @@ def test_a_killed_build_goes_on_with_what_was_embedded(place: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         build(chosen, corpus, place / "index")
     assert not (place / "index/dense").exists() and len(list((place / "store").glob("embeddings/*/*"))) == 2
-    said = build(chosen, corpus, place / "index")
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(Paced, "told", lambda self, done, total, note: told.append((done, total)))
+    build(chosen, corpus, place / "index")
     assert embedded == [4, 4, 2, 2]  # the shard that was cut off, and nothing else
-    assert said[0].startswith("index: embedded 10 of 10 passages")
+    assert told == [(10, 10)]
     whole = artefacts.sha256_tree(place / "index/dense")
     shutil.rmtree(place / "store")
     build(chosen, corpus, place / "index")

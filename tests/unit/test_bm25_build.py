@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import tracemalloc
@@ -18,7 +17,8 @@ from hypothesis import strategies as st
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.retrieval import progress, vocabulary
+from r1_searcher.progress import Paced
+from r1_searcher.retrieval import build, vocabulary
 from r1_searcher.retrieval.build import METHOD, build_index
 from r1_searcher.retrieval.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE, write_scores
 from r1_searcher.retrieval.shards import ShardWriter, open_shard
@@ -152,21 +152,18 @@ def test_a_word_that_no_file_can_hold_is_not_found(tmp_path: Path) -> None:
     assert Vocabulary(tmp_path).get("\ud800") is None
 
 
-def test_progress_speaks_from_time_to_time() -> None:
-    now, out = [0.0], io.StringIO()
-    watched = progress.IndexProgress(1000, out=out, clock=lambda: now[0])
-    for now[0] in (1.0, 16.0, 20.0):
-        watched.add(100)
-    watched.step("scores", None)
-    now[0] = 29.0
-    watched.add(7)
-    now[0] = 36.0
-    watched.add(25)
-    watched.close()
-    assert out.getvalue().splitlines() == [
-        "index: 200 of 1,000 passages, 16 s so far, 12 a second",
-        "index: 32 scores, 16 s so far, 2 a second",
-    ]
+def test_a_build_tells_how_far_its_steps_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    class Heard(Paced):
+        def add(self, number: int, note: str = "") -> None:
+            told.append((self._unit, self._total, number))
+
+    monkeypatch.setattr(build, "Paced", Heard)
+    build_index(
+        table([("Ann", "ann met bo"), ("Bo", "bo"), ("Cy", "")]), SETTINGS, tmp_path / "index", "corpus", total=3
+    )
+    assert told == [("passages", 3, 3), ("scores", 0, 5)]  # ann, met, bo twice, cy
 
 
 def test_a_build_that_fails_is_silent_afterwards(tmp_path: Path) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 import pytest
 
@@ -20,9 +28,18 @@ class Clock:
         return self.now
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+@contextmanager
+def terminal(columns: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """A real one, and what stands on it."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(its, "w") as out:
+        fcntl.ioctl(out, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        os.set_blocking(ours, False)
+
+        def shown() -> str:
+            return (screen.read(1 << 16) or b"").decode()
+
+        yield out, shown
 
 
 class Heard(io.StringIO):
@@ -87,14 +104,36 @@ def test_an_error_goes_through_and_ends_the_thread() -> None:
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
-    clock, out = Clock(), Terminal()
-    with Paced("evaluation", unit="questions", out=out, clock=clock) as paced:
-        paced.told(1, 4)
-        assert out.getvalue() == ""  # it may be over at once
-        clock.now += 2.0
-        paced.told(3, 4, "F1 0.5")
-        assert "evaluation:" in out.getvalue() and "3/4" in out.getvalue()
-        clock.now += 60.0
-        paced.look()
-    assert "so far" not in out.getvalue()
-    assert out.getvalue().split("\r")[-1].strip() == ""
+    clock = Clock()
+    with terminal(80) as (out, shown):
+        with Paced("evaluation", unit="questions", out=out, clock=clock) as paced:
+            paced.told(1, 4)
+            assert shown() == ""  # it may be over at once
+            clock.now += 2.0
+            paced.told(3, 4, "F1 0.5")
+            said = shown()
+            assert "evaluation:" in said and "3/4" in said
+            clock.now += 60.0
+            paced.look()
+        said += shown()
+    assert "so far" not in said
+    assert said.split("\r")[-1].strip() == ""
+
+
+def test_a_terminal_without_a_size_gets_lines() -> None:
+    clock = Clock()
+    with terminal(0) as (out, shown), Paced("evaluation", unit="questions", out=out, clock=clock) as paced:
+        clock.now += 15.0
+        paced.told(3, 4)
+        assert shown().splitlines() == ["evaluation: 3 of 4 questions, 15 s so far"]
+
+
+def test_what_is_added_up_is_told_with_its_speed() -> None:
+    clock, out = Clock(), io.StringIO()
+    paced = Paced("corpus", unit="bytes", total=90_000, out=out, clock=clock)
+    for _ in range(3000):
+        paced.add(10)
+    paced.add(0, "2,000 passages")
+    clock.now += 15.0
+    paced.look()
+    assert out.getvalue() == "corpus: 30,000 of 90,000 bytes, 15 s so far, 2,000 per second, 2,000 passages\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from r1_searcher import tables
-from r1_searcher.shown import printable
+from r1_searcher.shown import printable, terminal_width
 
 ROWS = [["policy", "EM", "verdict"], ["base", "-0.250", "worse"], ["a policy with a long name", "12.000", "same"]]
 
@@ -33,7 +33,7 @@ def test_off_a_terminal_no_environment_changes_them(monkeypatch: pytest.MonkeyPa
     plain = tables.text(ROWS)
     for name, value in {"COLUMNS": "20", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)
-    assert tables.text(ROWS) == plain and tables.terminal_width() is None
+    assert tables.text(ROWS) == plain and terminal_width() is None
 
 
 def test_a_narrow_terminal_gets_longer_rows_and_all_of_them() -> None:
@@ -50,7 +50,7 @@ def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, colu
     with os.fdopen(ours, "rb"), os.fdopen(its, "w") as out:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         monkeypatch.setattr(sys, "stdout", out)
-        assert tables.terminal_width() == width
+        assert terminal_width() == width
 
 
 @given(st.lists(st.lists(st.text(max_size=30), min_size=2, max_size=2), min_size=1, max_size=4))

@@ -21,7 +21,7 @@ from r1_searcher.retrieval.dense import models, shards, vectors
 from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
 from r1_searcher.retrieval.identity import PASSAGES_FILE
 from r1_searcher.retrieval.passage_file import PassageFile
-from r1_searcher.shown import Log
+from r1_searcher.shown import show
 from r1_searcher.types.protocols import Passage
 
 FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
@@ -32,7 +32,7 @@ _WHERE = "params.yaml, index.dense"
 _FORM = 1
 
 
-def add_dense(corpus: Path, settings: params.Params, index: Path, log: Log = print) -> None:
+def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
     """Build the dense index that ``index.dense`` asks for, with ``threads``; nothing where it names no model."""
     dense = settings.index.dense
     if dense is None or not dense.model:
@@ -43,14 +43,14 @@ def add_dense(corpus: Path, settings: params.Params, index: Path, log: Log = pri
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)  # part of what the vectors' last bits depend on
     try:
-        meta = build_dense(corpus, dense, index, threads=settings.threads, log=log)
+        meta = build_dense(corpus, dense, index, threads=settings.threads)
     finally:
         torch.set_num_threads(before)
-    log(f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / FOLDER}")
+    show(f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / FOLDER}")
 
 
 def build_dense(
-    corpus: Path, settings: params.Dense, index: Path, *, threads: int, log: Log, store: Store | None = None
+    corpus: Path, settings: params.Dense, index: Path, *, threads: int, store: Store | None = None
 ) -> dict[str, Any]:
     """Embed the passages of a corpus folder and write ``<index>/dense``, whole; returns its meta.
 
@@ -71,7 +71,6 @@ def build_dense(
         store or Store(),
         passages_a_shard=settings.passages_a_shard,
         storage=settings.storage,
-        log=log,
     )
     with artefacts.atomic(index / FOLDER, folder=True) as draft:
         count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)

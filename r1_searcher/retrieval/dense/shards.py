@@ -14,8 +14,8 @@ import numpy as np
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
 from r1_searcher.files.store import Store
+from r1_searcher.progress import Paced
 from r1_searcher.retrieval.dense.encoder import Encoder, embedded_text
-from r1_searcher.shown import Log
 
 KIND, FILE = "embeddings", "vectors.npy"
 
@@ -35,29 +35,30 @@ def embed(
     *,
     passages_a_shard: int,
     storage: Literal["float16", "float32"],
-    log: Log,
 ) -> list[Path]:
     """Vectors of ``texts`` in files of at most ``passages_a_shard`` rows (N, D), in order; those in the store are kept.
 
-    A shard is keyed by its texts and by everything that its vectors depend on. ``total``: for the progress.
+    A shard is keyed by its texts and by everything that its vectors depend on. ``total``: how many
+    texts there are, for signs of life.
     """
     basis = {**encoder.depends_on(), "storage": storage}
     stream = iter(texts)
     files: list[Path] = []
     done = made = 0
     begin = time.monotonic()
-    while shard := list(itertools.islice(stream, passages_a_shard)):
-        key = artefacts.fingerprint({**basis, "texts": artefacts.fingerprint(shard)})
-        place = store.get(KIND, key)
-        done += len(shard)
-        if place is None:
-            with store.put(KIND, key) as draft:
-                np.save(draft / FILE, _stored(encoder.passages(shard), storage))
-            place = store.place(KIND, key)
-            made += len(shard)
-            left = (total - done) * (time.monotonic() - begin) / made
-            log(f"index: embedded {done:,} of {total:,} passages, about {math.ceil(left / 60)} min left")
-        files.append(place / FILE)
+    with Paced("index, its vectors", unit="passages", total=total) as paced:
+        while shard := list(itertools.islice(stream, passages_a_shard)):
+            key = artefacts.fingerprint({**basis, "texts": artefacts.fingerprint(shard)})
+            place = store.get(KIND, key)
+            done += len(shard)
+            if place is None:
+                with store.put(KIND, key) as draft:
+                    np.save(draft / FILE, _stored(encoder.passages(shard), storage))
+                place = store.place(KIND, key)
+                made += len(shard)
+                left = (total - done) * (time.monotonic() - begin) / made
+                paced.told(done, total, f"about {math.ceil(left / 60)} min left")
+            files.append(place / FILE)
     return files
 
 
