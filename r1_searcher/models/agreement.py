@@ -44,7 +44,7 @@ KNOWN_GOOD = {  # model_type of transformers -> its name; each is a test
     "glm4": "GLM-4",
     "gpt_neox": "GPT-NeoX",
 }
-LENGTHS = (9, 40, 75, 110)  # tokens of the prompts: of different lengths, above the window and above READ_APART
+LENGTHS = (9, 40, 75, 110)  # tokens of the prompts: of different lengths, above the window and above PREFILL_ALONE
 INSERTED = (12, 70, 12, 70)  # tokens put in behind a first turn
 TURN = 6  # tokens sampled at a time
 WINDOW = 48

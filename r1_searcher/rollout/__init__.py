@@ -1,4 +1,4 @@
-"""Rollout: questions in, trajectories out. The engines and the loop that is the policy's environment."""
+"""Rollout: sample trajectories from questions. Holds the engines and the loop that is the policy's environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
-    """The engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
+    """Load the engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
     from r1_searcher.rollout.engines import load_engine
 
     return load_engine(policy, rollout, tensor_parallel=tensor_parallel)
@@ -34,7 +34,7 @@ def roll_out(
     mode: Mode = "search",
     told: Told = nobody,
 ) -> tuple[pa.Table, dict[str, float]]:
-    """Trajectories (schema ROLLOUTS) and timings; see ``r1_searcher.rollout.loop.roll_out``."""
+    """Return trajectories (schema ROLLOUTS) and timings; see ``r1_searcher.rollout.loop.roll_out``."""
     from r1_searcher.rollout.loop import roll_out
 
     return roll_out(

@@ -1,9 +1,9 @@
-"""The key-value cache of a batch whose rows have read different numbers of tokens.
+"""Key-value cache of a batch whose rows have read different numbers of tokens.
 
-Before a pass the cache is told where it reads (``Reading``). Rows that have read equally many are written and returned
-as views; rows that have not are written each at its own place, and the pass needs a mask, which the model makes itself
-(its layers may look back only so far) from the rows' offsets. Memory is taken in blocks, so
-that a new token is written in place instead of copying the whole cache, and rows that finish are dropped.
+Before each pass the cache is told where to write (``Reading``). Rows of equal length are written and returned as views.
+Rows of unequal length are each written at their own position, and the pass needs a mask, which the model builds from
+the rows' offsets (some layers use a sliding window). Memory grows in blocks, so that a new token is written in place
+without copying the cache; finished rows are dropped.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-BLOCK = 64  # tokens a row of memory taken at a time
+BLOCK = 64  # tokens per row by which memory grows
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Where a pass of N tokens a row goes: behind ``start`` tokens, up to ``end``, the longest row's.
+    """Where a pass of N tokens per row is written: from ``start`` to ``end``, the longest row's end.
 
-    ``only``: the rows of the cache that get what a pass over one row reads (they hold the same tokens so far); None
-    where all rows are read. ``places``: (B, N) positions of the tokens, where rows differ; None where all begin at
-    ``start``.
+    ``only``: the cache rows that share what a pass over one row reads (the same tokens so far); None for all rows.
+    ``places``: (B, N) token positions if rows differ; None if all begin at ``start``.
     """
 
     start: int
@@ -35,7 +34,7 @@ class Reading:
 
     @classmethod
     def together(cls, starts: Sequence[int], number: int, device: torch.device) -> Reading:
-        """``number`` tokens of every row, of which ``starts`` are read."""
+        """``number`` tokens for every row; ``starts``: tokens that each row has read."""
         first, last = min(starts), max(starts)
         if first == last:
             return cls(first, first + number)
@@ -44,12 +43,12 @@ class Reading:
 
     @property
     def offset(self) -> int | Tensor:
-        """Tokens behind which the pass reads; (B,) where rows differ, for ``token_attention.mask``."""
+        """Tokens before this pass; (B,) if rows differ, for ``token_attention.mask``."""
         return self.start if self.places is None else self.places[:, 0]
 
 
 class RowLayer(CacheLayerMixin):
-    """One layer's keys and values, (B, heads, tokens, D), of which each row has filled its own number."""
+    """Keys and values of one layer, (B, heads, tokens, D); each row is filled up to its own length."""
 
     is_sliding = False
 
@@ -68,7 +67,7 @@ class RowLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write (R, heads, N, D) where ``reading`` says; return what the R rows may look at, (R, heads, end, D)."""
+        """Write (R, heads, N, D) at ``reading``; return what the R rows may attend to, (R, heads, end, D)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
@@ -86,11 +85,11 @@ class RowLayer(CacheLayerMixin):
             kept[:, :, start:end] = states
         else:
             rows = torch.arange(len(kept), device=kept.device)[:, None]  # (B, 1)
-            kept[rows, :, self.reading.places] = states.transpose(1, 2)  # indexed so it is (B, N, heads, D)
+            kept[rows, :, self.reading.places] = states.transpose(1, 2)  # (B, N, heads, D) by this indexing
         return kept[:, :, :end]
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Keep the rows (a tensor of row numbers) and forget the others."""
+        """Keep the rows with these numbers and drop the others."""
         assert self.keys is not None and self.values is not None
         self.rows, self.keys, self.values = len(rows), self.keys[rows], self.values[rows]
 
@@ -105,28 +104,28 @@ class RowLayer(CacheLayerMixin):
 
 
 def _grown(tensor: Tensor, room: int) -> Tensor:
-    """The same with more room behind. What nothing was written to is masked, but must be numbers: 0."""
+    """Return the tensor with more room at its end: zeros, because masked values must still be finite."""
     larger = tensor.new_zeros(*tensor.shape[:2], room, tensor.shape[3])
     larger[:, :, : tensor.shape[2]] = tensor
     return larger
 
 
 class RowCache(Cache):
-    """A cache of ``RowLayer``s that transformers' models take."""
+    """Cache of ``RowLayer``s with the interface that transformers' models expect."""
 
     def __init__(self, num_layers: int, rows: int) -> None:
         super().__init__(layers=[RowLayer(rows) for _ in range(num_layers)])
 
     def read(self, reading: Reading) -> None:
-        """Say where the next pass reads."""
+        """Set where the next pass is written."""
         for layer in self.layers:
             layer.reading = reading
 
     def get_query_offset(self, layer_idx: int = 0) -> Any:
-        """Tokens behind which the pass reads; (B,) where rows differ."""
+        """Tokens before the pass; (B,) if rows differ."""
         return self.layers[layer_idx].reading.offset
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Keep some rows of every layer."""
+        """Keep only these rows in every layer."""
         for layer in self.layers:
             layer.keep_rows(rows)

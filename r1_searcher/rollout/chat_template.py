@@ -1,5 +1,7 @@
-"""A chat template is a program in the model's folder. Before it is relied on it is tried once, in a process that may
-take only so much time and memory: a line of it can ask for gigabytes."""
+"""Try a model's chat template once, in a process with limited time and memory, before relying on it.
+
+The template is a program in the model's folder: a line of it can ask for gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.rollout.prompt import Prompt, refused
+from r1_searcher.rollout.prompt import Prompt, template_error
 from r1_searcher.texts import parse_json
 
 CPU_SECONDS = 5
-WAIT_SECONDS = 60  # of a machine that is busy with other things
-MEMORY = 2**30  # bytes beyond what the process has before it begins
-LONGEST = 1_000_000  # characters of a prompt whose question is short
+WAIT_SECONDS = 60  # generous: the machine may be busy
+MEMORY = 2**30  # bytes beyond what the process has at its start
+LONGEST = 1_000_000  # characters of a prompt with a short question
 
 
 def try_template(prompt: Prompt, tokenizer: Any) -> None:
-    """``PipelineError``, one line, where the model's chat template cannot render ``prompt`` in reasonable time, memory
-    and length. Nothing is tried where the prompt or the model has no use for one."""
+    """Raise ``PipelineError`` if the model's chat template cannot render ``prompt`` within the limits of time, memory
+    and length. Does nothing if the prompt or the model uses no chat template."""
     if not prompt.is_chat or getattr(tokenizer, "chat_template", None) is None:
         return
     tried = {
@@ -30,11 +32,11 @@ def try_template(prompt: Prompt, tokenizer: Any) -> None:
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "cpu_seconds": CPU_SECONDS,
     }
-    said = _apart(json.dumps(tried))
+    said = _try_in_process(json.dumps(tried))
     if said is None:
         told = f"the model's chat template takes more than {CPU_SECONDS} s or {MEMORY // 2**20} MB"
     elif "raised" in said:
-        raise refused(prompt, said["raised"], said["told"])
+        raise template_error(prompt, said["raised"], said["told"])
     elif said["length"] > LONGEST:
         told = f"the model's chat template makes a prompt of {said['length']:,} characters of a short question"
     else:
@@ -42,10 +44,10 @@ def try_template(prompt: Prompt, tokenizer: Any) -> None:
     raise PipelineError(told, where=f"rollout.prompt {prompt.name}", fix="choose `base`, or a file with {question}")
 
 
-def _apart(tried: str) -> dict[str, Any] | None:
-    """What a process of its own says of the template; None where it came to an end at its limits.
+def _try_in_process(tried: str) -> dict[str, Any] | None:
+    """Return what the trial's process reports; None if it hit its limits.
 
-    Not a fork: one of a process that holds a model is refused where memory is short.
+    Not a fork: a fork of a process that holds a model is refused if memory is short.
     """
     program = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
     try:
@@ -60,7 +62,7 @@ def _apart(tried: str) -> dict[str, Any] | None:
     return said
 
 
-def _limit(cpu_seconds: int) -> None:
+def _set_limits(cpu_seconds: int) -> None:
     import resource
 
     spent = resource.getrusage(resource.RUSAGE_SELF)
@@ -74,17 +76,17 @@ def _limit(cpu_seconds: int) -> None:
 
 
 def main() -> None:
-    """The trial itself: a JSON object on standard input, another on standard output."""
+    """Run the trial: one JSON object from standard input, one to standard output."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     tried = parse_json(sys.stdin.read())
-    _limit(tried["cpu_seconds"])
+    _set_limits(tried["cpu_seconds"])
     try:
         (text,), _ = render_jinja_template(
             [tried["messages"]], chat_template=tried["template"], add_generation_prompt=True, **tried["special"]
         )
         said: dict[str, int | str] = {"length": len(text)}
-    except Exception as error:  # whatever the template raises
+    except Exception as error:  # a template may raise anything
         said = {"raised": type(error).__name__, "told": str(error)[:1000]}
     sys.stdout.write(json.dumps(said))
 

@@ -1,10 +1,9 @@
-"""The transformers engine: a batch of trajectories of which each has read its own number of tokens.
+"""The transformers engine: a batch of trajectories, each at its own length.
 
-A pass feeds every row's next token to the model: a row that still has prompt or document tokens ahead takes the next of
-them, any other row samples one. So short documents are read into the cache while other rows generate, and rows that
-begin alike begin in one pass. A long prompt or block of documents is read apart, in one pass of its own, and a prompt
-that rows share once for all of them. Nothing is padded, nothing is read twice, and a finished row leaves the batch at
-once.
+A pass feeds every row's next token to the model. A row with prompt or document tokens ahead takes the next of them; any
+other row samples one. Short documents are thus prefilled while other rows decode. Rows with the same prompt share one
+prefill pass, and a long prompt or block is prefilled in a pass of its own. Nothing is padded, nothing is read twice,
+and a finished row leaves the batch at once.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from r1_searcher.rollout.stops import StopFinder, end_of_text_ids, ending
 from r1_searcher.types.model_config import check_lengths, scaled
 from r1_searcher.types.protocols import Sampling, Turn
 
-# Tokens ahead of a row from which on it reads them in a pass of its own. Fewer are read beside the others, where they
-# cost passes only if nobody generates meanwhile; a pass of its own costs the reading of all weights.
-READ_APART = 64
+# A row with at least this many tokens ahead is prefilled in a pass of its own, which reads all weights once more. Fewer
+# tokens are prefilled beside the other rows, at the cost of extra passes only if no other row decodes.
+PREFILL_ALONE = 64
 
-# How far logits may be apart that are the same but for rounding, as a part of the largest.
+# How far logits that are equal but for rounding may differ, relative to the largest.
 _ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.03}
 
 
@@ -39,24 +38,24 @@ class _Row:
     trajectory: int
     ids: list[int]  # all tokens known so far
     uniform: torch.Tensor
-    turn_start: int  # where the present turn's sampled tokens begin
+    turn_start: int  # where the current turn's sampled tokens begin
     read: int = 0  # tokens in the cache
-    logprobs: list[float] = field(default_factory=list)  # of the present turn
-    waiting: bool = False  # its turn ended: to be extended or released
+    logprobs: list[float] = field(default_factory=list)  # of the current turn
+    waiting: bool = False  # the turn has ended: to be extended or released
 
     @property
     def ahead(self) -> int:
-        """Tokens known and not read, at least 1."""
+        """Known tokens that are not read yet, at least 1."""
         return len(self.ids) - self.read
 
 
 class TransformersEngine:
     """``Engine`` on a transformers model; see ``r1_searcher.types.protocols``."""
 
-    overlaps = False  # what a row reads with which others must not depend on the time
+    overlaps = False  # false: which rows share a pass must not depend on timing
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "transformers") -> None:
-        """Raises ``PipelineError`` for a model whose attention ``token_attention`` does not know."""
+        """Raises ``PipelineError`` for a model whose attention ``token_attention`` does not support."""
         self.name = name
         self.tokenizer = tokenizer
         self.codec = Codec(tokenizer)
@@ -72,8 +71,8 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def check_head(self, where: str) -> None:
-        """``PipelineError`` where the model's logits are not those that this engine makes of its last hidden state, or
-        are no numbers. A few tokens are read."""
+        """Raise ``PipelineError`` if the model's logits are not finite, or differ from those that this engine computes
+        from its last hidden state. Reads a few tokens."""
         ids = torch.arange(min(4, self._model.config.vocab_size), device=self._model.device)[None]
         theirs = self._model(input_ids=ids, use_cache=False).logits.float()
         hidden = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
@@ -95,7 +94,7 @@ class TransformersEngine:
         return self.codec.decode(token_ids)
 
     def load_state(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take weights from memory, by the names of the model's own parameters."""
+        """Copy weights from memory, by the model's own parameter names."""
         own = dict(self._model.named_parameters())
         missing = own.keys() - weights.keys()
         assert not missing, f"weights lack {sorted(missing)[:3]}"
@@ -122,10 +121,10 @@ class TransformersEngine:
         return [score(self._model, ids, temperature) for ids in token_ids]
 
     def sleep(self) -> None:
-        """Nothing: its cache lives for a batch, and its weights are small beside the trainer's."""
+        """Does nothing: the cache lives for one batch, and the weights are small beside the trainer's."""
 
     def wake(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling = sampling
@@ -160,7 +159,7 @@ class TransformersEngine:
         self._drop_released()
         assert not any(row.waiting for row in self._rows), "an ended turn was neither extended nor released"
         while self._rows:
-            if ended := self._read_apart() or self._read_together():
+            if ended := self._prefill_alone() or self._step_together():
                 return ended
         return []
 
@@ -173,11 +172,11 @@ class TransformersEngine:
         if self._rows and self._cache is not None:
             self._cache.keep_rows(torch.tensor(kept, device=self._model.device))
 
-    def _read_apart(self) -> list[Turn]:
-        """Read all that rows with much ahead of them have, and sample their next tokens."""
-        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # rows that begin with the same prompt
+    def _prefill_alone(self) -> list[Turn]:
+        """Prefill rows with many tokens ahead, each in its own pass, and sample their next tokens."""
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}  # rows with the same prompt
         for place, row in enumerate(self._rows):
-            if row.ahead >= READ_APART:
+            if row.ahead >= PREFILL_ALONE:
                 alike.setdefault((-1, tuple(row.ids)) if row.read == 0 else (place, ()), []).append(place)
         ended = []
         for places in alike.values():
@@ -186,8 +185,8 @@ class TransformersEngine:
             ended += self._sample(places, hidden.expand(len(places), -1))
         return ended
 
-    def _read_together(self) -> list[Turn]:
-        """Read as many tokens of every row as the row with the fewest ahead has; sample where none is left."""
+    def _step_together(self) -> list[Turn]:
+        """Read as many tokens per row as the row with the fewest ahead has; sample for rows with none left."""
         number = min(row.ahead for row in self._rows)
         reading = Reading.together([row.read for row in self._rows], number, self._model.device)
         hidden = self._forward([row.ids[row.read : row.read + number] for row in self._rows], reading)  # (B, D)
@@ -197,14 +196,14 @@ class TransformersEngine:
         return self._sample(open_rows, hidden[torch.tensor(open_rows, device=hidden.device)])
 
     def _forward(self, ids: list[list[int]], reading: Reading) -> torch.Tensor:
-        """(B, N) tokens in, the last token's hidden state (B, D) out."""
+        """Tokens (B, N) → last token's hidden state (B, D)."""
         if self._cache is None:
             self._cache = RowCache(self._model.config.num_hidden_layers, len(self._rows))
         self._cache.read(reading)
         found = self._model.base_model(
             input_ids=torch.tensor(ids, device=self._model.device),
             position_ids=reading.places,
-            attention_mask=None,  # the model makes its own, row by row: token_attention.mask
+            attention_mask=None,  # the model makes its own, per row: token_attention.mask
             past_key_values=self._cache,
             use_cache=True,
         )
@@ -212,7 +211,7 @@ class TransformersEngine:
         return hidden
 
     def _sample(self, places: Sequence[int], hidden: torch.Tensor) -> list[Turn]:
-        """Sample the next token of the rows at ``places`` (b of them) behind their hidden states (b, D)."""
+        """Sample the next token of the b rows at ``places`` from their hidden states (b, D)."""
         rows = [self._rows[place] for place in places]
         logits = scaled(self._head(hidden).float(), self._model.config).cpu()  # (b, V)
         uniform = torch.stack([row.uniform[len(row.ids) - 1] for row in rows])  # (b,)

@@ -1,4 +1,4 @@
-"""The engine that the parameters name, with a policy's weights."""
+"""Load the engine that the parameters name, with a policy's weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NEEDED = sorted({*Engine.__annotations__, *(name for name in vars(Engine) if no
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
-    """The engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs.
+    """Load the engine that ``rollout.engine`` names, with the policy's weights, on ``tensor_parallel`` GPUs.
 
-    Raises ``PipelineError`` for a policy that the engine would sample from wrongly: logits that are more than its head
-    says, positions that depend on a sequence's length, a chat template that does not take our prompt; and for
-    something registered that is no ``Engine``.
+    Raises ``PipelineError`` if the engine would sample wrongly from the policy (logits that are not its head's,
+    positions that depend on a sequence's length, a chat template that rejects the prompt), and if the registered engine
+    lacks a part of ``Engine``.
     """
     tokenizer = load_tokenizer(policy)
     try_template(prompt_of(rollout), tokenizer)

@@ -1,4 +1,4 @@
-"""Log-probabilities must be numbers: one NaN in a policy's weights makes all of its logits NaN."""
+"""Check that log-probabilities are finite: one NaN in a policy's weights makes all of its logits NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from r1_searcher.errors import PipelineError
 
 
 def check_finite_logprobs(logprobs: Iterable[float], engine: str) -> None:
-    """``PipelineError`` where a sampled token's log-probability is not finite."""
+    """Raise ``PipelineError`` if a sampled token's log-probability is not finite."""
     if not all(map(math.isfinite, logprobs)):
         raise PipelineError(
             "the policy's logits are not numbers: its weights hold NaN or infinities, or overflow in this precision",

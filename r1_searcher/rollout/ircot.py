@@ -1,23 +1,22 @@
-"""The baseline `ircot`: retrieval interleaved with sentences of reasoning, after IRCoT (Trivedi et al., 2023,
-arXiv 2212.10509, section 3).
+"""The baseline `ircot`: retrieval interleaved with sentences of reasoning (IRCoT, Trivedi et al., 2023, arXiv
+2212.10509, section 3).
 
-The question is searched first. Then, in turn, the policy writes one sentence of reasoning and that sentence is
-searched, until the policy answers, a sentence says "answer is", or the searches are used up; in the last two
-cases the answer is asked for at once. It needs no training and no training set, and works on the same ``Engine``
-and ``Retriever`` as every other rollout. What is searched, shown and asked for is ``forced`` or ``document`` text,
-never the policy's.
+The question is searched first. Then the policy writes one sentence of reasoning and that sentence is searched, in turn,
+until the policy answers, a sentence says "answer is", or the searches are used up; in the last two cases the answer is
+asked for at once. The baseline needs no training and works on the same ``Engine`` and ``Retriever`` as every other
+rollout. Searched, shown and forced text is ``forced`` or ``document`` text, never the policy's.
 
-Where it departs from what was published:
+Differences from the publication:
 
-- No worked examples are shown; the prompt (`ircot`, `ircot_instruct`, or whichever is set) says it in words.
-- Passages stand where they were found instead of being gathered (and shuffled) before the question, so that the
-  policy's tokens are never read in another context than the one they were written in. A passage that is found
-  again is shown again. The published bound of 15 paragraphs becomes ``max_searches`` × ``k``; of 8 steps,
-  ``max_searches``, which counts the question's search too.
-- The policy that reasoned also answers, in the same transcript: there is no second reader pass.
-- A query that the policy writes itself, in the grammar's tags, is that step's query: a policy that was trained to
-  search writes nothing else.
-- The sentence is the query as it stands; question words are not taken out of it.
+- No worked examples are shown; the prompt (`ircot`, `ircot_instruct`, or the one set) describes the task.
+- Passages stay where they were found instead of being gathered (and shuffled) before the question, so that the policy's
+  tokens keep the context in which they were sampled. A passage that is found again is shown again. The published bound
+  of 15 paragraphs becomes ``max_searches`` × ``k``; the bound of 8 steps becomes ``max_searches``, which includes the
+  question's own search.
+- The policy that reasons also answers, in the same transcript: there is no second reader pass.
+- If the policy writes a query in the grammar's tags, that is the step's query: a policy that was trained to search
+  writes nothing else.
+- The whole sentence is the query; question words are not removed.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from r1_searcher.transcripts.documents import neutralise
 from r1_searcher.transcripts.grammar import Segment
 from r1_searcher.types.protocols import Engine, Sampling, Turn
 
-SENTENCE_STOPS = (".", "?", "!", "\n")  # each may end a sentence; whether it does, `is_sentence` says
+SENTENCE_STOPS = (".", "?", "!", "\n")  # each may end a sentence; `is_sentence` decides
 STOPS = (*grammar.STOPS, *SENTENCE_STOPS)
 
 _END = re.compile(r"[.?!][\"'”’)\]]*\s*\Z")
-_WORD = re.compile(r"[^\W\d_]{2}")  # "1." and "- " are no sentences
-# Titles and initials, after which a sentence goes on. A number does end one: "… in 1931."
+_WORD = re.compile(r"[^\W\d_]{2}")  # "1." and "- " are not sentences
+# Titles and initials do not end a sentence. A number does: "… in 1931."
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'.-])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Mt|Gen|Col|Capt|Lt|Sgt|Rev|Hon|No|Vol|vs|e\.g|i\.e)\.\s*\Z"
 )
@@ -47,9 +46,9 @@ _ANSWER_IS = re.compile(r"\banswer\s+is\b", re.IGNORECASE)
 
 
 def is_sentence(text: str) -> bool:
-    """Whether reasoning that was stopped at one of ``SENTENCE_STOPS`` is a whole sentence.
+    """Return whether reasoning that stopped at one of ``SENTENCE_STOPS`` is a whole sentence.
 
-    A line break ends one like a full stop does. Text with a tag is none: a query or an answer has begun.
+    A line break ends a sentence like a full stop. Text with a tag is not a sentence: a query or an answer has begun.
     """
     if not _WORD.search(text) or any(tag in text for tag in grammar.TAGS):
         return False
@@ -63,27 +62,27 @@ Wanted = tuple[str, list[Segment]]  # a query to run, and the forced text that s
 
 @dataclass
 class _Step:
-    """What a trajectory has written since the last insertion, which stops may have cut into several turns."""
+    """What a trajectory has written since the last insertion; stops may have cut it into several turns."""
 
     token_ids: list[int] = field(default_factory=list)
-    answering: bool = False  # the answer was asked for: no more sentences, no more searches
+    answering: bool = False  # the answer was asked for: no more sentences or searches
 
 
 class Batch:
-    """A batch in this mode: ``r1_searcher.rollout.turn_handlers.TurnHandler``.
+    """A batch in this mode: a ``r1_searcher.rollout.turn_handlers.TurnHandler``.
 
-    The limit on a turn's tokens is held by the engine from stop to stop, and here over a whole sentence: that may
-    exceed it by less than the limit once more.
+    The engine applies the limit on a turn's tokens between stops, this class over a whole sentence, which may therefore
+    exceed the limit, though never twofold.
     """
 
     def __init__(self, engine: Engine, batch: Sequence[Trajectory], max_searches: int, sampling: Sampling) -> None:
         self.engine, self.batch = engine, batch
         self.max_searches, self.sampling = max_searches, sampling
         self.steps = [_Step() for _ in batch]
-        self.shown: dict[int, list[Segment]] = {}  # forced text that shows a query, before its passages
+        self.shown: dict[int, list[Segment]] = {}  # forced text that shows a query before its passages
 
     def take(self, turn: Turn) -> Call | None:
-        """Book a turn. Returns the search to make; None where the policy was let go on, or has ended."""
+        """Record a turn. Return the search to make; None if the trajectory continues or has ended."""
         wanted = self._take(self.batch[turn.trajectory], self.steps[turn.trajectory], turn)
         if isinstance(wanted, tuple):
             query, self.shown[turn.trajectory] = wanted
@@ -92,16 +91,16 @@ class Batch:
         return None
 
     def insert(self, number: int, answered: Answered) -> None:
-        """Insert what was found, behind the query where the policy has not written it."""
+        """Insert the found block, after the query if the policy did not write it itself."""
         self.batch[number].turns.append(answered.record)
         if answered.block is None:
             self.batch[number].finish_reason = answered.failure
         self._go_on(number, [*self.shown.pop(number), Segment("document", answered.block or "")])
 
     def _take(self, trajectory: Trajectory, step: _Step, turn: Turn) -> Wanted | list[Segment]:
-        """Book a turn. Returns the query to run, or else what is to be inserted now.
+        """Record a turn. Return the query to run, or the text to insert now.
 
-        Nothing to insert: the policy goes on where it stopped, or, where its finish reason is set, has ended.
+        If there is nothing to insert, the policy continues where it stopped, or has ended if its finish reason is set.
         """
         trajectory.append(turn.token_ids, grammar.POLICY)
         trajectory.logprobs += turn.logprobs
@@ -135,7 +134,7 @@ class Batch:
         return wanted
 
     def _go_on(self, number: int, inserted: Sequence[Segment]) -> None:
-        """Insert text and let the trajectory write on; or release it, where it has ended or no room is left."""
+        """Insert text and continue the trajectory; release it if it has ended or no room is left."""
         trajectory = self.batch[number]
         if not trajectory.finish_reason:
             encoded = [self.engine.encode(part.text) for part in inserted]

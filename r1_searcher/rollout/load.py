@@ -1,4 +1,4 @@
-"""A policy's tokenizer, model and configuration from its folder, with one line for whatever is wrong with them."""
+"""Load a policy's tokenizer, model or configuration from its folder; whatever is wrong becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # owner/name
 
 
 def load_tokenizer(policy: Path | str) -> Any:
-    """The policy's own tokenizer."""
+    """Return the policy's own tokenizer."""
     from transformers import AutoTokenizer
 
     check_place(policy)
@@ -30,11 +30,11 @@ def load_tokenizer(policy: Path | str) -> Any:
 
 
 def load_model(policy: Path | str, *, dtype: str) -> Any:
-    """A causal language model in evaluation mode. Of a folder only its own safetensors are read: nothing is unpickled,
-    and no code of the model's runs.
+    """Load a causal language model in evaluation mode.
 
-    A weight that the files lack, hold in another shape, or have beyond the model's is an error: transformers would draw
-    it at random, or leave it out.
+    Reads only the folder's safetensors: nothing is unpickled, and no code of the model's runs. Raises ``PipelineError``
+    for weights that are missing, superfluous or of another shape: transformers would draw them at random or leave them
+    out.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -57,7 +57,7 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
 
 
 def load_config(policy: Path | str) -> Any:
-    """The configuration of a policy folder or of a hub's model."""
+    """Return the configuration of a policy folder or hub model."""
     from transformers import AutoConfig
 
     check_place(policy)
@@ -66,7 +66,7 @@ def load_config(policy: Path | str) -> Any:
 
 
 def check_place(policy: Path | str) -> None:
-    """``PipelineError`` for a path at which there is no model's folder, and that is no hub's name either."""
+    """Raise ``PipelineError`` if ``policy`` is neither a model folder nor a hub name."""
     if not Path(policy).is_dir() and not _HUB_NAME.fullmatch(str(policy)):
         raise PipelineError("no such folder", where=str(policy), fix="give a model's folder, or a name on the hub")
     if Path(policy).is_dir() and not (Path(policy) / "config.json").exists():
@@ -75,7 +75,7 @@ def check_place(policy: Path | str) -> None:
 
 @contextlib.contextmanager
 def reading(what: str, policy: Path | str) -> Iterator[None]:
-    """Make whatever is wrong with files from outside one line, and keep transformers from printing pages about it."""
+    """Turn any error about files from outside into one line, and silence transformers' own output about them."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

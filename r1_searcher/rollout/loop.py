@@ -1,8 +1,8 @@
-"""Rollout: questions in, trajectories out (paper section 3.1).
+"""Rollout: sample trajectories from questions (paper section 3.1).
 
-The loop is the environment of the policy: it renders the prompt, cuts the request out of a turn that
-calls a tool (search, first of all), calls it, neutralises and inserts the passages, and notes of every
-token who wrote it. Which engine generates and which tool finds is not known here.
+The loop is the policy's environment. It renders the prompt, cuts the request out of a turn that calls a tool (usually
+search), calls the tool, neutralises and inserts the passages, and records who wrote each token. It does not know which
+engine samples or which tool searches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from r1_searcher.transcripts.grammar import Mode, Segment
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, Retriever, Sampling, ToolError, Turn
 
-BASELINE_SEARCHES = {"no_search": 0, "plain_rag": 1}  # all made before the policy writes: it may not search
+# all made before the policy writes; the policy itself may not search
+BASELINE_SEARCHES = {"no_search": 0, "plain_rag": 1}
 
 
 def roll_out(
@@ -44,15 +45,15 @@ def roll_out(
     mode: Mode = "search",
     told: Told = nobody,
 ) -> tuple[pa.Table, dict[str, float]]:
-    """Generate ``samples`` trajectories a question; ``told`` how many have ended, of how many.
+    """Sample ``samples`` trajectories per question; call ``told`` with the number that have ended and the total.
 
-    Returns the trajectories (schema ROLLOUTS, in the questions' order) and the timings, which are
-    kept apart because they differ between two equal runs: seconds, search_seconds, policy_tokens.
+    Returns the trajectories (schema ROLLOUTS, in the questions' order) and the timings, which are kept apart because
+    they differ between equal runs: seconds, search_seconds, policy_tokens.
 
-    ``mode`` no_search makes the transcript begin with an answer; plain_rag searches once with the
-    question itself and then answers. The forced tokens are no policy tokens, and a query that the policy
-    writes all the same ends the trajectory (search_limit). ``ircot`` begins with the same search and then
-    searches for sentences of the policy's reasoning: ``r1_searcher.rollout.ircot``.
+    ``mode``: no_search starts the transcript with an answer; plain_rag searches once for the question itself and then
+    answers. Their forced tokens are not policy tokens, and a query that the policy writes ends the trajectory
+    (search_limit). ``ircot`` starts with the same search and then searches for the policy's sentences of reasoning:
+    ``r1_searcher.rollout.ircot``.
     """
     began = time.perf_counter()
     sampling = Sampling(
@@ -62,8 +63,8 @@ def roll_out(
         max_total_tokens=rollout.max_total_tokens,
     )
     toolbox = Toolbox(retriever, engine, rollout, names=None if mode == "search" else (SEARCH,))
-    trajectories = _begin(engine, questions, rollout, samples, seed)
-    _force(trajectories, toolbox, mode)
+    trajectories = _start_trajectories(engine, questions, rollout, samples, seed)
+    _force_beginnings(trajectories, toolbox, mode)
     limits = {name: tool.budget.calls for name, tool in toolbox.tools.items()}
     limits[SEARCH] = BASELINE_SEARCHES.get(mode, limits[SEARCH])
     told(0, len(trajectories))
@@ -76,7 +77,7 @@ def roll_out(
         booked: TurnHandler = _Batch(engine, batch, toolbox, limits, sampling)
         if mode == "ircot":
             booked = ircot.Batch(engine, batch, limits[SEARCH], sampling)
-        ended = functools.partial(_tell, told, first, batch, len(trajectories))
+        ended = functools.partial(_report_progress, told, first, batch, len(trajectories))
         turns.run(engine, toolbox, booked, ended)
     timings = {
         "seconds": time.perf_counter() - began,
@@ -86,11 +87,13 @@ def roll_out(
     return pa.Table.from_pylist([trajectory.row() for trajectory in trajectories], schema=schemas.ROLLOUTS), timings
 
 
-def _tell(told: Told, before: int, batch: Sequence[Trajectory], total: int) -> None:
+def _report_progress(told: Told, before: int, batch: Sequence[Trajectory], total: int) -> None:
     told(before + sum(bool(trajectory.finish_reason) for trajectory in batch), total)
 
 
-def _begin(engine: Engine, questions: pa.Table, rollout: params.Rollout, samples: int, seed: int) -> list[Trajectory]:
+def _start_trajectories(
+    engine: Engine, questions: pa.Table, rollout: params.Rollout, samples: int, seed: int
+) -> list[Trajectory]:
     prompt: Prompt = prompt_of(rollout)
     tokenizer = getattr(engine, "tokenizer", None)
     trajectories = []
@@ -111,13 +114,13 @@ def _begin(engine: Engine, questions: pa.Table, rollout: params.Rollout, samples
 
 
 def trajectory_seed(seed: int, question_id: str, sample: int) -> int:
-    """A 63-bit seed from what names a trajectory, independent of its place in a batch."""
+    """Return a 63-bit seed for a trajectory, independent of its place in a batch."""
     words = np.random.SeedSequence([seed, sample, *question_id.encode()]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
-def _force(trajectories: Sequence[Trajectory], toolbox: Toolbox, mode: Mode) -> None:
-    """Make transcripts begin as a baseline wants; one for which that leaves no room ends before it begins."""
+def _force_beginnings(trajectories: Sequence[Trajectory], toolbox: Toolbox, mode: Mode) -> None:
+    """Force each baseline's beginning of the transcripts; a trajectory without room for it ends at once."""
     if mode == "search":
         return
     queries = list(dict.fromkeys(trajectory.question["question"] for trajectory in trajectories))
@@ -148,7 +151,7 @@ def _force(trajectories: Sequence[Trajectory], toolbox: Toolbox, mode: Mode) -> 
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch in the mode search: what the policy calls is called, until it answers."""
+    """A batch in mode search: runs the calls that the policy makes, until it answers."""
 
     engine: Engine
     batch: Sequence[Trajectory]
@@ -157,7 +160,7 @@ class _Batch:
     sampling: Sampling
 
     def take(self, turn: Turn) -> Call | None:
-        """Book a turn. Returns the call to make; None where the trajectory has ended, and was released."""
+        """Record a turn. Return the call to make; None if the trajectory has ended and was released."""
         trajectory = self.batch[turn.trajectory]
         trajectory.append(turn.token_ids, grammar.POLICY)
         trajectory.logprobs += turn.logprobs
@@ -183,7 +186,7 @@ class _Batch:
         return None
 
     def insert(self, number: int, answered: Answered) -> None:
-        """Insert a block whole, with room for a token after it, or end the trajectory."""
+        """Insert a whole block if a token fits after it; else end the trajectory."""
         trajectory = self.batch[number]
         trajectory.turns.append(answered.record)
         if answered.block is None:

@@ -1,8 +1,8 @@
-"""The outage rule: a trajectory whose search failed, its retries included, counts as lost and as nothing else.
+"""The outage rule: a trajectory with a failed search (after its retries) counts as lost and nothing else.
 
-Training leaves it out and goes on, up to ``rollout.max_error_share``; beyond that the iteration stops
-before anything of it is stored, so that the same command makes it anew once the retriever answers. A
-measurement (evaluation, base metrics) tolerates none: its figures would be of other questions.
+Training leaves lost trajectories out, up to ``rollout.max_error_share``. Beyond that the iteration stops before any of
+it is stored, so that the same command repeats it once the retriever answers. A measurement (evaluation, base metrics)
+tolerates none, because its figures would be about other questions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from r1_searcher.transcripts import grammar
 
 
 def outage_reasons(rollouts: pa.Table) -> list[str]:
-    """Why trajectories of ``rollouts`` (schema ROLLOUTS) were lost to the retriever, a reason each."""
+    """Return one reason for each trajectory of ``rollouts`` (schema ROLLOUTS) that was lost to the retriever."""
     reasons = []
     for finish, turns in zip(rollouts["finish_reason"].to_pylist(), rollouts["turns"].to_pylist(), strict=True):
         errors = [turn["error"] for turn in turns if turn["error"] is not None]
@@ -26,9 +26,10 @@ def outage_reasons(rollouts: pa.Table) -> list[str]:
 
 
 def check_lost(rollouts: pa.Table, allowed: float = 0.0) -> None:
-    """Stop where more than the share ``allowed`` of the trajectories was lost, or all, with the commonest reason."""
+    """Raise ``PipelineError`` with the commonest reason if all, or more than the share ``allowed``, of the trajectories
+    were lost."""
     reasons = outage_reasons(rollouts)
-    # Of none left nothing can be learnt, whatever is allowed; stored, it would be found again.
+    # With no trajectory left there is nothing to learn, whatever is allowed; a stored iteration would be reused.
     if not reasons or (len(reasons) <= allowed * rollouts.num_rows and len(reasons) < rollouts.num_rows):
         return
     [(reason, _)] = Counter(reasons).most_common(1)

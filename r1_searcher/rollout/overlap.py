@@ -1,11 +1,9 @@
-"""Searches in a thread beside the engine: no trajectory waits for another's search.
+"""Run searches in a thread beside the engine, so that no trajectory waits for another's search.
 
-One search call is under way at a time. Queries of turns that end meanwhile wait, and go together in the next call:
-a slow retriever is asked less often for more, a quick one at once. Everything but the retriever's own work happens
-in the engine's thread: tokenizers and trajectories are touched by one thread only.
-
-When a search returns depends on the clock, and so does which trajectories are generated together; what a trajectory
-becomes does not, as its samples depend on its own tokens and seed, and its passages on its own query.
+One search call runs at a time. Queries of turns that end meanwhile wait and form the next call: a slow retriever gets
+fewer, larger calls. Only the retriever's own work happens outside the engine's thread, so that one thread alone uses
+tokenizers and trajectories. The clock decides when a search returns, and so which trajectories share a step, but not
+what a trajectory becomes: its samples depend only on its own tokens and seed, its passages only on its own query.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from r1_searcher.types.protocols import Engine
 
 
 class _Searches:
-    """Queries that wait, and the one call under way."""
+    """The waiting queries and the one running call."""
 
     def __init__(self, finder: Finder, thread: ThreadPoolExecutor) -> None:
         self._finder, self._thread = finder, thread
@@ -32,18 +30,18 @@ class _Searches:
         return self._call is not None
 
     def done(self) -> bool:
-        """Whether something was found that has not been taken."""
+        """Whether results are ready to be taken."""
         return self._call is not None and self._call.done()
 
     def ask(self, calls: dict[int, Call]) -> None:
-        """Make calls, by their trajectory, as soon as the thread is free."""
+        """Make calls, by trajectory, as soon as the thread is free."""
         self._waiting |= calls
         if self._waiting and self._call is None:
             self._asked, self._waiting = self._waiting, {}
             self._call = self._thread.submit(self._finder.find, list(self._asked.values()))
 
     def take(self) -> list[tuple[int, Call, ToolResult]]:
-        """What the call under way found, once it has; the next call begins. Raises what the call raised."""
+        """Return the finished call's results and start the next call. Raises what the call raised."""
         assert self._call is not None
         found = self._call.result()
         asked, self._call = self._asked, None
@@ -52,7 +50,7 @@ class _Searches:
 
 
 def run_overlapped(engine: Engine, finder: Finder, booked: TurnHandler, told: Callable[[], None]) -> None:
-    """Run the trajectories that the engine has to their end; it steps while searches are under way."""
+    """Run the engine's trajectories to their end; the engine steps while searches run."""
     with ThreadPoolExecutor(1, thread_name_prefix="search") as thread:
         searches = _Searches(finder, thread)
         while True:
@@ -60,7 +58,7 @@ def run_overlapped(engine: Engine, finder: Finder, booked: TurnHandler, told: Ca
             searches.ask({turn.trajectory: call for turn in turns if (call := booked.take(turn)) is not None})
             if turns:
                 told()
-            if searches.done() or (searches.any and not turns):  # no turns: all of them wait for searches
+            if searches.done() or (searches.any and not turns):  # no turns: all wait for searches
                 for trajectory, call, entry in searches.take():
                     booked.insert(trajectory, finder.record(call, entry))
             elif not turns:

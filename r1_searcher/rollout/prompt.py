@@ -1,12 +1,11 @@
-"""Prompts: a template by its name (a shipped file, or what a user's file registers), or by the path of a text file.
+"""Prompts: templates by name (shipped or registered by a user's file) or by the path of a text file.
 
-A template with ``{question}`` is for base models and is used as it stands. One without is the
-system message of an instruct model: the question is the user's message, the model's chat template
-is applied, and ``<think>`` is appended where the template has not written it. Either way the transcript begins after
-``<think>``.
+A template with ``{question}`` is for base models and is used as it is. One without is the system message for an
+instruct model: the question becomes the user's message, the model's chat template is applied, and ``<think>`` is
+appended unless the template wrote it. Either way the transcript begins after ``<think>``.
 
-What a tokenizer puts in front of a text (Gemma's and Llama's ``<bos>``) stands in the prompt as text: a chat template
-writes it itself, and before other prompts it is written here, once.
+What a tokenizer puts before a text (``<bos>`` of Gemma and Llama) is part of the prompt's text: a chat template writes
+it itself, and other prompts get it here, once.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ HOLE = "{question}"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt template and its name."""
+    """A prompt template with its name."""
 
     name: str
     template: str
@@ -46,16 +45,17 @@ class Prompt:
         return fingerprint(self.template)
 
     def messages(self, question: str) -> list[dict[str, str]]:
-        """The chat of a question: this template as the system message, the question as the user's."""
+        """Return the chat for a question: the template as system message, the question as user message."""
         return [{"role": "system", "content": self.template}, {"role": "user", "content": question}]
 
     def render(self, question: str, tokenizer: Any = None) -> str:
-        """The prompt for a question, ending in ``<think>`` (behind which a chat template may have white space).
+        """Return the prompt for a question, ending in ``<think>`` (a chat template may add white space).
 
-        ``tokenizer``: the policy's; None where the text is for somebody who tokenizes it himself.
+        ``tokenizer``: the policy's; None if the caller tokenizes the text. Raises ``PipelineError`` if a chat template
+        is missing or fails.
         """
         if not self.is_chat:
-            return begun(self.template.replace(HOLE, question), tokenizer)
+            return with_leading_tokens(self.template.replace(HOLE, question), tokenizer)
         if getattr(tokenizer, "chat_template", None) is None:
             raise PipelineError(
                 f"prompt {self.name!r} is a chat's system message, but the model's tokenizer has no chat template",
@@ -66,13 +66,13 @@ class Prompt:
             text = str(
                 tokenizer.apply_chat_template(self.messages(question), tokenize=False, add_generation_prompt=True)
             )
-        except Exception as error:  # whatever the template raises: it is a program in the model's folder
-            raise refused(self, type(error).__name__, str(error)) from error
+        except Exception as error:  # the template is a program in the model's folder and may raise anything
+            raise template_error(self, type(error).__name__, str(error)) from error
         return text if text.rstrip().endswith(THINK) else text + THINK
 
 
-def refused(prompt: Prompt, raised: str, told: str) -> PipelineError:
-    """The error of a chat template that raised ``raised`` (a type's name) and ``told``."""
+def template_error(prompt: Prompt, raised: str, told: str) -> PipelineError:
+    """Return the error for a chat template that raised ``raised`` (a type's name) with the message ``told``."""
     line = next(iter(told.strip().splitlines()), "")[:200]
     return PipelineError(
         f"the model's chat template does not take a system message and a question: {raised}: {line}",
@@ -81,8 +81,8 @@ def refused(prompt: Prompt, raised: str, told: str) -> PipelineError:
     )
 
 
-def begun(text: str, tokenizer: Any) -> str:
-    """A text with what its tokenizer puts in front of texts, such as ``<bos>``, unless it begins with that already."""
+def with_leading_tokens(text: str, tokenizer: Any) -> str:
+    """Prepend what the tokenizer puts before a text, such as ``<bos>``, unless the text begins with it."""
     encode = getattr(tokenizer, "encode", None)
     if encode is None or encode("a", add_special_tokens=True) == encode("a", add_special_tokens=False):
         return text
@@ -91,18 +91,18 @@ def begun(text: str, tokenizer: Any) -> str:
     if not front or plain[: len(front)] == front:
         return text
     written = "".join(tokenizer.convert_ids_to_tokens(front))
-    candidates = [written + text, f"{written} {text}"]  # SentencePiece puts a space before a text, not behind <bos>
+    candidates = [written + text, f"{written} {text}"]  # SentencePiece puts a space before a text, but not after <bos>
     return next((one for one in candidates if list(encode(one, add_special_tokens=False)) == whole), candidates[0])
 
 
 def load_prompt(name: str, extensions: Sequence[str] = ()) -> Prompt:
-    """A prompt by its name, or a text file of the user's by its path.
+    """Return a prompt by its name, or from the path of a text file.
 
     Args:
-        name: shipped, registered by a file of ``extensions``, or a path.
+        name: a shipped name, one registered by a file of ``extensions``, or a path.
         extensions: the user's own files.
 
-    Raises ``PipelineError`` for an unknown name, with all known ones, and for what is no template.
+    Raises ``PipelineError`` for an unknown name (listing all known ones) and for an invalid template.
     """
     found = PROMPTS.find(name, extensions)
     if found.file.suffix == ".py":
@@ -125,5 +125,5 @@ def load_prompt(name: str, extensions: Sequence[str] = ()) -> Prompt:
 
 
 def prompt_of(rollout: params.Rollout) -> Prompt:
-    """The prompt that ``rollout.prompt`` chooses."""
+    """Return the prompt that ``rollout.prompt`` chooses."""
     return load_prompt(rollout.prompt, rollout.extensions)

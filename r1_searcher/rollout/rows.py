@@ -1,4 +1,4 @@
-"""The rollout room's work on files, with what the rollouts depend on in their metadata."""
+"""Write rollouts as a table with metadata of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def inputs(
     greedy: bool,
     mode: Mode = "search",
 ) -> dict[str, Any]:
-    """All that a rollouts file depends on, as metadata, with one ``fingerprint`` over it."""
+    """Return all that a rollouts file depends on, as metadata with one ``fingerprint`` over it."""
     parts: dict[str, Any] = {
         "policy": policy_sha256,
         "index": index_fingerprint,
@@ -42,7 +42,7 @@ def inputs(
         "seed": seed,
         "greedy": greedy,
         "mode": mode,
-        "prompt": prompt_of(rollout).hash,  # its text: the parameter is only a name or a path
+        "prompt": prompt_of(rollout).hash,  # the text: the parameter is only a name or a path
         "code": code_fingerprint(*CODE, without=named_files(ENGINES)),
         "chosen": chosen_parts(rollout),
     }
@@ -50,7 +50,8 @@ def inputs(
 
 
 def chosen_parts(rollout: params.Rollout) -> list[str]:
-    """Fingerprints of the code that ``rollout`` chooses by name, its engine and tools: in every key of rollouts."""
+    """Return fingerprints of the code that ``rollout`` chooses by name (engine and tools), part of every key of
+    rollouts."""
     return [
         chosen_code(rollout.chosen_files("engine"), room="rollout"),
         chosen_code(rollout.chosen_files("tools"), room="tools"),
@@ -58,7 +59,7 @@ def chosen_parts(rollout: params.Rollout) -> list[str]:
 
 
 def versions(engine: Engine) -> dict[str, str]:
-    """The engine and the libraries whose version can change a rollout."""
+    """Return versions of the engine and of the libraries that can change a rollout."""
     import torch
     import transformers
 
@@ -77,7 +78,7 @@ def metadata(
     greedy: bool,
     mode: Mode = "search",
 ) -> dict[str, Any]:
-    """Metadata of a rollouts file made by ``roll_out`` with the same arguments."""
+    """Return the metadata of a rollouts file that ``roll_out`` made with the same arguments."""
     made_from = inputs(
         rollout,
         policy_sha256=sha256_tree(policy),

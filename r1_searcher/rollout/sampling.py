@@ -1,6 +1,6 @@
-"""Drawing tokens by inverse transform: one uniform number a row and position, fixed by the row's seed.
+"""Sample tokens by inverse transform, with one uniform number per row and position, fixed by the row's seed.
 
-So a trajectory's draws do not depend on which other trajectories share its batch. And scoring tokens that are there.
+A trajectory's draws thus do not depend on the rest of its batch. Also scores given tokens.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import torch
 
 from r1_searcher.types.model_config import scaled
 
-HEAD_POSITIONS = 1024  # scored at a time: the logits of a long sequence would be gigabytes
+HEAD_POSITIONS = 1024  # positions per chunk: the logits of a long sequence would take gigabytes
 
 
 def uniforms(seed: int, positions: int) -> torch.Tensor:
-    """The (positions,) numbers in [0, 1) of one trajectory."""
+    """Return one trajectory's uniform numbers in [0, 1), (positions,)."""
     return torch.from_numpy(np.random.default_rng(seed).random(positions, dtype=np.float32))
 
 
 def draw(
     logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (B,) and their log-probabilities (B,) from logits (B, V) and uniform numbers (B,).
+    """Sample tokens (B,) and their log-probabilities (B,) from logits (B, V) and uniform numbers (B,).
 
-    Log-probabilities are under the temperature-scaled policy before top-p. Temperature 0 is greedy,
-    with log-probabilities at temperature 1.
+    Log-probabilities are of the temperature-scaled policy before top-p. Temperature 0 is greedy, with log-probabilities
+    at temperature 1.
     """
     if temperature == 0:
         logprobs = logits.log_softmax(-1)
@@ -38,21 +38,21 @@ def draw(
     if top_p < 1:
         probabilities = _nucleus(probabilities, top_p)
     cumulative = probabilities.cumsum(-1)
-    # Scaled by the sum, which rounding and top-p leave below 1; the clamp guards the last place of it.
+    # Scaled by the sum, which rounding and top-p leave below 1; the clamp covers its last bit.
     wanted = uniform[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, wanted, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the smallest set of tokens that holds ``top_p``; the likeliest token always stays."""
+    """Zero all but the smallest set of tokens that holds ``top_p``; the most likely token always stays."""
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return probabilities.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
 
 
 def score(model: Any, token_ids: Sequence[int], temperature: float) -> list[float]:
-    """(T,) log-probabilities of tokens given those before them, by one plain forward pass; the first is 0."""
+    """Return the log-probabilities (T,) of tokens given those before them, by one forward pass; the first is 0."""
     ids = torch.tensor(token_ids, dtype=torch.long, device=model.device)  # (T,)
     head = model.get_output_embeddings()
     hidden = model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]  # (T, D)

@@ -1,8 +1,7 @@
-"""How a turn ends, token by token: one rule for every engine that samples tokens.
+"""When a turn ends, token by token: one rule for every engine that samples tokens.
 
-Stop strings are found without decoding every token. A tag may be one token or several, and its last token may hold
-text beyond the tag. Only a token that could be the last of a stop string is looked at closer: its row's last tokens
-are decoded.
+Stop strings are found without decoding every token. A tag may span several tokens, and its last token may hold text
+beyond the tag. Only after a token that could end a stop string are the row's last tokens decoded.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class StopFinder:
-    """Tells whether the last of a turn's tokens completes a stop string."""
+    """Finds whether the last token of a turn completes a stop string."""
 
     def __init__(self, token_texts: Sequence[str], stops: Sequence[str], decode: Decode) -> None:
         self._decode = decode
         self._stops = tuple(stops)
-        self._window = max(map(len, stops)) + 1  # a stop's tokens hold at least a character each
+        self._window = max(map(len, stops)) + 1  # each token of a stop holds at least one character
         self.candidates = frozenset(number for number, text in enumerate(token_texts) if self._may_end(text))
 
     def _may_end(self, text: str) -> bool:
@@ -32,7 +31,7 @@ class StopFinder:
         )
 
     def find(self, turn_ids: Sequence[int]) -> str | None:
-        """The stop string that the last token of the turn completed, or None."""
+        """Return the stop string that the turn's last token completes, or None."""
         if turn_ids[-1] not in self.candidates:
             return None
         text = self._decode(turn_ids[-self._window :])
@@ -46,9 +45,9 @@ class StopFinder:
 def ending(
     turn_ids: Sequence[int], length: int, *, end_ids: frozenset[int], finder: StopFinder, sampling: Sampling
 ) -> str | None:
-    """How the last of a turn's tokens ended it, as in ``Turn.stop``; None where it goes on.
+    """Return how the turn's last token ends it, as in ``Turn.stop``; None if the turn continues.
 
-    ``length``: tokens of the whole trajectory, those of the turn included.
+    ``length``: tokens of the whole trajectory, including the turn's.
     """
     if turn_ids[-1] in end_ids:
         return grammar.FINISH_END_OF_TEXT
@@ -62,7 +61,7 @@ def ending(
 
 
 def end_of_text_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
-    """The tokens that end a text: the tokenizer's, and those that the model's generation config names."""
+    """Return the ids that end a text: the tokenizer's and those of the model's generation config."""
     found: set[int | None] = set()
     for value in (tokenizer.eos_token_id, getattr(generation_config, "eos_token_id", None)):
         found |= set(value) if isinstance(value, list) else {value}

@@ -1,8 +1,8 @@
-"""Does an engine hold the trainer's weights? Both score the same tokens, and the log-probabilities must agree.
+"""Check that an engine holds the trainer's weights: both score the same tokens, and the results must agree.
 
-Loading weights can fail without a word: a name that a loader skips, a tied output head that keeps the old
-weights, a key-value cache of the weights before. Rollouts of such an engine look like rollouts. So after every
-synchronisation a few sequences are scored on both sides.
+Loading weights can fail silently: a loader skips a name, a tied output head keeps the old weights, a key-value cache
+survives. Rollouts from such an engine look normal. So after every synchronisation a few sequences are scored on both
+sides.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from r1_searcher.types.protocols import Engine
 
 @dataclass(frozen=True)
 class Gap:
-    """Absolute differences of log-probabilities over the policy tokens of all probes."""
+    """Absolute differences of log-probabilities over all probes' policy tokens."""
 
     mean: float
     largest: float
 
     def within(self, bound: Gap) -> bool:
-        """Whether neither exceeds its bound; not so where one is no number."""
+        """Whether mean and largest are within ``bound``; false for NaN."""
         return self.mean <= bound.mean and self.largest <= bound.largest
 
 
-# Of two right implementations at temperature 1. In float32 they differ by rounding, 1e-6 to 1e-5. In bfloat16 a
+# For two correct implementations at temperature 1. In float32 they differ by rounding, 1e-6 to 1e-5. In bfloat16 a
 # token of low probability may be off by tenths while the mean stays at some hundredths, so the mean decides.
 _BOUNDS = {"float32": Gap(1e-4, 2e-3), "bfloat16": Gap(0.06, 2.0)}
 
 
 def tolerance(dtype: str, temperature: float) -> Gap:
-    """How far two right implementations may be apart, by the dtype of the less exact of the two.
+    """Return how far two correct implementations may differ, by the less exact dtype of the two.
 
-    Log-probabilities are of logits divided by the temperature, and so are their errors. In float32 the bound
-    also catches weights that are one update old; in bfloat16 a small update hides in the rounding, and what is
-    caught are weights that were not loaded, are another model's, or only a part of the right ones.
+    Logits are divided by the temperature, and so are their errors. In float32 the bound also catches weights that are
+    one update old. In bfloat16 rounding hides a small update; the bound then catches weights that were not loaded, only
+    partly loaded, or another model's.
     """
     if dtype not in _BOUNDS:
         raise PipelineError(f"no tolerance is known for {dtype}", where="rollout.dtype", fix="float32 or bfloat16")
@@ -55,11 +55,11 @@ def check_sync(
     temperature: float,
     allowed: Gap,
 ) -> Gap:
-    """Hold an engine's log-probabilities against the trainer's; returns the gap, for the log.
+    """Compare an engine's log-probabilities with the trainer's; return the gap, for the log.
 
-    B probes: ``token_ids[b]`` and ``policy_mask[b]`` (T_b,), ``trainer_logprobs[b]`` (P_b,) of the tokens under
-    the mask as ``Trainer.logprobs`` gives them. Any tokens will do; some 100 of them, from several prompts, are
-    enough. ``temperature`` is the trainer's. Raises ``PipelineError`` where the gap is more than is ``allowed``.
+    B probes: ``token_ids[b]`` and ``policy_mask[b]`` are (T_b,); ``trainer_logprobs[b]`` is (P_b,), for the tokens
+    under the mask, as from ``Trainer.logprobs``. Any tokens will do: about 100 from several prompts are enough.
+    ``temperature`` is the trainer's. Raises ``PipelineError`` if the gap exceeds ``allowed``.
     """
     scores = engine.score(token_ids, temperature=temperature)
     gaps = []

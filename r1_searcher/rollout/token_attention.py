@@ -1,11 +1,10 @@
-"""Attention of one new token a row, by two batched matrix products where torch's own kernel is slow, and the mask of
-rows that have read different numbers of tokens.
+"""Attention for decoding one token per row, and the mask for rows that have read different numbers of tokens.
 
-Generating reads a token a row: a query a head and row over all cached keys. In two cases torch is slow at that. In
-bfloat16 on a CPU its flash kernel (2.13) takes several times as long (docs/benchmarks.md). And where rows have read
-different numbers of tokens there is a mask, for which transformers copies keys and values once a query head of a group,
-all of the cache at every token. Anything else, such as float32 without a mask or several tokens, is left to torch, but
-for models that cap their scores softly (Gemma 2), which torch's kernel does not.
+Decoding has one query per head and row over all cached keys. torch is slow at that in two cases. In bfloat16 on a CPU,
+its flash kernel (2.13) takes several times as long as two batched matrix products (docs/benchmarks.md). And if rows
+have read different numbers of tokens, a mask is needed, for which transformers copies all cached keys and values once
+per query head of a group, at every token. Everything else, such as float32 without a mask or several tokens, is left to
+torch, except models that soft-cap their scores (Gemma 2), which torch's kernel cannot.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ NAME = "sdpa_by_tokens"
 
 
 def use(model: Any) -> None:
-    """Let a model attend this way. Raises ``PipelineError`` for one whose attention is more than a scaled product."""
+    """Make a model use this attention. Raises ``PipelineError`` if its attention is more than a scaled dot product."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     if not getattr(model, "_supports_sdpa", True):
@@ -46,11 +45,10 @@ def mask(
     mask_function: Callable[..., Tensor] | None = None,
     **options: Any,
 ) -> Tensor | None:
-    """(B, 1, N, T), True where a token may look, as the model says it of positions; None where none is needed.
+    """Return (B, 1, N, T), True where a token may attend, by the model's positions; None if no mask is needed.
 
-    ``q_offset``: tokens that were read before, (B,) where rows differ (``cache.RowCache.get_query_offset``).
-    ``mask_function``: the model's own, of batch, head, query and key, which broadcast: causal, and in layers that look
-    back only so far a window or a chunk.
+    ``q_offset``: tokens read before, (B,) if rows differ (``cache.RowCache.get_query_offset``). ``mask_function``: the
+    model's own, of batch, head, query and key, which broadcast: causal, with a window or chunk in layers that have one.
     """
     from transformers.masking_utils import sdpa_mask
 
@@ -86,9 +84,10 @@ def attend(
     softcap: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """(B, H, N, D), keys and values (B, G, T, D), a mask (B, 1, N, T) that is True where to look -> (B, N, H, D).
+    """Attend with queries (B, H, N, D), keys and values (B, G, T, D); return (B, N, H, D).
 
-    ``softcap``: scores s become softcap · tanh(s / softcap).
+    ``attention_mask``: (B, 1, N, T), True where a query may attend. ``softcap``: scores s become softcap · tanh(s /
+    softcap).
     """
     rows, heads, tokens, dim = query.shape
     slow = attention_mask is not None or (query.dtype == torch.bfloat16 and query.device.type == "cpu")

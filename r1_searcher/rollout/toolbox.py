@@ -1,4 +1,4 @@
-"""The tools of a rollout: opened by name, called within their budgets, and blocks made of what they find."""
+"""The tools of a rollout: opened by name, called within their budgets; their results become blocks."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from r1_searcher.types.protocols import Engine, Retriever, ToolError
 
 
 class Toolbox:
-    """The tools that ``rollout.tools`` names, or those of ``names``; one record per call for the Parquet file.
+    """The tools that ``rollout.tools`` (or ``names``) lists; makes one record per call for the Parquet file.
 
-    ``seconds``: spent in calls so far.
+    ``seconds``: time spent in calls so far.
     """
 
     def __init__(
         self, retriever: Retriever, engine: Engine, rollout: params.Rollout, names: Sequence[str] | None = None
     ) -> None:
-        """Raises ``PipelineError`` for a tool that cannot be made, and for tags that two of them share."""
+        """Raises ``PipelineError`` for a tool that cannot be made, and for tags that two tools share."""
         self.engine, self.rollout = engine, rollout
         context = Context(retriever, rollout)
-        self.tools = {name: _made(name, context) for name in (rollout.tools if names is None else names)}
+        self.tools = {name: _make_tool(name, context) for name in (rollout.tools if names is None else names)}
         tags = [tag for tool in self.tools.values() for tag in (tool.begin, tool.end)]
         _check_tags(self.tools)
         self._blocks = {
@@ -56,21 +56,21 @@ class Toolbox:
         self.seconds = 0.0
 
     def called(self, stop: str) -> str | None:
-        """The tool that a turn called which ended in ``stop``."""
+        """Return the tool called by a turn that ended in ``stop``; None if none."""
         return self._by_end.get(stop)
 
     def request(self, name: str, turn: str) -> str | ToolError:
-        """What the turn asks of the tool; empty if nothing."""
+        """Return the turn's request to the tool; empty if it has none."""
         tool = self.tools[name]
         if tool.budget.seconds is None:
             return tool.request(turn)
         try:
             return str(tool.request(turn))
-        except Exception as error:  # a user's code may raise anything at what a policy writes
+        except Exception as error:  # a user's code may raise anything on what a policy writes
             return ToolError(f"{name}: {type(error).__name__}: {error}")
 
     def find(self, calls: Sequence[Call]) -> list[ToolResult]:
-        """For each call its passages, or why it has none. May be called from another thread, one call at a time."""
+        """Return each call's passages, or why it has none. May be called from another thread, one call at a time."""
         began = time.perf_counter()
         found: dict[int, ToolResult] = {}
         for name, answer in self._answers.items():
@@ -81,7 +81,7 @@ class Toolbox:
         return [found[number] for number in range(len(calls))]
 
     def record(self, call: Call, found: ToolResult) -> Answered:
-        """A call's ``turns`` record and its block; no block where the call failed."""
+        """Return a call's ``turns`` record and its block; a failed call has no block."""
         about = {"tool": call.tool, "query": call.request}
         if isinstance(found, ToolError):
             error = printable(str(found)) or "it did not say why"
@@ -107,14 +107,14 @@ class Toolbox:
         return Answered(record, block, tuple(told))
 
 
-def _made(name: str, context: Context) -> Tool:
-    """A tool, with its own parameters."""
+def _make_tool(name: str, context: Context) -> Tool:
+    """Make a tool with its own parameters. Raises ``PipelineError``."""
     rollout = context.rollout
     extension: Extension = rollout.found("tools", name)
     parameters = rollout.parameters_of("tools", name)
     try:
         made: Tool = extension.value(context, parameters)
-        _check(made)
+        _check_budget(made)
     except PipelineError:
         raise
     except Exception as error:  # the user's code may raise anything
@@ -125,7 +125,7 @@ def _made(name: str, context: Context) -> Tool:
     return made
 
 
-def _check(tool: Tool) -> None:
+def _check_budget(tool: Tool) -> None:
     budget = tool.budget
     if min(budget.calls, budget.passages, budget.passage_tokens) < 1 or budget.block_tokens < 0:
         raise ValueError(f"{budget}: calls, passages and passage_tokens are at least 1")
@@ -134,7 +134,7 @@ def _check(tool: Tool) -> None:
 
 
 def _check_tags(tools: dict[str, Tool]) -> None:
-    """No tag holds another, so that each is found where it was written."""
+    """Raise ``PipelineError`` if a tag contains another: each must be found where it was written."""
     taken = {tag: "the transcript" for tag in grammar.TAGS if tag not in (grammar.QUERY, grammar.END_QUERY)}
     for name, tool in tools.items():
         for tag in (tool.begin, tool.end):

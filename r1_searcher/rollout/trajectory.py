@@ -1,4 +1,4 @@
-"""A trajectory as it grows, and its row of rollouts.parquet."""
+"""A trajectory while it grows, and its row of rollouts.parquet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_searcher.types.protocols import Passage
 
 @dataclass
 class Trajectory:
-    """One trajectory as it grows; ``row`` gives its line of rollouts.parquet."""
+    """One trajectory while it grows; ``row`` gives its row of rollouts.parquet."""
 
     question: dict[str, Any]
     sample: int
@@ -29,16 +29,16 @@ class Trajectory:
     finish_reason: str = ""
 
     def append(self, token_ids: Sequence[int], source: int) -> None:
-        """Append tokens that all came from one author."""
+        """Append tokens from one source."""
         self.token_ids += token_ids
         self.token_source += [source] * len(token_ids)
 
     def calls(self, tool: str) -> int:
-        """How often the tool was called."""
+        """Count the calls of a tool."""
         return sum(turn["tool"] == tool for turn in self.turns)
 
     def row(self) -> dict[str, Any]:
-        """This trajectory as a row of ``schemas.ROLLOUTS``."""
+        """Return this trajectory as a row of ``schemas.ROLLOUTS``."""
         transcript = Transcript.of(self.segments)
         question_id = self.question["question_id"]
         return {

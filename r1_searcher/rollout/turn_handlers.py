@@ -1,4 +1,4 @@
-"""What running a batch turn by turn asks of a mode (``TurnHandler``) and of the tools that it calls (``Finder``)."""
+"""Protocols for running a batch turn by turn: a mode (``TurnHandler``) and the tools that it calls (``Finder``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_searcher.types.protocols import Passage, Turn
 
 @dataclass(frozen=True)
 class Answered:
-    """A call's ``turns`` record, and the block to insert with the passages in it; no block: the call failed."""
+    """A call's ``turns`` record and the block to insert, with its passages; a failed call has no block."""
 
     record: dict[str, Any]
     block: str | None
@@ -21,29 +21,29 @@ class Answered:
 
     @property
     def failure(self) -> str:
-        """How a trajectory ends whose call failed."""
+        """The finish reason of a trajectory whose call failed."""
         return grammar.FINISH_RETRIEVER_ERROR if self.record["tool"] == SEARCH else grammar.FINISH_TOOL_ERROR
 
 
 class Finder(Protocol):
-    """Calls in, what was found out; and the record and the block of what was found."""
+    """Makes calls, and turns their results into records and blocks."""
 
     def find(self, calls: Sequence[Call]) -> list[ToolResult]:
-        """An entry per call. May be called from another thread, one call at a time."""
+        """Return one result per call. May be called from another thread, one call at a time."""
         ...
 
     def record(self, call: Call, found: ToolResult) -> Answered:
-        """The ``turns`` record and the block of what a call found."""
+        """Return the ``turns`` record and the block for a call's result."""
         ...
 
 
 class TurnHandler(Protocol):
-    """What a mode does with turns and with what was found. Both answer the engine: they extend or release."""
+    """What a mode does with turns and results. Both methods extend or release the trajectory in the engine."""
 
     def take(self, turn: Turn) -> Call | None:
-        """Book a turn. The call to make, its trajectory waiting for it; None where the engine has been answered."""
+        """Record a turn. Return the call that the trajectory waits for; None if it was extended or released."""
         ...
 
     def insert(self, trajectory: int, answered: Answered) -> None:
-        """Insert what was found, or end a trajectory whose call failed."""
+        """Insert a result, or end a trajectory whose call failed."""
         ...

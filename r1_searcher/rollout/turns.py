@@ -1,9 +1,8 @@
-"""Running a batch of trajectories turn by turn, with calls of tools between turns.
+"""Run a batch of trajectories turn by turn, with tool calls between turns.
 
-What a turn means is the mode's business (``TurnHandler``); when it is searched for, and when the engine steps, is here.
-With an engine whose rows advance together every search is answered before the next step, and searches of turns that
-end together are one call. Where an engine ``overlaps``, it goes on while others search
-(``r1_searcher.rollout.overlap``).
+The mode (``TurnHandler``) decides what a turn means; this module decides when calls are made and when the engine steps.
+If rows advance together, every call is answered before the next step, and calls of turns that end together are made as
+one. If the engine ``overlaps``, it continues while calls run (``r1_searcher.rollout.overlap``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from r1_searcher.types.protocols import Engine
 
 
 def run(engine: Engine, finder: Finder, booked: TurnHandler, told: Callable[[], None] = lambda: None) -> None:
-    """Run the trajectories that the engine has to their end; ``told`` is called as turns end."""
+    """Run the engine's trajectories to their end; call ``told`` whenever turns end."""
     if engine.overlaps:
         from r1_searcher.rollout.overlap import run_overlapped
 

@@ -1,8 +1,8 @@
-"""A policy folder as vLLM can load it again and again: with an output head of its own.
+"""Make a policy folder that vLLM can reload: with an output head of its own.
 
-Where a model's head is tied to its embedding, the folder has no head, and vLLM's reload then leaves the old one in
-place without an error. So the engine only ever sees a view: the same files by links, a config that says that
-nothing is tied, and the head written out beside them.
+If a model's head is tied to its embedding, the folder has no head, and vLLM's reload silently keeps the old one. So the
+engine only sees a view: links to the same files, a config that says that nothing is tied, and the head as a file beside
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from r1_searcher.files.sums import NAME as SUMS
 from r1_searcher.texts import parse_json
 
 HEAD = "lm_head.weight"
-HEAD_FILE = "untied-lm_head.safetensors"  # sorts behind the other files, so it is read last
+HEAD_FILE = "untied-lm_head.safetensors"  # sorts after the other files, so that it is read last
 _EMBEDDING = "embed_tokens.weight"
 _INDEX = "model.safetensors.index.json"
 
@@ -27,12 +27,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all weights of a folder, from the heads of its safetensors files."""
+    """Return the names and shapes of a folder's weights, from the headers of its safetensors files."""
     return {name: shape for file in _files(folder) for name, shape in _read(file).items()}
 
 
 def check_same(new: Shapes, old: Shapes, *, where: str) -> None:
-    """Raise ``PipelineError`` where weights are other ones, or of other shapes, than those of the engine."""
+    """Raise ``PipelineError`` if the weights differ from the engine's in name or shape."""
     wrong = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
     if wrong:
         raise PipelineError(
@@ -42,10 +42,10 @@ def check_same(new: Shapes, old: Shapes, *, where: str) -> None:
         )
 
 
-def untied(policy: Path, view: Path) -> Path:
-    """Make ``view``, a folder of links to the policy's files, with a head of its own; returns it.
+def make_untied_view(policy: Path, view: Path) -> Path:
+    """Make ``view``, a folder of links to the policy's files with its own head; return it.
 
-    Costs the head's size on the disk where the policy is tied, else nothing. The view lives no longer than the policy.
+    Takes the head's size on disk if the policy is tied, else nothing. The view must not outlive the policy.
     """
     policy = policy.resolve()
     try:
@@ -69,7 +69,7 @@ def untied(policy: Path, view: Path) -> Path:
 
 
 def _write_head(places: Mapping[str, Path], target: Path, *, where: str) -> None:
-    """Write the embedding once more, as the head."""
+    """Write the embedding a second time, as the head."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 

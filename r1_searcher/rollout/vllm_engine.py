@@ -1,14 +1,14 @@
-"""The vLLM engine: every trajectory on its own, with continuous batching and a cache of what was read.
+"""The vLLM engine: every trajectory on its own, with continuous batching and a prefix cache.
 
-Each turn is a request of its own whose prompt are all tokens of the trajectory so far; the prefix cache has read
-them already, but for the last block and what was inserted. vLLM sees tokens only: no tokenizer, no text, no stop
-strings. Its tokens are looked at here one by one by the rule that the transformers engine has too
-(``r1_searcher.rollout.stops.ending``), and a request is ended at the token that ends the turn, so both engines
-end turns alike by construction. What a worker process on a GPU has sampled beyond it by then is dropped.
+Each turn is a request whose prompt is all tokens of the trajectory so far; the prefix cache already holds them, except
+for the last block and what was inserted. vLLM sees only tokens: no tokenizer, no text, no stop strings. Its tokens are
+checked here one by one, by the same rule as in the transformers engine (``r1_searcher.rollout.stops.ending``), and the
+request is ended at the token that ends the turn, so that both engines end turns alike. What a worker process on a GPU
+has sampled beyond that token is dropped.
 
-A turn's draws come from a generator seeded by the trajectory's seed and the turn's place in it. They do not depend
-on the batch; the logits do in their last bits, as far as kernels round by batch size (VLLM_BATCH_INVARIANT=1
-forbids that on GPUs that vLLM supports there).
+A turn's draws come from a generator seeded by the trajectory's seed and the turn's position. They do not depend on the
+batch; the logits' last bits do, as far as kernels round by batch size (VLLM_BATCH_INVARIANT=1 prevents that on the GPUs
+that vLLM supports).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.codec import Codec
 from r1_searcher.rollout.finite_logprobs import check_finite_logprobs
 from r1_searcher.rollout.stops import StopFinder, end_of_text_ids, ending
-from r1_searcher.rollout.untied import check_same, shapes, untied
+from r1_searcher.rollout.untied import check_same, make_untied_view, shapes
 from r1_searcher.rollout.vllm_start import start_core
 from r1_searcher.types.protocols import Sampling, Turn
 
@@ -37,8 +37,8 @@ class _Row:
     ids: list[int]  # all tokens so far
     seed: int
     turn_start: int = 0
-    logprobs: list[float] = field(default_factory=list)  # of the present turn
-    request: str = ""  # empty: the turn ended, to be extended or released
+    logprobs: list[float] = field(default_factory=list)  # of the current turn
+    request: str = ""  # empty: the turn has ended and is to be extended or released
 
 
 class VllmEngine:
@@ -53,7 +53,7 @@ class VllmEngine:
         self.tokenizer = tokenizer
         self.codec = Codec(tokenizer)
         self._views = tempfile.TemporaryDirectory(prefix="policy-")
-        self._view = untied(policy, Path(self._views.name) / "0")
+        self._view = make_untied_view(policy, Path(self._views.name) / "0")
         self._shapes = shapes(self._view)
         self._dtype = rollout.dtype
         self._sleeps = rollout.vllm.sleep
@@ -74,7 +74,7 @@ class VllmEngine:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.codec.decode(token_ids)
 
-    # --- generation
+    # --- sampling
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         if sampling.max_total_tokens > self._room:
@@ -86,7 +86,7 @@ class VllmEngine:
         if self._running:
             self._core.abort_request(list(self._running))
         self._sampling = sampling
-        self._temper(sampling.temperature)
+        self._set_temperature(sampling.temperature)
         key = tuple(stops)
         if key not in self._finders:
             self._finders[key] = StopFinder(self._texts, key, self.decode)
@@ -96,12 +96,12 @@ class VllmEngine:
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
         assert trajectory not in self._rows, f"trajectory {trajectory} is there already"
         self._rows[trajectory] = row = _Row(trajectory, list(prompt_ids), seed)
-        self._ask(row)
+        self._request_turn(row)
 
     def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
         row = self._waiting_row(trajectory)
         row.ids.extend(token_ids)
-        self._ask(row)
+        self._request_turn(row)
 
     def release(self, trajectory: int) -> None:
         del self._rows[self._waiting_row(trajectory).trajectory]
@@ -119,8 +119,8 @@ class VllmEngine:
         assert row is not None and not row.request, f"trajectory {trajectory} has no ended turn"
         return row
 
-    def _ask(self, row: _Row) -> None:
-        """Begin a turn: one request, all tokens so far as its prompt."""
+    def _request_turn(self, row: _Row) -> None:
+        """Start a turn: one request, with all tokens so far as its prompt."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -128,13 +128,13 @@ class VllmEngine:
         room = sampling.max_total_tokens - len(row.ids)
         assert room > 0, f"trajectory {row.trajectory} has no room for a token"
         wanted = SamplingParams(
-            temperature=1.0 if sampling.temperature else 0.0,  # the rest of it: r1_searcher.rollout.vllm_worker
+            temperature=1.0 if sampling.temperature else 0.0,  # r1_searcher.rollout.vllm_worker applies the rest
             top_p=sampling.top_p if sampling.temperature else 1.0,
             seed=turn_seed(row.seed, len(row.ids)),
             max_tokens=min(sampling.max_turn_tokens, room),
             stop_token_ids=sorted(self._end_ids),
             ignore_eos=True,
-            logprobs=0,  # the sampled token's alone
+            logprobs=0,  # only the sampled token's
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
@@ -144,7 +144,7 @@ class VllmEngine:
         self._core.add_request(row.request, {"prompt_token_ids": list(row.ids)}, wanted)
 
     def _read(self, output: Any) -> Turn | None:
-        """Book a request's new tokens; the turn, where one of them ends it."""
+        """Record a request's new tokens; return the turn if one of them ends it."""
         row = self._running.get(output.request_id)
         if row is None:
             return None
@@ -175,7 +175,7 @@ class VllmEngine:
         assert not self._running, "tokens are scored between batches"
         if (longest := max(map(len, token_ids), default=0)) >= self._room:
             raise PipelineError(f"a sequence of {longest} tokens cannot be scored: fewer than {self._room} can be")
-        self._temper(temperature)
+        self._set_temperature(temperature)
         wanted = SamplingParams(
             max_tokens=1,
             temperature=0.0,
@@ -198,7 +198,7 @@ class VllmEngine:
                 found[place] = [0.0, *(values[token].logprob for token, values in told)]
         return found
 
-    def _temper(self, temperature: float) -> None:
+    def _set_temperature(self, temperature: float) -> None:
         wanted = temperature or 1.0
         if wanted != self._temperature:
             self._core.collective_rpc("temper_logits", args=(wanted,))
@@ -207,27 +207,27 @@ class VllmEngine:
     # --- weights and memory
 
     def load_weights(self, policy: Path) -> None:
-        """As ``Engine.load_weights``. What was cached of the old weights is forgotten."""
+        """As ``Engine.load_weights``. Clears what was cached for the old weights."""
         assert not self._running, "weights are loaded between batches"
         old = self._view
-        view = untied(policy, Path(self._views.name) / str(int(old.name) + 1))
+        view = make_untied_view(policy, Path(self._views.name) / str(int(old.name) + 1))
         check_same(shapes(view), self._shapes, where=str(policy))
         self._core.collective_rpc("reload_weights", kwargs={"weights_path": str(view)})
         forgotten = self._core.reset_prefix_cache(reset_running_requests=True)
         assert forgotten, "the cache still holds keys of the old weights"
         self._view = view
-        if old.name != "0":  # vLLM's config still names the first
+        if old.name != "0":  # vLLM's config still refers to the first
             _remove(old)
 
     def sleep(self) -> None:
-        """Weights go to the main memory and the cache is dropped, where ``rollout.vllm.sleep`` is set and there is a
-        GPU. vLLM has no sleep on CPUs: there nothing is given back."""
+        """Move weights to main memory and drop the cache, if ``rollout.vllm.sleep`` is set and there is a GPU. vLLM
+        cannot sleep on CPUs: nothing is released there."""
         assert not self._running, "an engine sleeps between batches"
         if self._can_sleep() and not self._core.is_sleeping():
             self._core.sleep(level=1)
 
     def wake(self) -> None:
-        """Weights come back from the main memory; the cache is empty."""
+        """Move weights back from main memory; the cache is empty."""
         if self._can_sleep() and self._core.is_sleeping():
             self._core.wake_up()
 
@@ -238,13 +238,13 @@ class VllmEngine:
 
 
 def turn_seed(seed: int, position: int) -> int:
-    """A 63-bit seed for the turn of a trajectory that begins at a position, from the trajectory's own seed."""
+    """Return a 63-bit seed for the turn that begins at ``position``, from its trajectory's seed."""
     words = np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
 def _generation_config(view: Path) -> Any:
-    """The folder's generation config, or what its model config says in its place, as transformers reads them."""
+    """Return the folder's generation config, else the one that transformers derives from its model config."""
     from transformers import AutoConfig, GenerationConfig
 
     if (view / "generation_config.json").exists():

@@ -1,7 +1,7 @@
-"""Starting vLLM: its environment, its arguments, and one clear line for each thing that can be wrong.
+"""Start vLLM: its environment, its arguments, and one clear line for each thing that can go wrong.
 
-vLLM is configured by environment variables as much as by arguments. All that are set are set here, before it is
-imported, and none that the user has set is changed.
+vLLM is configured by environment variables as much as by arguments. All of them are set here, before it is imported;
+none that the user has set is changed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.types.model_config import check_lengths, steady_length
 
-# Tokens of a block of the cache, the fewest that its kernels take: the prefix cache finds whole blocks again.
+# Tokens per cache block, the fewest that the kernels allow: the prefix cache reuses only whole blocks.
 BLOCK_ON_GPU, BLOCK_ON_CPU = 16, 32
 
-TOLD = 200  # characters of vLLM's own words in an error
+TOLD = 200  # characters of vLLM's own message in an error
 
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -31,12 +31,12 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
 }
 _ON_CPU = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # a process of its own costs 20 s of start and brings nothing
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it binds this process, whose trainer it is too, to its cores
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # a process of its own costs 20 s at the start and gains nothing
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else vLLM binds this process, which the trainer shares, to its cores
     "GLOO_LOG_LEVEL": "ERROR",
 }
 
-# Words of vLLM's own errors, and what to do. The first that is found counts.
+# Words in vLLM's own errors, and what to do. The first match counts.
 _FIXES = (
     (("max_model_len", "max_position"), "lower rollout.max_total_tokens, or choose a model with more room"),
     (("kv cache", "memory"), "free memory, or change rollout.vllm.gpu_memory_utilization or cpu_cache_gb"),
@@ -46,7 +46,8 @@ _FIXES = (
 
 
 def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> Any:
-    """A running ``vllm.LLMEngine`` on the (untied) model folder ``view``, for trajectories of ``rollout``'s lengths."""
+    """Return a running ``vllm.LLMEngine`` on the (untied) model folder ``view``, for trajectories as long as
+    ``rollout`` allows."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -62,7 +63,7 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
         arguments: dict[str, Any] = {
             "model": str(view),
             "trust_remote_code": False,
-            "skip_tokenizer_init": True,  # tokens in, tokens out: stops are found by r1_searcher.rollout.stops
+            "skip_tokenizer_init": True,  # only tokens: r1_searcher.rollout.stops finds the stops
             "generation_config": "vllm",  # not the folder's, which may cut by top-k
             "dtype": rollout.dtype,
             "max_model_len": room(view, rollout.max_total_tokens),
@@ -74,7 +75,7 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
             "logprobs_mode": "raw_logprobs",
             "worker_extension_cls": "r1_searcher.rollout.vllm_worker.TemperedLogits",
             "tensor_parallel_size": tensor_parallel,
-            "seed": 0,  # of what is not seeded by its request: nothing
+            "seed": 0,  # for what its request does not seed: nothing
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
@@ -84,16 +85,16 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
                 "enable_sleep_mode": settings.sleep,
             }
         else:
-            # VLLM_CPU_KVCACHE_SPACE takes whole GiB, and counts for every engine of the process: vLLM prefers it where
-            # the user has set it.
+            # VLLM_CPU_KVCACHE_SPACE takes whole GiB and applies to every engine of the process; vLLM prefers it if the
+            # user has set it.
             arguments["kv_cache_memory_bytes"] = int(settings.cpu_cache_gb * 2**30)
-            # A seeded prompt that is read in parts makes vLLM rewind its generator, which a CPU's cannot.
+            # A seeded prompt prefilled in chunks makes vLLM rewind its generator, which is impossible on a CPU.
             arguments["enable_chunked_prefill"] = False
             longest: int = arguments["max_model_len"]
             arguments["max_num_batched_tokens"] = max(settings.max_num_batched_tokens, longest)
             _shield_llvmlite()
         try:
-            with warnings.catch_warnings():  # its walk through all modules touches names that torch is about to drop
+            with warnings.catch_warnings():  # vLLM's walk through all modules touches names that torch is about to drop
                 warnings.simplefilter("ignore", FutureWarning)
                 core = LLMEngine.from_engine_args(EngineArgs(**arguments))
         finally:
@@ -103,26 +104,27 @@ def start_core(view: Path, rollout: params.Rollout, *, tensor_parallel: int) -> 
 
 
 def _end_alone(core: Any) -> None:
-    """Let an engine that runs in this process go without what it shares. vLLM's own end of it takes torch.distributed
-    down for the whole process: for another engine that was started meanwhile, and for a trainer."""
+    """Let an in-process engine end without its shutdown, which would take torch.distributed down for the whole process,
+    including a later engine and a trainer."""
     from vllm.v1.engine.core_client import InprocClient
 
     if isinstance(core.engine_core, InprocClient):
         core.engine_core._finalizer.detach()
-        weakref.finalize(core, gc.unfreeze)  # what vLLM froze when it started is collected again
+        weakref.finalize(core, gc.unfreeze)  # collect again what vLLM froze at its start
 
 
 def _shield_llvmlite() -> None:
-    """Let vLLM's CPU worker look through all modules, as it does when it starts, where numba is among them, which bm25s
-    imports wherever it is installed: llvmlite's library object answers any name that it is asked for with a
-    function, `__dict__` too, and vLLM then asks that for its entries."""
+    """Let vLLM's CPU worker walk through all modules if numba, which bm25s imports, is among them.
+
+    llvmlite's library object answers any name with a function, `__dict__` too, whose entries vLLM then asks for.
+    """
     ffi: Any = sys.modules.get("llvmlite.binding.ffi")
     if ffi is not None:
         ffi.lib._fntab.setdefault("__dict__", {})
 
 
 def room(view: Path, max_total_tokens: int) -> int:
-    """Positions that the engine is to have: of a whole trajectory, and one more to score it where the model has it."""
+    """Return the positions that the engine needs: for a whole trajectory, plus one to score it if there is one."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(view, trust_remote_code=False)
@@ -149,18 +151,18 @@ def _not_installed(error: ImportError, *, on_gpu: bool) -> PipelineError:
 
 @contextlib.contextmanager
 def _starting(view: Path) -> Iterator[None]:
-    """Make whatever vLLM says of models, memory and arguments one line."""
+    """Turn any vLLM error about models, memory or arguments into one line."""
     try:
         yield
     except PipelineError:
         raise
-    except Exception as error:  # ValueError, RuntimeError, pydantic's, torch's: all of them are told the user
+    except Exception as error:  # ValueError, RuntimeError, pydantic's, torch's: the user is told all of them
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = next((line for line in lines if "Value error" in line), lines[0] if lines else "").partition(" [type=")[
             0
         ]
         if len(told) > TOLD:
-            told = f"{told[:TOLD]}…"  # of an unknown architecture vLLM lists all those that it knows
+            told = f"{told[:TOLD]}…"  # for an unknown architecture, vLLM lists all known ones
         fix = next((fix for words, fix in _FIXES if any(word in str(error).lower() for word in words)), None)
         raise PipelineError(
             f"vLLM did not start: {type(error).__name__}: {told}", where="rollout.engine: vllm", fix=fix

@@ -1,11 +1,11 @@
-"""What is mixed into vLLM's worker (``worker_extension_cls``): the temperature, applied where logits are made.
+"""Mixed into vLLM's worker (``worker_extension_cls``): apply the temperature where logits are made.
 
-vLLM tells log-probabilities either of the untempered policy, or after temperature and top-p. A trained policy is
-tempered and is not cut by top-p, so with both neither is right, and log-probabilities of given tokens are always
-untempered. Here logits leave the model divided by the temperature: whatever vLLM computes of them is of the tempered
-policy, and it is asked to sample at temperature 1.
+vLLM reports log-probabilities either of the untempered policy, or after temperature and top-p. A trained policy is
+tempered but not cut by top-p, so neither is right; and log-probabilities of given tokens are always untempered. Here
+logits leave the model already divided by the temperature, and vLLM samples at temperature 1, so that whatever it
+computes is about the tempered policy.
 
-vLLM imports this file in its worker processes; it imports nothing of the pipeline.
+vLLM imports this file in its worker processes, so it imports nothing of the pipeline.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 class TemperedLogits:
-    """Reached by ``collective_rpc("temper_logits", args=(temperature,))``, on every rank of an engine."""
+    """Called by ``collective_rpc("temper_logits", args=(temperature,))`` on every rank of an engine."""
 
     def temper_logits(self, temperature: float) -> None:
-        """Divide the model's logits by a temperature from the next step on, in float32; 1 leaves them alone."""
+        """Divide the model's logits by a temperature from the next step on, in float32; 1 leaves them unchanged."""
         model: Any = self.get_model()  # type: ignore[attr-defined]
         vars(model).pop("compute_logits", None)
         if temperature == 1.0:

@@ -101,7 +101,7 @@ def test_weights_that_did_not_arrive_are_caught(dtype: str, tmp_path: Path, monk
         with pytest.raises(PipelineError, match="does not hold"):
             check(engine, folders[1], dtype=dtype)
     with monkeypatch.context() as patch:
-        patch.setattr("r1_searcher.rollout.vllm_engine.untied", headless)
+        patch.setattr("r1_searcher.rollout.vllm_engine.make_untied_view", headless)
         patch.setattr("r1_searcher.rollout.vllm_engine.check_same", lambda *args, **kwargs: None)
         engine.load_weights(folders[1])
         with pytest.raises(PipelineError, match="does not hold"):

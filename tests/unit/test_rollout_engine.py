@@ -19,10 +19,10 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine, Sampling
 
 
-@pytest.fixture(params=[2, 8, r1_searcher.rollout.engine.READ_APART])
+@pytest.fixture(params=[2, 8, r1_searcher.rollout.engine.PREFILL_ALONE])
 def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """From how many tokens ahead a row reads in a pass of its own."""
-    monkeypatch.setattr(r1_searcher.rollout.engine, "READ_APART", request.param)
+    monkeypatch.setattr(r1_searcher.rollout.engine, "PREFILL_ALONE", request.param)
     return int(request.param)
 
 

@@ -1,1 +1,1 @@
-"""Engines by name (``rollout.engine``): a file each, which loads its library when it is called."""
+"""Engines by name (``rollout.engine``), one file each; an engine's library is imported only when it is loaded."""

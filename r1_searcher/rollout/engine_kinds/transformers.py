@@ -1,4 +1,4 @@
-"""The engine on transformers: one batch, in the process of whoever asks."""
+"""The engine on transformers: one batch, in the caller's process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from r1_searcher.types.protocols import Engine, EngineKind
 
 @engine("transformers")
 class TransformersKind(EngineKind):
-    """Takes weights from a trainer's memory; its cache grows with its batch."""
+    """Can take weights from a trainer's memory; its cache grows with its batch."""
 
     in_memory = True
 
     def load(self, policy: Path | str, tokenizer: Any, rollout: Any, *, tensor_parallel: int) -> Engine:
-        """Raises ``PipelineError`` for a model whose logits are more than its head says."""
+        """Raises ``PipelineError`` if the model's logits are not its output head applied to the last hidden state."""
         import torch
 
         from r1_searcher.rollout.engine import TransformersEngine

