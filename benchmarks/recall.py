@@ -22,7 +22,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from r1_searcher import params
-from r1_searcher.corpus.contexts import COLUMNS, paragraphs, read_contexts
+from r1_searcher.corpus.contexts import CONTEXT_COLUMNS, paragraphs, read_contexts
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import passages
 from r1_searcher.files.artefacts import write_table
@@ -63,7 +63,7 @@ def packaged_model() -> str:
 
 def read_set(path: Path, name: str) -> tuple[list[str], list[set[str]]]:
     """Questions, and the ids of the paragraphs that each needs."""
-    records = list(read_records(path, (name, *COLUMNS)))
+    records = list(read_records(path, (name, *CONTEXT_COLUMNS)))
     questions = [str(record.fields[name]) for record in records]
     return questions, [{one.passage_id for one in paragraphs(record) if one.supporting} for record in records]
 
@@ -135,7 +135,7 @@ def main() -> None:
         rows = [row | {"source": name} for row in read_contexts([data / file], [])]
         with tempfile.TemporaryDirectory() as folder:
             corpus = Path(folder) / "corpus"
-            write_table(corpus / passages.FILE, pa.Table.from_pylist(rows, schema=schemas.PASSAGES))
+            write_table(corpus / passages.SINGLE_FILE, pa.Table.from_pylist(rows, schema=schemas.PASSAGES))
             opened = retrievers(corpus, Path(folder), settings, dense, rerank)
             print(f"\n{name}: {len(questions)} questions, {len(rows):,} passages; dense: {named}, {dense.kind}\n")
             print("| retriever | " + " | ".join(f"R@{k}" for k in KS) + " | all in 10 | ms a query |")

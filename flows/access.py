@@ -22,19 +22,19 @@ from typing import Any
 
 from r1_searcher.files.artefacts import write_text
 
-SERVERS = "PREFECT_SERVER_API_AUTH_STRING"  # what a server asks for
+SERVER_AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # what a server asks for
 CLIENTS = "PREFECT_API_AUTH_STRING"  # what a client sends
 ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 HOSTS = ("127.0.0.1", "localhost")
 PROFILES = "profiles.toml"  # in Prefect's home: where a second terminal finds server and password
 ABOUT = "# Written by `make ui`, and removed when it ends: the server of this checkout, for Prefect's own commands."
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
-CLOSED = "closed"  # in Prefect's home: the database was never open to others
+CLOSED_MARK = "closed"  # in Prefect's home: the database was never open to others
 
 
 def new_password() -> str:
     """A server's password as the environment gives it, else a new one: name and secret, as HTTP Basic has them."""
-    return os.environ.get(SERVERS) or f"user:{secrets.token_urlsafe(24)}"
+    return os.environ.get(SERVER_AUTH_VARIABLE) or f"user:{secrets.token_urlsafe(24)}"
 
 
 def header(password: str) -> dict[str, str]:
@@ -49,8 +49,8 @@ def close_home(home: Path) -> None:
     this process and its children is closed too."""
     os.umask(0o077)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not any((home / name).exists() for name in ("prefect.db", CLOSED)):
-        (home / CLOSED).touch()
+    if not any((home / name).exists() for name in ("prefect.db", CLOSED_MARK)):
+        (home / CLOSED_MARK).touch()
     for path in [home, *home.iterdir()]:
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode) and mode & 0o077:
@@ -60,17 +60,17 @@ def close_home(home: Path) -> None:
 
 def was_open(home: Path) -> bool:
     """Whether the database is from a time without passwords: others may have left runs in it."""
-    return not (home / CLOSED).exists()
+    return not (home / CLOSED_MARK).exists()
 
 
 def note_closed(home: Path) -> None:
     """What others may have left is gone."""
-    (home / CLOSED).touch()
+    (home / CLOSED_MARK).touch()
 
 
 def server_settings(password: str, origins: Iterable[str]) -> dict[str, str]:
     """The environment of a server."""
-    return {SERVERS: password, ORIGINS: ",".join(origins)}
+    return {SERVER_AUTH_VARIABLE: password, ORIGINS: ",".join(origins)}
 
 
 def guarded(app: Any, hosts: Iterable[str] = HOSTS) -> Any:

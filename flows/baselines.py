@@ -23,12 +23,12 @@ from r1_searcher.options import whole_number
 from r1_searcher.regression import code, recipe
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
-SEEDS = 24
+_SEEDS = 24
 TRAINED = ("evaluate",)  # the stage that needs the final policy and the questions
 
 
 @flow(name="baselines")
-def baselines(profile: str = RECIPE_PROFILE, seeds: int = SEEDS, only: str | None = None) -> None:
+def baselines(profile: str = RECIPE_PROFILE, seeds: int = _SEEDS, only: str | None = None) -> None:
     """Renew the baselines in baselines/.
 
     Args:
@@ -39,9 +39,9 @@ def baselines(profile: str = RECIPE_PROFILE, seeds: int = SEEDS, only: str | Non
     if only in (None, "code"):
         with open_workspace(CODE_PROFILE) as place:
             run_stages(place, TRAINED)
-            out = flows.ROOT / code.FOLDER
+            out = flows.ROOT / code.CODE_BASELINES
             size = code.make_code_baseline(place.folder, out, profile_params(CODE_PROFILE, flows.ROOT))
-            say(f"{code.FOLDER}: {size:,} bytes")
+            say(f"{code.CODE_BASELINES}: {size:,} bytes")
     if only in (None, "recipe"):
         places = {}
         for seed in range(seeds):
@@ -49,9 +49,9 @@ def baselines(profile: str = RECIPE_PROFILE, seeds: int = SEEDS, only: str | Non
                 check_place(place)
                 run_stages(place, EVALUATED)
                 places[str(seed)] = place.folder
-        path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
+        path = recipe.baseline_file(profile, flows.ROOT / recipe.RECIPE_BASELINES)
         runs = recipe.make_recipe_baseline(places, path)
-        say(f"{recipe.FOLDER}/{path.name}: {len(runs)} runs")
+        say(f"{recipe.RECIPE_BASELINES}/{path.name}: {len(runs)} runs")
 
 
 @command
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--profile", default=RECIPE_PROFILE, help=f"profile of the recipe gate's runs (default: {RECIPE_PROFILE})"
     )
     parser.add_argument(
-        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"number of seeds (default: {SEEDS})"
+        "--seeds", type=whole_number("--seeds", least=1), default=_SEEDS, help=f"number of seeds (default: {_SEEDS})"
     )
     parser.add_argument("--only", choices=("code", "recipe"), help="renew only this baseline")
     options = parser.parse_args(arguments)

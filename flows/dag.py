@@ -19,7 +19,7 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.shown import show
 
-WIDTH = 120
+_WIDTH = 120
 
 
 def read_graph(folder: Path, environment: Mapping[str, str]) -> dict[str, set[str]]:
@@ -76,7 +76,7 @@ def _needed(needs: Mapping[str, set[str]], targets: Collection[str]) -> dict[str
     return found
 
 
-def lines(needs: Mapping[str, set[str]], width: int = WIDTH) -> list[str]:
+def lines(needs: Mapping[str, set[str]], width: int = _WIDTH) -> list[str]:
     """A line per stage in order, ``train (2)  after audit, index`` for two of a `foreach`; long ones go on indented."""
     several = Counter(_family(name) for name in needs)
     before: dict[str, set[str]] = {}

@@ -29,7 +29,7 @@ from r1_searcher.texts import parse_json
 LOCK = "dvc.lock"
 TEMPORARY = Path(".dvc") / "tmp"
 KEPT = TEMPORARY / "dvc.lock.kept"
-DAMAGED = TEMPORARY / "dvc.lock.damaged"
+DAMAGED_LOCK = TEMPORARY / "dvc.lock.damaged"
 STATE = TEMPORARY / "site"  # DVC's site cache: it holds pickles, so nobody else may write there
 
 
@@ -48,7 +48,7 @@ def mend(root: Path, say: Callable[[str], None] = print) -> None:
             return
         text, source = _last_good(root)
         (root / TEMPORARY).mkdir(parents=True, exist_ok=True)
-        os.replace(place, root / DAMAGED)
+        os.replace(place, root / DAMAGED_LOCK)
         if text is None:
             say(f"{LOCK} was damaged ({why}) and is made anew; finished stages come back from DVC's run cache")
             return

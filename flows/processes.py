@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import psutil
 
-GRACE_SECONDS = 20.0  # after what Ctrl-C sends; then they are killed
+_GRACE_SECONDS = 20.0  # after what Ctrl-C sends; then they are killed
 
 
-def end_group(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS + 5) -> None:
+def end_group(process: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS + 5) -> None:
     """End the session that ``process`` leads: what Ctrl-C sends, then SIGKILL. Ctrl-C again shortens the waiting.
 
     Its children first: a worker that is told to end kills its flow runs before they can say that they ended.
@@ -60,7 +60,7 @@ def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def end_tree(process: subprocess.Popen[str], grace: float = GRACE_SECONDS) -> None:
+def end_tree(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
     """End ``process`` and everything that descends from it: what Ctrl-C sends, then SIGKILL. Nothing, if it has ended.
 
     For a child that stays in our group, so that whoever ends the group ends it too.

@@ -25,14 +25,14 @@ from flows.workspace import check_place, open_workspace, run_stages, say
 from r1_searcher.errors import PipelineError, Refused, command
 from r1_searcher.files.artefacts import write_text
 from r1_searcher.options import whole_number
-from r1_searcher.regression import STATUSES, code, page, recipe
+from r1_searcher.regression import STATUS_HELP, code, page, recipe
 from r1_searcher.regression.figures import read_figures
 from r1_searcher.shown import markdown
 from r1_searcher.statistics.verdict_page import unasked
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
 EVALUATED = ("base_metrics", "summary")  # the stages whose figures are compared
-SEEDS = 6
+_SEEDS = 6
 CODE, RECIPE = "Code gate", "Recipe gate"
 
 
@@ -50,7 +50,7 @@ class Failed(PipelineError):
 
     def __init__(self, verdicts: Sequence[GateVerdict]) -> None:
         self.status = page.exit_status([verdict.word for verdict in verdicts])
-        super().__init__("; ".join(verdict.headline for verdict in verdicts if verdict.word in page.STATUSES))
+        super().__init__("; ".join(verdict.headline for verdict in verdicts if verdict.word in page.EXIT_STATUSES))
 
 
 def run_name() -> str:
@@ -61,7 +61,7 @@ def run_name() -> str:
 @flow(name="regression", flow_run_name=run_name)
 def regression(
     profile: str = RECIPE_PROFILE,
-    seeds: int = SEEDS,
+    seeds: int = _SEEDS,
     changes: list[str] | None = None,
     write_markdown: str | None = None,
 ) -> str:
@@ -86,7 +86,7 @@ def judge_code(profile: str) -> GateVerdict:
     """The code gate, as a Markdown artifact and as lines of the log."""
 
     def judge() -> tuple[GateVerdict, str]:
-        found = code.check_code(flows.ROOT / code.FOLDER, profile_params(CODE_PROFILE, flows.ROOT))
+        found = code.check_code(flows.ROOT / code.CODE_BASELINES, profile_params(CODE_PROFILE, flows.ROOT))
         return GateVerdict(found.verdict, page.code_headline(found), page.code_markdown(found)), page.code_lines(found)
 
     return _shown(CODE, f"{profile}-code-verdict", judge)
@@ -98,7 +98,7 @@ def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> GateVerdic
     def judge() -> tuple[GateVerdict, str]:
         if seeds < 1:
             raise PipelineError("at least 1", where="seeds")
-        path = recipe.baseline_file(profile, flows.ROOT / recipe.FOLDER)
+        path = recipe.baseline_file(profile, flows.ROOT / recipe.RECIPE_BASELINES)
         committed = recipe.read_recipe_baseline(path, profile_params(profile, flows.ROOT))
         runs = {str(seed): train(profile, seed, changes) for seed in range(seeds)}
         found = recipe.check_recipe(committed, runs)
@@ -147,13 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.regression",
         description=(__doc__ or "").splitlines()[0],
-        epilog=STATUSES,
+        epilog=STATUS_HELP,
     )
     parser.add_argument(
         "--profile", default=RECIPE_PROFILE, help=f"profile of the recipe gate's runs (default: {RECIPE_PROFILE})"
     )
     parser.add_argument(
-        "--seeds", type=whole_number("--seeds", least=1), default=SEEDS, help=f"number of seeds (default: {SEEDS})"
+        "--seeds", type=whole_number("--seeds", least=1), default=_SEEDS, help=f"number of seeds (default: {_SEEDS})"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="override a parameter"

@@ -20,7 +20,7 @@ from r1_searcher.texts import parse_json
 TIMEOUT_SECONDS = 5.0
 LIMIT = 200  # runs of one look
 OUTCOMES = {"COMPLETED": "is done", "FAILED": "failed", "CRASHED": "crashed", "CANCELLED": "was cancelled"}
-RAISED = "PipelineError: "  # before the line of an expected error, in the message of a state
+_RAISED = "PipelineError: "  # before the line of an expected error, in the message of a state
 
 
 class RunMonitor:
@@ -75,4 +75,4 @@ def outcome(run: Mapping[str, Any]) -> str:
     message = ((run.get("state") or {}).get("message") or "").strip()
     if run["state_type"] not in ("FAILED", "CRASHED") or not message:
         return printable(line)
-    return printable(f"{line}: {message.partition(RAISED)[2] or message.splitlines()[0]}")
+    return printable(f"{line}: {message.partition(_RAISED)[2] or message.splitlines()[0]}")

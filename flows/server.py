@@ -37,10 +37,10 @@ from r1_searcher.shown import show
 from r1_searcher.texts import parse_json
 
 START_SECONDS = 180.0  # the first start on a slow machine also makes the database
-LOOK_SECONDS = 2.0  # between two looks at the server behind a run
+_LOOK_SECONDS = 2.0  # between two looks at the server behind a run
 HUNG_SECONDS = 60.0  # without an answer, although it listens: then it is ended and started anew
-SERVERS = 3  # that a run may lose, one after another
-LOST = "R1SEARCHER_LOST_SERVERS"  # in the environment: how many it has lost
+MAX_LOST_SERVERS = 3  # that a run may lose, one after another
+LOST_VARIABLE = "R1SEARCHER_LOST_SERVERS"  # in the environment: how many it has lost
 # What a server without UI and schedules can do without; each costs start or idle time.
 LEAN = {
     "PREFECT_UI_ENABLED": "false",
@@ -123,7 +123,7 @@ class PrefectServer:
 
     def _watch(self, found: ServerAddress, over: threading.Event) -> None:
         answered, said = time.monotonic(), False
-        while not over.wait(LOOK_SECONDS):
+        while not over.wait(_LOOK_SECONDS):
             why = silent(found.url)
             if why is None:
                 answered, said = time.monotonic(), False
@@ -139,7 +139,7 @@ class PrefectServer:
             else:
                 self.restart(found, why)
                 end = time.monotonic() + START_SECONDS
-                while silent(found.url) and time.monotonic() < end and not over.wait(LOOK_SECONDS / 4):
+                while silent(found.url) and time.monotonic() < end and not over.wait(_LOOK_SECONDS / 4):
                     pass
                 answered = time.monotonic()
 
@@ -184,11 +184,11 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
             run()
             return
         except Exception as error:
-            lost = int(os.environ.get(LOST, "0")) + 1
-            if lost > SERVERS or (why := _of_the_server(error, url)) is None:
+            lost = int(os.environ.get(LOST_VARIABLE, "0")) + 1
+            if lost > MAX_LOST_SERVERS or (why := _of_the_server(error, url)) is None:
                 raise
         show(f"warning: Prefect's server could not be told ({why}); the run goes on from what is stored")
-        environment = {**os.environ, LOST: str(lost)}
+        environment = {**os.environ, LOST_VARIABLE: str(lost)}
         if silent(url):
             environment.pop("PREFECT_API_URL", None)  # then a small one is started
         os.execve(sys.executable, sys.orig_argv, environment)  # which ends the workers and lets go of locks
@@ -266,7 +266,7 @@ def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[by
     ``like``: at the address and with the password of one that was lost.
     """
     port = [] if like is None else ["--port", like.url.removesuffix("/api").rpartition(":")[2]]
-    password = {} if like is None else {access.SERVERS: like.password}
+    password = {} if like is None else {access.SERVER_AUTH_VARIABLE: like.password}
     with open(home / "server.log", "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "flows.server", "serve", *port],

@@ -65,8 +65,10 @@ def page(home: Path, host: str, port: int, names: Sequence[str] = ()) -> None:
 
     ``names``: what else than 127.0.0.1 and localhost others call this machine.
     """
-    if not os.environ.get(access.SERVERS):
-        raise PipelineError("the server has no password", where=access.SERVERS, fix="export one, as name:secret")
+    if not os.environ.get(access.SERVER_AUTH_VARIABLE):
+        raise PipelineError(
+            "the server has no password", where=access.SERVER_AUTH_VARIABLE, fix="export one, as name:secret"
+        )
     access.close_home(home)
     os.umask(0o077)
     origins = [f"http://{name}:{port}" for name in access.HOSTS]

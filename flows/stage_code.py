@@ -28,9 +28,9 @@ from r1_searcher.points import POINTS
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_yaml
 
-PIPELINE = Path("dvc.yaml")
+_PIPELINE = Path("dvc.yaml")
 LIBRARY = Path(r1_searcher.__file__).resolve().parent
-PACKAGES = ("r1_searcher", "stages", "flows")
+_PACKAGES = ("r1_searcher", "stages", "flows")
 OTHER_STAGES = ("data/", "metrics/", "plots/", "${")  # what else stages depend on, and folders of inputs/
 
 # Commands with several verbs: what the verb runs, behind the room's __main__.
@@ -71,7 +71,7 @@ def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
     """
     keys = [*stage.get("params", []), *re.findall(r"\$\{([\w.]+)\}", stage.get("foreach", ""))]
     chosen = chosen_files(keys, root, params)
-    own = {path for path in chosen if not path.is_relative_to(root) or path.relative_to(root).parts[0] not in PACKAGES}
+    own = {path for path in chosen if not path.is_relative_to(root) or path.relative_to(root).parts[0] not in _PACKAGES}
     texts = {path for path in chosen if path.suffix != ".py"}
     starts = entries(stage["cmd"], root) | chosen - texts
     files = {file for file in closure(starts, root) if not _within(file, CHANGES_NOTHING)}
@@ -114,7 +114,7 @@ def entries(cmd: str, root: Path) -> set[Path]:
     for path in (root / f"{module}.py", root / module / "__main__.py"):
         if path.exists():
             return {path}
-    raise PipelineError(f"no module {words[2]}", where=f"{PIPELINE}, {cmd}", fix="cmd: python -m MODULE …")
+    raise PipelineError(f"no module {words[2]}", where=f"{_PIPELINE}, {cmd}", fix="cmd: python -m MODULE …")
 
 
 def closure(starts: set[Path], root: Path) -> set[str]:
@@ -134,7 +134,7 @@ def imported(path: Path, root: Path) -> frozenset[Path]:
     found: set[Path] = set()
     for name in _imported_names(_tree(path)):
         parts = name.split(".")
-        if parts[0] not in PACKAGES:
+        if parts[0] not in _PACKAGES:
             continue
         for length in range(1, len(parts) + 1):
             place = root.joinpath(*parts[:length])
@@ -198,13 +198,13 @@ def stages_of(text: str) -> dict[str, dict[str, Any]]:
     """The stages of a dvc.yaml by name: of those that are made several times what is under ``do``, and ``foreach``."""
     return {
         name: {**block.get("do", block), "foreach": block.get("foreach", "")}
-        for name, block in parse_yaml(text, where=str(PIPELINE))["stages"].items()
+        for name, block in parse_yaml(text, where=str(_PIPELINE))["stages"].items()
     }
 
 
 def is_code(dep: str) -> bool:
     """Whether a dependency is one of those that are written here: the project's code, and files that the user chose."""
-    if dep.startswith(tuple(f"{package}/" for package in PACKAGES)):
+    if dep.startswith(tuple(f"{package}/" for package in _PACKAGES)):
         return True
     return bool(Path(dep).suffix) and not dep.startswith(OTHER_STAGES)
 
@@ -238,7 +238,7 @@ def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
 
 def stale(root: Path) -> list[str]:
     """The stages whose code dependencies in ``root`` are not what the code and the parameters say."""
-    text = (root / PIPELINE).read_text(encoding="utf-8")
+    text = (root / _PIPELINE).read_text(encoding="utf-8")
     before, after = stages_of(text), stages_of(rewritten(text, root, load(root / PARAMS_FILE)))
     return [name for name in before if before[name]["deps"] != after[name]["deps"]]
 
@@ -247,8 +247,8 @@ def write(root: Path) -> list[str]:
     """Write them into dvc.yaml; the stages whose lists changed."""
     old = stale(root)
     if old:
-        text = (root / PIPELINE).read_text(encoding="utf-8")
-        write_text(root / PIPELINE, rewritten(text, root, load(root / PARAMS_FILE)))
+        text = (root / _PIPELINE).read_text(encoding="utf-8")
+        write_text(root / _PIPELINE, rewritten(text, root, load(root / PARAMS_FILE)))
     return old
 
 
@@ -264,10 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         old = stale(root)
         if old:
-            show(f"{PIPELINE}: not what the code imports: {', '.join(old)} (write it: python -m flows.stage_code)")
+            show(f"{_PIPELINE}: not what the code imports: {', '.join(old)} (write it: python -m flows.stage_code)")
         return 1 if old else 0
     if changed := write(root):
-        show(f"{PIPELINE}: code dependencies as code and parameters have them now: {', '.join(changed)}")
+        show(f"{_PIPELINE}: code dependencies as code and parameters have them now: {', '.join(changed)}")
     return 0
 
 

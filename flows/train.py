@@ -36,7 +36,7 @@ log_expected_errors_in_one_line()
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
 OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
-RETRIES = 2  # of a shard or an update whose worker was lost; nothing else is tried again
+_RETRIES = 2  # of a shard or an update whose worker was lost; nothing else is tried again
 
 
 def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
@@ -47,7 +47,7 @@ def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
     return True
 
 
-@task(name="shard", task_run_name=step_name(), retries=RETRIES, retry_condition_fn=worker_was_lost, **OPTIONS)
+@task(name="shard", task_run_name=step_name(), retries=_RETRIES, retry_condition_fn=worker_was_lost, **OPTIONS)
 def shard(bench: Workbench, step: Step, number: int, shard: int) -> None:
     """Sample one shard of a rollout or a watch on whichever engine is free."""
     bench.sample(step, number, shard)
@@ -68,7 +68,7 @@ def reward(bench: Workbench, iteration: int, rollouts: Made) -> Made:
 @task(
     name="update",
     task_run_name=step_name("update"),
-    retries=RETRIES,
+    retries=_RETRIES,
     retry_condition_fn=worker_was_lost,
     **OPTIONS,
 )

@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 PORT = 4200
 PORT_VARIABLE = "PREFECT_SERVER_API_PORT"
 POOL = "local"
-LOOK_SECONDS = 2.0  # between two looks at the server
+_LOOK_SECONDS = 2.0  # between two looks at the server
 STARTS, STARTS_SECONDS = 4, 600.0  # so many starts of the server in so long, and no more
 
 
@@ -172,7 +172,7 @@ def run(port: int) -> None:
     address, password = f"http://{HOST}:{port}", access.new_password()
     api = f"{address}/api"
     environment = {**os.environ, "PREFECT_API_URL": api, access.CLIENTS: password}
-    serving = {**environment, access.SERVERS: password}
+    serving = {**environment, access.SERVER_AUTH_VARIABLE: password}
     work = ("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
     with contextlib.closing(PageServer(port, serving, log)) as server:
         server.wait()
@@ -198,7 +198,7 @@ def run(port: int) -> None:
                     check_alive({"worker": worker}, log)
                     server.look()
                     board.look()
-                    time.sleep(LOOK_SECONDS)
+                    time.sleep(_LOOK_SECONDS)
             finally:
                 access.remove_profile(home)
 

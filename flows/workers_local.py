@@ -22,7 +22,7 @@ from r1_searcher.params import Params
 from r1_searcher.training.workers import WorkerLost, WorkerSettings
 
 SILENT_SECONDS = 120.0  # without a beat of a worker that was asked for something: it hangs
-GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed
+_GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed
 
 
 class LocalWorker:
@@ -87,7 +87,7 @@ class LocalWorker:
 
     def _lost(self) -> WorkerLost:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_SECONDS)
+            self._process.wait(_GRACE_SECONDS)
         status = self._process.returncode
         if status is None:
             how = "answers no more"
@@ -119,7 +119,7 @@ class LocalWorker:
         """End it with all that it started; a call that is under way in another thread raises ``WorkerLost``."""
         self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_SECONDS)
+            self._process.wait(_GRACE_SECONDS)
         self._kill()
         self._process.wait()
         with self._busy:

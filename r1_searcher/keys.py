@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from r1_searcher.errors import PipelineError
 
-ENDING = "_API_KEY"
+_ENDING = "_API_KEY"
 ALLOWED = "R1_SEARCHER_KEY_VARIABLES"  # in the environment: names, apart by commas, that may hold keys as well
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _KEY = re.compile(r"[!-~]+")  # what a header carries
@@ -51,9 +51,9 @@ def check_variable(variable: str, allowed: str, *, where: str) -> None:
     """Raise ``PipelineError`` unless ``variable`` is a name that keys may stand under; ``allowed``: more such names."""
     if variable in {name.strip() for name in allowed.split(",") if name.strip()}:
         return
-    if not _NAME.fullmatch(variable) or not variable.endswith(ENDING):  # maybe a key: it is not shown
+    if not _NAME.fullmatch(variable) or not variable.endswith(_ENDING):  # maybe a key: it is not shown
         raise PipelineError(
-            f"must be the name of an environment variable that ends in {ENDING} (and is not shown: it may be a key)",
+            f"must be the name of an environment variable that ends in {_ENDING} (and is not shown: it may be a key)",
             where=where,
             fix=f"another name may be given in ${ALLOWED}",
         )

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 
 from r1_searcher.errors import PipelineError
 
-MOST = 50  # characters of a name: with an ending and in any alphabet still a file's name
+_MOST = 50  # characters of a name: with an ending and in any alphabet still a file's name
 _NAME = re.compile(r"\w[\w-]*")
 _PROFILE = re.compile(r"\w[\w.-]*")
 _PATH = re.compile(r"[\w./][\w./@+=,-]*")
@@ -23,15 +23,17 @@ _SHOWN = 60
 
 def name(text: str) -> str:
     """``text``, where it is a name; else ``ValueError``."""
-    if not _NAME.fullmatch(text) or len(text) > MOST:
-        raise ValueError(f"{_shown(text)} is no name: letters, digits, _ and -, at most {MOST} of them")
+    if not _NAME.fullmatch(text) or len(text) > _MOST:
+        raise ValueError(f"{_shown(text)} is no name: letters, digits, _ and -, at most {_MOST} of them")
     return text
 
 
 def profile_name(text: str) -> str:
     """``text``, where it may name a profile, its workspace and its files; else ``ValueError``."""
-    if not _PROFILE.fullmatch(text) or len(text) > MOST:
-        raise ValueError(f"{_shown(text)} is no profile's name: letters, digits, _, - and dots, at most {MOST} of them")
+    if not _PROFILE.fullmatch(text) or len(text) > _MOST:
+        raise ValueError(
+            f"{_shown(text)} is no profile's name: letters, digits, _, - and dots, at most {_MOST} of them"
+        )
     return text
 
 

@@ -17,7 +17,7 @@ from typing import TextIO
 
 Log = Callable[[str], None]  # takes one line, e.g. ``show``
 
-LONGEST = 100  # characters of a cell
+_LONGEST = 100  # characters of a cell
 JOINER = "\u2060"  # U+2060: nobody sees it, no line breaks at it, and no address or mention goes on behind it
 # What makes a link, a mention or a reference, where U+2060 has to stand; "www." and "GH-" too.
 _LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=[@#])|(?<=\bGH)(?=-\d)", re.IGNORECASE)
@@ -73,13 +73,13 @@ def json_text(value: object, *, indent: int | None = 2) -> str:
     return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
-def markdown(text: str, *, longest: int | None = LONGEST) -> str:
+def markdown(text: str, *, longest: int | None = _LONGEST) -> str:
     """One line of plain text inside Markdown, in a paragraph, cut after ``longest`` characters (None: never). No
     mark-up, link, mention or reference comes of it, on GitHub or on Prefect's pages."""
     return _BEGINS.sub(lambda begins: f"{begins[0]}\\", markdown_cell(text, longest=longest))
 
 
-def markdown_cell(text: str, *, longest: int | None = LONGEST) -> str:
+def markdown_cell(text: str, *, longest: int | None = _LONGEST) -> str:
     """``markdown`` in the cell of a table, where no list can begin: a figure keeps its sign."""
     line = _MARKS.sub(lambda mark: f"\\{mark[0]}", _one_line(text, longest).translate(_ENTITIES))
     return _LINKED.sub(JOINER, line)
@@ -90,7 +90,7 @@ def visible(text: str) -> str:
     return _ACTING.sub(lambda match: f"⟦{ord(match[0]):02X}⟧", text)
 
 
-def code_span(text: str, *, longest: int | None = LONGEST) -> str:
+def code_span(text: str, *, longest: int | None = _LONGEST) -> str:
     """One line as code inside a paragraph of Markdown, whatever backticks it holds. Not for cells of tables."""
     line = _one_line(text, longest)
     fence = "`" * (_longest_run(line) + 1)

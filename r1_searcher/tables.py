@@ -6,7 +6,7 @@ import io
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from r1_searcher.shown import LONGEST, markdown_cell, printable
+from r1_searcher.shown import _LONGEST, markdown_cell, printable
 
 _NARROWEST = 8  # cells of a column, the two between columns included
 _UNBOUNDED = 1 << 20
@@ -37,7 +37,7 @@ def text(rows: Rows, *, left: Collection[int] = (0,), width: int | None = None) 
 
 
 def markdown(
-    headings: Sequence[str], rows: Rows, *, left: Collection[int] = (0,), longest: int | None = LONGEST
+    headings: Sequence[str], rows: Rows, *, left: Collection[int] = (0,), longest: int | None = _LONGEST
 ) -> str:
     """The same in Markdown, cells cut after ``longest`` characters (None: never). ``headings`` are our own."""
     rule = "|".join("---" if number in left else "---:" for number in range(len(headings)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
+from r1_searcher.transcripts.documents import CHAT_TOKENS, FORBIDDEN_TEXTS, cut, neutralise, special_tokens
 from r1_searcher.types.protocols import Engine, Passage
 
 _CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is encoded as may be shown
@@ -21,7 +21,7 @@ class BlocksBySearch:
         self._engine, self._rollout = engine, rollout
         special = special_tokens(getattr(engine, "tokenizer", None))
         self._special = (*CHAT_TOKENS, *special)
-        self._texts = (*NEVER, *special)
+        self._texts = (*FORBIDDEN_TEXTS, *special)
         single = [ids[0] for ids in map(engine.encode, grammar.TAGS) if len(ids) == 1]
         self._ids = frozenset([*special.values(), *single])
         self._empty = len(engine.encode("(1)\n"))

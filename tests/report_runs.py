@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import write_json, write_table
 from r1_searcher.types.schemas import ADVANTAGES, REWARDS, ROLLOUTS
 
@@ -53,7 +53,7 @@ def evaluation(path: Path, policy: str, right: list[bool], passage: str = HOSTIL
         )
     card = {"policy": policy, "benchmark": path.stem, "k": 2, "policy_sha256": policy * 8, "mode": "search"}
     metadata = {"card": card, "kinds": ["composition"], "needed_searches": 2.0}
-    write_table(path, pa.Table.from_pylist(rows, COLUMNS), metadata)
+    write_table(path, pa.Table.from_pylist(rows, EVALUATION_COLUMNS), metadata)
 
 
 def trajectories(folder: Path, iteration: int, strength: float, passage: str = HOSTILE) -> None:

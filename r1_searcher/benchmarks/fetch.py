@@ -16,7 +16,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import sha256_file
 from r1_searcher.files.store import Store
 
-KIND = "benchmarks"  # of the store
+FETCHED_KIND = "benchmarks"  # of the store
 RETRIES = 4  # of a request that failed in a way that may pass: no connection, 429, 5xx
 BACKOFF = 0.5  # s before the second retry, doubled each time
 TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of an answer
@@ -36,7 +36,7 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
     ``mirrors``: folders and addresses (http, https) that may hold ``release.file``, tried in their order
     before the release's own address. Raises ``PipelineError`` for a wrong checksum, and where no place has it.
     """
-    kept = store.get(KIND, release.sha256)
+    kept = store.get(FETCHED_KIND, release.sha256)
     if kept is not None:
         path = kept / release.file
         if sha256_file(path) != release.sha256:
@@ -45,14 +45,14 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
     missed = []
     for place in (*mirrors, release.address):
         try:
-            with store.put(KIND, release.sha256) as draft:
+            with store.put(FETCHED_KIND, release.sha256) as draft:
                 path = draft / release.file
                 _take(place, path, release.num_bytes, backoff)
                 _check(path, release, place)
         except Absent as reason:
             missed.append(f"{place}: {reason}")
         else:
-            return store.place(KIND, release.sha256) / release.file
+            return store.place(FETCHED_KIND, release.sha256) / release.file
     raise PipelineError(
         f"{release.file} was found nowhere: {'; '.join(missed)}",
         where=f"benchmark {release.name}",

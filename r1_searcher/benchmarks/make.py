@@ -14,7 +14,7 @@ from r1_searcher.files import artefacts, sums
 from r1_searcher.types import schemas
 
 QUESTIONS_FILE, SEARCH_FILE = "questions.parquet", "search.json"
-CORPUS, INDEX, PASSAGES_FILE = "corpus", "index", "passages.parquet"
+_CORPUS, _INDEX, _PASSAGES_FILE = "corpus", "index", "passages.parquet"
 
 
 def make_questions(release: Release, source: Path, index: str, limit: int, folder: Path) -> int:
@@ -63,6 +63,6 @@ def make_corpus(release: Release, source: Path, settings: params.Index, folder: 
         )
     rows = [row | {"source": release.name} for row in read_contexts([source], [])]
     passages = pa.Table.from_pylist(rows, schema=schemas.PASSAGES)
-    corpus = folder / CORPUS
-    artefacts.write_table(corpus / PASSAGES_FILE, passages, {"benchmark": release.name, "sha256": release.sha256})
-    return build_index(passages, settings, folder / INDEX, fingerprint(corpus))
+    corpus = folder / _CORPUS
+    artefacts.write_table(corpus / _PASSAGES_FILE, passages, {"benchmark": release.name, "sha256": release.sha256})
+    return build_index(passages, settings, folder / _INDEX, fingerprint(corpus))

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 Messages = Sequence[Mapping[str, str]]  # {"role": …, "content": …}, as the API has them
 
 _CONNECT_SECONDS = 10.0
-MOST = 16 << 20  # bytes of a reply
+MAX_REPLY_BYTES = 16 << 20  # bytes of a reply
 _SHOWN = 200  # characters of a server's own words in our messages
 
 
@@ -92,7 +92,7 @@ class ChatServer:
             base_url=address,
             api_key=self._key or "none",  # the client insists on one; a server without keys looks at none
             max_retries=settings.retries,
-            http_client=replies.limit(asking, seconds=seconds, most=MOST),
+            http_client=replies.limit(asking, seconds=seconds, most=MAX_REPLY_BYTES),
         )
 
     def __enter__(self) -> ChatServer:

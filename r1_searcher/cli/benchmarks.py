@@ -16,7 +16,7 @@ from r1_searcher.files.store import Store
 from r1_searcher.options import examples
 from r1_searcher.shown import show
 
-FOLDER = Path("data/benchmarks")
+_FOLDER = Path("data/benchmarks")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def _questions(options: argparse.Namespace) -> None:
 
 
 def _corpus(options: argparse.Namespace) -> None:
-    from r1_searcher.benchmarks.make import CORPUS, INDEX, make_corpus
+    from r1_searcher.benchmarks.make import _CORPUS, _INDEX, make_corpus
     from r1_searcher.retrieval.dense.retriever import add_dense
 
     settings = params.load_or_shipped(options.params)
@@ -75,7 +75,7 @@ def _corpus(options: argparse.Namespace) -> None:
     folder = options.out / release.name
     meta = make_corpus(release, source, settings.index, folder)
     show(f"benchmark {release.name}: {meta['num_passages']:,} passages, indexed -> {folder}")
-    add_dense(folder / CORPUS, settings, folder / INDEX)
+    add_dense(folder / _CORPUS, settings, folder / _INDEX)
 
 
 def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
@@ -111,7 +111,10 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         making = commands.add_parser(word, help=said)
         making.add_argument("name", metavar="NAME", help="a name in benchmarks.sets or benchmarks.corpora")
         making.add_argument(
-            "--out", type=Path, default=FOLDER, help="output folder; one subfolder per benchmark (default: %(default)s)"
+            "--out",
+            type=Path,
+            default=_FOLDER,
+            help="output folder; one subfolder per benchmark (default: %(default)s)",
         )
         making.add_argument("--params", type=Path, default=params.PARAMS_FILE)
         making.set_defaults(run=run)

@@ -16,7 +16,7 @@ from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Retriever, RetrieverError
 
-CORPUS = Path("data/corpus")
+_CORPUS = Path("data/corpus")
 
 
 @command
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "r1-searcher index") -> 
     elif options.command == "serve":
         _serve(options)
     else:
-        _build(options.params, options.corpus or CORPUS, options.index)
+        _build(options.params, options.corpus or _CORPUS, options.index)
 
 
 def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
@@ -48,7 +48,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         "--corpus",
         type=Path,
         metavar="FOLDER",
-        help=f"folder of the passages (default: {CORPUS}); if given, search and serve refuse another corpus' index",
+        help=f"folder of the passages (default: {_CORPUS}); if given, search and serve refuse another corpus' index",
     )
     folder = Path("data/index")
     parser.add_argument(

@@ -29,7 +29,7 @@ from r1_searcher.texts import parse_json
 
 CONTEXT_NAMES = ("context", "contexts", "paragraphs")
 FACTS_NAME = "supporting_facts"
-COLUMNS = (*CONTEXT_NAMES, FACTS_NAME)
+CONTEXT_COLUMNS = (*CONTEXT_NAMES, FACTS_NAME)
 _MAPPING = ("title", "sentences")
 
 
@@ -96,7 +96,7 @@ def read_contexts(
     for path in paths:
         count = FileCount(path.name, unit="paragraph")
         counts.append(count)
-        for record in read_records(path, COLUMNS, mapping=_MAPPING, on_bytes=on_bytes):
+        for record in read_records(path, CONTEXT_COLUMNS, mapping=_MAPPING, on_bytes=on_bytes):
             for paragraph in paragraphs(record):
                 count.read += 1
                 if not paragraph.text:

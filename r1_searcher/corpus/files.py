@@ -22,8 +22,8 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, streams
 from r1_searcher.files.records import Record, identifier, read_records, text_field
 
-ID_NAMES = ("passage_id", "id")
-COLUMNS = (*ID_NAMES, "title", "text")
+_ID_NAMES = ("passage_id", "id")
+_COLUMNS = (*_ID_NAMES, "title", "text")
 HEADERLESS = ("id", "title", "text")
 
 
@@ -45,7 +45,7 @@ def read_passages(
     at, seen = at or Position(), SeenIds() if seen is None else seen
     for path in unread(paths, at, on_bytes):
         count = count_of(at, counts, path, "passage")
-        for record in read_records(path, COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
+        for record in read_records(path, _COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
             count.read += 1
             row = kept_passage(record, count, seen, path.name, path)
             if row is None:
@@ -96,6 +96,6 @@ def passage_id(title: str, text: str) -> str:
 
 
 def _passage(record: Record, source: str) -> dict[str, str]:
-    given = identifier(record, ID_NAMES)
+    given = identifier(record, _ID_NAMES)
     title, text = text_field(record, "title"), text_field(record, "text")
     return {"passage_id": given[1] if given else "", "title": title, "text": text, "source": source}

@@ -24,7 +24,7 @@ from r1_searcher.files import artefacts, streams
 from r1_searcher.files.store import Store, link_or_copy
 from r1_searcher.types import schemas
 
-KIND = "corpus_parts"  # of the store
+_KIND = "corpus_parts"  # of the store
 _PART, _STATE = "part.parquet", "state.json"
 _CODE = ("corpus", "files/records.py", "files/streams.py", "files/passages.py", "files/json_stream.py")
 
@@ -61,7 +61,7 @@ class Parts:
     def keep(self, part: Path, entry: dict[str, Any]) -> None:
         """Keep the next part. (A link where the file system allows: it costs no disk.)"""
         if self._identity is not None:
-            with self._store.put(KIND, self._key(self._number)) as draft:
+            with self._store.put(_KIND, self._key(self._number)) as draft:
                 link_or_copy(part, draft / _PART)
                 counts = [asdict(count) for count in self.counts]
                 state = {"entry": entry, "position": asdict(self.position), "counts": counts}
@@ -72,10 +72,10 @@ class Parts:
         """The corpus is whole: nothing need be kept."""
         if self._identity is not None:
             for number in range(self._number):
-                self._store.remove(KIND, self._key(number))
+                self._store.remove(_KIND, self._key(number))
 
     def _place(self) -> Path | None:
-        return None if self._identity is None else self._store.get(KIND, self._key(self._number))
+        return None if self._identity is None else self._store.get(_KIND, self._key(self._number))
 
     def _key(self, number: int) -> str:
         return artefacts.fingerprint([self._identity, number])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, read_metadata, read_table, write_table
 from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.files.store import Store
@@ -19,7 +19,7 @@ from r1_searcher.points import ENGINES
 from r1_searcher.protocol_card import questions_fingerprint
 from r1_searcher.transcripts.grammar import Mode
 
-KIND = "answers"  # of the store
+_KIND = "answers"  # of the store
 _FILE = "answers.parquet"
 # The index' code is not among them: what it makes is named by the retriever's fingerprint.
 _CODE = (
@@ -65,15 +65,17 @@ class AnswerStore:
         )
 
     def get(self, questions: pa.Table) -> tuple[pa.Table, str] | None:
-        """The rows (``COLUMNS``) and the prompt's sha256 of a batch that was answered before, else None."""
-        place = self._store.get(KIND, self._key(questions))
+        """The rows (``EVALUATION_COLUMNS``) and the prompt's sha256 of a batch that was answered before, else None."""
+        place = self._store.get(_KIND, self._key(questions))
         if place is None:
             return None
-        return read_table(place / _FILE, COLUMNS).replace_schema_metadata(None), read_metadata(place / _FILE)["prompt"]
+        return read_table(place / _FILE, EVALUATION_COLUMNS).replace_schema_metadata(None), read_metadata(
+            place / _FILE
+        )["prompt"]
 
     def put(self, questions: pa.Table, rows: pa.Table, prompt: str) -> None:
         """Keep a batch."""
-        with self._store.put(KIND, self._key(questions)) as draft:
+        with self._store.put(_KIND, self._key(questions)) as draft:
             write_table(Path(draft) / _FILE, rows, {"prompt": prompt})
 
     def _key(self, questions: pa.Table) -> str:

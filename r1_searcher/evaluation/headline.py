@@ -8,7 +8,7 @@ from r1_searcher.evaluation.summary import Summary
 from r1_searcher.files.artefacts import write_json
 
 # Key in the summary → column of DVC's table. All else, intervals too, is in the summary.
-COLUMNS = {
+_COLUMNS = {
     "em": "em",
     "cover_em": "cover_em",
     "f1": "f1",
@@ -27,7 +27,7 @@ def write_headline(summary: Summary, folder: Path) -> None:
     for policy, row in summary.items():
         for benchmark, figures in row.items():
             path = folder / benchmark / f"{policy}.json"
-            write_json(path, {column: figures[key] for key, column in COLUMNS.items() if key in figures})
+            write_json(path, {column: figures[key] for key, column in _COLUMNS.items() if key in figures})
             written.add(path)
     for path in set(folder.glob("*/*.json")) - written:
         path.unlink()

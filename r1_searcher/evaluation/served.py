@@ -33,7 +33,7 @@ from r1_searcher.params import ServedPolicy, Serving
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Sampling, Turn
 
-KIND = "reply"  # of the store
+_KIND = "reply"  # of the store
 TOKENS = "words and marks"  # what this engine's tokens are, for the protocol card
 ASK = f"Now answer in a few words. Write {grammar.ANSWER} your answer {grammar.END_ANSWER} and nothing else."
 
@@ -197,10 +197,10 @@ class ServedEngine:
         }
         request = {"server": self._policy.server, "model": self._policy.model, **asked}
         key = fingerprint(request)
-        if (kept := self._store.get(KIND, key)) is not None:
+        if (kept := self._store.get(_KIND, key)) is not None:
             return Reply(**read_json(kept / "reply.json")["reply"])
         reply = self.server.complete(**asked)
-        with self._store.put(KIND, key) as draft:
+        with self._store.put(_KIND, key) as draft:
             write_json(draft / "reply.json", {"request": request, "reply": vars(reply)})
         return reply
 

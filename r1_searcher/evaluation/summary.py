@@ -18,7 +18,7 @@ from r1_searcher.types.schemas import EVALUATION
 
 RIGHTNESS = ("em", "f1", "cover_em", "cover_em_contiguous")
 BEHAVIOUR = ("format_rate", "searches_per_question", "search_rate", "tokens_per_question")
-COMPARISON = "comparison"
+_COMPARISON = "comparison"
 GUESS_RATE = 0.5  # EM of copying one of a comparison's two options at random
 _DIGITS = 6
 
@@ -49,7 +49,7 @@ def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float |
     """
     if table.num_rows == 0:
         raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
-    comparison = set(kinds) == {COMPARISON}
+    comparison = set(kinds) == {_COMPARISON}
     columns = _columns(table)
     names = [name for name in (*RIGHTNESS, *BEHAVIOUR) if not comparison or name == "em" or name in BEHAVIOUR]
     values = np.stack([columns[name] for name in names], axis=1)  # (N, M)

@@ -11,13 +11,13 @@ from r1_searcher.types.schemas import EVALUATION, SEGMENT
 
 # The contract's columns, and what a reader of the rows needs to judge them: who wrote what, and
 # which rules were broken. Whoever holds the file to EVALUATION alone does not see the last two.
-COLUMNS = pa.schema([*EVALUATION, ("segments", pa.list_(SEGMENT)), ("violations", pa.list_(pa.string()))])
+EVALUATION_COLUMNS = pa.schema([*EVALUATION, ("segments", pa.list_(SEGMENT)), ("violations", pa.list_(pa.string()))])
 
 ContiguousCover = Callable[[str | None, Sequence[str]], float]
 
 
 def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: ContiguousCover) -> pa.Table:
-    """``COLUMNS`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
+    """``EVALUATION_COLUMNS`` (N rows) of greedy ``rollouts`` (ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
 
     ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards do not carry. A
     question whose search failed is neither right nor wrong: it stops the evaluation.
@@ -39,4 +39,7 @@ def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: Contiguo
         "prediction": rollouts["answer"],
         "cover_em_contiguous": pa.array(cover, pa.float64()),
     }
-    return pa.table([columns[name].cast(COLUMNS.field(name).type) for name in COLUMNS.names], schema=COLUMNS)
+    return pa.table(
+        [columns[name].cast(EVALUATION_COLUMNS.field(name).type) for name in EVALUATION_COLUMNS.names],
+        schema=EVALUATION_COLUMNS,
+    )

@@ -41,7 +41,7 @@ def sha256_tree(path: Path | str) -> str:
     if not path.is_dir():
         raise PipelineError("no such file or folder", where=str(path), fix="run `dvc repro`, which makes it")
     sums.check(path)
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name != sums.NAME)
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name != sums.SUMS_FILE)
     return fingerprint([[entry.relative_to(path).as_posix(), sha256_file(entry)] for entry in files])
 
 

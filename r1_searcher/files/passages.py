@@ -22,7 +22,7 @@ from r1_searcher.files.store import link_or_copy
 from r1_searcher.types import schemas
 
 OnPart = Callable[[Path, dict[str, Any]], None]
-FILE, FOLDER, MANIFEST = "passages.parquet", "passages", "manifest.json"
+SINGLE_FILE, _PARTS_FOLDER, _MANIFEST = "passages.parquet", "passages", "manifest.json"
 ROWS_A_GROUP = 16_384  # of 100 words each about 10 MB: what reader and writer hold
 _FIX = "run `dvc repro corpus`, or `python -m stages.corpus`"
 
@@ -36,10 +36,10 @@ def parts(corpus: Path | str) -> list[Path]:
     corpus = Path(corpus)
     if corpus.is_file():
         return [corpus]
-    single, folder = corpus / FILE, corpus / FOLDER
+    single, folder = corpus / SINGLE_FILE, corpus / _PARTS_FOLDER
     if single.is_file():
         if folder.is_dir():
-            raise PipelineError(f"both {FILE} and {FOLDER}/ are here", where=str(corpus), fix=_FIX)
+            raise PipelineError(f"both {SINGLE_FILE} and {_PARTS_FOLDER}/ are here", where=str(corpus), fix=_FIX)
         return [single]
     if not folder.is_dir():
         folder = corpus
@@ -47,7 +47,7 @@ def parts(corpus: Path | str) -> list[Path]:
     if not found:
         missing = corpus if corpus.suffix == ".parquet" else single
         raise PipelineError("no such file", where=str(missing), fix=_FIX)
-    if (folder / MANIFEST).is_file():
+    if (folder / _MANIFEST).is_file():
         _check_manifest(folder, found)
     return found
 
@@ -57,15 +57,15 @@ def _check_manifest(folder: Path, found: list[Path]) -> None:
     there = {path.name: path.stat().st_size for path in found}
     if listed != there:
         name = min(set(listed.items()) ^ set(there.items()))[0]
-        raise PipelineError(f"{name} is not what {MANIFEST} says", where=str(folder), fix=_FIX)
+        raise PipelineError(f"{name} is not what {_MANIFEST} says", where=str(folder), fix=_FIX)
 
 
 def _manifest(folder: Path) -> list[dict[str, Any]]:
-    entries = artefacts.read_json(folder / MANIFEST)
+    entries = artefacts.read_json(folder / _MANIFEST)
     try:
         return [{name: entry[name] for name in ("file", "rows", "bytes", "sha256")} for entry in entries["parts"]]
     except (TypeError, KeyError):
-        raise PipelineError("not a manifest of passages", where=str(folder / MANIFEST), fix=_FIX) from None
+        raise PipelineError("not a manifest of passages", where=str(folder / _MANIFEST), fix=_FIX) from None
 
 
 def fingerprint(corpus: Path | str) -> str:
@@ -75,10 +75,10 @@ def fingerprint(corpus: Path | str) -> str:
     their sizes are compared with it. So opening an index of Wikipedia's size hashes no gigabytes.
     """
     files = parts(corpus)
-    if len(files) == 1 and files[0].parent.name != FOLDER:
+    if len(files) == 1 and files[0].parent.name != _PARTS_FOLDER:
         return artefacts.sha256_tree(files[0])
     folder = files[0].parent
-    if (folder / MANIFEST).is_file():
+    if (folder / _MANIFEST).is_file():
         return artefacts.fingerprint([[entry["file"], entry["sha256"]] for entry in _manifest(folder)])
     return artefacts.fingerprint([[path.name, artefacts.sha256_file(path)] for path in files])
 
@@ -144,7 +144,7 @@ def write(
     ``first``: full parts that were written before, which ``rows`` go on from. ``on_part`` is told each full part as it
     is finished, and its entry in the manifest.
     """
-    place = folder / FOLDER
+    place = folder / _PARTS_FOLDER
     place.mkdir()
     entries: list[dict[str, Any]] = []
     for path, entry in first:
@@ -161,10 +161,10 @@ def write(
         if on_part is not None:
             on_part(path, written)
     if len(entries) > 1:
-        artefacts.write_json(place / MANIFEST, {"parts": entries})
+        artefacts.write_json(place / _MANIFEST, {"parts": entries})
     else:
         if entries:
-            os.replace(place / entries[0]["file"], folder / FILE)
+            os.replace(place / entries[0]["file"], folder / SINGLE_FILE)
         place.rmdir()
     return sum(entry["rows"] for entry in entries)
 

@@ -24,7 +24,7 @@ from r1_searcher.files.artefacts import reading
 from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
-KINDS = (".jsonl", ".json", ".tsv", ".parquet")
+_SUFFIXES = (".jsonl", ".json", ".tsv", ".parquet")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
 
 
@@ -70,7 +70,9 @@ def read_records(
         case ".parquet" if path.suffix == ".parquet":
             yield from _behind(after, _parquet(path, columns, on_bytes))
         case other:
-            raise PipelineError(f"unknown kind of file {other!r}", where=str(path), fix=f"known: {', '.join(KINDS)}")
+            raise PipelineError(
+                f"unknown kind of file {other!r}", where=str(path), fix=f"known: {', '.join(_SUFFIXES)}"
+            )
 
 
 def read_json_lines(path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.texts import parse_yaml
 
-PIPELINE = Path("dvc.yaml")
+_PIPELINE = Path("dvc.yaml")
 
 
 def free_place(text: str) -> Path:
@@ -19,14 +19,14 @@ def free_place(text: str) -> Path:
     An output itself may be named: then that is what is made, as DVC would. Outside a project anything may.
     """
     path = Path(text)
-    if not PIPELINE.is_file():
+    if not _PIPELINE.is_file():
         return path
     root = Path.cwd().resolve()
     place = path.resolve()
     if not place.is_relative_to(root):
         return path
     words = place.relative_to(root).as_posix()
-    for stage, output in stage_outputs(parse_yaml(PIPELINE.read_text(encoding="utf-8"), where=str(PIPELINE))):
+    for stage, output in stage_outputs(parse_yaml(_PIPELINE.read_text(encoding="utf-8"), where=str(_PIPELINE))):
         if re.match(rf"{output}/.", words):
             raise PipelineError(
                 f"lies inside an output of the stage {stage}, which DVC empties before it runs that stage",

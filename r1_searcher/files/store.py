@@ -199,7 +199,9 @@ def _found(paths: list[Path]) -> Iterator[StoreEntry]:
     now = time.time()
     for path in paths:
         with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != sums.NAME)
+            size = sum(
+                file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != sums.SUMS_FILE
+            )
             yield StoreEntry(path.parent.parent.name, path.name, path, size, (now - path.stat().st_mtime) / 86400)
 
 
@@ -226,9 +228,9 @@ def _add_sums(place: Path) -> None:
     """Give an artefact that has none its sums; it stays as old as it is."""
     before = place.stat()
     with contextlib.suppress(PermissionError):  # another user's store: read as it stands
-        draft = place / f".{sums.NAME}.{uuid.uuid4().hex[:8]}"
+        draft = place / f".{sums.SUMS_FILE}.{uuid.uuid4().hex[:8]}"
         sums.write(place, draft)
-        os.replace(draft, place / sums.NAME)
+        os.replace(draft, place / sums.SUMS_FILE)
         os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 COMPRESSIONS = (".gz", ".bz2", ".zst")
-BLOCK = 1 << 18  # bytes a read
+_BLOCK = 1 << 18  # bytes a read
 OnBytes = Callable[[int], None]  # told how many bytes of the file, as it lies on disk, were read
 
 
@@ -37,7 +37,7 @@ def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
     """
     try:
         with contextlib.ExitStack() as stack:
-            raw = stack.enter_context(io.BufferedReader(_Watched(path, on_bytes), BLOCK))
+            raw = stack.enter_context(io.BufferedReader(_Watched(path, on_bytes), _BLOCK))
             match path.suffix:
                 case ".gz":
                     stream: object = stack.enter_context(gzip.GzipFile(fileobj=raw))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from r1_searcher.errors import PipelineError
 
-NAME = "files.sha256"
+SUMS_FILE = "files.sha256"
 BESIDE = ".sha256"  # ends the name of what holds the sum of a single file
 REPAIR = "python -m r1_searcher.files.verify --repair"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
@@ -33,7 +33,7 @@ _LARGE = 1 << 26  # bytes from which files of a folder are hashed at once
 class Damaged(PipelineError):
     """A file is not what was written. ``file`` is the one."""
 
-    def __init__(self, what: str, file: Path, sums: str = f"{NAME} above it") -> None:
+    def __init__(self, what: str, file: Path, sums: str = f"{SUMS_FILE} above it") -> None:
         self.file = file
         super().__init__(
             what,
@@ -85,30 +85,30 @@ def forget() -> None:
 def write(folder: Path, target: Path | None = None) -> None:
     """Write the sums of a folder (to ``target``; default: into it) that is finished but not yet in place. Sums that are
     there (copied along with the files) are compared instead: what was damaged on its way raises ``Damaged``."""
-    if (folder / NAME).exists():
+    if (folder / SUMS_FILE).exists():
         check(folder)
         return
     names = sorted(_listed(folder))
     sums = _all_sums([folder / name for name in names])
     text = "".join(f"{value}  {name}\n" for name, value in zip(names, sums, strict=True))
-    (target or folder / NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+    (target or folder / SUMS_FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def renew(folder: Path) -> None:
     """Write the sums of a folder anew after a change of it that was meant."""
-    (folder / NAME).unlink(missing_ok=True)
+    (folder / SUMS_FILE).unlink(missing_ok=True)
     write(folder)
 
 
 def _listed(folder: Path, above: str = "") -> Iterator[str]:
     """The names that the sums of a folder hold: its files and those below it; of a folder with sums, these alone."""
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") or (entry.name == NAME and not above):
+        if entry.name.startswith(".") or (entry.name == SUMS_FILE and not above):
             continue
         if not entry.is_dir():
             yield above + entry.name
-        elif (Path(entry.path) / NAME).is_file():
-            yield f"{above}{entry.name}/{NAME}"
+        elif (Path(entry.path) / SUMS_FILE).is_file():
+            yield f"{above}{entry.name}/{SUMS_FILE}"
         else:
             yield from _listed(Path(entry.path), f"{above}{entry.name}/")
 
@@ -124,13 +124,13 @@ def _all_sums(files: list[Path]) -> list[str]:
 def read(folder: Path) -> dict[str, str] | None:
     """The sums of a folder, name → sha256; None if it has none. Raises ``Damaged`` if they are not what we write."""
     try:
-        text = (folder / NAME).read_bytes().decode("utf-8", "surrogateescape")
+        text = (folder / SUMS_FILE).read_bytes().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
     lines = [_LINE.fullmatch(line) for line in text.split("\n")[:-1]]
     found = {match[2]: match[1] for match in lines if match is not None}
     if (text and not text.endswith("\n")) or len(found) != len(lines):
-        raise Damaged("is cut off, or no list of sha256 sums", folder / NAME)
+        raise Damaged("is cut off, or no list of sha256 sums", folder / SUMS_FILE)
     return found
 
 
@@ -144,13 +144,13 @@ def check(folder: Path) -> bool:
         return False
     there = set(_listed(folder))
     for name in sorted(there ^ sums.keys()):
-        if name in sums or not name.endswith(f"/{NAME}"):  # a folder that was put below has sums of its own
-            raise Damaged(f"is not in {NAME}" if name in there else "is missing", folder / name)
+        if name in sums or not name.endswith(f"/{SUMS_FILE}"):  # a folder that was put below has sums of its own
+            raise Damaged(f"is not in {SUMS_FILE}" if name in there else "is missing", folder / name)
     files = [folder / name for name in sums]
     for path, wanted, found in zip(files, sums.values(), _all_sums(files), strict=True):
         if wanted != found:
             raise Damaged(f"its sha256 is {found[:12]}, but {wanted[:12]} was written", path)
-        if path.name == NAME:
+        if path.name == SUMS_FILE:
             check(path.parent)
     return True
 
@@ -202,7 +202,7 @@ def check_file(path: Path) -> bool:
         if sums is not None:
             name = path.relative_to(folder).as_posix()
             if name not in sums:
-                raise Damaged(f"is not in {NAME}", path)
+                raise Damaged(f"is not in {SUMS_FILE}", path)
             if not path.is_file():
                 raise Damaged("is missing", path)
             if (found := sha256_file(path)) != sums[name]:

@@ -30,7 +30,7 @@ from r1_searcher.options import examples
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_json, parse_yaml
 
-LOCK = Path("dvc.lock")
+_LOCK = Path("dvc.lock")
 OUTPUTS = Path("data")
 _OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 
@@ -58,7 +58,7 @@ class VerifiedFiles:
         self.size += path.stat().st_size
 
 
-def faults(store: Store, seen: VerifiedFiles, *, lock: Path = LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
+def faults(store: Store, seen: VerifiedFiles, *, lock: Path = _LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
     """Every damaged file of the store, the outputs and DVC's cache, as it is found."""
     yield from _in_store(store, seen)
     yield from _in_records(store, seen)
@@ -100,7 +100,7 @@ def _in_store(store: Store, seen: VerifiedFiles) -> Iterator[Fault]:
 
 
 def _in_outputs(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
-    for listed in sorted(outputs.rglob(sums.NAME)):
+    for listed in sorted(outputs.rglob(sums.SUMS_FILE)):
         folder = listed.parent
         if any(part.startswith(".") for part in folder.relative_to(outputs).parts):
             continue
@@ -123,7 +123,7 @@ def _singles(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
     """Single files with a sum beside them."""
     for place in sorted(outputs.rglob(f"?*{sums.BESIDE}")):
         path = place.with_name(place.name.removesuffix(sums.BESIDE))
-        if place.name == sums.NAME or any(part.startswith(".") for part in path.relative_to(outputs).parts):
+        if place.name == sums.SUMS_FILE or any(part.startswith(".") for part in path.relative_to(outputs).parts):
             continue
         try:
             sums.check_single(path)
@@ -134,7 +134,7 @@ def _singles(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
 
 
 def _output_fault(path: Path, what: str) -> Fault:
-    listed = [folder / sums.NAME for folder in list(path.parents)[:-1] if (folder / sums.NAME).is_file()][:1]
+    listed = [folder / sums.SUMS_FILE for folder in list(path.parents)[:-1] if (folder / sums.SUMS_FILE).is_file()][:1]
     return _fault(path, what, (path, *listed))
 
 
@@ -183,7 +183,7 @@ def _in_lock(lock: Path, cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
 def _has_sums(path: Path) -> bool:
     if path.name.endswith(sums.BESIDE) or sums.beside(path).is_file():
         return True
-    return any((folder / sums.NAME).is_file() for folder in [*path.parents][:-1])
+    return any((folder / sums.SUMS_FILE).is_file() for folder in [*path.parents][:-1])
 
 
 def _locked(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:

@@ -69,7 +69,7 @@ def check_policy(folder: Path | str, *, weights: bool = True) -> None:
         if weights:
             sums.check(folder)
         else:
-            sums.check_files(path for path in files if path.suffix != ".safetensors" and path.name != sums.NAME)
+            sums.check_files(path for path in files if path.suffix != ".safetensors" and path.name != sums.SUMS_FILE)
         return
     manifest = folder / "manifest.json"
     found = read_json(manifest) if manifest.is_file() else None

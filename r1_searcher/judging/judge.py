@@ -22,7 +22,7 @@ from r1_searcher.rewards.released import parse_verdict
 from r1_searcher.statistics import bootstrap
 from r1_searcher.transcripts.documents import fold_space, neutralise, restore
 
-PROMPTS = Path(__file__).parent / "prompts"
+_PROMPTS = Path(__file__).parent / "prompts"
 HOLES = ("question", "gold", "prediction")
 NO_ANSWER, JUDGED, UNPARSABLE, MISSING = "no_answer", "judged", "unparsable", "missing"  # states of a verdict
 _HOLE = re.compile(r"\{(question|gold|prediction)\}")
@@ -54,7 +54,7 @@ def case_of(row: Mapping[str, Any]) -> JudgeCase:
 
 def load_template(name_or_path: str) -> str:
     """A shipped prompt by its name, or a file of the user's, with the holes {question}, {gold}, {prediction}."""
-    path, template = read_template(name_or_path, PROMPTS, where="judge.prompt")
+    path, template = read_template(name_or_path, _PROMPTS, where="judge.prompt")
     template = template.rstrip()
     missing = set(HOLES) - set(_HOLE.findall(template))
     if missing:

@@ -46,7 +46,7 @@ KNOWN_GOOD = {  # model_type of transformers -> its name; each is a test
 }
 LENGTHS = (9, 40, 75, 110)  # tokens of the prompts: of different lengths, above the window and above PREFILL_ALONE
 INSERTED = (12, 70, 12, 70)  # tokens put in behind a first turn
-TURN = 6  # tokens sampled at a time
+_TURN = 6  # tokens sampled at a time
 WINDOW = 48
 QUESTION = "Who wrote the novel from which the film of 1931 was made?"
 
@@ -116,16 +116,16 @@ def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sample
     """Two turns of each trajectory, with tokens put in between them, as the engine samples them together."""
     config = engine._model.config
     has = getattr(config, "max_position_embeddings", None) or rollout.max_total_tokens
-    room = min(rollout.max_total_tokens, has, LENGTHS[-1] + INSERTED[-1] + 2 * TURN)
-    if room < 4 * TURN:
+    room = min(rollout.max_total_tokens, has, LENGTHS[-1] + INSERTED[-1] + 2 * _TURN)
+    if room < 4 * _TURN:
         raise PipelineError(f"{room} tokens a trajectory are too few", where="rollout.max_total_tokens", fix="raise it")
     text = engine.encode(prompt_of(rollout).render(QUESTION, engine.tokenizer))
     text *= 1 + LENGTHS[-1] // len(text)
-    share = room / (LENGTHS[-1] + INSERTED[-1] + 2 * TURN)
-    engine.start(Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=TURN, max_total_tokens=room), grammar.STOPS)
+    share = room / (LENGTHS[-1] + INSERTED[-1] + 2 * _TURN)
+    engine.start(Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=_TURN, max_total_tokens=room), grammar.STOPS)
     rows = []
     for number, length in enumerate(LENGTHS):
-        prompt = text[: max(1, int(length * share) - TURN)] if share < 1 else text[:length]
+        prompt = text[: max(1, int(length * share) - _TURN)] if share < 1 else text[:length]
         rows.append(_Sampled([], []))
         rows[-1].add(prompt, sampled=False)
         engine.add(number, prompt, seed=number)

@@ -22,7 +22,7 @@ from r1_searcher.transcripts import grammar
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"
+TINY_END_OF_TEXT = "<|endoftext|>"
 NUM_PASSAGE_MARKS = 5
 
 
@@ -48,7 +48,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, tags_are_tokens: b
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(added),
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[TINY_END_OF_TEXT],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

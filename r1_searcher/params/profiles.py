@@ -15,7 +15,7 @@ from r1_searcher.params.reading import PARAMS_FILE, check, parse
 from r1_searcher.params.whole import extensible_sections
 from r1_searcher.texts import parse_yaml
 
-FOLDER = Path("profiles")
+_FOLDER = Path("profiles")
 # Maps that an overlay names anew as a whole.
 REPLACED = ("train.segments", "evaluate.policies", "benchmarks.sets", "difficulty.label", "difficulty.mixes")
 FREE = ("questions.files", "evaluate.prompts")  # maps whose keys are the user's own
@@ -73,12 +73,12 @@ def overlays(
     name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
-    path = root / FOLDER / f"{checked_profile(name)}.yaml"
+    path = root / _FOLDER / f"{checked_profile(name)}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in (root / FOLDER).glob("*.yaml")))
-        raise PipelineError(f"no profile {name!r}", where=str(root / FOLDER), fix=f"known: {known}") from None
+        known = ", ".join(sorted(file.stem for file in (root / _FOLDER).glob("*.yaml")))
+        raise PipelineError(f"no profile {name!r}", where=str(root / _FOLDER), fix=f"known: {known}") from None
     overlay = parse_yaml(text, where=str(path))
     if not isinstance(overlay, dict):
         raise PipelineError("holds no parameters", where=str(path))

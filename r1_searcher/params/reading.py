@@ -18,7 +18,7 @@ from r1_searcher.texts import parse_yaml
 
 PARAMS_FILE = Path("params.yaml")
 SHIPPED = Path(__file__).with_name("defaults.yaml")
-PIPELINE = Path("dvc.yaml")
+_PIPELINE = Path("dvc.yaml")
 IN_A_STAGE = "DVC_STAGE"  # DVC sets it for the commands that it runs
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,8 +56,8 @@ def load(path: Path | str = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path), fix="run from the project's root folder") from None
     params = parse(text, where=str(path))
-    if IN_A_STAGE in os.environ and PIPELINE.is_file() and Path(path) == PARAMS_FILE:
-        check_listed(params, PIPELINE.read_text(encoding="utf-8"))
+    if IN_A_STAGE in os.environ and _PIPELINE.is_file() and Path(path) == PARAMS_FILE:
+        check_listed(params, _PIPELINE.read_text(encoding="utf-8"))
     return params
 
 
@@ -72,7 +72,7 @@ def check_listed(params: Params, pipeline: str) -> None:
             if not words & {place.as_posix() for place in (path, *path.parents)}:
                 raise PipelineError(
                     f"{path} is chosen by the parameters and no stage depends on it: DVC would not see its changes",
-                    where=str(PIPELINE),
+                    where=str(_PIPELINE),
                     fix="run `python -m flows.stage_code`, which writes it into dvc.yaml; `make train` does so too",
                 )
 

@@ -96,14 +96,16 @@ KNOWN = {
     "llama-3.1-8b": _known("Llama-3.1-8B", 32, 4096, 32, 8, 128, 14336, 128256, tied=False, qkv_bias=False),
     "smollm2-135m": _known("SmolLM2-135M", 30, 576, 9, 3, 64, 1536, 49152, tied=True, qkv_bias=False),
 }
-KINDS = {"qwen2": True, "llama": False, "mistral": False}  # model_type: a bias on queries, keys and values
+_BIASED_QKV = {"qwen2": True, "llama": False, "mistral": False}  # model_type: a bias on queries, keys and values
 
 
 def of_config(config: Mapping[str, Any], where: str) -> Architecture:
     """The architecture that a config.json describes; ``PipelineError`` for another kind or a missing figure."""
     kind = config.get("model_type")
-    if kind not in KINDS:
-        raise PipelineError(f"cannot plan a model of type {kind!r}", where=where, fix=f"known: {', '.join(KINDS)}")
+    if kind not in _BIASED_QKV:
+        raise PipelineError(
+            f"cannot plan a model of type {kind!r}", where=where, fix=f"known: {', '.join(_BIASED_QKV)}"
+        )
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
         return Architecture(
@@ -116,7 +118,7 @@ def of_config(config: Mapping[str, Any], where: str) -> Architecture:
             feed_forward=int(config["intermediate_size"]),
             vocabulary=int(config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", False)),
-            qkv_bias=KINDS[str(kind)],
+            qkv_bias=_BIASED_QKV[str(kind)],
         )
     except KeyError as error:
         raise PipelineError(f"config.json has no {error.args[0]}", where=where) from None

@@ -18,7 +18,7 @@ from r1_searcher.plan.work import WIDTHS
 
 CACHE = "KV cache"
 SCORE_BYTES = 8  # a logit of a scored token beside the logit itself: as float32, and its log-softmax
-BLOCK = 32  # tokens of a block of vLLM's cache on a CPU; on a GPU 16, which differs by less than a block a trajectory
+_BLOCK = 32  # tokens of a block of vLLM's cache on a CPU; on a GPU 16, which differs by less than a block a trajectory
 
 
 def engine(model: Architecture, params: Params, memory: float) -> Use:
@@ -75,9 +75,9 @@ def least(model: Architecture, params: Params, memory: float) -> list[Use]:
 
 def _cached(model: Architecture, params: Params, tokens: float) -> int:
     """Bytes of vLLM's cache, a device, that a trajectory takes, in whole blocks with a place for the token to come."""
-    blocks = math.ceil((tokens + 1) / BLOCK)
+    blocks = math.ceil((tokens + 1) / _BLOCK)
     spread = min(_gpus_together(params), model.kv_heads)  # more GPUs than key-value heads hold copies of them
-    return model.cache_bytes(WIDTHS[params.rollout.dtype]) * blocks * BLOCK // spread
+    return model.cache_bytes(WIDTHS[params.rollout.dtype]) * blocks * _BLOCK // spread
 
 
 def _gpus_together(params: Params) -> int:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from r1_searcher.params import Dense, Params
 
-PASSAGES = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
+PASSAGE_COUNTS = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
 # BERT's: layers and hidden size, with feed-forwards of four times that, 30,522 words and 512 places.
 ENCODERS = {"bge-small-en-v1.5": (12, 384), "bge-base-en-v1.5": (12, 768), "bge-large-en-v1.5": (24, 1024)}
-WORDS, PLACES, KINDS = 30_522, 512, 2
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+_WORDS, _PLACES, _TOKEN_TYPES = 30_522, 512, 2
+_WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def passages(params: Params, given: float) -> float:
     """Passages of the corpus: those given, else what its source is known to have; 0: not known."""
-    known = PASSAGES.get(params.corpus.source, 0)
+    known = PASSAGE_COUNTS.get(params.corpus.source, 0)
     if params.corpus.source == "kilt":
         known = known * 100 // params.corpus.kilt.words
     return given or known
@@ -35,9 +35,9 @@ def vectors(params: Params, given: float) -> int:
     lists = dense.ivfpq.lists or round(4 * number**0.5)
     match dense.kind:
         case "flat":
-            return int(number * dimension * WIDTHS[dense.storage])
+            return int(number * dimension * _WIDTHS[dense.storage])
         case "hnsw":
-            return int(number * (dimension * WIDTHS[dense.storage] + 8 * dense.hnsw.links))
+            return int(number * (dimension * _WIDTHS[dense.storage] + 8 * dense.hnsw.links))
         case "ivfpq":
             return int(number * (dense.ivfpq.code_bytes + 8) + (lists * dimension * 4 if number else 0))
 
@@ -46,7 +46,7 @@ def kept_vectors(params: Params, given: float) -> int:
     """Bytes of the shards of vectors that the store keeps, of which an index of any kind is made."""
     dense = _asked(params)
     shape = _shape(dense) if dense else None
-    return int(passages(params, given) * shape[1] * WIDTHS[dense.storage]) if dense and shape else 0
+    return int(passages(params, given) * shape[1] * _WIDTHS[dense.storage]) if dense and shape else 0
 
 
 def in_main_memory(params: Params, given: float) -> dict[str, int]:
@@ -65,7 +65,7 @@ def on_gpu(params: Params) -> dict[str, int]:
     dense = _asked(params)
     if not dense or not _searched(params) or params.retriever.dense.device == "cpu" or not params.hardware.gpus:
         return {}
-    size = _encoder(params, WIDTHS[dense.dtype])
+    size = _encoder(params, _WIDTHS[dense.dtype])
     return {"query encoder": size} if size else {}
 
 
@@ -97,7 +97,7 @@ def _shape(dense: Dense) -> tuple[int, int] | None:
 def encoder_parameters(layers: int, hidden: int) -> int:
     """Parameters of a BERT: embeddings with their norm, layers, and the pooler."""
     layer = 4 * (hidden + 1) * hidden + 2 * 4 * hidden * hidden + 5 * hidden + 4 * hidden
-    return (WORDS + PLACES + KINDS + 2) * hidden + layers * layer + (hidden + 1) * hidden
+    return (_WORDS + _PLACES + _TOKEN_TYPES + 2) * hidden + layers * layer + (hidden + 1) * hidden
 
 
 def _encoder(params: Params, width: int) -> int:

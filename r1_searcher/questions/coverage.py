@@ -16,7 +16,7 @@ from r1_searcher.questions.overlap import normalised
 from r1_searcher.rewards.metrics import normalise
 from r1_searcher.types.protocols import Passage, Retriever
 
-CLOSED = ("yes", "no", "noanswer")  # as words they stand in every other passage and answer nothing
+CLOSED_ANSWERS = ("yes", "no", "noanswer")  # as words they stand in every other passage and answer nothing
 
 Figures = dict[str, Any]
 
@@ -80,7 +80,7 @@ def _look(row: dict[str, Any], passages: Iterable[Passage], shelf: _Shelf) -> tu
     """Whether the passages hold a gold answer, and all supporting titles (None where none are known)."""
     read = [shelf.read(passage) for passage in passages]
     golds = [normalise(answer) for answer in row["answers"]]
-    answer = any(f" {gold} " in whole for gold in golds if gold and gold not in CLOSED for _, whole in read)
+    answer = any(f" {gold} " in whole for gold in golds if gold and gold not in CLOSED_ANSWERS for _, whole in read)
     wanted = {normalised(title) for title in row["supporting_titles"]}
     return answer, wanted <= {title for title, _ in read} if wanted else None
 

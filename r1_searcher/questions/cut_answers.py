@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from r1_searcher import params
-from r1_searcher.questions.coverage import CLOSED, spaced
+from r1_searcher.questions.coverage import CLOSED_ANSWERS, spaced
 from r1_searcher.rewards.metrics import normalise
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.types.protocols import Engine, Passage, Retriever
@@ -42,7 +42,7 @@ def cut_answers(
     blocks = Blocks(engine, rollout)
     num_found = num_lost = 0
     for row, tried in zip(rows, asked, strict=True):
-        golds = [gold for gold in map(normalise, row["answers"]) if gold and gold not in CLOSED]
+        golds = [gold for gold in map(normalise, row["answers"]) if gold and gold not in CLOSED_ANSWERS]
         searches = [list(found[query][: rollout.k]) for query in tried]
         if not any(_hold(_whole(passages, rollout), golds) for passages in searches):
             continue

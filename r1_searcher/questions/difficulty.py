@@ -26,7 +26,7 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, Retriever
 
-KIND = "passes"  # of the store
+_KIND = "passes"  # of the store
 LEVELS = ("easy", "medium", "difficult")
 COUNTS = pa.schema(
     [
@@ -38,7 +38,7 @@ COUNTS = pa.schema(
 )
 
 COUNTED = ("em", "cover_em")  # whichever metric is chosen
-RIGHT = "right"  # the column of any other
+RIGHT_COLUMN = "right"  # the column of any other
 
 Opened = tuple[Engine, Retriever]
 
@@ -66,14 +66,14 @@ def other_metric(settings: params.Difficulty) -> Metric | None:
 def count(rollouts: pa.Table, samples: int, metric: Metric | None = None) -> pa.Table:
     """Rollouts and right ones per question (COUNTS), from ROLLOUTS with ``samples`` rows in a row for each question.
 
-    With a ``metric`` the column ``RIGHT`` counts the rollouts that it gives 1 or more.
+    With a ``metric`` the column ``RIGHT_COLUMN`` counts the rollouts that it gives 1 or more.
     """
     rows = rollouts.select(["question_id", "answer", "answers", "finish_reason"]).to_pylist()
     counted = []
     for start in range(0, len(rows), samples):
         group = rows[start : start + samples]
         assert len({row["question_id"] for row in group}) == 1, "a question's rollouts stand together"
-        valid = [row for row in group if row["finish_reason"] not in grammar.LOST]
+        valid = [row for row in group if row["finish_reason"] not in grammar.LOST_FINISHES]
         counted.append(
             {
                 "question_id": group[0]["question_id"],
@@ -84,12 +84,12 @@ def count(rollouts: pa.Table, samples: int, metric: Metric | None = None) -> pa.
         )
         if metric is not None:
             place = f"question {group[0]['question_id']}"
-            counted[-1][RIGHT] = sum(metric(row["answer"], row["answers"], place) >= 1 for row in valid)
+            counted[-1][RIGHT_COLUMN] = sum(metric(row["answer"], row["answers"], place) >= 1 for row in valid)
     return pa.Table.from_pylist(counted, schema=_schema(metric))
 
 
 def _schema(metric: Metric | None) -> pa.Schema:
-    return COUNTS if metric is None else COUNTS.append(pa.field(RIGHT, pa.int32()))
+    return COUNTS if metric is None else COUNTS.append(pa.field(RIGHT_COLUMN, pa.int32()))
 
 
 def count_passes(
@@ -118,7 +118,7 @@ def count_passes(
     for start in range(0, questions.num_rows, size):
         chunk = questions.slice(start, size)
         key = _key(chunk, settings, policy=policy, index=index, samples=samples)
-        stored = store.get(KIND, key) is not None
+        stored = store.get(_KIND, key) is not None
         if not stored:
             engine, retriever = opened()
             how: dict[str, Any] = {"samples": samples, "seed": settings.seed}
@@ -128,9 +128,9 @@ def count_passes(
             table = count(rollouts, samples, metric)
             _check_errors(table, samples, settings.rollout.max_error_share)
             table = _of_all(chunk, table)
-            with store.put(KIND, key) as draft:
+            with store.put(_KIND, key) as draft:
                 artefacts.write_table(draft / "passes.parquet", table, {"key": key, "engine": engine.name})
-        parts.append(artefacts.read_table(store.place(KIND, key) / "passes.parquet", _schema(metric)))
+        parts.append(artefacts.read_table(store.place(_KIND, key) / "passes.parquet", _schema(metric)))
         told(min(start + size, questions.num_rows), stored)
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
@@ -191,7 +191,7 @@ def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
 def label(questions: pa.Table, counts: pa.Table, settings: params.Difficulty) -> pa.Table:
     """``questions`` (QUESTIONS) with ``num_rollouts``, ``num_passes`` and ``difficulty`` by COUNTS of the same rows."""
     assert questions["question_id"].to_pylist() == counts["question_id"].to_pylist()
-    passes = counts[settings.metric if settings.metric in COUNTED else RIGHT].to_pylist()
+    passes = counts[settings.metric if settings.metric in COUNTED else RIGHT_COLUMN].to_pylist()
     rollouts = counts["num_rollouts"].to_pylist()
     levels = [level(total, passed, settings) for total, passed in zip(rollouts, passes, strict=True)]
     for name, values in (("difficulty", levels), ("num_rollouts", rollouts), ("num_passes", passes)):

@@ -35,16 +35,16 @@ from r1_searcher.types import schemas
 
 QUESTION_NAMES = ("question", "question_text", "Question")
 ANSWER_NAMES = ("answers", "answer", "golden_answers", "answers_objects", "Answer")
-ID_NAMES = ("question_id", "id", "_id")
+_ID_NAMES = ("question_id", "id", "_id")
 KIND_NAMES = ("kind", "type")
 TITLE_NAMES = ("supporting_titles", "supporting_facts", "paragraphs", "contexts")
 NUMBER_NAMES = ("num_hops", "num_rollouts", "num_passes")
 DIFFICULTIES = ("easy", "medium", "difficult")
-COLUMNS = (
+_COLUMNS = (
     *QUESTION_NAMES,
     *ANSWER_NAMES,
     "answer_aliases",
-    *ID_NAMES,
+    *_ID_NAMES,
     "idx",
     "dataset",
     *KIND_NAMES,
@@ -60,7 +60,7 @@ def read_questions(path: Path) -> pa.Table:
     Raises ``PipelineError`` with file and line for a broken line, a missing column, an empty question or
     answer, and an id that occurs twice; with the file where it holds no question.
     """
-    return table_of(read_records(path, COLUMNS), path.stem, where=str(path), fix="see questions.files in params.yaml")
+    return table_of(read_records(path, _COLUMNS), path.stem, where=str(path), fix="see questions.files in params.yaml")
 
 
 def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:
@@ -123,7 +123,7 @@ def _present(record: Record, names: tuple[str, ...]) -> str | None:
 
 
 def _question_id(record: Record, dataset: str) -> str:
-    given = identifier(record, ID_NAMES)
+    given = identifier(record, _ID_NAMES)
     if given:
         return given[1]
     number = identifier(record, ("idx",))

@@ -16,7 +16,7 @@ from typing import Any
 
 from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.evaluation.run import benchmarks, run
-from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import atomic, read_json, read_table, write_json, write_table
 from r1_searcher.files.passages import fingerprint
 from r1_searcher.params import Params
@@ -26,10 +26,10 @@ from r1_searcher.retrieval.searches import SearchRecord
 from r1_searcher.statistics.comparison import Comparison, compare
 from r1_searcher.statistics.pairs import Evaluated, pair_policies, read_evaluated
 
-FOLDER = Path("baselines/code")
+CODE_BASELINES = Path("baselines/code")
 RENEW = "where something was changed on purpose: make baselines"
-POLICY = "stage2"  # of the workspace that the baseline is made from
-MANIFEST, PASSAGES = "manifest.json", "passages.parquet"
+_POLICY = "stage2"  # of the workspace that the baseline is made from
+_MANIFEST, _PASSAGES = "manifest.json", "passages.parquet"
 _OF_THE_NUMBER = ("num_questions", "num_gold_answers", "questions_sha256")  # lines of a card about how many are asked
 _SHOWN = 40  # characters on either side of where two transcripts part
 
@@ -77,10 +77,10 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
     ``limit``: the first so many questions of a benchmark. Raises ``Refused`` where the baseline cannot be read, or
     was made under another protocol.
     """
-    if not (baseline / MANIFEST).is_file():
+    if not (baseline / _MANIFEST).is_file():
         raise Refused("no baseline of the code gate", where=str(baseline), fix=RENEW)
     try:
-        facts = read_json(baseline / MANIFEST)
+        facts = read_json(baseline / _MANIFEST)
         was = read_evaluated(baseline / "answers")
         with tempfile.TemporaryDirectory() as place:
             new = _answer(baseline, Path(place), params, limit)
@@ -103,19 +103,19 @@ def make_code_baseline(workspace: Path, out: Path, params: Params) -> int:
     """Write ``out`` anew from what was trained in ``workspace``: its final policy, questions and passages, and what the
     present code answers with them. Returns the number of bytes."""
     with atomic(out, folder=True) as draft:
-        shutil.copytree(workspace / str(params.evaluate.policies[POLICY]), draft / "policy")
+        shutil.copytree(workspace / str(params.evaluate.policies[_POLICY]), draft / "policy")
         (draft / "questions").mkdir()
         for name, file in benchmarks(workspace / "data/questions").items():
             asked = read_table(file)
             write_table(draft / "questions" / f"{name}.parquet", asked.slice(0, params.evaluate.questions))
-        write_table(draft / PASSAGES, read_table(workspace / "data/corpus/passages.parquet"))
+        write_table(draft / _PASSAGES, read_table(workspace / "data/corpus/passages.parquet"))
         facts = {
             "corpus": fingerprint(workspace / "data/corpus"),
             "processor": processor_kind(),
             "packages": package_versions(),
-            "policy": f"{POLICY} of {params.profile}, seed {params.seed}",
+            "policy": f"{_POLICY} of {params.profile}, seed {params.seed}",
         }
-        write_json(draft / MANIFEST, facts)
+        write_json(draft / _MANIFEST, facts)
         with tempfile.TemporaryDirectory() as place:
             _answer(draft, Path(place), params, None)
             shutil.copytree(Path(place) / "answers", draft / "answers")
@@ -131,13 +131,13 @@ def _answer(baseline: Path, place: Path, params: Params, limit: int | None) -> i
         shutil.copytree(baseline / "searches", searches)
     before = _recorded(searches)
     build_index(
-        read_table(baseline / PASSAGES), params.index, place / "index", read_json(baseline / MANIFEST)["corpus"]
+        read_table(baseline / _PASSAGES), params.index, place / "index", read_json(baseline / _MANIFEST)["corpus"]
     )
     recorded = {"searches": params.retriever.searches.model_copy(update={"mode": "record", "folder": str(searches)})}
     settings = params.model_copy(update={"retriever": params.retriever.model_copy(update=recorded)})
     (place / "answers").mkdir()
     for _ in run(
-        name=POLICY,
+        name=_POLICY,
         mode="search",
         policy=baseline / "policy",
         files=benchmarks(baseline / "questions"),
@@ -170,7 +170,7 @@ def _first(found: Evaluated, limit: int) -> Evaluated:
 
 def _changed(was: Evaluated, now: Evaluated) -> list[Changed]:
     """Rows that differ in anything: text, who wrote which part, number of tokens, how it ended, any metric."""
-    left, right = (found.table.select(COLUMNS.names).to_pylist() for found in (was, now))
+    left, right = (found.table.select(EVALUATION_COLUMNS.names).to_pylist() for found in (was, now))
     return [
         Changed(was.benchmark, one["question_id"], *_around(one, other))
         for one, other in zip(left, right, strict=True)

@@ -14,8 +14,8 @@ from r1_searcher.shown import markdown, printable
 from r1_searcher.statistics.verdict_page import lines as comparison_lines
 from r1_searcher.statistics.verdict_page import page as comparison_page
 
-SHOWN = 10  # changed transcripts
-MARKS = {
+_SHOWN = 10  # changed transcripts
+_MARKS = {
     "worse": "❌ worse",
     "changed": "❌ changed",
     "too few": "❔ too few seeds",
@@ -26,12 +26,12 @@ MARKS = {
 }
 _HEADINGS = ("committed", "now", "difference", "interval")  # of ``_cells``
 # Exit statuses, the gravest first; 3 is "cannot tell" of `compare --strict`.
-STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
+EXIT_STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
 
 
 def exit_status(verdicts: Sequence[str]) -> int:
     """That of the gravest verdict: worse, changed, an error, refused; else 0."""
-    return next((status for verdict, status in STATUSES.items() if verdict in verdicts), 0)
+    return next((status for verdict, status in EXIT_STATUSES.items() if verdict in verdicts), 0)
 
 
 def code_headline(found: CodeResult) -> str:
@@ -47,7 +47,7 @@ def code_headline(found: CodeResult) -> str:
 def code_lines(found: CodeResult) -> str:
     """The headline, and where something differs the first transcripts and the paired verdict."""
     said = [code_headline(found), *_new_searches(found)]
-    for row in found.changed[:SHOWN]:
+    for row in found.changed[:_SHOWN]:
         asked = printable(f"{row.benchmark} {row.question_id}")
         said += [
             f"{asked} was: {row.was!r}",
@@ -61,12 +61,12 @@ def code_lines(found: CodeResult) -> str:
 def code_markdown(found: CodeResult) -> str:
     """The same as Markdown."""
     blocks = [
-        f"## Code gate: {MARKS[found.verdict]}",
+        f"## Code gate: {_MARKS[found.verdict]}",
         f"{markdown(code_headline(found), longest=None)}.",
         *_new_searches(found),
     ]
     if found.changed:
-        rows = [[row.benchmark, row.question_id, row.was, row.now] for row in found.changed[:SHOWN]]
+        rows = [[row.benchmark, row.question_id, row.was, row.now] for row in found.changed[:_SHOWN]]
         blocks.append(tables.markdown(("benchmark", "question", "was", "now"), rows, left=range(4)))
         blocks.append(comparison_page(found.comparison, title="### Paired verdict"))
     return "\n\n".join(blocks) + "\n"
@@ -93,12 +93,14 @@ def recipe_lines(found: RecipeResult) -> str:
 
 def recipe_markdown(found: RecipeResult) -> str:
     """The same as Markdown."""
-    rows = [[change.figure, FIGURES[change.figure], *_cells(change), MARKS[change.verdict]] for change in found.changes]
+    rows = [
+        [change.figure, FIGURES[change.figure], *_cells(change), _MARKS[change.verdict]] for change in found.changes
+    ]
     table = tables.markdown(("figure", "", *_HEADINGS, ""), rows, left=(0, 1, 6))
     return (
         "\n\n".join(
             [
-                f"## Recipe gate: {MARKS[found.verdict]}",
+                f"## Recipe gate: {_MARKS[found.verdict]}",
                 f"{markdown(recipe_headline(found), longest=None)}.",
                 table,
                 _about(found),

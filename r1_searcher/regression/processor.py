@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 NAMED = ("architecture", "maker", "instructions", "torch")
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
 def processor_kind() -> dict[str, str]:
@@ -26,7 +26,7 @@ def processor_kind() -> dict[str, str]:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that a policy's answers pass through."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: version(name) for name in _PACKAGES}
 
 
 def named(kind: Mapping[str, str]) -> str:

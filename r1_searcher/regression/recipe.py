@@ -21,7 +21,7 @@ from r1_searcher.regression.figures import FIGURES, protocol, protocol_differenc
 from r1_searcher.regression.processor import package_versions, processor_kind
 from r1_searcher.regression.seeds import ERROR, SeedChange, seed_verdicts
 
-FOLDER = Path("baselines/recipe")
+RECIPE_BASELINES = Path("baselines/recipe")
 LEAST = 20  # committed runs
 
 Runs = Mapping[str, Mapping[str, float]]  # figures by seed
@@ -49,7 +49,7 @@ class RecipeResult:
         return next((verdict for verdict in ("worse", "better") if verdict in said), "no loss found")
 
 
-def baseline_file(profile: str, folder: Path = FOLDER) -> Path:
+def baseline_file(profile: str, folder: Path = RECIPE_BASELINES) -> Path:
     """Where a profile's committed runs are."""
     return folder / f"{profile}.json"
 

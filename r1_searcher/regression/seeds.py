@@ -25,7 +25,7 @@ SeedVerdict = Literal["worse", "better", "no loss found"]
 
 ERROR = 0.01  # of "worse", and as much of "better"
 DRAWS = 9999  # of groups, where not all can be drawn
-SEED = 20250307
+_SEED = 20250307
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def seed_verdicts(
     ]
 
 
-def drawn_groups(total: int, size: int, draws: int, seed: int = SEED) -> NDArray[np.int64]:
+def drawn_groups(total: int, size: int, draws: int, seed: int = _SEED) -> NDArray[np.int64]:
     """Groups (G, ``size``) of ``total`` runs, the last ``size`` runs first: all that there are, or else ``draws`` by
     chance besides those."""
     own = np.arange(total - size, total)

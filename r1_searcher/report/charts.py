@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 
 from r1_searcher.shown import visible
 
-WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 28
+_WIDTH, HEIGHT = 360, 210
+LEFT, _RIGHT, TOP, BOTTOM = 42, 10, 22, 28
 SMOOTH_OVER = 5  # iterations in the bold curve's mean
 _FEW = 12  # points up to which every point is drawn and nothing is smoothed
 
@@ -102,7 +102,7 @@ def curve_chart(
     across = (last - first) or 1.0
 
     def x(value: float) -> float:
-        return LEFT + (value - first) / across * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - first) / across * (_WIDTH - LEFT - _RIGHT)
 
     def y(value: float) -> float:
         inside = min(max(value, low), high)
@@ -116,7 +116,7 @@ def curve_chart(
     parts = [_frame(title, points)]
     for mark in marks:
         line = y(mark)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{_WIDTH - _RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
         parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{line + 3.5:.1f}">{mark:g}</text>')
     for mark in _whole_ticks(first, last):
         parts.append(f'<text class="tick middle" x="{x(mark):.1f}" y="{HEIGHT - 10}">{mark:g}</text>')
@@ -156,7 +156,7 @@ def _frame(title: str, points: Sequence[ChartPoint]) -> str:
         f"{title}: {number(points[0].y)} at iteration {points[0].x:g}, "
         f"{number(points[-1].y)} at iteration {points[-1].x:g}"
     )
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_escaped(label)}">'
+    return f'<svg class="chart" viewBox="0 0 {_WIDTH} {HEIGHT}" role="img" aria-label="{_escaped(label)}">'
 
 
 def _mark(x: float, y: float, kind: str, tip: str, radius: float) -> str:

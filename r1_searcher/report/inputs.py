@@ -14,7 +14,7 @@ from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.types.schemas import ADVANTAGES, EVALUATION, ROLLOUTS
 
 NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
-CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
+_CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
 
 TableRow = dict[str, Any]
 
@@ -71,7 +71,7 @@ def read_curves(path: Path) -> list[IterationFigures]:
     """Rows of one segment's curve file; an empty cell is a figure that was not measured then."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in ("iteration", "stage", *CURVES) if name not in (reader.fieldnames or ())]
+        missing = [name for name in ("iteration", "stage", *_CURVES) if name not in (reader.fieldnames or ())]
         if missing:
             raise PipelineError(f"column {missing[0]!r} is missing", where=str(path), fix="train this segment again")
         rows = []

@@ -16,7 +16,7 @@ HEADLINE_BENCHMARK = "held_out"
 STEPS = ("base", "stage1", "stage2")
 
 # Of a benchmark's table: key, heading, what it says.
-COLUMNS = (
+_COLUMNS = (
     ("em", "EM", "equal to a gold answer after normalisation"),
     ("cover_em", "Cover-EM", "every gold token occurs in the answer"),
     ("cover_em_contiguous", "Cover-EM, contiguous", "the gold answer is a run of the answer"),
@@ -78,7 +78,7 @@ def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
         return []
     last = inputs.summary[steps[-1]][HEADLINE_BENCHMARK]
     tiles = []
-    meanings = {key: (heading, meaning) for key, heading, meaning in COLUMNS}
+    meanings = {key: (heading, meaning) for key, heading, meaning in _COLUMNS}
     for key in _TILES:
         if key in last:
             heading, meaning = meanings[key]
@@ -111,7 +111,7 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
     for benchmark in sorted({name for row in inputs.summary.values() for name in row}, key=_benchmark_order):
         policies = [name for name in _ordered(inputs.summary) if benchmark in inputs.summary[name]]
         rows = [(policy_name(name), inputs.summary[name][benchmark]) for name in policies]
-        columns = [column for column in COLUMNS if any(column[0] in figures for _, figures in rows)]
+        columns = [column for column in _COLUMNS if any(column[0] in figures for _, figures in rows)]
         cells = [[(figures.get(key), figures.get(f"{key}_ci")) for key, *_ in columns] for _, figures in rows]
         key, heading = ("cover_em", "Cover-EM") if any("cover_em" in figures for _, figures in rows) else ("em", "EM")
         bars = [

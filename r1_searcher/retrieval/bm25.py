@@ -19,7 +19,7 @@ import pyarrow as pa
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, sums
 from r1_searcher.files.passages import fingerprint as passages_fingerprint
-from r1_searcher.retrieval.build import META_FILE, PARAMS_FILE, tokenizer_code
+from r1_searcher.retrieval.build import BM25_PARAMS_FILE, META_FILE, tokenizer_code
 from r1_searcher.retrieval.columns import compiled, top_rows
 from r1_searcher.retrieval.identity import FILES, PASSAGES_FILE, search_fingerprint
 from r1_searcher.retrieval.passage_file import PassageFile
@@ -46,7 +46,7 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
     meta = read_meta(folder)
     if corpus is not None:
         _check_corpus(folder, meta, Path(corpus))
-    sums.check_files(folder / name for name in (*FILES, PARAMS_FILE))
+    sums.check_files(folder / name for name in (*FILES, BM25_PARAMS_FILE))
     if meta["tokenizer"] != tokenizer_code():
         raise PipelineError("the index was made with another tokenizer", where=str(folder), fix=_REBUILD)
     import bm25s

@@ -32,7 +32,7 @@ from r1_searcher.retrieval.vocabulary import write_vocabulary
 from r1_searcher.types import schemas
 
 METHOD = "lucene"  # bm25s' name of the BM25 variant: every score is positive, so 0 means "no word matches"
-META_FILE, PARAMS_FILE = "meta.json", "params.index.json"
+META_FILE, BM25_PARAMS_FILE = "meta.json", "params.index.json"
 ROWS_A_BATCH = 16_384
 _NO_MATTER = {"memory_gb", "dense"}  # parameters that change no file of this index
 
@@ -135,4 +135,4 @@ def _write_params(folder: Path, index: params.Index, num_passages: int) -> None:
     settings = {"k1": index.k1, "b": index.b, "delta": 0.5, "method": METHOD, "idf_method": METHOD}
     settings |= {"dtype": "float32", "int_dtype": "int32", "num_docs": num_passages, "version": version("bm25s")}
     settings |= {"backend": "numpy"}
-    (folder / PARAMS_FILE).write_text(json.dumps(settings, indent=4), encoding="utf-8")
+    (folder / BM25_PARAMS_FILE).write_text(json.dumps(settings, indent=4), encoding="utf-8")

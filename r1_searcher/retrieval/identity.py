@@ -19,7 +19,7 @@ from r1_searcher.retrieval import vocabulary
 from r1_searcher.retrieval.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE
 
 PASSAGES_FILE = "passages.arrow"
-FILES = (DATA_FILE, INDICES_FILE, INDPTR_FILE, vocabulary.FILE, PASSAGES_FILE)  # what a search reads
+FILES = (DATA_FILE, INDICES_FILE, INDPTR_FILE, vocabulary.VOCABULARY_FILE, PASSAGES_FILE)  # what a search reads
 # Stands for the code of a search (words of a query, order of the sums, ties): to be raised where the same content and
 # query would give other passages or scores. A test holds it against recorded results.
 SEARCH_FORM = 1
@@ -28,7 +28,7 @@ SEARCH_FORM = 1
 def content_sha256(folder: Path) -> str:
     """Sha256 of an index folder's scores, vocabulary and passages, however Arrow cuts these into batches."""
     arrays = {name: artefacts.sha256_file(folder / name) for name in (DATA_FILE, INDICES_FILE, INDPTR_FILE)}
-    columns = {name: _columns_sha256(folder / name) for name in (vocabulary.FILE, PASSAGES_FILE)}
+    columns = {name: _columns_sha256(folder / name) for name in (vocabulary.VOCABULARY_FILE, PASSAGES_FILE)}
     return artefacts.fingerprint([arrays, columns])
 
 

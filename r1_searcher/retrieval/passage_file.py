@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Passage
 
-COLUMNS = ("passage_id", "title", "text")
+_COLUMNS = ("passage_id", "title", "text")
 _ENDS = struct.Struct("<ii")  # of a string in its column's bytes
 Places = tuple[tuple[int, int], ...]  # a column: where its ends and its bytes begin in the file
 
@@ -85,7 +85,7 @@ def _places(file: int) -> tuple[list[int], list[Places], int]:
         batch = reader.get_batch(number)
         if batch.num_rows:
             starts.append(rows)
-            batches.append(tuple(_place(batch.column(name), whole) for name in COLUMNS))
+            batches.append(tuple(_place(batch.column(name), whole) for name in _COLUMNS))
             rows += batch.num_rows
     return starts, batches, rows
 

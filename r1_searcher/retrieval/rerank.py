@@ -15,7 +15,7 @@ from r1_searcher.retrieval.dense import models
 from r1_searcher.retrieval.dense.encoder import embedded_text
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 
-WHERE = "params.yaml, retriever.rerank.model"
+_WHERE = "params.yaml, retriever.rerank.model"
 _FORM = 1  # stands for this code in the fingerprint: to be raised where the same passages would get another order
 
 
@@ -27,7 +27,7 @@ def reranked_fingerprint(inner: str, model: str, settings: params.Rerank) -> str
 
 def model_folder(settings: params.Rerank) -> Path:
     """Where the cross-encoder stands. Raises ``PipelineError``."""
-    return models.locate(settings.model, WHERE)
+    return models.locate(settings.model, _WHERE)
 
 
 class RerankingRetriever:
@@ -37,7 +37,7 @@ class RerankingRetriever:
 
     def __init__(self, retriever: Retriever, settings: params.Rerank) -> None:
         """Open the model; nothing is fetched beyond ``model_folder``. Raises ``PipelineError``."""
-        library = models.library(WHERE)
+        library = models.library(_WHERE)
         folder = model_folder(settings)
         device = models.chosen_device(settings.device, "params.yaml, retriever.rerank.device")
         with models.opening(str(folder)):
@@ -50,7 +50,7 @@ class RerankingRetriever:
             )
         if self._model.num_labels != 1:
             raise PipelineError(
-                f"gives {self._model.num_labels} scores a pair, not one", where=f"{WHERE}, {settings.model}"
+                f"gives {self._model.num_labels} scores a pair, not one", where=f"{_WHERE}, {settings.model}"
             )
         self._retriever, self._settings = retriever, settings
         self._lock = threading.Lock()  # a fast tokenizer cannot be used by two threads at once
@@ -82,5 +82,5 @@ class RerankingRetriever:
             scores = self._model.predict(pairs, batch_size=self._settings.batch, show_progress_bar=False)
         numbers = [float(score) for score in scores]
         if not all(map(math.isfinite, numbers)):
-            raise PipelineError("gives scores that are not finite", where=f"{WHERE}, {self._settings.model}")
+            raise PipelineError("gives scores that are not finite", where=f"{_WHERE}, {self._settings.model}")
         return numbers

@@ -21,7 +21,7 @@ from r1_searcher.points import RETRIEVERS
 from r1_searcher.types.protocols import Retriever
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
-FOLDER = "searches"  # in the store
+_FOLDER = "searches"  # in the store
 
 
 def identify(params: Params, *, index: Path) -> Identity:
@@ -76,7 +76,7 @@ def run_name(params: Params) -> str:
 def record_folder(params: Params) -> Path:
     """Where searches are recorded: ``retriever.searches.folder``, else in the store, beside the rollouts."""
     folder = params.retriever.searches.folder
-    return Path(folder) if folder else Store().root / FOLDER
+    return Path(folder) if folder else Store().root / _FOLDER
 
 
 def _replayed(params: Params, index: Path) -> Identity:

@@ -22,7 +22,7 @@ from r1_searcher.files.sums import REPAIR
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 
-FILE = "searches.sqlite"
+SEARCHES_FILE = "searches.sqlite"
 _FORM = 1
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
 _TABLES = """
@@ -59,7 +59,7 @@ class SearchRecord:
 
     def __init__(self, folder: Path | str, *, replay: bool = False) -> None:
         """Open or make the record; ``replay``: it must be there, and is only read."""
-        self.path = Path(folder) / FILE
+        self.path = Path(folder) / SEARCHES_FILE
         if replay and not self.path.is_file():
             raise PipelineError(
                 "no recorded searches here",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-FILE = "vocabulary.arrow"
+VOCABULARY_FILE = "vocabulary.arrow"
 _CACHED_WORDS = 1 << 16
 
 
@@ -21,7 +21,7 @@ def write_vocabulary(folder: Path, vocabulary: Mapping[str, int]) -> None:
     ids = np.fromiter(vocabulary.values(), dtype=np.int32, count=len(vocabulary))
     terms = pa.array(vocabulary, pa.large_string()).take(pa.array(order))
     batch = pa.record_batch({"hash": hashes[order], "id": ids[order], "term": terms})
-    with pa.OSFile(str(folder / FILE), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+    with pa.OSFile(str(folder / VOCABULARY_FILE), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
 
 
@@ -34,7 +34,7 @@ class Vocabulary:
 
     def __init__(self, folder: Path) -> None:
         """Map the file. Raises ``FileNotFoundError``, ``pa.ArrowInvalid`` or ``KeyError`` where it is not one."""
-        batch = pa.ipc.open_file(pa.memory_map(str(folder / FILE))).get_batch(0)
+        batch = pa.ipc.open_file(pa.memory_map(str(folder / VOCABULARY_FILE))).get_batch(0)
         self._hashes: np.ndarray = batch.column("hash").to_numpy()
         self._ids: np.ndarray = batch.column("id").to_numpy()
         self._terms: pa.LargeStringArray = batch.column("term")

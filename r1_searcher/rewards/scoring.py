@@ -76,7 +76,7 @@ def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
         "f1": metrics.f1(prediction, row["answers"]),
         "cover_em": metrics.cover_em(prediction, row["answers"]),
         "num_searches": num_searches,
-        "counted": row["finish_reason"] not in grammar.LOST and len(_carried_out(row)) == len(row["turns"]),
+        "counted": row["finish_reason"] not in grammar.LOST_FINISHES and len(_carried_out(row)) == len(row["turns"]),
         **{name if name in COMPONENTS else PREFIX + name: value for name, value in scored.components.items()},
     }
 

@@ -10,7 +10,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.prefix_lengths import PrefixLengths, line, parts_at_spaces
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, neutralise, special_tokens
+from r1_searcher.transcripts.documents import CHAT_TOKENS, FORBIDDEN_TEXTS, cut, neutralise, special_tokens
 from r1_searcher.types.protocols import Engine, Passage
 
 _CHARACTERS_A_TOKEN = 16  # first guess: of a long passage, encode only about as much as may be shown
@@ -27,7 +27,7 @@ class Blocks:
         tokenizer = getattr(engine, "tokenizer", None)
         special = special_tokens(tokenizer)
         self._special = (*CHAT_TOKENS, *special, *tags)
-        self._texts = (*NEVER, *special, *tags)
+        self._texts = (*FORBIDDEN_TEXTS, *special, *tags)
         single = [ids[0] for ids in map(engine.encode, (*grammar.TAGS, *tags)) if len(ids) == 1]
         self._ids = frozenset([*special.values(), *single])
         self._empty = len(engine.encode("(1)\n"))

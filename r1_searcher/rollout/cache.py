@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-BLOCK = 64  # tokens per row by which memory grows
+_BLOCK = 64  # tokens per row by which memory grows
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RowLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
         if self.reading.end > self.keys.shape[-2]:
-            room = -(-self.reading.end // BLOCK) * BLOCK
+            room = -(-self.reading.end // _BLOCK) * _BLOCK
             self.keys, self.values = _grown(self.keys, room), _grown(self.values, room)
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 

@@ -18,7 +18,7 @@ from r1_searcher.texts import parse_json
 CPU_SECONDS = 5
 WAIT_SECONDS = 60  # generous: the machine may be busy
 MEMORY = 2**30  # bytes beyond what the process has at its start
-LONGEST = 1_000_000  # characters of a prompt with a short question
+_LONGEST = 1_000_000  # characters of a prompt with a short question
 
 
 def try_template(prompt: Prompt, tokenizer: Any) -> None:
@@ -37,7 +37,7 @@ def try_template(prompt: Prompt, tokenizer: Any) -> None:
         told = f"the model's chat template takes more than {CPU_SECONDS} s or {MEMORY // 2**20} MB"
     elif "raised" in said:
         raise template_error(prompt, said["raised"], said["told"])
-    elif said["length"] > LONGEST:
+    elif said["length"] > _LONGEST:
         told = f"the model's chat template makes a prompt of {said['length']:,} characters of a short question"
     else:
         return

@@ -34,7 +34,7 @@ from r1_searcher.transcripts.grammar import Segment
 from r1_searcher.types.protocols import Engine, Sampling, Turn
 
 SENTENCE_STOPS = (".", "?", "!", "\n")  # each may end a sentence; `is_sentence` decides
-STOPS = (*grammar.STOPS, *SENTENCE_STOPS)
+IRCOT_STOPS = (*grammar.STOPS, *SENTENCE_STOPS)
 
 _END = re.compile(r"[.?!][\"'”’)\]]*\s*\Z")
 _WORD = re.compile(r"[^\W\d_]{2}")  # "1." and "- " are not sentences

@@ -70,7 +70,7 @@ def roll_out(
     told(0, len(trajectories))
     for first in range(0, len(trajectories), rollout.max_batch):
         batch = trajectories[first : first + rollout.max_batch]
-        engine.start(sampling, ircot.STOPS if mode == "ircot" else toolbox.stops)
+        engine.start(sampling, ircot.IRCOT_STOPS if mode == "ircot" else toolbox.stops)
         for number, trajectory in enumerate(batch):
             if not trajectory.finish_reason:
                 engine.add(number, trajectory.token_ids, trajectory.seed)

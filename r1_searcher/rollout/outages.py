@@ -20,7 +20,7 @@ def outage_reasons(rollouts: pa.Table) -> list[str]:
     reasons = []
     for finish, turns in zip(rollouts["finish_reason"].to_pylist(), rollouts["turns"].to_pylist(), strict=True):
         errors = [turn["error"] for turn in turns if turn["error"] is not None]
-        if errors or finish in grammar.LOST:
+        if errors or finish in grammar.LOST_FINISHES:
             reasons.append(errors[0] if errors else "it did not say why")
     return reasons
 

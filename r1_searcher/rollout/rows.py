@@ -15,7 +15,7 @@ from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types.protocols import Engine, Retriever
 
-CODE = (
+_CODE = (
     *("rollout", "transcripts/documents.py", "transcripts/grammar.py", "types/model_config.py"),
     *("types/protocols.py", "tools/protocol.py", "tools/guard.py"),
 )
@@ -43,7 +43,7 @@ def inputs(
         "greedy": greedy,
         "mode": mode,
         "prompt": prompt_of(rollout).hash,  # the text: the parameter is only a name or a path
-        "code": code_fingerprint(*CODE, without=named_files(ENGINES)),
+        "code": code_fingerprint(*_CODE, without=named_files(ENGINES)),
         "chosen": chosen_parts(rollout),
     }
     return parts | {"fingerprint": fingerprint(parts)}

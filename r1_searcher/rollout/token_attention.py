@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from r1_searcher.errors import PipelineError
 
-NAME = "sdpa_by_tokens"
+_NAME = "sdpa_by_tokens"
 
 
 def use(model: Any) -> None:
@@ -30,9 +30,9 @@ def use(model: Any) -> None:
             where=f"config.json, model_type {model.config.model_type}",
             fix="choose another model",
         )
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(_NAME, attend)
+    AttentionMaskInterface.register(_NAME, mask)
+    model.set_attn_implementation(_NAME)
 
 
 def mask(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.sums import NAME as SUMS
+from r1_searcher.files.sums import SUMS_FILE as SUMS
 from r1_searcher.texts import parse_json
 
 HEAD = "lm_head.weight"

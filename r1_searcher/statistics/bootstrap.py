@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES = 2000
+_RESAMPLES = 2000
 LEVEL = 0.95
-SEED = 20250307
+_SEED = 20250307
 _BLOCK = 100  # resamples held in memory at once: 100 × N counts
 
 
-def resampled_means(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.float64]:
+def resampled_means(values: ArrayLike, *, resamples: int = _RESAMPLES, seed: int = _SEED) -> NDArray[np.float64]:
     """Means (R, M) of ``values`` (N, M) under ``resamples`` draws of N rows with replacement.
 
     All M columns share each draw, so that differences between columns stay paired. Raises
@@ -34,7 +34,7 @@ def resampled_means(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int 
 
 
 def intervals(
-    values: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
+    values: ArrayLike, *, level: float = LEVEL, resamples: int = _RESAMPLES, seed: int = _SEED
 ) -> NDArray[np.float64]:
     """Lower and upper ends (M, 2) of the ``level`` intervals of the column means of ``values`` (N, M).
 

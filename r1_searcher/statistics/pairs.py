@@ -16,7 +16,7 @@ from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.protocol_card import differences
 
 ASKED = ("question_id", "question", "answers", "prediction")  # what of a row is shown; the metrics come on top
-COMPARISON = "comparison"  # such a benchmark is judged by EM: F1 and cover would credit naming both options
+_COMPARISON = "comparison"  # such a benchmark is judged by EM: F1 and cover would credit naming both options
 _NOT_OF_COMPARISONS = ("f1", "cover_em", "cover_em_contiguous")
 
 
@@ -128,7 +128,7 @@ def pair(
 
 def metrics_of(metrics: Sequence[str], kinds: set[str]) -> list[str]:
     """The metrics that mean something for questions of these kinds."""
-    return [name for name in metrics if kinds != {COMPARISON} or name not in _NOT_OF_COMPARISONS]
+    return [name for name in metrics if kinds != {_COMPARISON} or name not in _NOT_OF_COMPARISONS]
 
 
 def _by_question(found: Evaluated) -> dict[str, dict[str, Any]]:

@@ -31,8 +31,8 @@ from r1_searcher.types.arrays import Floats
 
 Verdict = Literal["better", "same", "worse", "cannot tell"]
 
-SEED = 20250307
-RESAMPLES = 4999
+_SEED = 20250307
+_RESAMPLES = 4999
 POWER = 0.8  # how often the told number of questions is enough
 _TAIL = 50  # sign flips beyond a critical value, at least
 _GRAIN = 2.0**20  # differences are rounded to 1/GRAIN: sums are then exact, in whatever order they are taken
@@ -68,7 +68,7 @@ class Change:
 
 
 def verdicts(
-    family: Sequence[ArrayLike], rule: Rule, *, weights: Sequence[Sequence[float]] | None = None, seed: int = SEED
+    family: Sequence[ArrayLike], rule: Rule, *, weights: Sequence[Sequence[float]] | None = None, seed: int = _SEED
 ) -> list[list[Change]]:
     """A list a benchmark of ``family`` with a ``Change`` a metric; each benchmark is (questions, metrics) of d.
 
@@ -93,12 +93,12 @@ def overall(changes: Sequence[Verdict]) -> Verdict:
 
 
 def critical_values(
-    tables: Sequence[Floats], rule: Rule, weights: Sequence[Floats], *, seed: int = SEED
+    tables: Sequence[Floats], rule: Rule, weights: Sequence[Floats], *, seed: int = _SEED
 ) -> list[tuple[Floats, Floats]]:
     """A benchmark's factors of the upper and of the lower ends, (M,) each: what the family's maximum exceeds in the
     rule's two tails. A mean that lies more than the first (second) factor of standard errors below (above) zero is
     worse (better)."""
-    resamples = max(RESAMPLES, math.ceil(_TAIL / min(rule.tails)))
+    resamples = max(_RESAMPLES, math.ceil(_TAIL / min(rule.tails)))
     generator = np.random.default_rng(seed)
     logs = [np.log(share / max(map(np.max, weights))) for share in weights]
     highest = np.full(resamples, -np.inf)  # by symmetry the lowest are distributed alike

@@ -15,7 +15,7 @@ from r1_searcher.training.workers import Job, Policy, WorkerSettings
 from r1_searcher.types.protocols import Engine, InMemoryEngine, Retriever
 
 INDEX = Path("data/index")
-CORPUS = Path("data/corpus")
+_CORPUS = Path("data/corpus")
 
 
 class EngineWorker:
@@ -34,7 +34,7 @@ class EngineWorker:
         """What searches, opened."""
         from r1_searcher.retrieval import open_retriever
 
-        return open_retriever(self.params, index=INDEX, corpus=CORPUS, fingerprint=self.settings.retriever)
+        return open_retriever(self.params, index=INDEX, corpus=_CORPUS, fingerprint=self.settings.retriever)
 
     def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
         """See ``workers.Engines``."""

@@ -23,11 +23,11 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine
 from r1_searcher.types.schemas import ROLLOUTS
 
-KIND = "weights"  # in the store
+WEIGHTS_KIND = "weights"  # in the store
 PROBES = 8  # trajectories, of as many questions
 FIRST_PROBES, FIRST_TOKENS = 4, 64  # of the policy from which nothing was sampled: ends of prompts, and their length
 PROBE = "probe.parquet"
-SCHEMA = pa.schema(
+_SCHEMA = pa.schema(
     {"token_ids": pa.list_(pa.int32()), "policy_mask": pa.list_(pa.bool_()), "logprobs": pa.list_(pa.float32())}
 )
 
@@ -42,7 +42,7 @@ class Probe(NamedTuple):
 def find(store: Store, key: str, probe_key: str, folder: Path | None) -> Policy | None:
     """The policy ``key`` with what is kept under ``probe_key``; None where nothing is. ``folder`` has its weights if
     they are not kept there."""
-    place = store.get(KIND, probe_key)
+    place = store.get(WEIGHTS_KIND, probe_key)
     if place is None:
         return None
     own = place / "policy"
@@ -56,7 +56,7 @@ def write(draft: Path, trainer: Trainers, probe: Probe, *, given: bool) -> None:
     if given:
         masks, logprobs = likeliest(masks, logprobs)
     rows = {"token_ids": token_ids, "policy_mask": masks, "logprobs": logprobs}
-    write_table(draft / PROBE, pa.Table.from_pydict(rows, schema=SCHEMA))
+    write_table(draft / PROBE, pa.Table.from_pydict(rows, schema=_SCHEMA))
 
 
 def sampled(rollouts: Path) -> Probe:
@@ -102,7 +102,7 @@ def check(engine: Engine, probe: Path, params: Params) -> None:
     """``PipelineError`` where ``engine`` does not hold the weights that the trainer handed over with ``probe``."""
     from r1_searcher.rollout.sync import check_sync, tolerance
 
-    table = read_table(probe, SCHEMA)
+    table = read_table(probe, _SCHEMA)
     if table.num_rows:
         half = "bfloat16" in (params.rollout.dtype, params.update.dtype)
         temperature = params.rollout.temperature

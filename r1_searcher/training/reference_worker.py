@@ -16,7 +16,7 @@ from r1_searcher.types.schemas import ROLLOUTS
 if TYPE_CHECKING:
     from r1_searcher.update.reference import FrozenPolicy
 
-SCHEMA = pa.schema({"trajectory_id": pa.string(), "ref_logprobs": pa.list_(pa.float32())})
+_SCHEMA = pa.schema({"trajectory_id": pa.string(), "ref_logprobs": pa.list_(pa.float32())})
 
 
 class ReferenceWorker:
@@ -35,7 +35,7 @@ class ReferenceWorker:
         masks = [[source == grammar.POLICY for source in row] for row in table["token_source"].to_pylist()]
         found = self._frozen().logprobs(table["token_ids"].to_pylist(), masks)
         rows = {"trajectory_id": table["trajectory_id"], "ref_logprobs": found}
-        write_table(file, pa.Table.from_pydict(rows, schema=SCHEMA))
+        write_table(file, pa.Table.from_pydict(rows, schema=_SCHEMA))
 
     def _frozen(self) -> FrozenPolicy:
         if self._policy is None:
@@ -49,5 +49,5 @@ class ReferenceWorker:
 
 def read_reference(file: Path) -> dict[str, list[float]]:
     """What ``logprobs`` wrote: trajectory_id → (P_b,)."""
-    table = read_table(file, SCHEMA)
+    table = read_table(file, _SCHEMA)
     return dict(zip(table["trajectory_id"].to_pylist(), table["ref_logprobs"].to_pylist(), strict=True))

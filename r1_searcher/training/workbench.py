@@ -138,12 +138,12 @@ class Workbench(SegmentState):
             rollouts = self.store.place("rollouts", self.keys[done - 1].rollouts)
             probe = handover.sampled(rollouts / "rollouts.parquet")
         trainer = self._trainer_after(done)
-        with self.store.put(handover.KIND, self._probe_key(done)) as draft:
+        with self.store.put(handover.WEIGHTS_KIND, self._probe_key(done)) as draft:
             if self.policy_folder(done) is None:
                 trainer.save_policy(draft / "policy", step=self._step_number(done), parent=self.roots.policy)
             handover.write(draft, trainer, probe, given=done == 0)
         for earlier in range(self.policy_of(done)):
-            self.store.remove(handover.KIND, self._probe_key(earlier))
+            self.store.remove(handover.WEIGHTS_KIND, self._probe_key(earlier))
 
     def _probe_key(self, done: int) -> str:
         """Of what is handed over with a policy. The first one's own key says nothing of precision and temperature."""
@@ -325,5 +325,5 @@ class Workbench(SegmentState):
     def tidy(self) -> None:
         """Remove what was handed over: a finished segment needs it no more."""
         for done in range(self.length + 1):
-            self.store.remove(handover.KIND, self._probe_key(done))
+            self.store.remove(handover.WEIGHTS_KIND, self._probe_key(done))
             self.store.remove("references", self.policy_key(done))

@@ -19,9 +19,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from r1_searcher.transcripts.grammar import END_OF_TEXT, TAGS
+from r1_searcher.transcripts.grammar import END_OF_TEXT_TOKENS, TAGS
 
-NEVER = (*TAGS, *END_OF_TEXT)  # what no document may hold, whatever the tokenizer
+FORBIDDEN_TEXTS = (*TAGS, *END_OF_TEXT_TOKENS)  # what no document may hold, whatever the tokenizer
 # Special tokens without angle brackets that a server's model may have; a local policy's are asked of its tokenizer.
 CHAT_TOKENS = tuple(
     f"[{slash}{name}]"
@@ -86,7 +86,7 @@ def holds_control(text: str) -> bool:
     """Whether a tag of the grammar, an end of text or a chat's control token stands in ``text``, in any spelling that a
     tokenizer may fold to it."""
     plain = _plain(text)
-    return bool(_CONTROL.search(plain)) or any(_plain(one) in plain for one in (*NEVER, *CHAT_TOKENS))
+    return bool(_CONTROL.search(plain)) or any(_plain(one) in plain for one in (*FORBIDDEN_TEXTS, *CHAT_TOKENS))
 
 
 def restore(text: str) -> str:

@@ -39,7 +39,10 @@ FINISH_TURN_LIMIT = "turn_limit"  # too many new tokens in one turn
 FINISH_LENGTH_LIMIT = "length_limit"  # too many tokens in all
 FINISH_RETRIEVER_ERROR = "retriever_error"
 FINISH_TOOL_ERROR = "tool_error"  # the same of another tool
-LOST = (FINISH_RETRIEVER_ERROR, FINISH_TOOL_ERROR)  # neither right nor wrong: left out of training and measurement
+LOST_FINISHES = (
+    FINISH_RETRIEVER_ERROR,
+    FINISH_TOOL_ERROR,
+)  # neither right nor wrong: left out of training and measurement
 FINISH_REASONS = (
     FINISH_ANSWER,
     FINISH_END_OF_TEXT,
@@ -53,10 +56,10 @@ FINISH_REASONS = (
 )
 
 # What tokenizers write at the end of a text: Qwen's, Llama's, SentencePiece's.
-END_OF_TEXT = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
+END_OF_TEXT_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
 
 _CJK = re.compile("[\u4e00-\u9fff]")
-_ENDS = f"(?:{'|'.join(map(re.escape, END_OF_TEXT))})"
+_ENDS = f"(?:{'|'.join(map(re.escape, END_OF_TEXT_TOKENS))})"
 _OUTER_ENDS = re.compile(rf"\A{_ENDS}+|{_ENDS}+$")
 _DOCUMENT_BLOCK = re.compile(f"{re.escape(DOCUMENTS)}.*?{re.escape(END_DOCUMENTS)}", re.DOTALL)
 _SEARCH = re.compile(rf"{re.escape(END_QUERY)}\s*{_DOCUMENT_BLOCK.pattern}", re.DOTALL)

@@ -13,8 +13,8 @@ from r1_searcher.update import shards
 from r1_searcher.update.shards import TensorEntry, Tensors
 
 STATE_FOLDER = "trainer_state"  # beside the policy folder
-MANIFEST, NUMBERS = "manifest.json", "trainer.json"
-MOMENTS = "optimizer"  # stem of the optimiser's files
+_MANIFEST, NUMBERS = "manifest.json", "trainer.json"
+_MOMENTS = "optimizer"  # stem of the optimiser's files
 BASE = "base"  # of the frozen weights under adapters, which the policy's merged ones do not tell
 
 
@@ -43,7 +43,7 @@ def write_policy(
         for name, content in copied.items():
             (draft / name).write_bytes(content)
         sha256 = weights_sha256(draft)
-        artefacts.write_json(draft / MANIFEST, {"sha256": sha256, "parent": parent, "step": step})
+        artefacts.write_json(draft / _MANIFEST, {"sha256": sha256, "parent": parent, "step": step})
     return sha256
 
 
@@ -65,11 +65,11 @@ def write_state(
 ) -> None:
     """Write the optimiser's moments, the trainer's counters and, under adapters, the base, whole. All ranks call it."""
     if not writes:
-        shards.write(None, MOMENTS, entries)
+        shards.write(None, _MOMENTS, entries)
         shards.write(None, BASE, base)
         return
     with artefacts.atomic(folder, folder=True) as draft:
-        shards.write(draft, MOMENTS, entries)
+        shards.write(draft, _MOMENTS, entries)
         if base:
             shards.write(draft, BASE, base)
         artefacts.write_json(draft / NUMBERS, dict(numbers))
@@ -90,7 +90,7 @@ def read(policy: Path, folder: Path, *, checks: bool = True) -> tuple[Tensors, T
             where=str(folder),
             fix="give the two folders that one save wrote",
         )
-    return Tensors(policy), Tensors(folder, MOMENTS), numbers
+    return Tensors(policy), Tensors(folder, _MOMENTS), numbers
 
 
 def read_base(folder: Path) -> Tensors:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from r1_searcher.params import Update
 
-NEVER = 10**12  # optimiser steps between two of DeepSpeed's prints
+_NEVER = 10**12  # optimiser steps between two of DeepSpeed's prints
 
 
 def start() -> tuple[int, int, torch.device]:
@@ -94,7 +94,7 @@ def config(update: Update) -> dict[str, Any]:
         "gradient_clipping": 0.0 if stage == 0 else update.max_gradient_norm,
         "zero_optimization": {"stage": stage},
         "bf16": {"enabled": half},
-        "steps_per_print": NEVER,
+        "steps_per_print": _NEVER,
         "wall_clock_breakdown": False,
     }
     if update.offload != "none":

@@ -20,7 +20,7 @@ from torch import nn
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Lora
 
-ADAPTER = "default"  # peft's name of the only one
+_ADAPTER = "default"  # peft's name of the only one
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def add(model: Any, settings: Lora, seed: int) -> None:
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
 
 
 def _checked(model: Any, targets: list[str]) -> list[str]:
@@ -100,9 +100,9 @@ def adapted(model: nn.Module) -> dict[str, Adapted]:
     return {
         f"{name}.weight": Adapted(
             module.base_layer.weight,
-            module.lora_A[ADAPTER].weight,
-            module.lora_B[ADAPTER].weight,
-            module.scaling[ADAPTER],
+            module.lora_A[_ADAPTER].weight,
+            module.lora_B[_ADAPTER].weight,
+            module.scaling[_ADAPTER],
         )
         for name, module in _layers(model)
     }
@@ -113,12 +113,12 @@ def disabled(model: nn.Module) -> Iterator[None]:
     """Within it the model is the base: adapters count 0 times."""
     layers = [module for _, module in _layers(model)]
     for layer in layers:
-        layer.set_scale(ADAPTER, 0.0)
+        layer.set_scale(_ADAPTER, 0.0)
     try:
         yield
     finally:
         for layer in layers:
-            layer.set_scale(ADAPTER, 1.0)
+            layer.set_scale(_ADAPTER, 1.0)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

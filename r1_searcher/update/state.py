@@ -17,8 +17,8 @@ from torch import Tensor
 from r1_searcher.update import lora
 from r1_searcher.update.shards import TensorEntry
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
-ADAPTER = "adapter"
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
+ADAPTER_STATE = "adapter"
 MASTER = "master"  # the float32 weights behind bfloat16 or partitioned ones
 
 
@@ -100,7 +100,7 @@ def base_entries(engine: Any) -> list[TensorEntry]:
 def adapter_entries(engine: Any) -> list[TensorEntry]:
     """``adapter/NAME`` of each adapter's tensor; none where there are no adapters."""
     return [
-        TensorEntry(f"{ADAPTER}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
+        TensorEntry(f"{ADAPTER_STATE}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in trained_parameters(engine)
         if lora.is_adapter(name)
     ]
@@ -149,7 +149,7 @@ def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
 def moment_entries(engine: Any) -> list[TensorEntry]:
     """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written shard by shard."""
     _link(engine)
-    kinds: tuple[str, ...] = MOMENTS if is_plain(engine) else (*MOMENTS, MASTER)
+    kinds: tuple[str, ...] = _MOMENTS if is_plain(engine) else (*_MOMENTS, MASTER)
     return [
         TensorEntry(
             f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_kept, engine, parameter, kind)
@@ -183,10 +183,10 @@ def set_optimizer_state(
             parameter.data.copy_(master)
             engine.optimizer.state[parameter] = {
                 "step": torch.tensor(float(num_steps)),
-                **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in MOMENTS},
+                **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in _MOMENTS},
             }
             continue
-        for moment in MOMENTS:
+        for moment in _MOMENTS:
             _set(parameter, moments[f"{moment}/{name}"].to(parameter.device), moment)
         _set(parameter, master, None)
     if not is_plain(engine):

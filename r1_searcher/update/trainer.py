@@ -309,7 +309,9 @@ class DeepSpeedTrainer:
             self._check_model(base, folder)
             self._base_sha256 = numbers["base_sha256"]
             state.set_weights(self.engine, base)
-            trained = {name: moments[f"{state.ADAPTER}/{name}"] for name, _ in state.trained_parameters(self.engine)}
+            trained = {
+                name: moments[f"{state.ADAPTER_STATE}/{name}"] for name, _ in state.trained_parameters(self.engine)
+            }
             state.set_adapters(self.engine, trained)
         else:
             state.set_weights(self.engine, tensors)

@@ -21,7 +21,7 @@ from r1_searcher.progress import Paced
 from r1_searcher.shown import show
 from r1_searcher.types import schemas
 
-FACTS_FILE, REPORT_FILE = "facts.parquet", "report.json"
+FACTS_FILE, _REPORT_FILE = "facts.parquet", "report.json"
 ROWS_A_NOTE = 1000
 
 
@@ -37,7 +37,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     parts = Parts(corpus, [Path(name) for name in corpus.files], Store())
     with artefacts.atomic(folder, folder=True) as draft:
         report = _write(corpus, seed, parts, draft)
-        artefacts.write_json(draft / REPORT_FILE, report)
+        artefacts.write_json(draft / _REPORT_FILE, report)
     parts.forget()
     return report
 
@@ -80,7 +80,7 @@ def _made(corpus: params.Corpus, request: CorpusRequest) -> Drawn | Iterator[dic
 
 
 def _write_drawn(corpus: params.Corpus, made: Drawn, folder: Path) -> dict[str, Any]:
-    artefacts.write_table(folder / passages.FILE, made.passages, made.metadata)
+    artefacts.write_table(folder / passages.SINGLE_FILE, made.passages, made.metadata)
     artefacts.write_table(folder / FACTS_FILE, made.facts, made.metadata)
     number = made.passages.num_rows
     counts = {"read": number, "kept": number, "skipped": {}}

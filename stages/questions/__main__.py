@@ -10,8 +10,8 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.shown import show
 
-QUESTIONS = Path("data/questions")
-INDEX = Path("data/index")
+_QUESTIONS = Path("data/questions")
+_INDEX = Path("data/index")
 METRICS = Path("metrics/audit.json")
 CLOSED_BOOK = Path("data/audit/closed_book.json")
 
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
     )
     _path(parser, "--corpus", Path("data/corpus"), "folder with facts.parquet, for source: world")
-    _path(parser, "--questions", QUESTIONS, "output folder")
+    _path(parser, "--questions", _QUESTIONS, "output folder")
     commands = parser.add_subparsers(
         dest="command", metavar="audit | difficulty | mix", title="commands other than making the questions"
     )
@@ -136,8 +136,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure the overlap of training with the other splits, and the share of questions that search can "
         "answer. With --policy, measure instead what that policy answers without search.",
     )
-    _path(audit, "--questions", QUESTIONS, "folder with one Parquet file per split")
-    _path(audit, "--index", INDEX, "folder of the index")
+    _path(audit, "--questions", _QUESTIONS, "folder with one Parquet file per split")
+    _path(audit, "--index", _INDEX, "folder of the index")
     _path(audit, "--metrics", METRICS, "output file of figures and findings")
     _path(audit, "--verdict", Path("data/audit/verdict.json"), "output file; written only if training may begin")
     audit.add_argument("--overlap-only", action="store_true", help="measure leakage only; needs no index")
@@ -157,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
         "num_rollouts, num_passes and difficulty. A stopped run resumes.",
     )
     difficulty.add_argument("--policy", type=Path, required=True, metavar="FOLDER", help="policy folder")
-    _path(difficulty, "--questions", QUESTIONS / "train.parquet", "questions to label")
-    _path(difficulty, "--index", INDEX, "folder of the index")
+    _path(difficulty, "--questions", _QUESTIONS / "train.parquet", "questions to label")
+    _path(difficulty, "--index", _INDEX, "folder of the index")
     difficulty.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write")
     difficulty.add_argument(
         "--samples", type=int, metavar="N", help="rollouts per question (default: difficulty.samples)"

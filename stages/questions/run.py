@@ -17,7 +17,7 @@ from r1_searcher.points import QUESTION_SOURCES
 from r1_searcher.questions.overlap import overlap
 from r1_searcher.questions.source import QuestionRequest, Splits
 
-REPORT_FILE = "report.json"
+_REPORT_FILE = "report.json"
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     with artefacts.atomic(folder, folder=True) as draft:
         for name, table in splits.items():
             artefacts.write_table(draft / f"{name}.parquet", table, {**metadata, "split": name})
-        artefacts.write_json(draft / REPORT_FILE, report)
+        artefacts.write_json(draft / _REPORT_FILE, report)
     return report
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from r1_searcher.errors import Refused, command
 from r1_searcher.options import whole_number
-from r1_searcher.regression import STATUSES
+from r1_searcher.regression import STATUS_HELP
 from r1_searcher.shown import show, show_lines
 
 # Each command imports what it needs when it is run.
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.regression",
         description=__doc__,
-        epilog=STATUSES,
+        epilog=STATUS_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

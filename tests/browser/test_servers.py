@@ -113,7 +113,7 @@ def of_make_ui(home: Path) -> Iterator[Prefect]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     password = access.new_password()
-    environment = {**os.environ, "PREFECT_HOME": str(home), access.SERVERS: password}
+    environment = {**os.environ, "PREFECT_HOME": str(home), access.SERVER_AUTH_VARIABLE: password}
     environment |= {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", access.CLIENTS: password}
     with contextlib.closing(PageServer(port, environment, home / "ui.log")) as made:
         made.wait()

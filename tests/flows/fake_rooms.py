@@ -280,9 +280,11 @@ def write_project(root: Path, params_text: str) -> None:
 if __name__ == "__main__":  # a whole run in a process of its own: python fake_rooms.py SEGMENT
     sys.modules.update(fakes())
     use_fake_workers()
-    from flows.server import LOST
+    from flows.server import LOST_VARIABLE
 
-    if os.environ.get(LOST):  # the server is one of its own now, which is started anew: as patient as Prefect is
+    if os.environ.get(
+        LOST_VARIABLE
+    ):  # the server is one of its own now, which is started anew: as patient as Prefect is
         os.environ.pop("PREFECT_CLIENT_MAX_RETRIES", None)
     from flows.log import SegmentLog
     from flows.train import main

@@ -153,9 +153,9 @@ def test_another_machine_gets_through_a_tunnel_what_it_gets_with_the_password(
 
 
 def test_every_start_has_another_password_and_one_that_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(access.SERVERS, raising=False)
+    monkeypatch.delenv(access.SERVER_AUTH_VARIABLE, raising=False)
     assert len({access.new_password() for _ in range(8)}) == 8 and len(access.new_password()) > 30
-    monkeypatch.setenv(access.SERVERS, "team:secret")
+    monkeypatch.setenv(access.SERVER_AUTH_VARIABLE, "team:secret")
     assert access.new_password() == "team:secret"
 
 
@@ -170,7 +170,7 @@ def test_a_given_server_that_wants_a_password_is_one_line(
 def test_the_page_is_not_served_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.server_process import page
 
-    monkeypatch.delenv(access.SERVERS, raising=False)
+    monkeypatch.delenv(access.SERVER_AUTH_VARIABLE, raising=False)
     with pytest.raises(PipelineError, match="the server has no password"):
         page(tmp_path, "127.0.0.1", 0)
 
@@ -224,7 +224,7 @@ def test_what_others_may_have_left_is_forgotten(prefect: str, capsys: pytest.Cap
 
 
 def test_a_home_of_an_earlier_version_is_known(home: Path, tmp_path: Path) -> None:
-    (home / access.CLOSED).unlink(missing_ok=True)
+    (home / access.CLOSED_MARK).unlink(missing_ok=True)
     access.close_home(home)
     assert access.was_open(home)
     access.note_closed(home)

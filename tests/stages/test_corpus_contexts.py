@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1_searcher.corpus.contexts import COLUMNS, Paragraph, paragraphs, read_contexts
+from r1_searcher.corpus.contexts import CONTEXT_COLUMNS, Paragraph, paragraphs, read_contexts
 from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.files import read_passages
 from r1_searcher.errors import PipelineError
@@ -111,7 +111,7 @@ def test_each_paragraph_once_and_counted(tmp_path: Path) -> None:
     ],
 )
 def test_real_contexts(name: str, questions: int, distinct: int) -> None:
-    records = list(read_records(DATA / name, COLUMNS))
+    records = list(read_records(DATA / name, CONTEXT_COLUMNS))
     assert len(records) == questions
     for one in records:
         assert sum(paragraph.supporting is True for paragraph in paragraphs(one)) >= 2

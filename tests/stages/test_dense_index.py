@@ -238,8 +238,8 @@ def test_a_search_without_queries_and_one_with_a_wrong_k(place: Path) -> None:
 def test_the_shards_are_whole_files_of_the_store(place: Path) -> None:
     build(tiny(random_encoder(place / "model")), write_corpus(place / "corpus", numbered(6)), place / "index")
     entries = Store().entries()
-    assert [entry.kind for entry in entries] == [shards.KIND] * 2
-    arrays = [np.load(entry.path / shards.FILE) for entry in entries]
+    assert [entry.kind for entry in entries] == [shards.EMBEDDINGS_KIND] * 2
+    arrays = [np.load(entry.path / shards.EMBEDDINGS_FILE) for entry in entries]
     assert sorted(array.shape for array in arrays) == [(2, 16), (4, 16)]
     assert {array.dtype for array in arrays} == {np.dtype("float16")}
 

@@ -20,7 +20,7 @@ from r1_searcher.cli.index import main, parser
 from r1_searcher.corpus.world import make_world
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
-from r1_searcher.files.sums import NAME, renew
+from r1_searcher.files.sums import SUMS_FILE, renew
 from r1_searcher.retrieval import build, build_index, open_index
 from r1_searcher.retrieval.identity import search_fingerprint
 from r1_searcher.types import schemas
@@ -189,7 +189,7 @@ def test_a_broken_index_is_one_line(project: Path, name: str, fault: str, capsys
     assert main(["search", "crown"]) == 2
     line = one_error_line(capsys)
     assert f"{path}: " in line and "dvc repro" in line
-    Path("data/index", NAME).unlink()  # as in an index from before there were sums
+    Path("data/index", SUMS_FILE).unlink()  # as in an index from before there were sums
     assert main(["search", "crown"]) == 2
     line = one_error_line(capsys)
     assert "data/index: a broken index" in line and "dvc repro index" in line
@@ -283,7 +283,7 @@ def test_a_corpus_in_parts_is_indexed_as_in_one_file(project: Path, capsys: pyte
     assert main(["--corpus", "parts", "--index", "other"]) == 0
     for path in Path("data/index").iterdir():
         # But the corpus' name, and where its batches end.
-        if path.name not in ("meta.json", "passages.arrow", NAME):
+        if path.name not in ("meta.json", "passages.arrow", SUMS_FILE):
             assert path.read_bytes() == (Path("other") / path.name).read_bytes(), path.name
     found = open_index("data/index").search(["golden river"], 2)
     assert found == open_index("other", corpus=parts).search(["golden river"], 2)

@@ -102,4 +102,4 @@ def test_dvc_killed_while_it_writes_its_lock(
     assert ("restored from the copy of the last run" if kept else "made anew") in said
     assert parse_yaml(Path("dvc.lock").read_text(), "dvc.lock") == parse_yaml(whole, "whole")
     assert Path("ran.txt").read_text() == "one\ntwo\n"
-    assert (project / dvc_files.DAMAGED).read_text() == damaged
+    assert (project / dvc_files.DAMAGED_LOCK).read_text() == damaged

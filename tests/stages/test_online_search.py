@@ -15,7 +15,7 @@ import pytest
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.online.client import SearchStopped
-from r1_searcher.retrieval.online.engines import ENGINES
+from r1_searcher.retrieval.online.engines import SEARCH_ENGINES
 from r1_searcher.retrieval.online.guard import GuardedNetwork
 from r1_searcher.retrieval.online.pages import Pages
 from r1_searcher.retrieval.online.retriever import OnlineRetriever, online_fingerprint
@@ -38,7 +38,7 @@ def web(server: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> fake_web.Web:
     server.hits.clear()
     server.asked.clear()
     server.read.clear()
-    for engine in ENGINES.values():
+    for engine in SEARCH_ENGINES.values():
         if engine.key_variable:
             monkeypatch.setenv(engine.key_variable, fake_web.KEY)
     return server
@@ -58,7 +58,7 @@ def opened(web: fake_web.Web, engine: str = "tavily", take: Any = everything, **
     return OnlineRetriever(settings(web, engine, **changes), take)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SEARCH_ENGINES)
 def test_each_engine_finds_the_passages_of_its_pages(web: fake_web.Web, engine: str) -> None:
     [[ada, rome]] = opened(web, engine).search([ADA], 2)
     assert (ada.title, rome.title) == ("Ada", "Rome")
@@ -70,7 +70,7 @@ def test_each_engine_finds_the_passages_of_its_pages(web: fake_web.Web, engine: 
     assert web.agents == {ONLINE.user_agent}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SEARCH_ENGINES)
 def test_no_more_than_k_and_nothing_where_nothing_matches(web: fake_web.Web, engine: str) -> None:
     web.hits["zebra"] = []
     assert [len(found) for found in opened(web, engine).search([ADA, "zebra", ADA], 1)] == [1, 0, 1]
@@ -84,7 +84,7 @@ def test_snippets_alone(web: fake_web.Web) -> None:
     assert web.read == []
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SEARCH_ENGINES)
 @pytest.mark.parametrize("fault", ["429", "429:0", "500", "503", "broken", "deep", "form", "list", "timeout"])
 def test_what_may_pass_is_tried_again(web: fake_web.Web, engine: str, fault: str) -> None:
     web.faults[ADA] = [fault, fault]
@@ -160,7 +160,7 @@ def test_what_no_search_can_pass_stops_at_once(
     web: fake_web.Web, monkeypatch: pytest.MonkeyPatch, engine: str, fault: str, said: str
 ) -> None:
     if not fault:
-        monkeypatch.setenv(ENGINES[engine].key_variable, "another-key")
+        monkeypatch.setenv(SEARCH_ENGINES[engine].key_variable, "another-key")
     queries = [f"query {number}" for number in range(20)]
     web.faults.update({query: [fault] for query in queries if fault})
     with pytest.raises(PipelineError, match=said) as error:

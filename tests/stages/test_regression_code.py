@@ -20,7 +20,7 @@ from r1_searcher.files import sums
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
 from r1_searcher.params import Params
 from r1_searcher.regression import page
-from r1_searcher.regression.code import FOLDER, PASSAGES, RENEW, check_code, make_code_baseline
+from r1_searcher.regression.code import _PASSAGES, CODE_BASELINES, RENEW, check_code, make_code_baseline
 from stages.regression.__main__ import main
 from stages.regression.present import CODE_PROFILE, profile_params
 
@@ -38,10 +38,10 @@ def threads() -> Any:
 
 def test_the_committed_baseline_is_small_and_can_be_compared_with_what_the_present_code_writes() -> None:
     """Cards, index included, and the first answers. Where this fails after a change on purpose: make baselines."""
-    files = [file for file in (ROOT / FOLDER).rglob("*") if file.is_file()]
+    files = [file for file in (ROOT / CODE_BASELINES).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files if file.parent.name == "policy") < 4e6
     assert sum(file.stat().st_size for file in files) < 6e6
-    found = check_code(ROOT / FOLDER, profile_params(CODE_PROFILE, ROOT), limit=2)
+    found = check_code(ROOT / CODE_BASELINES, profile_params(CODE_PROFILE, ROOT), limit=2)
     assert found.asked == 6
     assert found.verdict in (("same",) if found.same_kind else ("same", "not worse")), page.code_lines(found)
 
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
 def baseline(made: tuple[Path, Params], tmp_path: Path) -> Path:
     """A copy to change on purpose: without its sums."""
     place = Path(shutil.copytree(made[0], tmp_path / "baseline"))
-    (place / sums.NAME).unlink()
+    (place / sums.SUMS_FILE).unlink()
     return place
 
 
@@ -123,7 +123,7 @@ def test_other_weights_answer_otherwise(baseline: Path, made: tuple[Path, Params
 
 
 def test_a_search_that_is_not_on_record_is_made(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / FOLDER, tmp_path / "code")
+    shutil.copytree(ROOT / CODE_BASELINES, tmp_path / "code")
     shutil.rmtree(tmp_path / "code/searches")
     found = check_code(tmp_path / "code", profile_params(CODE_PROFILE, ROOT), limit=2)
     assert found.new_searches > 3 and found.verdict in (("same",) if found.same_kind else ("same", "not worse"))
@@ -157,11 +157,11 @@ def test_what_cannot_be_compared_is_refused_with_the_command_that_renews(
 
 def test_one_flipped_bit_is_refused(made: tuple[Path, Params], tmp_path: Path) -> None:
     place = Path(shutil.copytree(made[0], tmp_path / "baseline"))
-    file = place / PASSAGES
+    file = place / _PASSAGES
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(Refused, match=PASSAGES):
+    with pytest.raises(Refused, match=_PASSAGES):
         check_code(place, made[1])
 
 

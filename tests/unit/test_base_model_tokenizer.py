@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_policy import tokenizer
 
 from r1_searcher.corpus.world import make_world
-from r1_searcher.models.tokenizer import END_OF_TEXT, train_tokenizer
+from r1_searcher.models.tokenizer import TINY_END_OF_TEXT, train_tokenizer
 from r1_searcher.params import WorldSize
 from r1_searcher.transcripts import grammar
 
@@ -19,7 +19,7 @@ TEXT = st.lists(
     st.one_of(
         st.text(max_size=8),
         st.sampled_from(
-            [*grammar.TAGS, END_OF_TEXT, " ", "\n\n", "(12)", " 1931", "Zoë", "<|", "\ufffd", "\x00", "  "]
+            [*grammar.TAGS, TINY_END_OF_TEXT, " ", "\n\n", "(12)", " 1931", "Zoë", "<|", "\ufffd", "\x00", "  "]
         ),
     ),
     max_size=10,
@@ -46,7 +46,7 @@ def test_tags_are_one_token_or_several(tags_are_tokens: bool) -> None:
         ids = names.encode(f"so{tag} it", add_special_tokens=False)
         whole = [number for number in ids if names.decode([number]) == tag]
         assert len(whole) == tags_are_tokens
-    assert names.encode(END_OF_TEXT, add_special_tokens=False) == [names.eos_token_id]
+    assert names.encode(TINY_END_OF_TEXT, add_special_tokens=False) == [names.eos_token_id]
 
 
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
@@ -56,7 +56,7 @@ def test_a_saved_tokenizer_opens_the_same(tags_are_tokens: bool, tmp_path: Path)
     names = tokenizer(tags_are_tokens)
     names.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
-    text = f"(1) Ada Kolm\n\n {grammar.QUERY} Silent Harbor{grammar.END_QUERY}é .{END_OF_TEXT}"
+    text = f"(1) Ada Kolm\n\n {grammar.QUERY} Silent Harbor{grammar.END_QUERY}é .{TINY_END_OF_TEXT}"
     ids = names.encode(text, add_special_tokens=False)
     assert again.encode(text, add_special_tokens=False) == ids and again.decode(ids) == text
     assert type(again) is type(names)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from odd_servers import LONGEST, Speak, drips, says, serve
 
-from r1_searcher.benchmarks.fetch import KIND, RETRIES, fetch
+from r1_searcher.benchmarks.fetch import FETCHED_KIND, RETRIES, fetch
 from r1_searcher.benchmarks.releases import Release, known, release_of
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import sha256_file
@@ -128,7 +128,7 @@ def test_trouble_that_stays_is_one_line(server: Server, store: Store, answer: An
     line = str(error.value)
     assert "made.jsonl was found nowhere" in line and said in line and server.address in line and "\n" not in line
     assert len(server.paths) == tries
-    assert store.get(KIND, release("").sha256) is None
+    assert store.get(FETCHED_KIND, release("").sha256) is None
 
 
 def test_nobody_there_and_no_folder_are_both_named(tmp_path: Path, store: Store) -> None:

@@ -17,7 +17,7 @@ from r1_searcher.files import verify
 from r1_searcher.files.artefacts import atomic, write_json, write_table
 from r1_searcher.files.passages import fingerprint
 from r1_searcher.files.store import Store
-from r1_searcher.files.sums import NAME, single
+from r1_searcher.files.sums import SUMS_FILE, single
 from r1_searcher.retrieval import build_index
 from r1_searcher.types import schemas
 
@@ -127,7 +127,7 @@ def test_a_flip_is_found_by_the_sums_and_by_nothing_else(script: ModuleType, pro
 
     def without(folder: Path, root: Path) -> Path:
         inside: Path = script._whole(folder, root)
-        (inside / NAME).unlink()
+        (inside / SUMS_FILE).unlink()
         return inside
 
     folder = project / "data/train/s1/rollouts"

@@ -149,14 +149,14 @@ def test_a_metric_of_ones_own_is_counted_beside_the_others(policy: Policy, tmp_p
     raw = RAW | {"extensions": [str(mine)], "difficulty": RAW["difficulty"] | {"metric": "in-any-word"}}
     chosen, table = params.check(raw), questions("q1", "q2")
     counts = count(policy, table, tmp_path, chosen)
-    assert counts.column_names == [*difficulty.COUNTS.names, difficulty.RIGHT]
-    assert counts[difficulty.RIGHT].to_pylist() == [1, 1]
+    assert counts.column_names == [*difficulty.COUNTS.names, difficulty.RIGHT_COLUMN]
+    assert counts[difficulty.RIGHT_COLUMN].to_pylist() == [1, 1]
     assert difficulty.label(table, counts, chosen.difficulty)["num_passes"].to_pylist() == [1, 1]
     asked = len(policy.asked)
     count(policy, table, tmp_path, chosen)
     assert len(policy.asked) == asked  # kept
     mine.write_text(mine.read_text().replace("'in '", "'Rome'"))
-    assert count(policy, table, tmp_path, chosen)[difficulty.RIGHT].to_pylist() == [1, 2]
+    assert count(policy, table, tmp_path, chosen)[difficulty.RIGHT_COLUMN].to_pylist() == [1, 2]
     mine.write_text(mine.read_text().replace("return", "return 1 / 0 +"))
     with pytest.raises(
         PipelineError, match=r"mine\.py, line 4, question q1: the answer metric 'in-any-word' raised Zero"
@@ -166,7 +166,7 @@ def test_a_metric_of_ones_own_is_counted_beside_the_others(policy: Policy, tmp_p
 
 def test_f1_is_a_metric_too_and_what_is_unknown_says_where(policy: Policy, tmp_path: Path) -> None:
     counts = count(policy, questions("q2"), tmp_path, settings(metric="f1"))
-    assert counts[difficulty.RIGHT].to_pylist() == counts["em"].to_pylist() == [1]
+    assert counts[difficulty.RIGHT_COLUMN].to_pylist() == counts["em"].to_pylist() == [1]
     with pytest.raises(PipelineError, match=r"difficulty\.metric: no answer metric 'f2' \(known: cover_em, em, f1"):
         settings(metric="f2")
 

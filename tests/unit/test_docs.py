@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from r1_searcher.corpus.files import read_passages
-from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.questions.files import read_questions
 from r1_searcher.types import schemas
 
@@ -190,7 +190,7 @@ def test_quoted_columns_are_the_schemas() -> None:
     columns = {name: re.findall(r"`(\w+)`", cells) for name, cells in rows}
     for name in ("passages", "facts", "questions", "rollouts", "rewards", "advantages"):
         assert columns[name] == getattr(schemas, name.upper()).names
-    assert columns["evaluation"] == COLUMNS.names
+    assert columns["evaluation"] == EVALUATION_COLUMNS.names
 
 
 def test_the_examples_are_read() -> None:

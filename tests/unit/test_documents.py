@@ -17,7 +17,15 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.shown import printable
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.documents import CHAT_TOKENS, NEVER, cut, fold_space, neutralise, restore, special_tokens
+from r1_searcher.transcripts.documents import (
+    CHAT_TOKENS,
+    FORBIDDEN_TEXTS,
+    cut,
+    fold_space,
+    neutralise,
+    restore,
+    special_tokens,
+)
 from r1_searcher.types.protocols import Passage
 
 ALL = [*hostile_texts(), *(row["text"] for row in kept_rows()), *(row["title"] for row in kept_rows())]
@@ -27,7 +35,7 @@ ANY = st.one_of(HOSTILE, st.text(), st.text(alphabet=st.characters(categories=["
 def check_inert(made: str) -> None:
     for form in (made, made.lower(), *(unicodedata.normalize(how, made).lower() for how in ("NFKC", "NFKD", "NFC"))):
         bare = "".join(letter for letter in form if unicodedata.category(letter) != "Mn")
-        assert not any(one.lower() in bare for one in (*NEVER, *CHAT_TOKENS))
+        assert not any(one.lower() in bare for one in (*FORBIDDEN_TEXTS, *CHAT_TOKENS))
         assert "<|" not in bare
     assert not any(unicodedata.category(letter) in ("Cc", "Cs", "Co", "Zl", "Zp") for letter in made)
     assert not set(UNSEEN) & set(made)
@@ -51,7 +59,9 @@ def test_the_hostile_set_is_inert_and_has_an_inverse() -> None:
     for text in ALL:
         check_inert(neutralise(text))
         assert restore(neutralise(text)) == fold_space(text)
-        assert not any(one.lower() in restore(made).lower() for one in NEVER if (made := text) == neutralise(text))
+        assert not any(
+            one.lower() in restore(made).lower() for one in FORBIDDEN_TEXTS if (made := text) == neutralise(text)
+        )
 
 
 def test_what_is_unseen_is_seen_afterwards() -> None:
@@ -211,7 +221,9 @@ def check_block(name: str, found: list[Passage], made: Blocks) -> None:
     for tag in (grammar.DOCUMENTS, grammar.END_DOCUMENTS):
         assert inside.count(tag) == engine.decode(frame).count(tag) <= 1
     others = [
-        one for one in (*NEVER, *special_tokens(kind(name))) if one not in (grammar.DOCUMENTS, grammar.END_DOCUMENTS)
+        one
+        for one in (*FORBIDDEN_TEXTS, *special_tokens(kind(name)))
+        if one not in (grammar.DOCUMENTS, grammar.END_DOCUMENTS)
     ]
     assert not any(one in inside for one in others)
     assert block.count("\n") == len(found) + 5

@@ -61,7 +61,7 @@ def test_a_damaged_lock_is_restored_with_one_line(project: Path, damaged: str, w
         dvc_files.mend(project, said.append)
         assert len(said) == 1 and why in said[0] and f"restored from {source}" in said[0]
         assert (project / "dvc.lock").read_text() == GOOD
-        assert (project / dvc_files.DAMAGED).read_text() == damaged  # nothing is thrown away
+        assert (project / dvc_files.DAMAGED_LOCK).read_text() == damaged  # nothing is thrown away
         dvc_files.mend(project, said.append)
         assert len(said) == 1  # once
         dvc_files.keep(project)
@@ -147,7 +147,7 @@ def test_a_lock_that_dvc_is_writing_is_waited_for(project: Path) -> None:
         waiting.stdout.readline()
         dvc.stdin.close()
         assert waiting.communicate(timeout=60)[0] == ""  # whole again when it looked
-    assert not (project / dvc_files.DAMAGED).exists()
+    assert not (project / dvc_files.DAMAGED_LOCK).exists()
 
 
 @pytest.mark.parametrize("text", ["", '{"write": {"/a": {"pid"', "[]", '{"read": {"/a": [{}]}}'])

@@ -76,7 +76,7 @@ def test_the_set_changes_nothing_for_a_real_model(tags_are_tokens: bool) -> None
         # Read as tokens too, the document's tokens hold its two tags and nothing else of the kind.
         ids = [token for token, source in zip(row["token_ids"], row["token_source"], strict=True) if source == 2]
         read = engine.decode(ids)
-        assert sum(read.count(tag) for tag in (*grammar.TAGS, *grammar.END_OF_TEXT)) == 4
+        assert sum(read.count(tag) for tag in (*grammar.TAGS, *grammar.END_OF_TEXT_TOKENS)) == 4
         assert names.eos_token_id not in ids
 
 

@@ -1,4 +1,4 @@
-"""One name, one thing: no two modules define a public class or type of the same name."""
+"""One name, one thing: no two modules define a public class, type or constant of the same name."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ PACKAGES = ("r1_searcher", "stages", "flows")
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
-    """Public names of classes, at any depth, and of type aliases. A TypeVar of one letter is no name of its own."""
+    """Names of classes, at any depth, of type aliases and of constants. A TypeVar's one letter is no name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield node.name
     for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign):
-            targets = [statement.target]
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id[0].isupper() and not target.id.isupper():
-                yield target.id
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            for node in ast.walk(statement):
+                if (
+                    isinstance(node, ast.Name)
+                    and isinstance(node.ctx, ast.Store)
+                    and node.id[1:]
+                    and node.id[0].isupper()
+                ):
+                    yield node.id
 
 
 def doubles(sources: dict[str, str]) -> dict[str, list[str]]:
@@ -38,7 +38,7 @@ def doubles(sources: dict[str, str]) -> dict[str, list[str]]:
     return {name: sorted(modules) for name, modules in sorted(places.items()) if len(modules) > 1}
 
 
-def test_no_class_has_the_name_of_another() -> None:
+def test_no_public_name_means_two_things() -> None:
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     assert len(paths) > 300
     assert doubles({str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}) == {}
@@ -47,9 +47,9 @@ def test_no_class_has_the_name_of_another() -> None:
 def test_the_check_itself_sees_doubles() -> None:
     found = doubles(
         {
-            "a.py": "class Engine: ...\nclass _Row: ...\nLIMIT = 1\nT = TypeVar('T')\nFound = list[str]",
-            "b.py": "if True:\n    class Engine: ...\nclass _Row: ...\nLIMIT = 2\nT = TypeVar('T')\nclass Found: ...",
+            "a.py": "class Engine: ...\nclass _Row: ...\nLIMIT = _LOW = 1\nT = 1\nFound = list[str]",
+            "b.py": "if True:\n    class Engine: ...\nclass _Row: ...\nA, LIMIT = _LOW = 2, 3\nT = 1\nclass Found: ...",
             "c.py": "from a import Engine\nclass Other: ...",
         }
     )
-    assert found == {"Engine": ["a.py", "b.py"], "Found": ["a.py", "b.py"]}
+    assert found == {name: ["a.py", "b.py"] for name in ("Engine", "Found", "LIMIT")}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_searcher.retrieval.online.client import retry_after
-from r1_searcher.retrieval.online.engines import ENGINES, Hit, NoAnswer, WrongForm
+from r1_searcher.retrieval.online.engines import SEARCH_ENGINES, Hit, NoAnswer, WrongForm
 from r1_searcher.retrieval.online.guard import is_public
 from r1_searcher.retrieval.online.pages import best_passages, cut
 
@@ -40,20 +40,20 @@ NOTHING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", SEARCH_ENGINES)
 def test_an_answer_is_read(name: str) -> None:
-    assert ENGINES[name].read(ANSWERS[name]) == [HIT]
-    assert ENGINES[name].read(NOTHING[name]) == []
+    assert SEARCH_ENGINES[name].read(ANSWERS[name]) == [HIT]
+    assert SEARCH_ENGINES[name].read(NOTHING[name]) == []
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", SEARCH_ENGINES)
 @pytest.mark.parametrize("answer", [{}, {"message": "hello"}, {"results": 1, "organic": {}, "web": []}])
 def test_an_answer_of_another_form_is_no_empty_result(name: str, answer: dict[str, Any]) -> None:
     with pytest.raises(WrongForm):
-        ENGINES[name].read(answer)
+        SEARCH_ENGINES[name].read(answer)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", SEARCH_ENGINES)
 def test_a_hit_without_an_address_is_another_form_and_one_without_words_is_not(name: str) -> None:
     answer = ANSWERS[name]
     items = answer["web"]["results"] if name == "brave" else answer.get("results", answer.get("organic"))
@@ -63,14 +63,14 @@ def test_a_hit_without_an_address_is_another_form_and_one_without_words_is_not(n
         key = "organic" if name == "serper" else "results"
         return {**answer, "web": {"results": list(found)}} if name == "brave" else {**answer, key: list(found)}
 
-    assert ENGINES[name].read(with_items({address: "https://a.org"})) == [Hit("https://a.org", "", "")]
+    assert SEARCH_ENGINES[name].read(with_items({address: "https://a.org"})) == [Hit("https://a.org", "", "")]
     with pytest.raises(WrongForm):
-        ENGINES[name].read(with_items({key: value for key, value in items[0].items() if key != address}))
+        SEARCH_ENGINES[name].read(with_items({key: value for key, value in items[0].items() if key != address}))
 
 
 def test_engines_that_did_not_answer_searxng_are_an_outage_and_not_an_empty_result() -> None:
     with pytest.raises(NoAnswer, match="bing"):
-        ENGINES["searxng"].read({"results": [], "unresponsive_engines": [["bing", "timeout"]]})
+        SEARCH_ENGINES["searxng"].read({"results": [], "unresponsive_engines": [["bing", "timeout"]]})
 
 
 VALUES = st.sampled_from([None, 1, "", "https://a.org", [], {}, [1], [{}], [{"url": "u", "link": "l"}], [{"url": 1}]])
@@ -79,10 +79,10 @@ WEB = st.dictionaries(st.just("results"), VALUES)
 
 
 @settings(deadline=None)
-@given(st.sampled_from(sorted(ENGINES)), st.dictionaries(KEYS, VALUES | WEB, max_size=4))
+@given(st.sampled_from(sorted(SEARCH_ENGINES)), st.dictionaries(KEYS, VALUES | WEB, max_size=4))
 def test_whatever_json_says_it_is_hits_or_a_named_fault(name: str, answer: dict[str, Any]) -> None:
     try:
-        hits = ENGINES[name].read(answer)
+        hits = SEARCH_ENGINES[name].read(answer)
     except (WrongForm, NoAnswer):
         return
     assert all(isinstance(hit, Hit) and isinstance(hit.url, str) for hit in hits)
@@ -90,12 +90,14 @@ def test_whatever_json_says_it_is_hits_or_a_named_fault(name: str, answer: dict[
 
 def test_half_of_a_surrogate_pair_becomes_a_mark() -> None:
     """A service that cuts JSON text by UTF-16 units sends them, and no file can hold them."""
-    found = ENGINES["tavily"].read({"results": [{"url": "https://a.org", "title": "a \ud83d", "content": "\ude00 b"}]})
+    found = SEARCH_ENGINES["tavily"].read(
+        {"results": [{"url": "https://a.org", "title": "a \ud83d", "content": "\ude00 b"}]}
+    )
     assert found == [Hit("https://a.org", "a ?", "? b")]
 
 
 def test_what_the_engines_are_asked() -> None:
-    asked = {name: engine.ask("the-key", "who is Ada", 5, "en") for name, engine in ENGINES.items()}
+    asked = {name: engine.ask("the-key", "who is Ada", 5, "en") for name, engine in SEARCH_ENGINES.items()}
     assert asked["serper"].headers == {"X-API-KEY": "the-key"}
     assert asked["serper"].body == {"q": "who is Ada", "num": 5, "hl": "en"}
     assert asked["tavily"].headers == {"Authorization": "Bearer the-key"}
@@ -111,15 +113,15 @@ def test_what_the_engines_are_asked() -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_a_query_is_shortened_to_the_engines_limits(query: str) -> None:
-    brave = ENGINES["brave"]
+    brave = SEARCH_ENGINES["brave"]
     short = brave.shortened(query)
     assert len(short) <= 400 and len(short.split()) <= 50
     assert " ".join(query.split()).startswith(short)
 
 
 def test_a_query_is_cut_between_words() -> None:
-    assert ENGINES["brave"].shortened("abcdefghi " * 50) == " ".join(["abcdefghi"] * 40)
-    assert ENGINES["brave"].shortened("x" * 500) == "x" * 400
+    assert SEARCH_ENGINES["brave"].shortened("abcdefghi " * 50) == " ".join(["abcdefghi"] * 40)
+    assert SEARCH_ENGINES["brave"].shortened("x" * 500) == "x" * 400
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 
-from r1_searcher.evaluation.table import COLUMNS
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import write_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +48,10 @@ def test_the_script_draws_a_run(tmp_path: Path) -> None:
         },
         {"source": "policy", "text": " then</think>\n\n<answer> Y</answer>"},
     ]
-    row = dict.fromkeys(COLUMNS.names) | {"question": "Who?", "answers": ["Y"], "segments": said}
-    write_table(tmp_path / "data/evaluation/stage2/held_out.parquet", pa.Table.from_pylist([row], schema=COLUMNS))
+    row = dict.fromkeys(EVALUATION_COLUMNS.names) | {"question": "Who?", "answers": ["Y"], "segments": said}
+    write_table(
+        tmp_path / "data/evaluation/stage2/held_out.parquet", pa.Table.from_pylist([row], schema=EVALUATION_COLUMNS)
+    )
     out = tmp_path / "run.svg"
     command = [sys.executable, ROOT / "docs/images/make.py", "--root", tmp_path, "--out", out, "--question"]
     subprocess.run([*command, "Who?"], check=True)

@@ -16,8 +16,8 @@ from r1_searcher.files.artefacts import read_json, write_json
 from r1_searcher.regression import page
 from r1_searcher.regression.figures import FIGURES, protocol, protocol_differences, read_figures
 from r1_searcher.regression.recipe import (
-    FOLDER,
     LEAST,
+    RECIPE_BASELINES,
     baseline_file,
     check_recipe,
     least_seeds,
@@ -26,7 +26,7 @@ from r1_searcher.regression.recipe import (
 from stages.regression.present import RECIPE_PROFILE, profile_params
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = baseline_file(RECIPE_PROFILE, ROOT / FOLDER)
+COMMITTED = baseline_file(RECIPE_PROFILE, ROOT / RECIPE_BASELINES)
 PRESENT = profile_params(RECIPE_PROFILE, ROOT)
 
 

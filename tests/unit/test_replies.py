@@ -45,8 +45,9 @@ HEALTH = Health(
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (chat_server, retriever, service):
-        monkeypatch.setattr(module, "MOST", MOST)
+    monkeypatch.setattr(chat_server, "MAX_REPLY_BYTES", MOST)
+    monkeypatch.setattr(retriever, "MAX_PAGE_BYTES", MOST)
+    monkeypatch.setattr(service, "MAX_ANSWER_BYTES", MOST)
 
 
 def online(url: str) -> Any:

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.online.client import SearchStopped
-from r1_searcher.retrieval.searches import FILE, RecordedRetriever, RecordingRetriever, ReplayRetriever, SearchRecord
+from r1_searcher.retrieval.searches import (
+    SEARCHES_FILE,
+    RecordedRetriever,
+    RecordingRetriever,
+    ReplayRetriever,
+    SearchRecord,
+)
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,19 +109,19 @@ def test_replay_serves_the_record_and_a_miss_names_query_and_k(tmp_path: Path) -
         with pytest.raises(PipelineError) as error:
             replay.search(queries, k)
         assert f"no recorded search for {queries[-1]!r} with k = {k}" in str(error.value)
-        assert FILE in str(error.value)
+        assert SEARCHES_FILE in str(error.value)
 
 
 def test_nothing_is_written_in_replay(tmp_path: Path) -> None:
     SearchRecord(tmp_path).put("one", 2, {"a": passages("a")})
-    before = (tmp_path / FILE).read_bytes()
+    before = (tmp_path / SEARCHES_FILE).read_bytes()
     record = SearchRecord(tmp_path, replay=True)
     record.get("one", ["a"], 2)
     with pytest.raises(PipelineError, match="readonly"):
         record.put("one", 2, {"b": passages("b")})
     record.close()
-    assert (tmp_path / FILE).read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / SEARCHES_FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [SEARCHES_FILE]
 
 
 def test_calls_are_booked_a_run_however_often_it_is_started(tmp_path: Path) -> None:
@@ -136,7 +142,7 @@ def test_a_record_from_before_runs_were_told_apart_is_gone_on_with(tmp_path: Pat
     record = SearchRecord(tmp_path)
     record.introduce(ONE)
     record.close()
-    with sqlite3.connect(tmp_path / FILE) as database:
+    with sqlite3.connect(tmp_path / SEARCHES_FILE) as database:
         database.execute("drop table runs")
         database.execute("update retrievers set calls = 7")
     assert SearchRecord(tmp_path, replay=True).runs("one") == {}  # which only reads
@@ -190,21 +196,23 @@ def test_a_killed_writer_leaves_a_whole_record(tmp_path: Path) -> None:
     found = record.get("one", [f"a {number}" for number in range(100_000)][:2000], 2)
     assert len(found) > 5 and all(entry[0].text == f"text of {query}" for query, entry in found.items())
     record.put("one", 2, {"after": passages("after")})
-    assert sqlite3.connect(tmp_path / FILE).execute("pragma integrity_check").fetchone() == ("ok",)
+    assert sqlite3.connect(tmp_path / SEARCHES_FILE).execute("pragma integrity_check").fetchone() == ("ok",)
 
 
 def test_a_record_that_is_missing_broken_or_changed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no recorded searches here"):
         SearchRecord(tmp_path, replay=True)
-    (tmp_path / FILE).write_text("this is no database, whatever its name says; it is longer than a header " * 9)
+    (tmp_path / SEARCHES_FILE).write_text(
+        "this is no database, whatever its name says; it is longer than a header " * 9
+    )
     with pytest.raises(PipelineError, match=r"the record cannot be used: file is not a database \(.*verify --repair"):
         SearchRecord(tmp_path)
-    (tmp_path / FILE).unlink()
+    (tmp_path / SEARCHES_FILE).unlink()
     record = SearchRecord(tmp_path)
     record.put("one", 2, {"a": passages("a")})
-    sqlite3.connect(tmp_path / FILE, isolation_level=None).execute("update passages set text = 'forged'")
+    sqlite3.connect(tmp_path / SEARCHES_FILE, isolation_level=None).execute("update passages set text = 'forged'")
     with pytest.raises(PipelineError, match="is missing or changed"):
         record.get("one", ["a"], 2)
-    sqlite3.connect(tmp_path / FILE, isolation_level=None).execute("pragma user_version = 7")
+    sqlite3.connect(tmp_path / SEARCHES_FILE, isolation_level=None).execute("pragma user_version = 7")
     with pytest.raises(PipelineError, match="a record of form 7, not 1"):
         SearchRecord(tmp_path)

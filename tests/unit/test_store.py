@@ -12,7 +12,7 @@ import pytest
 
 from r1_searcher.files import store as room
 from r1_searcher.files.store import Store, link_tree, readable_size
-from r1_searcher.files.sums import NAME
+from r1_searcher.files.sums import SUMS_FILE
 
 KEY = "ab" + "0" * 62
 
@@ -158,7 +158,7 @@ def test_a_damaged_artefact_is_set_aside_and_made_again(tmp_path: Path, capsys: 
 def test_a_name_that_no_longer_is_text_is_said_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Store(tmp_path).put("rollouts", KEY) as draft:
         (draft / "file").write_text("one")
-    listed = tmp_path / "rollouts" / "ab" / KEY / NAME
+    listed = tmp_path / "rollouts" / "ab" / KEY / SUMS_FILE
     content = listed.read_bytes()
     listed.write_bytes(content[:-2] + bytes([content[-2] | 128]) + content[-1:])
     assert Store(tmp_path).get("rollouts", KEY) is None
@@ -169,10 +169,10 @@ def test_an_artefact_from_before_there_were_sums_gets_them(tmp_path: Path) -> No
     with Store(tmp_path).put("rollouts", KEY) as draft:
         (draft / "file").write_text("one")
     place = tmp_path / "rollouts" / "ab" / KEY
-    (place / NAME).unlink()
+    (place / SUMS_FILE).unlink()
     os.utime(place, (1, 1))
     assert Store(tmp_path).get("rollouts", KEY) == place
-    assert (place / NAME).exists() and place.stat().st_mtime == 1
+    assert (place / SUMS_FILE).exists() and place.stat().st_mtime == 1
     damaged(place / "file")
     assert Store(tmp_path).get("rollouts", KEY) is None
 

@@ -43,18 +43,20 @@ def damage(file: Path, content: bytes | None = None) -> None:
 
 
 def test_a_folder_written_whole_has_sums_that_coreutils_understands(folder: Path) -> None:
-    assert [line[66:] for line in (folder / sums.NAME).read_text().splitlines()] == [
+    assert [line[66:] for line in (folder / sums.SUMS_FILE).read_text().splitlines()] == [
         "below/settings.json",
         "table.parquet",
     ]
-    run = subprocess.run(["sha256sum", "--check", "--strict", sums.NAME], cwd=folder, capture_output=True, check=False)
+    run = subprocess.run(
+        ["sha256sum", "--check", "--strict", sums.SUMS_FILE], cwd=folder, capture_output=True, check=False
+    )
     assert run.returncode == 0, run
     assert sums.check(folder)
 
 
 def test_the_sums_are_no_part_of_what_names_a_folder(folder: Path) -> None:
     before = sha256_tree(folder)
-    (folder / sums.NAME).unlink()
+    (folder / sums.SUMS_FILE).unlink()
     assert sha256_tree(folder) == before
 
 
@@ -91,7 +93,7 @@ def test_what_is_not_what_was_written_is_not_read(folder: Path, name: str, read:
 )
 def test_damaged_sums_are_found_too(folder: Path, change: object, said: str) -> None:
     assert callable(change)
-    damage(folder / sums.NAME, change((folder / sums.NAME).read_bytes()))
+    damage(folder / sums.SUMS_FILE, change((folder / sums.SUMS_FILE).read_bytes()))
     with pytest.raises(sums.Damaged, match=said):
         sums.check(folder)
 
@@ -112,7 +114,7 @@ def test_a_folder_in_a_folder_is_hashed_once_and_checked_with_it(tmp_path: Path)
     outer = tmp_path / "checkpoint"
     with atomic(outer, folder=True) as draft, atomic(draft / "policy", folder=True) as inner:
         (inner / "weights").write_bytes(b"1" * 100)
-    assert [line[66:] for line in (outer / sums.NAME).read_text().splitlines()] == [f"policy/{sums.NAME}"]
+    assert [line[66:] for line in (outer / sums.SUMS_FILE).read_text().splitlines()] == [f"policy/{sums.SUMS_FILE}"]
     damage(outer / "policy" / "weights")
     with pytest.raises(sums.Damaged, match="weights: its sha256 is"):
         sums.check(outer)
@@ -154,7 +156,9 @@ def test_many_large_files_give_the_same_sums(tmp_path: Path, monkeypatch: pytest
     for number in range(5):
         (tmp_path / f"{number}").write_bytes(bytes([number]) * 1000)
     sums.write(tmp_path)
-    run = subprocess.run(["sha256sum", "--check", "--quiet", sums.NAME], cwd=tmp_path, capture_output=True, check=False)
+    run = subprocess.run(
+        ["sha256sum", "--check", "--quiet", sums.SUMS_FILE], cwd=tmp_path, capture_output=True, check=False
+    )
     assert run.returncode == 0, run
 
 

@@ -105,7 +105,7 @@ def test_the_listing_of_a_folder_that_is_damaged_is_found(project: Path, capsys:
 
 
 def test_an_artefact_without_sums_is_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (Store().place("rollouts", KEY) / sums.NAME).unlink()
+    (Store().place("rollouts", KEY) / sums.SUMS_FILE).unlink()
     assert verify.main([]) == 0
     assert "1 artefacts are too old to have checksums" in capsys.readouterr().out
 

@@ -24,7 +24,7 @@ from r1_searcher.retrieval.passage_file import PassageFile
 from r1_searcher.shown import show
 from r1_searcher.types.protocols import Passage
 
-FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
+_FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 _WHERE = "params.yaml, index.dense"
 # Stands for the code in the fingerprint: to be raised where the same model and passages would give other vectors, or
@@ -46,7 +46,9 @@ def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
         meta = build_dense(corpus, dense, index, threads=settings.threads)
     finally:
         torch.set_num_threads(before)
-    show(f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / FOLDER}")
+    show(
+        f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / _FOLDER}"
+    )
 
 
 def build_dense(
@@ -72,7 +74,7 @@ def build_dense(
         passages_a_shard=settings.passages_a_shard,
         storage=settings.storage,
     )
-    with artefacts.atomic(index / FOLDER, folder=True) as draft:
+    with artefacts.atomic(index / _FOLDER, folder=True) as draft:
         count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
         meta = _meta(encoder, settings, base["corpus"], count, dimension)
         artefacts.write_json(draft / META_FILE, meta)
@@ -101,7 +103,7 @@ def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dim
 
 def read_meta(index: Path) -> dict[str, Any]:
     """The meta.json of an index folder's dense index."""
-    path = index / FOLDER / META_FILE
+    path = index / _FOLDER / META_FILE
     if not path.is_file():
         raise PipelineError(
             "no dense index here", where=str(index), fix="name a model in params.yaml, index.dense.model, and build it"
@@ -139,19 +141,19 @@ def open_dense(
     if meta["corpus"] != wanted:
         raise PipelineError(
             f"the dense index belongs to corpus {meta['corpus'][:12]}, not to {wanted[:12]}",
-            where=str(index / FOLDER),
+            where=str(index / _FOLDER),
             fix=_REBUILD,
         )
-    sums.check_files([index / FOLDER / VECTORS_FILE, index / PASSAGES_FILE])
+    sums.check_files([index / _FOLDER / VECTORS_FILE, index / PASSAGES_FILE])
     kind = meta["settings"]["kind"]
-    opened = vectors.Vectors(index / FOLDER / VECTORS_FILE, kind, search)
+    opened = vectors.Vectors(index / _FOLDER / VECTORS_FILE, kind, search)
     folder = models.locate(model or meta["model"], f"{_WHERE}.model")
     embedding = Embedding(**meta["embedding"])
     found = models.identity(folder)
     if found != embedding.model:
         raise PipelineError(
             f"the dense index was made with model {embedding.model[:12]}, and {folder} is {found[:12]}",
-            where=str(index / FOLDER),
+            where=str(index / _FOLDER),
             fix=_REBUILD,
         )
     encoder = Encoder(folder, embedding, models.chosen_device(search.device, "params.yaml, retriever.dense.device"))
@@ -162,7 +164,7 @@ def open_dense(
     ):
         if here != there:
             raise PipelineError(
-                f"the dense index has {here} {what}, where {there} are needed", where=str(index / FOLDER), fix=_REBUILD
+                f"the dense index has {here} {what}, where {there} are needed", where=str(index / _FOLDER), fix=_REBUILD
             )
     return DenseRetriever(encoder, opened, passages, dense_fingerprint(meta, search))
 

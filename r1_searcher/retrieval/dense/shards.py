@@ -17,7 +17,7 @@ from r1_searcher.files.store import Store
 from r1_searcher.progress import Paced
 from r1_searcher.retrieval.dense.encoder import Encoder, embedded_text
 
-KIND, FILE = "embeddings", "vectors.npy"
+EMBEDDINGS_KIND, EMBEDDINGS_FILE = "embeddings", "vectors.npy"
 
 
 def corpus_texts(corpus: Path) -> Iterator[str]:
@@ -49,16 +49,16 @@ def embed(
     with Paced("index, its vectors", unit="passages", total=total) as paced:
         while shard := list(itertools.islice(stream, passages_a_shard)):
             key = artefacts.fingerprint({**basis, "texts": artefacts.fingerprint(shard)})
-            place = store.get(KIND, key)
+            place = store.get(EMBEDDINGS_KIND, key)
             done += len(shard)
             if place is None:
-                with store.put(KIND, key) as draft:
-                    np.save(draft / FILE, _stored(encoder.passages(shard), storage))
-                place = store.place(KIND, key)
+                with store.put(EMBEDDINGS_KIND, key) as draft:
+                    np.save(draft / EMBEDDINGS_FILE, _stored(encoder.passages(shard), storage))
+                place = store.place(EMBEDDINGS_KIND, key)
                 made += len(shard)
                 left = (total - done) * (time.monotonic() - begin) / made
                 paced.told(done, total, f"about {math.ceil(left / 60)} min left")
-            files.append(place / FILE)
+            files.append(place / EMBEDDINGS_FILE)
     return files
 
 

@@ -23,13 +23,13 @@ from r1_searcher.retrieval.online.engines import Hit, NoAnswer, SearchEngine, Wr
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError
 
-WHERE = "params.yaml, retriever.online"
+ONLINE_SECTION = "params.yaml, retriever.online"
 _AGAIN = (408, 425, 429)  # and every 5xx
 _REFUSED = (401, 403)
 _BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: Brave's way to refuse a key
 _USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
 _NOT_THERE = (404, 405, 410)
-MOST = 8 << 20  # bytes of a reply
+MAX_PAGE_BYTES = 8 << 20  # bytes of a reply
 _SHOWN = 160  # characters of an engine's own words in our messages
 
 
@@ -149,7 +149,7 @@ class Client:
         if not self._take():
             raise SearchStopped(
                 f"this run's budget of {budget(self._settings)} calls is used up",
-                where=WHERE,
+                where=ONLINE_SECTION,
                 fix="raise max_calls and max_cost; what was found is recorded, and the same command goes on from there",
             )
         self._pace.wait()
@@ -187,13 +187,17 @@ class Client:
                 self._pace.hold(after)
             return TryAgain(f"HTTP {status}: {said}", after)
         if status in _USED_UP or (status == 400 and "credit" in said.lower()):
-            return SearchStopped(f"{name} says that the account is used up (HTTP {status}: {said})", where=WHERE)
+            return SearchStopped(
+                f"{name} says that the account is used up (HTTP {status}: {said})", where=ONLINE_SECTION
+            )
         if status in _REFUSED or (status == 422 and _BAD_KEY in response.text):
             variable = key_variable(self._engine, self._settings)
             fix = f"check the key in ${variable}" if variable else "allow the format json in its settings.yml"
-            return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=WHERE, fix=fix)
+            return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=ONLINE_SECTION, fix=fix)
         if status in _NOT_THERE or 300 <= status < 400:
-            return SearchStopped(f"{name} is no such address (HTTP {status})", where=WHERE, fix="check its url")
+            return SearchStopped(
+                f"{name} is no such address (HTTP {status})", where=ONLINE_SECTION, fix="check its url"
+            )
         return RetrieverError(f"{self._engine.name}: HTTP {status}: {said}")
 
     def _said(self, text: str) -> str:

@@ -132,7 +132,7 @@ def _text(value: Any) -> str:
     return " ".join(text.split())
 
 
-ENGINES = {
+SEARCH_ENGINES = {
     engine.name: engine
     for engine in (
         # More than ten hits cost a second credit.

@@ -19,8 +19,15 @@ from r1_searcher.keys import read_key
 from r1_searcher.net import replies
 from r1_searcher.params import Online
 from r1_searcher.retrieval import addresses
-from r1_searcher.retrieval.online.client import MOST, WHERE, Client, SearchStopped, budget, key_variable
-from r1_searcher.retrieval.online.engines import ENGINES, Hit
+from r1_searcher.retrieval.online.client import (
+    MAX_PAGE_BYTES,
+    ONLINE_SECTION,
+    Client,
+    SearchStopped,
+    budget,
+    key_variable,
+)
+from r1_searcher.retrieval.online.engines import SEARCH_ENGINES, Hit
 from r1_searcher.retrieval.online.pages import Pages, best_passages
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
@@ -37,16 +44,16 @@ def online_fingerprint(settings: Online) -> str:
 
 def address(settings: Online) -> str:
     """The API's address. Raises ``PipelineError`` where it is none."""
-    url = settings.url or ENGINES[settings.engine].url
+    url = settings.url or SEARCH_ENGINES[settings.engine].url
     if not url:
         raise PipelineError(
             f"{settings.engine} is self-hosted and has no address of its own",
-            where=f"{WHERE}.url",
+            where=f"{ONLINE_SECTION}.url",
             fix="e.g. http://localhost:8080/search",
         )
-    if addresses.checked(url, where=f"{WHERE}.url", fix="http:// or https://").userinfo:
+    if addresses.checked(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://").userinfo:
         raise PipelineError(
-            "an address must hold no password", where=f"{WHERE}.url", fix="name its variable in key_variable"
+            "an address must hold no password", where=f"{ONLINE_SECTION}.url", fix="name its variable in key_variable"
         )
     return url
 
@@ -67,22 +74,22 @@ class OnlineRetriever:
     fingerprint: str
 
     def __init__(self, settings: Online, take: Callable[[int], bool]) -> None:
-        engine = ENGINES[settings.engine]
+        engine = SEARCH_ENGINES[settings.engine]
         if settings.pages and importlib.util.find_spec("trafilatura") is None:
             raise PipelineError(
                 "reading pages needs the package trafilatura",
-                where=f"{WHERE}.pages",
+                where=f"{ONLINE_SECTION}.pages",
                 fix="pip install '.[online]', or pages: false",
             )
         self.fingerprint = online_fingerprint(settings)
         self._settings = settings
         limit = budget(settings)
         asking = httpx.Client(timeout=settings.timeout, headers={"User-Agent": settings.user_agent})
-        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MAX_PAGE_BYTES)
         key = read_key(
             key_variable(engine, settings),
             address(settings),
-            where=f"{WHERE}.key_variable",
+            where=f"{ONLINE_SECTION}.key_variable",
             fix=f"export your {engine.name} key under that name",
         )
         self._client = Client(engine, settings, key, self._http, take=lambda: take(limit))

@@ -25,11 +25,11 @@ from r1_searcher.retrieval.remote.messages import Found, Health, SearchResponse,
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
-WHERE = "params.yaml, retriever.service"
+_WHERE = "params.yaml, retriever.service"
 _AGAIN = (408, 425, 429, 502, 503, 504)
 _CONNECT = 5.0  # seconds
 _SLOWEST = 2.0  # seconds between two attempts, where the server names none
-MOST = 64 << 20  # bytes of a reply; searches that find more are asked in parts
+MAX_ANSWER_BYTES = 64 << 20  # bytes of a reply; searches that find more are asked in parts
 _SHOWN = 200  # characters of the server's own words
 
 
@@ -48,7 +48,7 @@ class Connection:
         self.url = _address(settings.url)
         # An index stands in one's own network: the environment's proxies have no part in it.
         asking = httpx.Client(timeout=httpx.Timeout(settings.timeout, connect=_CONNECT), trust_env=False)
-        self._http = replies.limit(asking, seconds=settings.timeout, most=MOST)
+        self._http = replies.limit(asking, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         self._wait = settings.wait
         self._gone = False  # it did not answer for so long: from then on it is asked once, until it answers
         self._backoff = tenacity.wait_random_exponential(multiplier=0.2, max=_SLOWEST, min=0.1)
@@ -71,11 +71,11 @@ class Connection:
         except TryAgain as error:
             raise PipelineError(
                 f"no retrieval service answers at {self.url}: {error}",
-                where=f"{WHERE}.url",
+                where=f"{_WHERE}.url",
                 fix="start it there: python -m stages.index serve",
             ) from None
         except (pydantic.ValidationError, _Broken, _TooLong):
-            raise PipelineError(f"{self.url} is no retrieval service", where=f"{WHERE}.url") from None
+            raise PipelineError(f"{self.url} is no retrieval service", where=f"{_WHERE}.url") from None
 
     def search(self, body: bytes) -> SearchResponse:
         """Raises ``TryAgain`` where no answer came in all that time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
@@ -83,7 +83,7 @@ class Connection:
         try:
             return SearchResponse.model_validate_json(answer.content)
         except pydantic.ValidationError:
-            raise PipelineError(f"{self.url} answers in another form", where=f"{WHERE}.url") from None
+            raise PipelineError(f"{self.url} answers in another form", where=f"{_WHERE}.url") from None
 
     def _asked(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
         stop = tenacity.stop_after_attempt(1) if self._gone else tenacity.stop_after_delay(self._wait)
@@ -119,12 +119,12 @@ class Connection:
         if response.status_code == 409:
             raise PipelineError(
                 f"the service at {self.url} now serves another retriever: {said}",
-                where=WHERE,
+                where=_WHERE,
                 fix="start the former one again, or this command: it then begins with the present one",
             )
         if response.status_code == 500 and not _stops(response):
             raise _Broken(said)
-        raise PipelineError(f"the service at {self.url} refuses: {said}", where=WHERE)
+        raise PipelineError(f"the service at {self.url} refuses: {said}", where=_WHERE)
 
 
 class ServiceRetriever:
@@ -150,7 +150,7 @@ class ServiceRetriever:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if k > self._limits.max_k:
-            raise PipelineError(f"the service finds at most {self._limits.max_k} passages, not {k}", where=WHERE)
+            raise PipelineError(f"the service finds at most {self._limits.max_k} passages, not {k}", where=_WHERE)
         known: dict[str, Found] = {}
         short: list[str] = []
         for query in dict.fromkeys(queries):
@@ -193,7 +193,7 @@ class ServiceRetriever:
             half = len(queries) // 2
             return self._found(queries[:half], k) + self._found(queries[half:], k)
         if len(response.result) != len(queries) or len(response.errors) != len(queries):
-            raise PipelineError(f"{self._connection.url} answers other queries than were asked", where=WHERE)
+            raise PipelineError(f"{self._connection.url} answers other queries than were asked", where=_WHERE)
         return read_search_response(response)
 
 
@@ -204,7 +204,7 @@ def checked_health(connection: Connection, settings: Service) -> Health:
         raise PipelineError(
             f"the service at {connection.url} serves retriever {health.fingerprint[:12]} ({health.description}), "
             f"not {settings.fingerprint[:12]}",
-            where=f"{WHERE}.fingerprint",
+            where=f"{_WHERE}.fingerprint",
         )
     return health
 
@@ -219,7 +219,7 @@ def ask_health(settings: Service) -> Health:
 
 
 def _address(url: str) -> str:
-    addresses.checked(url, where=f"{WHERE}.url", fix="e.g. http://127.0.0.1:8400")
+    addresses.checked(url, where=f"{_WHERE}.url", fix="e.g. http://127.0.0.1:8400")
     return url.rstrip("/")
 
 
