@@ -80,7 +80,7 @@ def command(stage: dict[str, Any]) -> list[str]:
 
 
 def test_the_page_names_the_maps_that_are_replaced() -> None:
-    [said] = re.findall(r"five maps, are replaced whole instead:\n(.*)\. So", PAGE)
+    [said] = re.findall(r"five maps\s+are\s+replaced\s+as\s+a\s+whole\s+instead:(.*?)\.\s+So", PAGE, re.DOTALL)
     assert re.findall(r"`(.*?)`", said) == list(profiles.REPLACED) and len(profiles.REPLACED) == 5
 
 
