@@ -1,4 +1,4 @@
-"""What searches: BM25, vectors or both over the passages, opened memory-mapped; or a web search engine."""
+"""Retrieval: BM25, vectors or both over the passages, opened memory-mapped; or a web search engine."""
 
 from r1_searcher.retrieval.bm25 import Bm25Retriever, open_index
 from r1_searcher.retrieval.build import build_index

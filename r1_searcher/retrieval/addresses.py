@@ -1,4 +1,4 @@
-"""Addresses of servers, as parameters give them."""
+"""Check the addresses of servers that parameters give."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from r1_searcher.errors import PipelineError
 
 
 def checked(url: str, *, where: str, fix: str) -> httpx.URL:
-    """``url``, where it is an http or https address; else ``PipelineError`` with ``where`` and ``fix``."""
+    """Return ``url`` if it is an http or https address; else raise ``PipelineError`` with ``where`` and ``fix``."""
     try:
         parsed = httpx.URL(url)
         usable = parsed.scheme in ("http", "https") and bool(parsed.host)

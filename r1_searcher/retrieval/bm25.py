@@ -1,7 +1,7 @@
-"""BM25 (bm25s) over title and text: an index opened without being read, and searched.
+"""BM25 (bm25s) over title and text: open an index without reading it, and search it.
 
-The index folder holds bm25s' own arrays (scores are computed when the index is built), vocabulary and passages
-as Arrow IPC files, and ``meta.json``, which says from which corpus and with which settings it was made.
+The index folder holds bm25s' own arrays (scores are computed at build time), vocabulary and passages as Arrow IPC
+files, and ``meta.json``, which records its corpus and settings.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ from r1_searcher.types.protocols import Passage
 if TYPE_CHECKING:
     import bm25s
 
-_A_SHARE = 8  # queries that a thread takes at once: handing over one costs a tenth of a small search
+_A_SHARE = 8  # queries per thread and task: handing over one costs a tenth of a small search
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
 def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads: int = 1) -> Bm25Retriever:
-    """Open an index folder: its files are held against their sums, once in a process; then scores are memory-mapped,
-    and neither they nor passages are in memory before a query needs them.
+    """Open an index folder: verify its files' checksums, once per process, and map its scores into memory.
 
-    ``corpus``: the corpus folder (or its passages.parquet) that the index must belong to; their fingerprints
-    are compared. ``threads``: how many queries of a call are searched at once.
-    Raises ``PipelineError`` when the index is missing, broken, or belongs to another corpus.
+    Neither scores nor passages are read before a query needs them. ``corpus``: the corpus folder (or its
+    passages.parquet) that the index must belong to, by fingerprint. ``threads``: how many queries of a call are
+    searched in parallel. Raises ``PipelineError`` if the index is missing, broken, or belongs to another corpus.
     """
     folder = Path(folder)
     meta = read_meta(folder)
@@ -57,14 +56,14 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
         passages = PassageFile(folder / PASSAGES_FILE)
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            raise  # the disk's, not the files'
+            raise  # an error of the disk, not of the files
         reason = " ".join(str(error).split())
         raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=_REBUILD) from None
     return Bm25Retriever(scorer, vocabulary, passages, meta, threads)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The ``meta.json`` of an index folder: its corpus, settings and content."""
+    """Return the ``meta.json`` of an index folder: its corpus, settings and content. Raises ``PipelineError``."""
     path = folder / META_FILE
     if not path.is_file():
         raise PipelineError("no index here", where=str(folder), fix=_REBUILD)
@@ -86,7 +85,7 @@ def _check_corpus(folder: Path, meta: dict[str, Any], corpus: Path) -> None:
 
 
 class Bm25Retriever:
-    """The ``Retriever`` protocol over an opened index. Made by ``open_index``."""
+    """The ``Retriever`` protocol over an index opened by ``open_index``."""
 
     fingerprint: str
 
@@ -97,7 +96,7 @@ class Bm25Retriever:
         self.fingerprint = search_fingerprint(meta)
         settings = meta["settings"]
         self._tokenizer = Tokenizer(settings["stemmer"], settings["stopwords"])
-        # Plain views of the mapped arrays: numpy's memmap class costs several times as much an operation.
+        # Plain views of the mapped arrays: each operation on numpy's memmap class costs several times as much.
         scorer.scores = {
             name: np.asarray(value) if isinstance(value, np.ndarray) else value for name, value in scorer.scores.items()
         }
@@ -112,7 +111,7 @@ class Bm25Retriever:
         return self._passages.around(passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best ``k`` passages a query: by score, equal scores in the corpus' order.
+        """Return the best ``k`` passages per query: by score, equal scores in corpus order.
 
         Only passages that share a word with the query are results, so there can be fewer than ``k``, or none.
         """
@@ -134,7 +133,7 @@ class Bm25Retriever:
         return [self._passages.get(row, score) for row, score in zip(*self._best(term_ids, k), strict=True)]
 
     def _best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
-        """Rows and scores of the ``k`` best passages."""
+        """Return rows and scores of the ``k`` best passages."""
         if self._compiled is not None:
             return self._compiled.best(term_ids, k)
         scores = np.asarray(self._scorer.get_scores_from_ids(term_ids))

@@ -1,9 +1,9 @@
 """Build a BM25 index of any size within a memory budget, in two passes.
 
-First the passages are read, as a stream: their words become numbers, their counts sorted shards on disk, they
-themselves the file that search results are taken from. When the last is read, the frequencies and lengths of the
-whole corpus are known, and the shards become bm25s' score matrix, some columns at a time. The numbers are those of
-an index made in one piece, bit for bit, whatever the budget.
+The first pass streams the passages: words become numbers, their counts become sorted shards on disk, and the passages
+become the file that search results are read from. It yields the frequencies and lengths of the whole corpus. The second
+pass turns the shards into bm25s' score matrix, some columns at a time. The result equals an index built in one piece,
+bit for bit, whatever the budget.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from r1_searcher.retrieval.tokenizer import Tokenizer
 from r1_searcher.retrieval.vocabulary import write_vocabulary
 from r1_searcher.types import schemas
 
-METHOD = "lucene"  # bm25s' name of the BM25 variant: every score is positive, so 0 means "no word matches"
+METHOD = "lucene"  # bm25s' name for the BM25 variant: every score is positive, so 0 means "no word matches"
 META_FILE, BM25_PARAMS_FILE = "meta.json", "params.index.json"
 ROWS_A_BATCH = 16_384
-_NO_MATTER = {"memory_gb", "dense"}  # parameters that change no file of this index
+_NO_MATTER = {"memory_gb", "dense"}  # parameters that affect no file of this index
 
 
 def build_index(
@@ -65,7 +65,7 @@ def build_index(
             raise PipelineError("the corpus holds no passage with a word in it", fix="see `corpus` in params.yaml")
         written, lengths = writer.close()
         write_vocabulary(draft, vocabulary)
-        del vocabulary  # the largest thing in memory, and no longer needed
+        del vocabulary  # the largest object in memory, no longer needed
         memory = index.memory_gb * 1e9
         with Paced("index", unit="scores") as paced:
             how = {"k1": index.k1, "b": index.b, "memory": memory}
@@ -87,7 +87,7 @@ def build_index(
 
 @contextlib.contextmanager
 def _full_disk_named(folder: Path) -> Iterator[None]:
-    """numpy says only "n requested and m written" when the disk is full."""
+    """Name the folder if the disk is full: numpy says only "n requested and m written"."""
     try:
         yield
     except OSError as error:
@@ -105,17 +105,17 @@ def check(index: params.Index) -> None:
 
 
 def tokenizer_code() -> str:
-    """Sha256 of the tokenizer: an index and its queries must be cut into words alike."""
+    """Return the sha256 of the tokenizer: index and queries must be split into words alike."""
     return artefacts.code_fingerprint("retrieval/tokenizer.py")
 
 
 def _read(
     batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, add: Callable[[int], None]
 ) -> dict[str, int]:
-    """Write the passages to ``path`` and their terms to ``writer``; returns the vocabulary: term to id."""
+    """Write the passages to ``path`` and their terms to ``writer``; return the vocabulary, term to id."""
     tokenizer = Tokenizer(index.stemmer, index.stopwords)
     vocabulary: defaultdict[str, int] = defaultdict()
-    vocabulary.default_factory = vocabulary.__len__  # a new term's id: how many there were before it
+    vocabulary.default_factory = vocabulary.__len__  # a new term's id is the number of terms before it
     number = vocabulary.__getitem__
     last_title, title_ids = None, list[int]()
     # Uncompressed, so that opening maps the file and reads only the passages that are shown.
@@ -123,7 +123,7 @@ def _read(
         for batch in batches:
             passages.write_batch(batch.select(schemas.PASSAGES.names).replace_schema_metadata(None))
             for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True):
-                if title != last_title:  # the passages of a page stand together
+                if title != last_title:  # a page's passages are adjacent
                     last_title, title_ids = title, list(map(number, tokenizer(title))) * index.title_weight
                 writer.add([*title_ids, *map(number, tokenizer(text))])
             add(batch.num_rows)
@@ -131,7 +131,7 @@ def _read(
 
 
 def _write_params(folder: Path, index: params.Index, num_passages: int) -> None:
-    """What ``bm25s.BM25.load`` asks for."""
+    """Write the settings that ``bm25s.BM25.load`` needs."""
     settings = {"k1": index.k1, "b": index.b, "delta": 0.5, "method": METHOD, "idf_method": METHOD}
     settings |= {"dtype": "float32", "int_dtype": "int32", "num_docs": num_passages, "version": version("bm25s")}
     settings |= {"backend": "numpy"}

@@ -1,4 +1,4 @@
-"""Adding up columns of the score matrix and taking the best, compiled by numba where that is installed and worth it."""
+"""Sum columns of the score matrix and select the best, compiled by numba if it is installed and worthwhile."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-JIT_FROM = 50_000  # passages: compiling takes a second, and a search of fewer is soon over
-LARGE_K = 1_000  # from here on numpy's selection: the other one sorts by insertion
-_BLOCK = 64  # scores that are compared at once
+JIT_FROM = 50_000  # passages: compiling takes a second; smaller corpora are quick without it
+LARGE_K = 1_000  # from here on use numpy's selection: ours sorts by insertion
+_BLOCK = 64  # scores compared at once
 
 
 def add_columns(
@@ -22,19 +22,22 @@ def add_columns(
     for term in term_ids:
         rows, values = indices[indptr[term] : indptr[term + 1]], data[indptr[term] : indptr[term + 1]]
         for place in range(len(rows)):
-            # Unsigned: of a signed number each access asks whether it counts from the end.
+            # Unsigned: a signed index would be checked at each access for counting from the end.
             scores[np.uint32(rows[place])] += values[place]
 
 
 def take_best(scores: np.ndarray, rows: np.ndarray, best: np.ndarray) -> int:
-    """Move the highest positive ``scores`` (N,) to ``best`` (k,), highest first, equal ones by row, and their rows to
-    ``rows`` (k,); ``scores`` are 0 then. Returns how many there are."""
+    """Move the highest positive ``scores`` (N,) to ``best`` (k,), descending and ties by row; return how many there
+    are.
+
+    Their rows go to ``rows`` (k,). ``scores`` are 0 afterwards.
+    """
     found = 0
     least = np.float32(0)
     for first in range(0, len(scores), _BLOCK):
         block = scores[first : first + _BLOCK]
         above = np.int32(0)
-        for value in block:  # a sum, because a compiler does it many at a time
+        for value in block:  # a sum, which compilers vectorise
             above += np.int32(value > least)
         if above:
             for place in range(len(block)):
@@ -48,15 +51,15 @@ def take_best(scores: np.ndarray, rows: np.ndarray, best: np.ndarray) -> int:
                     best[to], rows[to] = score, first + place
                     if found == len(best):
                         least = best[-1]
-        block[:] = 0  # here, where it is in the processor's cache
+        block[:] = 0  # while the block is in the processor's cache
     return found
 
 
 class Columns:
-    """The columns of an opened index, compiled; a thread keeps its own sums. Python's lock is given back meanwhile."""
+    """The columns of an opened index, compiled; each thread keeps its own sums. Releases the GIL while searching."""
 
     def __init__(self, arrays: Mapping[str, Any], *, compile: bool = True) -> None:
-        """``arrays``: bm25s' ``scores``. ``compile``: with numba; without, the same functions run as they stand."""
+        """``arrays``: bm25s' ``scores``. ``compile``: use numba; otherwise the same functions run uncompiled."""
         self._matrix = (arrays["data"], arrays["indices"], arrays["indptr"])
         self._num_passages = arrays["num_docs"]
         self._kept = threading.local()
@@ -66,10 +69,11 @@ class Columns:
             self._add, self._take = numba.njit(nogil=True)(add_columns), numba.njit(nogil=True)(take_best)
 
     def best(self, term_ids: list[int], k: int) -> tuple[list[int], list[float]]:
-        """Rows and scores of the ``k`` best passages for the sum of these columns, in the order of their numbers."""
-        # Taken out while it is in use: sums that somebody interrupted are not 0, and are not used again.
+        """Return rows and scores of the ``k`` best passages for the sum of these columns; terms are added in the given
+        order."""
+        # Removed while in use, so that sums of an interrupted search, which are not 0, are not used again.
         scores: np.ndarray | None = self._kept.__dict__.pop("scores", None)
-        if scores is None:  # one a thread, used again: fresh memory costs as much as some columns
+        if scores is None:  # one per thread, reused: fresh memory costs as much as several columns
             scores = np.zeros(self._num_passages, dtype=np.float32)
         self._add(scores, *self._matrix, np.array(term_ids))
         if k < LARGE_K:
@@ -85,26 +89,26 @@ class Columns:
 
 
 def compiled(arrays: Mapping[str, Any]) -> Columns | None:
-    """``arrays``, bm25s' ``scores``, with compiled sums; None where numpy does it as well."""
+    """Return compiled sums over ``arrays``, bm25s' ``scores``; None if numpy is as fast."""
     if arrays["num_docs"] < JIT_FROM or importlib.util.find_spec("numba") is None:
         return None
     return Columns(arrays)
 
 
-_NUMPY_BLOCK = 256  # scores whose highest is looked at first
+_NUMPY_BLOCK = 256  # scores per block, whose maxima are compared first
 
 
 def top_rows(scores: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the ``k`` highest positive ``scores`` (N,), highest first, equal ones by row.
+    """Return the rows of the ``k`` highest positive ``scores`` (N,), descending, ties by row.
 
-    bm25s' own selection orders equal scores as its partition happens to leave them.
+    bm25s' own selection leaves equal scores in whatever order its partition produced.
     """
     blocks = scores[: len(scores) // _NUMPY_BLOCK * _NUMPY_BLOCK].reshape(-1, _NUMPY_BLOCK)
     rows = None
     if len(blocks) >= k:
         highest = blocks.max(axis=1)
-        least = np.partition(highest, len(blocks) - k)[-k]  # k blocks have a score that high: a bound
-        if least > 0:  # so only these blocks are looked at, and what is behind the last block
+        least = np.partition(highest, len(blocks) - k)[-k]  # k blocks reach this score, so it is a lower bound
+        if least > 0:  # only these blocks and the remainder need a look
             rows = np.flatnonzero(highest >= least)[:, None] * _NUMPY_BLOCK + np.arange(_NUMPY_BLOCK)
             rows = np.append(rows, np.arange(blocks.size, len(scores)))
             rows = rows[scores[rows] >= least]

@@ -1,4 +1,4 @@
-"""A user's own kind of retriever: what it raises or returns is checked, and its file is in its fingerprint."""
+"""A user's own kind of retriever: its errors and results are checked, and its file is in its fingerprint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 @dataclass(frozen=True)
 class ExtensionKind(RetrieverKind):
-    """Goes round a user's kind. Raises ``PipelineError`` with the place in the user's file."""
+    """Wraps a user's kind. Raises ``PipelineError`` with the place in the user's file."""
 
     found: Extension = field(kw_only=True)
 
@@ -72,8 +72,8 @@ class ExtensionKind(RetrieverKind):
 
 
 class CheckedRetriever:
-    """A user's retriever. What it raises on a query is that query's ``RetrieverError``, as is an answer that is no list
-    of at most k passages."""
+    """Wraps a user's retriever. An exception on a query, or a result other than a list of at most k passages, becomes
+    that query's ``RetrieverError``."""
 
     fingerprint: str
 
@@ -82,11 +82,11 @@ class CheckedRetriever:
         self.fingerprint = fingerprint
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The user's passages, checked."""
+        """Return the user's passages, checked."""
         return whole([self._checked(entry, k) for entry in search_each(_Raising(self), queries, k)])
 
     def ask(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """What the user's retriever returns as it is; whatever it raises is a ``RetrieverError``."""
+        """Return the result of the user's retriever unchanged; its exceptions become ``RetrieverError``."""
         found: Any
         try:
             found = self._retriever.search(list(queries), k)
@@ -113,7 +113,7 @@ class CheckedRetriever:
 
 
 class _Raising:
-    """So that ``search_each`` asks query by query if all of them together failed."""
+    """Lets ``search_each`` retry query by query after a failed call."""
 
     def __init__(self, checked: CheckedRetriever) -> None:
         self.fingerprint = checked.fingerprint

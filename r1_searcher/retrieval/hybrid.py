@@ -8,13 +8,13 @@ from r1_searcher import params
 from r1_searcher.files import artefacts
 from r1_searcher.types.protocols import Passage, Retriever, Windows, search_each, whole
 
-_FORM = 1  # stands for this code in the fingerprint: to be raised where the same rankings would be fused otherwise
+_FORM = 1  # version of this code in the fingerprint: raise it if the same rankings are fused differently
 
 
 def fuse(rankings: Sequence[Sequence[Passage]], rrf_k: int, k: int) -> list[Passage]:
-    """The best ``k`` by Σ 1 / (rrf_k + rank), ranks from 1; a ranking without the passage adds nothing.
+    """Return the best ``k`` by Σ 1 / (rrf_k + rank), ranks from 1; a ranking without the passage adds nothing.
 
-    Equal sums stand as they first occur, ranking after ranking.
+    Ties keep their order of first occurrence, ranking by ranking.
     """
     sums: dict[str, float] = {}
     passages: dict[str, Passage] = {}
@@ -27,12 +27,12 @@ def fuse(rankings: Sequence[Sequence[Passage]], rrf_k: int, k: int) -> list[Pass
 
 
 def hybrid_fingerprint(parts: Sequence[str], settings: params.Hybrid) -> str:
-    """What a hybrid search depends on. ``parts``: the fingerprints of the retrievers that it asks."""
+    """Return the fingerprint of a hybrid search. ``parts``: the fingerprints of its retrievers."""
     return artefacts.fingerprint([*parts, settings.model_dump(), {"form": _FORM}])
 
 
 class HybridRetriever:
-    """Asks several retrievers over one corpus and fuses their rankings."""
+    """Searches with several retrievers over one corpus and fuses their rankings."""
 
     fingerprint: str
 
@@ -46,7 +46,7 @@ class HybridRetriever:
         return opens.around(passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best ``k`` a query of what each retriever ranks first to ``depth``."""
+        """Return the best ``k`` per query of each retriever's first ``depth``."""
         depth = max(self._settings.depth, k)
         asked = [whole(search_each(one, queries, depth)) for one in self._retrievers]
         return [fuse(rankings, self._settings.rrf_k, k) for rankings in zip(*asked, strict=True)]

@@ -1,7 +1,7 @@
-"""What a BM25 index is, whatever code made it: a sha256 over its content, and what names a search of it.
+"""Identity of a BM25 index, whatever code made it: a sha256 over its content, and the fingerprint of its searches.
 
-The content is what a search reads: scores, vocabulary, passages, in their order. Code that writes the same content
-otherwise changes no name, so rollouts are found again and an evaluation is still compared with its baseline.
+The content is what a search reads: scores, vocabulary and passages, in their order. A change of code that writes the
+same content changes no fingerprint, so that rollouts are reused and evaluations stay comparable with their baseline.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from r1_searcher.retrieval.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE
 
 PASSAGES_FILE = "passages.arrow"
 FILES = (DATA_FILE, INDICES_FILE, INDPTR_FILE, vocabulary.VOCABULARY_FILE, PASSAGES_FILE)  # what a search reads
-# Stands for the code of a search (words of a query, order of the sums, ties): to be raised where the same content and
-# query would give other passages or scores. A test holds it against recorded results.
+# Version of the search code (words of a query, order of sums, ties): raise it if the same content and query give other
+# passages or scores. A test compares it with recorded results.
 SEARCH_FORM = 1
 
 
 def content_sha256(folder: Path) -> str:
-    """Sha256 of an index folder's scores, vocabulary and passages, however Arrow cuts these into batches."""
+    """Return the sha256 of an index folder's scores, vocabulary and passages, independent of Arrow's batches."""
     arrays = {name: artefacts.sha256_file(folder / name) for name in (DATA_FILE, INDICES_FILE, INDPTR_FILE)}
     columns = {name: _columns_sha256(folder / name) for name in (vocabulary.VOCABULARY_FILE, PASSAGES_FILE)}
     return artefacts.fingerprint([arrays, columns])
 
 
 def search_fingerprint(meta: Mapping[str, Any]) -> str:
-    """What a search depends on. ``meta``: the index' meta.json, of which how queries become words counts too."""
+    """Return the fingerprint of a search. ``meta``: the index' meta.json, including how queries become words."""
     settings = meta["settings"]
     asked = {name: settings[name] for name in ("stemmer", "stopwords")}
     return artefacts.fingerprint({"content": meta["content"], "form": SEARCH_FORM, **asked})
 
 
 def _columns_sha256(path: Path) -> dict[str, list[str]]:
-    """Sha256 of what each column of an Arrow file holds, one batch in memory at a time."""
+    """Return the sha256 of each column of an Arrow file, with one batch in memory at a time."""
     with pa.OSFile(str(path)) as file:  # not mapped: a mapped file would count as this process' memory
         reader = pa.ipc.open_file(file)
         hashes = {name: [hashlib.sha256(), hashlib.sha256()] for name in reader.schema.names}
@@ -53,7 +53,7 @@ def _columns_sha256(path: Path) -> dict[str, list[str]]:
 
 
 def _values(column: pa.Array) -> Iterator[np.ndarray]:
-    """A column of numbers as it is; of strings their lengths in bytes, and their bytes one after the other."""
+    """Yield a number column as it is; for strings, their lengths in bytes and then their concatenated bytes."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         yield column.to_numpy()
         return

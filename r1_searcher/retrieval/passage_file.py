@@ -1,7 +1,7 @@
 """The passages of an index folder, each read from the file when it is a result.
 
-Not through a mapping of the file: what is mapped counts as the process' memory, and a passage brings the pages
-round it along, so that after some thousand results nearly all texts of two million passages were resident.
+The file is not mapped: mapped pages count as the process' memory, and each passage brings its neighbours along, so that
+after some thousand results nearly all texts of two million passages were resident.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ from r1_searcher.types.protocols import Passage
 
 _COLUMNS = ("passage_id", "title", "text")
 _ENDS = struct.Struct("<ii")  # of a string in its column's bytes
-Places = tuple[tuple[int, int], ...]  # a column: where its ends and its bytes begin in the file
+Places = tuple[tuple[int, int], ...]  # per column: where its ends and its bytes begin in the file
 
 
 class PassageFile:
-    """An Arrow IPC file of PASSAGES, uncompressed, in any number of batches. May be shared by threads."""
+    """An Arrow IPC file of PASSAGES, uncompressed, in any number of batches. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
-        """Open it and note where the columns of each batch stand. Raises ``FileNotFoundError`` and ``ValueError``."""
+        """Open the file and record where the columns of each batch are. Raises ``FileNotFoundError`` and
+        ``ValueError``."""
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         self._starts, self._batches, self._rows = _places(self._file)
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # a result says nothing about its neighbours
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # results are not adjacent
 
     def __len__(self) -> int:
         return self._rows
 
     def get(self, row: int, score: float) -> Passage:
-        """The passage of a row, as a result with this score."""
+        """Return the passage of a row as a result with this score."""
         batch = bisect_right(self._starts, row) - 1
         place = row - self._starts[batch]
         passage_id, title, text = (self._text(place, *column) for column in self._batches[batch])
         return Passage(passage_id, title, text, score)
 
     def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
-        """A passage between its neighbours, with scores of 0; none if no passage has this id.
+        """Return a passage between its neighbours, with scores of 0; empty if no passage has this id.
 
-        The ids are looked through from the first on: no table of them stays in memory.
+        Scans the ids from the first on: no table of them stays in memory.
         """
         row = self._row(passage_id)
         if row is None:
@@ -72,11 +73,11 @@ class PassageFile:
 
 
 def _places(file: int) -> tuple[list[int], list[Places], int]:
-    """Of each batch with rows its first row and the places of its columns, and the number of all rows."""
+    """Return each batch's first row and column places (batches with rows only), and the number of all rows."""
     starts: list[int] = []
     batches: list[Places] = []
     rows = 0
-    mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)  # ends with the last of its views, when this function does
+    mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)  # ends with its last view, when this function returns
     whole = pa.py_buffer(mapped)
     reader = pa.ipc.open_file(pa.BufferReader(whole))
     if not reader.schema.equals(schemas.PASSAGES):
@@ -93,7 +94,7 @@ def _places(file: int) -> tuple[list[int], list[Places], int]:
 def _place(column: pa.StringArray, whole: pa.Buffer) -> tuple[int, int]:
     _, ends, data = column.buffers()
     start = ends.address - whole.address
-    # A column of empty strings has no bytes and may have no buffer of them.
+    # A column of empty strings has no bytes, and perhaps no buffer.
     text = start if data is None or not data.size else data.address - whole.address
     if column.offset or not (0 <= start < whole.size and 0 <= text < whole.size):
         raise ValueError("its columns cannot be read where they stand")

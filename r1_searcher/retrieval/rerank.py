@@ -1,4 +1,4 @@
-"""A cross-encoder that reads query and passage together and orders anew what another retriever found."""
+"""A cross-encoder that reads query and passage together and reorders another retriever's results."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from r1_searcher.retrieval.dense.encoder import embedded_text
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 
 _WHERE = "params.yaml, retriever.rerank.model"
-_FORM = 1  # stands for this code in the fingerprint: to be raised where the same passages would get another order
+_FORM = 1  # version of this code in the fingerprint: raise it if the same passages get another order
 
 
 def reranked_fingerprint(inner: str, model: str, settings: params.Rerank) -> str:
-    """What a reranked search depends on. ``inner``: fingerprint of the other retriever; ``model``: of the weights."""
+    """Return the fingerprint of a reranked search. ``inner``: the other retriever's; ``model``: of the weights."""
     kept = settings.model_dump(exclude={"model", "batch"})
     return artefacts.fingerprint([inner, model, kept, {"form": _FORM}])
 
 
 def model_folder(settings: params.Rerank) -> Path:
-    """Where the cross-encoder stands. Raises ``PipelineError``."""
+    """Return the folder of the cross-encoder. Raises ``PipelineError``."""
     return models.locate(settings.model, _WHERE)
 
 
 class RerankingRetriever:
-    """Another retriever's first ``depth`` passages, ordered by a sentence-transformers CrossEncoder."""
+    """Another retriever's first ``depth`` passages, reordered by a sentence-transformers CrossEncoder."""
 
     fingerprint: str
 
     def __init__(self, retriever: Retriever, settings: params.Rerank) -> None:
-        """Open the model; nothing is fetched beyond ``model_folder``. Raises ``PipelineError``."""
+        """Open the model; downloads nothing beyond ``model_folder``. Raises ``PipelineError``."""
         library = models.library(_WHERE)
         folder = model_folder(settings)
         device = models.chosen_device(settings.device, "params.yaml, retriever.rerank.device")
@@ -53,11 +53,12 @@ class RerankingRetriever:
                 f"gives {self._model.num_labels} scores a pair, not one", where=f"{_WHERE}, {settings.model}"
             )
         self._retriever, self._settings = retriever, settings
-        self._lock = threading.Lock()  # a fast tokenizer cannot be used by two threads at once
+        self._lock = threading.Lock()  # a fast tokenizer is not safe for two threads
         self.fingerprint = reranked_fingerprint(retriever.fingerprint, models.identity(folder), settings)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best ``k`` a query by the cross-encoder's score, equal ones as they were. A failed search stays one."""
+        """Return the best ``k`` per query by the cross-encoder's score, ties in the former order. Failed searches stay
+        failed."""
         found = search_each(self._retriever, queries, max(self._settings.depth, k))
         pairs = [
             (query, embedded_text(passage.title, passage.text))

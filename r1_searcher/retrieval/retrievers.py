@@ -1,10 +1,9 @@
-"""Which retriever a run searches with: the kind that ``retriever.kind`` names, a file of r1_searcher/retrieval/kinds or
-one of the user's own.
+"""The retriever of a run: the kind that ``retriever.kind`` names, shipped (r1_searcher/retrieval/kinds) or the user's.
 
-``identify`` says what a search depends on without opening anything, so that a run whose rollouts are all
-stored opens no index; ``open_retriever`` opens it. Reranking goes round any kind. So do recording and replay of
-searches (``retriever.searches``, r1_searcher/retrieval/searches.py), which do not change its identity: a replayed run
-is keyed as the recorded one was.
+``identify`` names what a search depends on without opening anything, so that a run whose rollouts are all stored opens
+no index; ``open_retriever`` opens it. Reranking wraps any kind. So do recording and replay of searches
+(``retriever.searches``, r1_searcher/retrieval/searches.py), which keep its identity: a replayed run has the recorded
+run's keys.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _FOLDER = "searches"  # in the store
 
 
 def identify(params: Params, *, index: Path) -> Identity:
-    """The retriever of ``params`` over the index folder ``index``, not opened. Raises ``PipelineError``."""
+    """Return the identity of the retriever of ``params`` over the index folder ``index``. Raises ``PipelineError``."""
     if params.retriever.searches.mode == "replay":
-        return _replayed(params, index)
+        return _replayed_identity(params, index)
     return _kind(params, index).identify()
 
 
@@ -36,9 +35,9 @@ def open_retriever(
 ) -> Retriever:
     """Open the retriever of ``params`` over the index folder ``index``.
 
-    ``corpus``: the passages that the index must belong to; None: not checked. ``fingerprint``: what ``identify`` said
-    when the run made its keys; an index or a service that was swapped since is refused. Raises ``PipelineError``,
-    also for an unknown kind, and for whatever that kind needs and does not find.
+    ``corpus``: the passages that the index must belong to; None: not checked. ``fingerprint``: the identity when the
+    run made its keys; an index or service that was swapped since is refused. Raises ``PipelineError``, also for an
+    unknown kind or a missing requirement of the kind.
     """
     opened = _open(params, index, corpus)
     if fingerprint not in (None, opened.fingerprint):
@@ -55,9 +54,11 @@ def _open(params: Params, index: Path, corpus: Path | None) -> Retriever:
 
     kind, mode = _kind(params, index), params.retriever.searches.mode
     if mode == "replay":
-        return ReplayRetriever(_replayed(params, index).fingerprint, SearchRecord(record_folder(params), replay=True))
+        return ReplayRetriever(
+            _replayed_identity(params, index).fingerprint, SearchRecord(record_folder(params), replay=True)
+        )
     if mode == "live" or (mode == "auto" and kind.lasting):
-        return kind.open(corpus, _counter())
+        return kind.open(corpus, _process_budget())
     identity = kind.identify()
     record = SearchRecord(record_folder(params))
     record.introduce(
@@ -68,20 +69,22 @@ def _open(params: Params, index: Path, corpus: Path | None) -> Retriever:
 
 
 def run_name(params: Params) -> str:
-    """The run that paid calls are booked for: a profile with a seed. So whatever starts in its workspace, again or for
-    another stage, has one budget together, and no change of a parameter is a way to a fresh one."""
+    """Return the run that paid calls are booked for: a profile with a seed.
+
+    So all stages and restarts in its workspace share one budget, and changed parameters do not get a fresh one.
+    """
     return f"{params.profile}, seed {params.seed}"
 
 
 def record_folder(params: Params) -> Path:
-    """Where searches are recorded: ``retriever.searches.folder``, else in the store, beside the rollouts."""
+    """Return the folder of recorded searches: ``retriever.searches.folder``, else in the store beside the rollouts."""
     folder = params.retriever.searches.folder
     return Path(folder) if folder else Store().root / _FOLDER
 
 
-def _replayed(params: Params, index: Path) -> Identity:
-    """The identity of the recorded retriever that ``params`` name: the same as before, where that can be told
-    without index and network, else the only one of its kind."""
+def _replayed_identity(params: Params, index: Path) -> Identity:
+    """Return the identity of the recorded retriever that ``params`` name: the exact one if it can be identified without
+    index and network, else the only one of its kind."""
     from r1_searcher.retrieval.searches import SearchRecord
 
     kind, name = _kind(params, index), params.retriever.kind
@@ -110,7 +113,7 @@ def _replayed(params: Params, index: Path) -> Identity:
 
 
 def is_lasting(chosen: RetrieverParams) -> bool:
-    """Whether the same search gives the same passages tomorrow."""
+    """Return whether the same search will give the same passages later."""
     return bool(getattr(chosen.found("kind").value, "lasting", True))
 
 
@@ -129,7 +132,7 @@ def _kind(params: Params, index: Path) -> RetrieverKind:
 
 @dataclass(frozen=True)
 class Reranked(RetrieverKind):
-    """Another kind, what it finds ordered anew by a cross-encoder (``retriever.rerank``)."""
+    """Another kind whose results are reordered by a cross-encoder (``retriever.rerank``)."""
 
     settings: Params
     inner: RetrieverKind = field(kw_only=True)
@@ -159,8 +162,8 @@ class Reranked(RetrieverKind):
         return self.inner.identifiable()
 
 
-def _counter() -> Take:
-    """Books calls of this process alone."""
+def _process_budget() -> Take:
+    """Return a function that counts the calls of this process only."""
     lock, calls = threading.Lock(), 0
 
     def take(limit: int) -> bool:

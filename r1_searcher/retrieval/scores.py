@@ -1,8 +1,8 @@
-"""From sorted shards to bm25s' score matrix: one column a term, written column after column.
+"""From sorted shards to bm25s' score matrix: one column per term, written column by column.
 
-bm25s scores when it indexes, so a search only adds columns. It holds the whole corpus for that, and sorts it at
-once: 7.3 GB for two million passages. Here the frequencies of all shards are added up first; then a range of
-columns at a time is gathered from the shards, scored and appended. The files are bit for bit what bm25s writes.
+bm25s computes scores when it indexes, so that a search only adds columns; for that it holds and sorts the whole corpus:
+7.3 GB for two million passages. Here the frequencies of all shards are summed first; then ranges of columns are
+gathered from the shards, scored and appended. The files equal bm25s' bit for bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from r1_searcher.retrieval.shards import open_shard
 
 DATA_FILE, INDICES_FILE, INDPTR_FILE = "data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy"
-_BYTES_AN_ENTRY = 60  # of a range of columns while it is scored: score and row, and the steps of a shard's part
+_BYTES_AN_ENTRY = 60  # per entry of a range of columns being scored: score, row, and temporaries
 
 
 def write_scores(
@@ -31,10 +31,10 @@ def write_scores(
     folder: Path,
     progress: Callable[[int], None] = lambda entries: None,
 ) -> int:
-    """Write the scores of ``shards`` into ``folder`` within about ``memory`` bytes; returns their number.
+    """Write the scores of ``shards`` into ``folder`` within about ``memory`` bytes; return their number.
 
-    ``lengths`` (N,): terms of each passage. A column is never cut: the most frequent term's must fit.
-    ``progress`` is told how many entries more are written. Besides ``memory``, N + 3 ``num_terms`` numbers of 8 bytes.
+    ``lengths`` (N,): terms per passage. A column is never cut: the most frequent term's must fit. ``progress`` is
+    called with the number of newly written entries. Needs N + 3 ``num_terms`` numbers of 8 bytes besides ``memory``.
     """
     frequency = document_frequency(shards, num_terms)
     indptr = np.zeros(num_terms + 1, dtype=np.int64)
@@ -56,7 +56,7 @@ def write_scores(
 
 
 def document_frequency(shards: Sequence[Path], num_terms: int) -> np.ndarray:
-    """In how many passages each term occurs (``num_terms``,) int64."""
+    """Return the number of passages with each term, (``num_terms``,) int64."""
     frequency = np.zeros(num_terms, dtype=np.int64)
     for place in shards:
         shard = open_shard(place)
@@ -65,7 +65,7 @@ def document_frequency(shards: Sequence[Path], num_terms: int) -> np.ndarray:
 
 
 def inverse_frequency(frequency: np.ndarray, num_passages: int) -> np.ndarray:
-    """Lucene's inverse document frequency of each term, float32."""
+    """Return Lucene's inverse document frequency of each term, float32."""
     different, which = np.unique(frequency, return_inverse=True)
     # math.log, as bm25s: numpy's may differ in the last bit
     logs = [math.log(1 + (num_passages - df + 0.5) / (df + 0.5)) for df in different.tolist()]
@@ -73,7 +73,7 @@ def inverse_frequency(frequency: np.ndarray, num_passages: int) -> np.ndarray:
 
 
 def _column_ranges(indptr: np.ndarray, entries: int) -> list[tuple[int, int]]:
-    """Ranges of columns of at most ``entries`` entries, or of one column."""
+    """Return ranges of columns of at most ``entries`` entries, or of one column."""
     ranges, first, columns = [], 0, len(indptr) - 1
     while first < columns:
         end = int(np.searchsorted(indptr, indptr[first] + entries, side="right")) - 1
@@ -86,10 +86,10 @@ def _column_ranges(indptr: np.ndarray, entries: int) -> list[tuple[int, int]]:
 def _columns(
     shards: Sequence[Path], indptr: np.ndarray, first: int, idf: np.ndarray, norm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and rows of the columns from ``first`` on whose ends are ``indptr`` (one more than columns)."""
+    """Return scores and rows of the columns from ``first`` on; ``indptr`` are their bounds (one more than columns)."""
     size = int(indptr[-1] - indptr[0])
     data, indices = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int32)
-    heads = indptr[:-1] - indptr[0]  # where the next entry of each column belongs
+    heads = indptr[:-1] - indptr[0]  # where the next entry of each column goes
     for place in shards:
         shard = open_shard(place)
         low, high = np.searchsorted(shard.terms, (first, first + len(heads)))
@@ -111,7 +111,7 @@ def _columns(
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
-    """As ``np.save`` begins the file of an array (``length``,)."""
+    """Write the header that ``np.save`` writes for an array (``length``,)."""
     description = np.lib.format.dtype_to_descr(dtype)
     header = {"descr": description, "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(file, header)

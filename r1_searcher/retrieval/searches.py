@@ -1,9 +1,9 @@
-"""Recorded searches: every (retriever, query, k) → passages, and a retriever that serves from the record alone.
+"""Recorded searches: every (retriever, query, k) → passages, and a retriever that serves from the record only.
 
-One SQLite file, with SQLite's own rollback journal: a killed run loses at most the searches that it was
-waiting for, several runs may write at once, and between two writes it is one plain file, which can be
-copied, committed or versioned by DVC. (SQLite's locks need a file system that has them: a local disk,
-not every network share.) A passage stands once under the sha256 of its content, however often it was found.
+One SQLite file with SQLite's rollback journal: a killed run loses at most the searches that it was waiting for, several
+runs may write at once, and between two writes it is one plain file, which can be copied, committed or versioned by DVC.
+(SQLite's locks need a file system that supports them: a local disk, not every network share.) A passage is stored once,
+under the sha256 of its content.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ create table if not exists searches (
 create table if not exists passages (
     sha256 text primary key, passage_id text not null, title text not null, text text not null);
 """
-# Later than the form: a record without it is one from before runs were told apart.
+# Added after the first form: older records lack it, because runs were not told apart.
 _RUNS = """
 create table if not exists runs (
     retriever text not null, run text not null, calls integer not null, primary key (retriever, run))"""
@@ -43,8 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RecordedRetriever:
-    """A retriever whose searches are in a record; ``calls``: paid calls of all runs, ``searches``: what they are
-    served from."""
+    """A retriever with recorded searches. ``calls``: paid calls of all runs; ``searches``: number of records."""
 
     fingerprint: str
     kind: str
@@ -55,10 +54,10 @@ class RecordedRetriever:
 
 
 class SearchRecord:
-    """The record in a folder. Safe with several threads and several processes."""
+    """The record in a folder. Safe for several threads and processes."""
 
     def __init__(self, folder: Path | str, *, replay: bool = False) -> None:
-        """Open or make the record; ``replay``: it must be there, and is only read."""
+        """Open or create the record; ``replay``: it must exist, and is only read."""
         self.path = Path(folder) / SEARCHES_FILE
         if replay and not self.path.is_file():
             raise PipelineError(
@@ -98,17 +97,17 @@ class SearchRecord:
         return self._database.execute(sql).fetchone() is not None
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """SQLite's own complaints (no database, locked, disk full) as one line."""
+        """Turn SQLite's errors (not a database, locked, disk full) into one line."""
         try:
             return work()
         except sqlite3.Error as error:
-            # Only an error of the file itself says that it is damaged; a lock or a full disk goes by.
+            # Only an error of the file itself means damage, not a lock or a full disk.
             broken = type(error) is sqlite3.DatabaseError
             fix = f"`{REPAIR}` sets it aside; searches are then made, and recorded, anew" if broken else None
             raise PipelineError(f"the record cannot be used: {error}", where=str(self.path), fix=fix) from None
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """One transaction: whole or not at all."""
+        """Run one transaction: whole or not at all."""
 
         def transaction() -> T:
             with self._lock:
@@ -124,7 +123,7 @@ class SearchRecord:
         return self._guarded(transaction)
 
     def introduce(self, retriever: RecordedRetriever) -> None:
-        """Note whose searches are going to be recorded."""
+        """Record a retriever whose searches are about to be recorded."""
         row = (retriever.fingerprint, retriever.kind, retriever.corpus, retriever.description)
         self._write(
             lambda database: database.execute(
@@ -133,7 +132,7 @@ class SearchRecord:
         )
 
     def retrievers(self) -> list[RecordedRetriever]:
-        """Whose searches are here."""
+        """Return the recorded retrievers."""
         sql = """
             select fingerprint, kind, corpus, description, calls,
             (select count(*) from searches where retriever = fingerprint)
@@ -142,7 +141,7 @@ class SearchRecord:
             return [RecordedRetriever(*row) for row in self._guarded(lambda: self._database.execute(sql).fetchall())]
 
     def runs(self, retriever: str) -> dict[str, int]:
-        """Paid calls of a retriever by run."""
+        """Return a retriever's paid calls by run."""
 
         def read() -> dict[str, int]:
             if not self._tells_runs_apart():
@@ -154,7 +153,7 @@ class SearchRecord:
             return self._guarded(read)
 
     def take(self, retriever: str, run: str, limit: int) -> bool:
-        """Book one paid call of a retriever for a run; false, and nothing booked, where the run has ``limit``."""
+        """Book one paid call of a retriever for a run; return false, booking nothing, if the run has ``limit``."""
 
         def book(database: sqlite3.Connection) -> bool:
             database.execute("insert or ignore into runs values (?, ?, 0)", (retriever, run))
@@ -167,7 +166,7 @@ class SearchRecord:
         return self._write(book)
 
     def put(self, retriever: str, k: int, found: Mapping[str, Sequence[Passage]]) -> None:
-        """Record the passages of queries. What is there already stays as it is."""
+        """Record the passages of queries. Existing records are kept."""
 
         def keep(database: sqlite3.Connection) -> None:
             for query, passages in found.items():
@@ -184,7 +183,7 @@ class SearchRecord:
             self._write(keep)
 
     def get(self, retriever: str, queries: Iterable[str], k: int) -> dict[str, list[Passage]]:
-        """The recorded passages of those queries that are here."""
+        """Return the recorded passages of those queries that have any."""
         found: dict[str, list[Passage]] = {}
         with self._lock:
             for query in dict.fromkeys(queries):
@@ -218,10 +217,10 @@ def _address(passage: Passage) -> str:
 
 
 class RecordingRetriever:
-    """Another retriever, whose every search is kept; what is in the record is not searched again.
+    """Another retriever whose every search is recorded; recorded searches are not repeated.
 
-    So a run that was stopped asks a paid engine nothing twice, and equal queries of training and
-    evaluation see equal passages. Failed searches are not recorded.
+    So a stopped run never pays for a search twice, and equal queries in training and evaluation get equal passages.
+    Failed searches are not recorded.
     """
 
     fingerprint: str
@@ -231,14 +230,14 @@ class RecordingRetriever:
         self.fingerprint = retriever.fingerprint
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """As the other retriever; what it found is recorded also where some of the queries failed."""
+        """Search like the other retriever; results are recorded even if some queries failed."""
         known: dict[str, list[Passage] | RetrieverError] = {**self._record.get(self.fingerprint, queries, k)}
         missing = [query for query in dict.fromkeys(queries) if query not in known]
         if missing:
             found: Sequence[list[Passage] | RetrieverError] = []
             try:
                 found = search_each(self._retriever, missing, k)
-            except PipelineError as error:  # the run ends here, and what it has paid for is kept
+            except PipelineError as error:  # the run ends here, but keeps what it has paid for
                 found = getattr(error, "found", [])
                 raise
             finally:
@@ -251,7 +250,7 @@ class RecordingRetriever:
 
 
 class ReplayRetriever:
-    """Serves recorded searches of one retriever and nothing else: it needs neither index, nor network, nor key."""
+    """Serves only recorded searches of one retriever: needs neither index nor network nor key."""
 
     fingerprint: str
 
@@ -260,7 +259,7 @@ class ReplayRetriever:
         self._record = record
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The recorded passages; a search that is not in the record is a ``PipelineError`` that names it."""
+        """Return the recorded passages. Raises ``PipelineError`` that names a search without a record."""
         found = self._record.get(self.fingerprint, queries, k)
         for query in queries:
             if query not in found:

@@ -1,8 +1,8 @@
-"""Term counts of a corpus in sorted shards on disk: what is between reading the passages and scoring them.
+"""Term counts of a corpus in sorted shards on disk, between reading the passages and scoring them.
 
-A shard holds, of consecutive passages, every (term, passage) pair with how often the term occurs there, ordered by
-term and then by passage. So the pairs of a range of terms are one slice of each shard, and a corpus of any size
-is put in the order of terms (``r1_searcher/retrieval/scores.py``) with no more memory than the shards were given.
+For consecutive passages a shard holds every (term, passage) pair with the term's count, ordered by term and then by
+passage. So the pairs of a range of terms are one slice of each shard, and a corpus of any size is sorted by term
+(``r1_searcher/retrieval/scores.py``) within the shards' memory budget.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-_BYTES_A_TOKEN = 48  # of a shard's own token while it is sorted: id, passage, sort key, and what is made of these
+_BYTES_A_TOKEN = 48  # per token of a shard while it is sorted: id, passage, sort key, and temporaries
 _ROW_BITS = 32
 
 
 @dataclass(frozen=True)
 class Shard:
-    """``terms`` (T,) in ascending order; the pairs of terms[i] are [starts[i], starts[i + 1]) of ``rows`` (the
-    passages' numbers in the corpus, ascending) and ``counts``. Arrays are memory-mapped."""
+    """``terms`` (T,) ascending; the pairs of terms[i] are [starts[i], starts[i + 1]) of ``rows`` (passage numbers in
+    the corpus, ascending) and ``counts``. Arrays are memory-mapped."""
 
     terms: np.ndarray
     starts: np.ndarray
@@ -40,14 +40,14 @@ class ShardWriter:
         self._written: list[Path] = []
 
     def add(self, term_ids: Sequence[int]) -> None:
-        """The next passage."""
+        """Add the next passage."""
         self._tokens.extend(term_ids)
         self._lengths.append(len(term_ids))
         if len(self._tokens) >= self._tokens_a_shard:
             self._flush()
 
     def close(self) -> tuple[list[Path], np.ndarray]:
-        """Write what is left; the shards' folders, and the number of terms of each passage (N,) int32."""
+        """Write the rest; return the shards' folders and the number of terms per passage, (N,) int32."""
         if self._first_row < len(self._lengths):
             self._flush()
         return self._written, np.array(self._lengths, dtype=np.int32)
@@ -74,14 +74,14 @@ class ShardWriter:
 
 
 def _firsts(ordered: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins, int64."""
+    """Return where each run of equal values begins, int64."""
     changes = np.ones(len(ordered), dtype=bool)
     np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
     return np.flatnonzero(changes)
 
 
 def open_shard(place: Path) -> Shard:
-    """A shard that ``ShardWriter`` wrote; nothing of it is read yet."""
+    """Open a shard that ``ShardWriter`` wrote, without reading it."""
     names = ("terms", "starts", "rows", "counts")
-    # asarray: numpy's memmap class costs several times as much an operation as a plain view of it.
+    # asarray: each operation on numpy's memmap class costs several times as much as on a plain view.
     return Shard(*(np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names))

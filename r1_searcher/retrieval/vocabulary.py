@@ -1,4 +1,4 @@
-"""The terms of an index and their numbers, memory-mapped: millions of them open at once and stay on disk."""
+"""The terms of an index and their numbers, memory-mapped: millions of terms open at once and stay on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CACHED_WORDS = 1 << 16
 
 
 def write_vocabulary(folder: Path, vocabulary: Mapping[str, int]) -> None:
-    """Write term → id as Arrow IPC, uncompressed, ordered by a 64-bit hash of the term: hash, id, term."""
+    """Write term → id as uncompressed Arrow IPC, ordered by a 64-bit hash of the term: hash, id, term."""
     hashes = np.fromiter(map(_hash, vocabulary), dtype=np.uint64, count=len(vocabulary))
     order = np.argsort(hashes, kind="stable")
     ids = np.fromiter(vocabulary.values(), dtype=np.int32, count=len(vocabulary))
@@ -30,10 +30,10 @@ def _hash(term: str) -> int:
 
 
 class Vocabulary:
-    """``get`` as of a dict of str to int, by binary search in the mapped file; words asked before are remembered."""
+    """``get`` like a dict of str to int, by binary search in the mapped file; recent words are cached."""
 
     def __init__(self, folder: Path) -> None:
-        """Map the file. Raises ``FileNotFoundError``, ``pa.ArrowInvalid`` or ``KeyError`` where it is not one."""
+        """Map the file. Raises ``FileNotFoundError``, ``pa.ArrowInvalid`` or ``KeyError`` if it is not one."""
         batch = pa.ipc.open_file(pa.memory_map(str(folder / VOCABULARY_FILE))).get_batch(0)
         self._hashes: np.ndarray = batch.column("hash").to_numpy()
         self._ids: np.ndarray = batch.column("id").to_numpy()
@@ -53,6 +53,6 @@ class Vocabulary:
         return None
 
     def to_dict(self) -> dict[str, int]:
-        """All of it in memory, ordered by id: what bm25s calls ``vocab_dict``."""
+        """Return all of it in memory, ordered by id: bm25s' ``vocab_dict``."""
         pairs = zip(self._ids.tolist(), self._terms.to_pylist(), strict=True)
         return {term: number for number, term in sorted(pairs)}

@@ -1,1 +1,1 @@
-"""What an iteration of training is made of: its questions, its keys, its figures, its files. No Prefect here."""
+"""The parts of a training iteration: its questions, keys, figures and files. No Prefect here."""

@@ -1,4 +1,4 @@
-"""Which questions an iteration asks, and the random seeds it hands on. Pure functions of a few numbers."""
+"""The questions of an iteration and its random seeds. Pure functions of a few numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from r1_searcher.files.artefacts import fingerprint
 
 
 def draw(num_questions: int, an_iteration: int, *, iteration: int, seed: int, stage: str) -> list[int]:
-    """Rows of the questions of ``iteration`` (counted over the stage, from 0), shape (an_iteration,).
+    """Return the rows of the questions of ``iteration`` (counted over the stage, from 0), shape (an_iteration,).
 
-    Every epoch is a permutation of all questions, seeded by (seed, stage, epoch), cut into whole
-    batches; what is left over at its end waits for the next permutation, so that no batch holds a
-    question twice. Raises ``PipelineError`` where there are fewer questions than a batch needs.
+    Every epoch is a permutation of all questions, seeded by (seed, stage, epoch) and cut into whole batches. The
+    remainder is skipped, so that no batch contains a question twice. Raises ``PipelineError`` if there are fewer
+    questions than a batch needs.
     """
     if num_questions < an_iteration:
         raise PipelineError(
@@ -28,11 +28,11 @@ def draw(num_questions: int, an_iteration: int, *, iteration: int, seed: int, st
 
 
 def sampling_seed(*, seed: int, stage: str, iteration: int) -> int:
-    """A seed of 53 bits for an iteration's samples: another for every (seed, stage, iteration)."""
+    """Return a 53-bit seed for an iteration's samples, different for every (seed, stage, iteration)."""
     return int(fingerprint(["samples", seed, stage, iteration])[:13], 16)
 
 
 def shard(num_rows: int, number: int, shards: int) -> tuple[int, int]:
-    """Offset and length of shard ``number`` of ``shards`` of so many rows: consecutive, and all but equally long."""
+    """Return offset and length of shard ``number``: consecutive rows, equal lengths up to one row."""
     first, end = (place * num_rows // shards for place in (number, number + 1))
     return first, end - first

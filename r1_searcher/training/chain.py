@@ -1,15 +1,14 @@
-"""Keys of the iteration artefacts, and where a segment stands in the chain of segments.
+"""Keys of the iteration artefacts, and a segment's place in the chain of segments.
 
-What an artefact depends on is in its key, and nothing else is:
+An artefact's key contains all that it depends on, and nothing else:
 
     rollouts(i)  ← policy(i), questions of i, seeds, rollout params, retriever, shards, code of rollout
     rewards(i)   ← rollouts(i), reward params, code of reward and of the chosen set and metric
     policy(i+1)  ← policy(i), rewards(i), update params, learning rate, ranks, code of update
 
-With ``train.overlap`` 1 it is rollouts(i) ← policy(i-1). Which engine sampled a shard is in no key.
-
-So every key of a segment is known before anything runs; a longer segment continues a shorter one; a
-changed reward makes new rollouts from the second iteration on, when the policy differs, not before.
+With ``train.overlap`` 1 it is rollouts(i) ← policy(i-1). No key contains which engine sampled a shard. So every key of
+a segment is known before anything runs, and a longer segment continues a shorter one. A changed reward makes new
+rollouts from the second iteration on, when the policy differs, not before.
 """
 
 from __future__ import annotations
@@ -45,18 +44,18 @@ class IterationKeys:
 
 @dataclass(frozen=True)
 class Roots:
-    """Identities (sha256) of what a segment starts from."""
+    """Identities (sha256) of a segment's inputs."""
 
     policy: str  # of the starting policy's folder
     trainer_state: str | None  # of the trainer state that is continued; None: a fresh optimizer
-    retriever: str  # its fingerprint: what is searched, and how
+    retriever: str  # its fingerprint: what it searches, and how
     questions: str  # of the training questions
 
 
 def room_code() -> dict[str, str]:
-    """Fingerprints of the code that an iteration's artefacts depend on, by room; without what is chosen by name.
+    """Return fingerprints of the code that an iteration's artefacts depend on, by room, without what is chosen by name.
 
-    The index' code is not among them: what it makes is named by the retriever's fingerprint.
+    The index' code is not included: the retriever's fingerprint identifies what it makes.
     """
     return {
         "rollout": code_fingerprint(*_ROLLOUT, *_CONTRACT, without=named_files(ENGINES)),
@@ -66,11 +65,11 @@ def room_code() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages whose numerics the artefacts depend on."""
+    """Return the installed versions of the packages whose numerics the artefacts depend on."""
     return {name: _version(name) for name in PACKAGES}
 
 
-@functools.cache  # three questions an iteration, 13 ms each
+@functools.cache  # asked three times per iteration, 13 ms each
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -79,12 +78,12 @@ def _version(package: str) -> str:
 
 
 def machine_of(params: Params) -> dict[str, Any]:
-    """What of the machine the artefacts depend on."""
+    """Return the properties of the machine that the artefacts depend on."""
     return {"threads": params.threads, "packages": package_versions()}
 
 
 def _rounding(params: Params) -> dict[str, Any]:
-    """What else than the policy's numbers says how an engine rounds: shards are other batches; empty on a laptop."""
+    """Return what else determines how an engine rounds (shards change the batches); empty on a laptop."""
     found: dict[str, Any] = {}
     if params.workers.shards > 1:
         found["shards"] = params.workers.shards
@@ -95,8 +94,11 @@ def _rounding(params: Params) -> dict[str, Any]:
 
 
 def sampled_by(iteration: int, overlap: int) -> int:
-    """Updates of the policy that samples ``iteration``. With overlap it is sampled while the update before it runs,
-    by the policy from before that update; the first iteration of a segment is on-policy in any case."""
+    """Return the number of updates of the policy that samples ``iteration``.
+
+    With overlap, sampling runs during the previous update and uses the policy from before it. A segment's first
+    iteration is always on-policy.
+    """
     return max(0, iteration - overlap)
 
 
@@ -107,10 +109,10 @@ def chain_keys(
     code: Mapping[str, str],
     left_out: Sequence[Sequence[str]] = (),
 ) -> list[IterationKeys]:
-    """Keys of every iteration of ``segment``, in order; pure. ``code`` is ``room_code()``.
+    """Return the keys of every iteration of ``segment``, in order. Pure; ``code`` is ``room_code()``.
 
-    ``left_out``: for each iteration the ids that it draws and does not ask (``questions.too_long``). Where there are
-    none the keys are those of a run that leaves nothing out.
+    ``left_out``: per iteration the ids that it draws but does not ask (``questions.too_long``). If there are none, the
+    keys equal those of a run that leaves nothing out.
     """
     stage = getattr(params.train, segment.stage)
     machine = machine_of(params)
@@ -132,7 +134,8 @@ def chain_keys(
         "code": code["reward"],
     }
     updated = {
-        "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),  # it only stops
+        # max_logprob_gap can only stop a run
+        "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),
         "learning_rate": stage.learning_rate,
         "warmup_iterations": stage.warmup_iterations,
         "seed": params.seed,
@@ -141,7 +144,7 @@ def chain_keys(
     }
     sampled |= _rounding(params)
     if params.workers.ranks > 1:
-        updated["ranks"] = params.workers.ranks  # other sums
+        updated["ranks"] = params.workers.ranks  # ranks change the order of sums
     if params.update.lora.rank:
         updated["peft"] = _version("peft")
     keys: list[IterationKeys] = []
@@ -158,7 +161,7 @@ def chain_keys(
 
 
 def previous_segment(params: Params, name: str) -> str | None:
-    """The segment whose policy ``name`` starts from; None where it starts from a folder of another kind."""
+    """Return the segment whose policy ``name`` starts from; None if it starts from another folder."""
     prev = params.train.segments[name].prev
     for other in params.train.segments:
         if prev == f"data/train/{other}/policy":
@@ -167,7 +170,7 @@ def previous_segment(params: Params, name: str) -> str | None:
 
 
 def check_chain(params: Params, name: str) -> None:
-    """Hold a segment's ``prev`` and ``iteration_offset`` against the rest of the chain."""
+    """Raise ``PipelineError`` if a segment's ``prev`` or ``iteration_offset`` contradicts the rest of the chain."""
     segment = params.train.segments.get(name)
     if segment is None:
         known = ", ".join(params.train.segments)
@@ -192,20 +195,20 @@ def check_chain(params: Params, name: str) -> None:
 
 
 def continues_optimizer(params: Params, name: str) -> bool:
-    """Whether a segment goes on with the trainer state of the one before: same stage. A change of stage
-    starts a fresh optimizer."""
+    """Return whether a segment continues the previous one's trainer state: only within a stage. A new stage starts a
+    fresh optimizer."""
     before = previous_segment(params, name)
     return before is not None and _same_stage(params, before, name)
 
 
 def iterations_before(params: Params, name: str) -> int:
-    """Iterations that all earlier segments of the chain did, stages together: the curves' x axis goes on."""
+    """Return the number of iterations of all earlier segments, over stages: the offset of the curves' x axis."""
     before = previous_segment(params, name)
     return 0 if before is None else iterations_before(params, before) + params.train.segments[before].iterations
 
 
 def watch_key(params: Params, policy: str, questions: str, retriever: str, code: Mapping[str, str]) -> str:
-    """Key of the greedy rollouts of ``policy`` (an identity) on the first ``questions`` (an identity)."""
+    """Return the key of a validation: greedy rollouts of ``policy`` on the first ``questions`` (both identities)."""
     asked = params.rollout.model_dump(mode="json", exclude={"max_error_share", "temperature", "top_p"})
     prompt = prompt_of(params.rollout).hash
     chosen = chosen_parts(params.rollout)
@@ -218,6 +221,6 @@ def _same_stage(params: Params, one: str, other: str) -> bool:
 
 
 def describe(params: Params, name: str) -> dict[str, Any]:
-    """The segment's own settings, for a run's page."""
+    """Return the segment's own settings, for a run's page."""
     segment = params.train.segments[name]
     return {**segment.model_dump(), **getattr(params.train, segment.stage).model_dump(exclude={"collapse"})}

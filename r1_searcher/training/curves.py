@@ -1,4 +1,4 @@
-"""Curves as CSV: a segment's, and those of all segments joined for `dvc plots`."""
+"""Curves as CSV: one segment's, and all segments' joined for `dvc plots`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import write_text
 
 FIRST_COLUMNS = ("iteration", "stage", "segment", "reward", "response_length", "searches", "format_rate", "f1")
-CURVES = Path("plots/curves.csv")  # all segments, a row an iteration
-WATCHES = Path("plots/watch.csv")  # all segments, a row a greedy watch
+CURVES = Path("plots/curves.csv")  # all segments, one row per iteration
+WATCHES = Path("plots/watch.csv")  # all segments, one row per validation
 
 
 def curves_csv(curves: Sequence[Mapping[str, Any]], watches: Mapping[int, Mapping[str, float]]) -> str:
-    """A row an iteration: its own figures, and as ``watch_*`` those of the greedy watch after its update, if any."""
+    """Return one row per iteration: its figures and, as ``watch_*``, those of the validation after its update, if
+    any."""
     rows = []
     for done, row in enumerate(curves, 1):
         watched = {f"watch_{name}": value for name, value in watches.get(done, {}).items()}
@@ -26,7 +27,8 @@ def curves_csv(curves: Sequence[Mapping[str, Any]], watches: Mapping[int, Mappin
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV of rows whose columns may differ: the known ones first, then by name; an absent figure is an empty cell."""
+    """Return rows with differing columns as CSV: known columns first, then by name; a missing figure is an empty
+    cell."""
     others = sorted({name for row in rows for name in row} - set(FIRST_COLUMNS))
     names = [name for name in FIRST_COLUMNS if any(name in row for row in rows)] + others
     text = io.StringIO()
@@ -37,7 +39,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def gather(segments: Sequence[Path], root: Path) -> None:
-    """Join the segments' curves into the two files that `dvc plots` draws: iterations, and greedy watches."""
+    """Join the segments' curves into the two files that `dvc plots` draws: iterations and validations."""
     rows: list[dict[str, str]] = []
     for path in segments:
         try:

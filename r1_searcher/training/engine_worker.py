@@ -1,4 +1,4 @@
-"""A rollout engine and its retriever, opened once and kept warm. Knows nothing of processes, keys or the store."""
+"""A rollout engine and its retriever, opened once and kept warm. Independent of processes, keys and the store."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _CORPUS = Path("data/corpus")
 
 
 class EngineWorker:
-    """``Engines`` of one engine, in this process."""
+    """``Engines`` with one engine, in this process."""
 
     def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
-        """Nothing is loaded yet. ``told``: how many trajectories have ended, of how many."""
+        """Loads nothing yet. ``told``: called with how many trajectories have ended, and the total."""
         self.settings, self.params = settings, settings.params
         self._told = told
         self._engine: Engine | None = None
-        self._at: str | None = None  # key of the weights in it
+        self._at: str | None = None  # key of the weights that it holds
         self._asleep = False
 
     @functools.cached_property
     def retriever(self) -> Retriever:
-        """What searches, opened."""
+        """The opened retriever."""
         from r1_searcher.retrieval import open_retriever
 
         return open_retriever(self.params, index=INDEX, corpus=_CORPUS, fingerprint=self.settings.retriever)
@@ -41,8 +41,8 @@ class EngineWorker:
         from r1_searcher.rollout import roll_out
         from r1_searcher.rollout.outages import check_lost
 
-        engine, retriever = self._with(policy), self.retriever
-        began = time.monotonic()  # a first engine is loaded by now
+        engine, retriever = self._engine_with(policy), self.retriever
+        began = time.monotonic()  # after a first engine has been loaded
         table, timings = roll_out(
             engine,
             retriever,
@@ -55,7 +55,7 @@ class EngineWorker:
         )
         seconds = time.monotonic() - began
         if job.max_error_share is not None:
-            check_lost(table, job.max_error_share)  # before it is stored, or it would be found again
+            check_lost(table, job.max_error_share)  # before storing, or the next run would reuse it
         write_table(draft / "rollouts.parquet", table, {**job.metadata, "engine": engine.name})
         write_json(draft / "timings.json", {**timings, "seconds": seconds})
 
@@ -65,8 +65,8 @@ class EngineWorker:
             self._engine.sleep()
             self._asleep = True
 
-    def _with(self, policy: Policy) -> Engine:
-        """The engine, awake, with the weights of ``policy``."""
+    def _engine_with(self, policy: Policy) -> Engine:
+        """Return the engine, awake, with the weights of ``policy``."""
         if self._engine is None:
             from r1_searcher.rollout import load_engine
 
@@ -74,15 +74,15 @@ class EngineWorker:
             place, gpus = policy.folder or self.settings.start, self.params.hardware.tensor_parallel
             fresh = load_engine(place, self.params.rollout, tensor_parallel=gpus)
             if policy.folder is not None:
-                self._check(fresh, policy)  # that an engine started does not say that it has these weights
+                self._check(fresh, policy)  # a fresh engine does not report which weights it loaded
                 self._at = policy.key
             self._engine = fresh
         engine = self._engine
         if self._asleep:
             engine.wake()
-            self._asleep, self._at = False, None  # whether its weights are still there is the engine's affair
+            self._asleep, self._at = False, None  # the engine may have dropped its weights
         if self._at != policy.key:
-            self._at = None  # half of the weights may be in it if this fails
+            self._at = None  # after a failure the weights may be incomplete
             if policy.weights is not None:
                 cast(InMemoryEngine, engine).load_state(policy.weights())
             else:
@@ -98,7 +98,7 @@ class EngineWorker:
 
 
 def set_threads(params: Params) -> None:
-    """torch's threads of this process: another number rounds differently."""
+    """Set torch's threads of this process: another number rounds differently."""
     import torch
 
     torch.set_num_threads(params.threads)

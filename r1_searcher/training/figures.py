@@ -12,7 +12,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import Collapse
 from r1_searcher.rewards.columns import further
 
-SHOWN_ZERO_ADVANTAGE = 0.9  # share of an iteration's questions that trained nothing, from which the line says so
+SHOWN_ZERO_ADVANTAGE = 0.9  # from this share of zero-advantage questions on, the terminal's line shows it
 
 # name in the curves → column of REWARDS whose mean it is
 MEANS = {
@@ -27,9 +27,12 @@ MEANS = {
 
 
 def means(rewards: pa.Table) -> dict[str, float]:
-    """Means over the counted trajectories of ``rewards`` (schema REWARDS and further components), the share that
-    searched (``search_rate``), and the share lost to the retriever (``error_share``). Rates are in 0..1,
-    ``response_length`` is in policy tokens. A further component's mean is called as its column, ``component_NAME``."""
+    """Return means over the counted trajectories of ``rewards`` (schema REWARDS plus further components).
+
+    Adds the share that searched (``search_rate``) and the share lost to the retriever (``error_share``). Rates are in
+    0..1, ``response_length`` is in policy tokens. The mean of a further component has its column's name,
+    ``component_NAME``.
+    """
     counted = rewards.filter(rewards["counted"])
     lost = (rewards.num_rows - counted.num_rows) / rewards.num_rows
     wanted = {**MEANS, **{name: name for name in further(rewards.column_names)}}
@@ -40,13 +43,13 @@ def means(rewards: pa.Table) -> dict[str, float]:
 
 
 def _mean(column: pa.ChunkedArray) -> float:
-    """Mean of a column, summed in the order of its rows, so that equal files have equal figures."""
+    """Return a column's mean, summed in row order, so that equal files have equal figures."""
     values = [float(value) for value in column.to_pylist()]
     return sum(values) / len(values)
 
 
 def check_errors(figures: Mapping[str, float], allowed: float) -> None:
-    """Stop where the retriever lost more trajectories than ``rollout.max_error_share``."""
+    """Raise ``PipelineError`` if the retriever lost more trajectories than ``rollout.max_error_share``."""
     if figures["error_share"] > allowed:
         raise PipelineError(
             f"the retriever failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
@@ -57,17 +60,17 @@ def check_errors(figures: Mapping[str, float], allowed: float) -> None:
 
 @dataclass(frozen=True)
 class Stop:
-    """Why training stops itself, and what helps."""
+    """Why training stops itself, and what to do."""
 
     why: str
     advice: str
 
 
 def collapse(history: Sequence[Mapping[str, float]], guard: Collapse, where: str) -> Stop | None:
-    """Why training must stop, or None: the last ``patience`` iterations are all on the wrong side.
+    """Return why training must stop, or None. It must if the last ``patience`` iterations are all beyond a limit.
 
-    ``history`` holds the means of each iteration, from the segment's first: the length guard compares with that one,
-    and what was on the wrong side from the start has not collapsed. ``where`` names the guard's parameters.
+    ``history``: the means of each iteration from the segment's first, with which the length guard compares; what was
+    beyond the limit from the start has not collapsed. ``where`` names the guard's parameters.
     """
     recent = history[-guard.patience :]
     if len(recent) < guard.patience:
@@ -95,13 +98,13 @@ def collapse(history: Sequence[Mapping[str, float]], guard: Collapse, where: str
 
 
 def zero_advantage_share(figures: Mapping[str, float]) -> float:
-    """The share of an iteration's questions whose samples all had the same reward, and so trained nothing: 0..1."""
+    """Return the share (0..1) of an iteration's questions in zero-advantage groups, which train nothing."""
     groups = figures.get("num_groups", 0)
     return figures["num_zero_advantage_groups"] / groups if groups else 0.0
 
 
 def equal_rewards(history: Sequence[Mapping[str, float]], patience: int) -> str | None:
-    """A line if the last ``patience`` iterations of ``history`` trained nothing; said once per ``patience``."""
+    """Return a line if the last ``patience`` iterations trained nothing; at most one per ``patience``."""
     recent = history[-patience:]
     if len(history) % patience or any(zero_advantage_share(figures) < 1 for figures in recent):
         return None
@@ -120,7 +123,7 @@ def line(
     seconds_left: float | None,
     zero_advantage: float = 0.0,
 ) -> str:
-    """The terminal's line for one iteration; ``place`` says which. ``zero_advantage``: the share of questions that
+    """Return the terminal's line for one iteration; ``place`` names it. ``zero_advantage``: the share of questions that
     trained nothing, shown if it is high."""
     speed = "stored" if tokens_per_second is None else f"{tokens_per_second:,.0f} tok/s"
     left = "" if seconds_left is None else f"  left {clock(seconds_left)}"
@@ -134,7 +137,7 @@ def line(
 
 
 def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
-    """The terminal's line for a greedy watch on validation questions."""
+    """Return the terminal's line for a validation."""
     return (
         f"{place}  greedy on {questions} validation questions:  searched {figures['search_rate']:.2f}"
         f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
@@ -143,6 +146,6 @@ def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """95 -> '1:35'."""
+    """Format seconds: 95 -> '1:35'."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

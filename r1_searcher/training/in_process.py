@@ -1,4 +1,4 @@
-"""Workers that are no processes of their own: engine and trainer in this one. The laptop's way."""
+"""Engine and trainer in this process, without processes of their own: the way on a laptop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InProcessWorkers:
     reference = None
 
     def __init__(self, settings: WorkerSettings, told: Told = nobody) -> None:
-        """``told``: how many trajectories of a rollout have ended, of how many."""
+        """``told``: called with how many trajectories of a rollout have ended, and the total."""
         self.settings = settings
         self.engines = EngineWorker(settings, told)
         self.trainer = trainer = TrainerWorker(settings)

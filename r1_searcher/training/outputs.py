@@ -1,4 +1,4 @@
-"""A finished segment's outputs: linked out of the store, with the curves and the summary beside them."""
+"""A finished segment's outputs: linked from the store, with curves and summary."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from r1_searcher.training import segment_questions
 from r1_searcher.training.curves import curves_csv
 from r1_searcher.training.workbench import Workbench
 
-# output, the store's kind that holds it, and which of the iteration's keys finds it there
+# output, kind in the store, and which of the iteration's keys it has there
 PARTS = (("rollouts", "rollouts", "rollouts"), ("rewards", "rewards", "rewards"), ("advantages", "updates", "policy"))
 
 
 def export(bench: Workbench, root: Path) -> dict[str, Any]:
-    """Write everything that DVC versions of a finished segment, under ``root``; returns the summary.
+    """Write everything that DVC versions of a finished segment under ``root``; return the summary.
 
-    What leaves the store is what was stored: ``PipelineError`` where a file is not, or is gone.
+    Raises ``PipelineError`` if a stored file is missing or differs from its checksum.
     """
     final = _stored(bench, "checkpoints", bench.keys[-1].policy)
     target = root / "data" / "train" / bench.name
@@ -32,7 +32,7 @@ def export(bench: Workbench, root: Path) -> dict[str, Any]:
         with atomic(target / kind, folder=True) as draft:
             for iteration, keys in enumerate(bench.keys):
                 entry = _stored(bench, stored, getattr(keys, key))
-                _take(entry, f"{kind}.parquet", draft / f"{iteration:04d}.parquet")
+                _link_checked(entry, f"{kind}.parquet", draft / f"{iteration:04d}.parquet")
     curves = [bench.curve(iteration) for iteration in range(bench.length)]
     watches = {done: bench.watch(done).figures for done in range(bench.length + 1) if bench.is_watched(done)}
     write_text(root / "plots" / "train" / f"{bench.name}.csv", curves_csv(curves, watches))
@@ -58,8 +58,8 @@ def _stored(bench: Workbench, kind: str, key: str) -> Path:
     return entry
 
 
-def _take(entry: Path, name: str, target: Path) -> None:
-    """A file of an artefact at ``target``; a copy that went wrong stops here."""
+def _link_checked(entry: Path, name: str, target: Path) -> None:
+    """Link or copy a file of an artefact to ``target`` and verify its checksum."""
     link_or_copy(entry / name, target)
     recorded = (sums.read(entry) or {}).get(name)
     if sha256_file(target) != recorded:

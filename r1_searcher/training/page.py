@@ -1,4 +1,4 @@
-"""Curves as the table of a page, while training goes on."""
+"""Curves as the table of a page while training goes on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 from r1_searcher.training.figures import zero_advantage_share
 
-# Of a table on a page, which shows its first columns without scrolling: how it goes, and then why.
+# First the columns that show how training goes, then those that show why: a page shows only the first without
+# scrolling.
 FIRST_ON_A_PAGE = ("iteration", "reward", "search_rate", "format_rate", "f1", "zero_advantage_share", "cover_em")
 
 
 def page_rows(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of one segment's curves for a page: what is looked at comes first, figures have three digits.
+    """Return rows of one segment's curves for a page: the most important columns first, figures with three digits.
 
-    ``zero_advantage_share``: the share of questions whose samples all had the same reward. Stage and segment are the
-    same in each row, and left out.
+    ``zero_advantage_share``: the share of questions in zero-advantage groups. Stage and segment, equal in every row,
+    are left out.
     """
     rows = [{**row, "zero_advantage_share": zero_advantage_share(row)} for row in curves]
     others = sorted({name for row in rows for name in row} - {*FIRST_ON_A_PAGE, "stage", "segment"})
@@ -24,7 +25,7 @@ def page_rows(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shown(value: Any) -> Any:
-    """A figure with three digits: 0.0333, 22.1, 1412, 1e-06; what is no number stays, and NaN is its name."""
+    """Round a figure to three digits: 0.0333, 22.1, 1412, 1e-06. Other values are unchanged; NaN becomes text."""
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What can be known of a segment before its first iteration, and would otherwise end it, or spoil it, in the middle.
+"""Check before a segment's first iteration what would otherwise end or spoil it in the middle.
 
 Pure functions of tables, parameters and a tokenizer; ``Workbench.check_before`` reads what they need.
 """
@@ -18,7 +18,7 @@ from r1_searcher.update.advantages import compute_advantages
 
 
 def check_ids(question_ids: Sequence[str], where: str) -> None:
-    """``PipelineError`` if a question id occurs twice: its trajectories would have the same names and seeds."""
+    """Raise ``PipelineError`` if a question id occurs twice: its trajectories would share names and seeds."""
     twice = [name for name, number in Counter(question_ids).items() if number > 1]
     if twice:
         raise PipelineError(
@@ -29,8 +29,8 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
 
 
 def check_groups(stage: TrainStage, name: str, update: Update) -> None:
-    """``PipelineError`` for groups of one sample if the estimator makes nothing of them, as those that ship: they
-    compare the samples of a question with each other."""
+    """Raise ``PipelineError`` for groups of one sample if the estimator gives them no advantage, as all shipped ones
+    do: they compare the samples of a question."""
     if stage.samples_a_question > 1:
         return
     found = compute_advantages([0.0, 1.0], ["one", "other"], [1, 1], update.chosen(ESTIMATORS))
@@ -51,11 +51,11 @@ def check_prompts(
     *,
     where: str,
 ) -> list[str]:
-    """Tokenize the prompts of ``questions`` (rows with question_id and question), before anything is sampled.
+    """Tokenize the prompts of ``questions`` (rows with question_id and question) before anything is sampled.
 
-    Returns warnings: prompts that leave less room than one turn. Raises ``PipelineError`` for questions whose prompt
-    leaves no room at all, and for questions that hold a special token of the policy's tokenizer: its id would stand in
-    the prompt, and end or begin something there.
+    Returns warnings about prompts that leave less room than one turn. Raises ``PipelineError`` for questions whose
+    prompt leaves no room at all, and for questions that contain a special token of the policy's tokenizer, whose id
+    would begin or end something in the prompt.
     """
     if not questions:
         return []

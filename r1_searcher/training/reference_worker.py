@@ -1,4 +1,4 @@
-"""The frozen reference policy of the KL term, kept warm beside the trainer; knows nothing of processes or the store."""
+"""The frozen reference policy of the KL term, kept warm beside the trainer. Independent of processes and the store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ReferenceWorker:
     """``References`` in this process."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Nothing is loaded yet."""
+        """Loads nothing yet."""
         self.settings = settings
         self._policy: FrozenPolicy | None = None
 
@@ -48,6 +48,6 @@ class ReferenceWorker:
 
 
 def read_reference(file: Path) -> dict[str, list[float]]:
-    """What ``logprobs`` wrote: trajectory_id → (P_b,)."""
+    """Read what ``logprobs`` wrote: trajectory_id → (P_b,)."""
     table = read_table(file, _SCHEMA)
     return dict(zip(table["trajectory_id"].to_pylist(), table["ref_logprobs"].to_pylist(), strict=True))

@@ -1,7 +1,7 @@
-"""Where the ranks of a trainer on one machine meet: a store of torch's that listens on loopback and nowhere else.
+"""Rendezvous of a trainer's ranks on one machine: a torch store that listens on loopback only.
 
-torch's own way of making it from the environment listens on every address of the machine, whatever MASTER_ADDR says,
-and whoever reaches it could change what the ranks agree on.
+torch's default, from environment variables, listens on every address of the machine, whatever MASTER_ADDR says, and
+whoever reaches it could change what the ranks agree on.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import socket
 
 LOOPBACK = "127.0.0.1"
-SECONDS = 600.0  # for all ranks to come
+SECONDS = 600.0  # until all ranks must have joined
 
 
 def join_process_group() -> None:
-    """Make the process group of ranks that meet on this machine's loopback; nothing for any other trainer."""
+    """Create the process group if the ranks meet on this machine's loopback; otherwise do nothing."""
     if os.environ.get("MASTER_ADDR") != LOOPBACK or "RANK" not in os.environ:
         return
     import torch

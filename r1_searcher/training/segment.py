@@ -1,6 +1,6 @@
-"""A segment of training on paper: its parameters, keys and questions, and how far the store says it has come.
+"""State of a training segment: its parameters, keys and questions, and its progress according to the store.
 
-Nothing is loaded here and nothing is made; ``workbench`` does that.
+Nothing is loaded or made here; ``workbench`` does that.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from r1_searcher.training.segment_questions import SegmentQuestions
 from r1_searcher.types.schemas import QUESTIONS
 
 VALIDATION_QUESTIONS = Path("data/questions/validation.parquet")
-TIMINGS = ".timings"  # in the store: a file a segment, a line an iteration
+TIMINGS = ".timings"  # in the store: one file per segment, one line per iteration
 
 
 @dataclass(frozen=True)
 class Made:
-    """What one step made or found: its file, small figures, seconds it took, and whether it was stored."""
+    """Result of a step: its file, figures, seconds, and whether it was already stored."""
 
     path: Path
     figures: dict[str, float]
     seconds: float
     stored: bool
-    tokens_per_second: float | None = None  # policy tokens, while they were sampled
+    tokens_per_second: float | None = None  # policy tokens per second of sampling
 
 
 class SegmentState:
-    """One segment of training. Iterations are counted from 0 inside the segment; ``done`` counts updates."""
+    """One segment of training. Iterations count from 0 within the segment; ``done`` counts updates."""
 
     def __init__(self, name: str, *, params_file: Path = contract.PARAMS_FILE, store: Store | None = None) -> None:
-        """Read parameters and identities; nothing heavy. Raises ``PipelineError`` for a chain that does not hold."""
+        """Read parameters and identities; loads nothing heavy. Raises ``PipelineError`` for an inconsistent chain."""
         self.name = name
         self.params: Params = contract.load(params_file)
         chain.check_chain(self.params, name)
@@ -70,10 +70,10 @@ class SegmentState:
         left_out = [self.asked.left_out_of(iteration) for iteration in range(self.length)]
         self.keys = chain.chain_keys(self.params, self.segment, self.roots, self.code, left_out)
         self._curves: dict[int, dict[str, Any]] = {}
-        self._contents: dict[Path, str] = {}  # hashes of policy folders: large, and they do not change
+        self._contents: dict[Path, str] = {}  # hashes of policy folders, which are large and do not change
 
     def _read_questions(self) -> pa.Table:
-        """The segment's training questions; enough of them for an iteration."""
+        """Return the segment's training questions, after checking that they suffice for an iteration."""
         table = read_table(self.segment.questions, QUESTIONS)
         if table.num_rows < self.stage.questions_an_iteration:
             raise PipelineError(
@@ -87,19 +87,21 @@ class SegmentState:
 
     @property
     def length(self) -> int:
-        """Iterations of this segment."""
+        """Number of iterations of this segment."""
         return self.segment.iterations
 
     def number(self, iteration: int) -> int:
-        """An iteration's number over the whole chain of segments, from 1: the curves' x axis."""
+        """Return an iteration's number over the whole chain of segments, from 1: the curves' x axis."""
         return chain.iterations_before(self.params, self.name) + iteration + 1
 
-    # --- where to begin -----------------------------------------------------------------------
+    # --- where to start -----------------------------------------------------------------------
 
     def resume_point(self) -> int:
-        """Updates that need not be made again: the last checkpoint before which nothing is missing; 0 without one.
+        """Return how many updates need not be repeated: those of the last checkpoint before which nothing is missing,
+        or 0.
 
-        With overlap the next rollouts are of the policy before that checkpoint's: they must be there, or it.
+        With overlap the next rollouts come from the policy before that checkpoint's: either they or that policy must be
+        stored.
         """
         there: list[int] = []
         for done in range(1, self.length + 1):
@@ -113,14 +115,14 @@ class SegmentState:
             if not self._watched(done - 1):
                 break
             there.append(done)
-        # From the last one back: checkpoints are large, and to get one is to read it.
+        # From the last one back: checkpoints are large, and `get` reads them.
         return next((done for done in reversed(there) if self._is_stored(done) and self._goes_on_from(done)), 0)
 
     def _is_stored(self, done: int) -> bool:
         return self.store.get("checkpoints", self.keys[done - 1].policy) is not None
 
     def found(self, first: int) -> str | None:
-        """What an earlier run left behind iteration ``first``, from which this one goes on, in words; None: nothing."""
+        """Describe what an earlier run stored after iteration ``first`` that this run can use; None if nothing."""
         keys = self.keys[first:]
         counts = {
             "rollouts": sum(self.store.get("rollouts", one.rollouts) is not None for one in keys),
@@ -143,43 +145,44 @@ class SegmentState:
         return not self.is_watched(done) or self.store.get("watches", self._watch_key(done)) is not None
 
     def is_watched(self, done: int) -> bool:
-        """Whether the policy after ``done`` updates is watched: the first, the last, and every n-th."""
+        """Return whether the policy after ``done`` updates is validated: the first, the last, and every n-th."""
         return done in (0, self.length) or done % self.stage.evaluate_every == 0
 
     def is_checkpointed(self, done: int) -> bool:
-        """Whether the policy after ``done`` updates is kept with its trainer state."""
+        """Return whether the policy after ``done`` updates is kept with its trainer state."""
         return done == self.length or done % self.stage.checkpoint_every == 0
 
-    # --- what an iteration is made from -------------------------------------------------------
+    # --- inputs of an iteration ---------------------------------------------------------------
 
     def policy_of(self, iteration: int) -> int:
-        """Updates of the policy that samples an iteration: all before it, or with overlap all but the last."""
+        """Return the number of updates of the policy that samples an iteration: all earlier ones or, with overlap, one
+        fewer."""
         return chain.sampled_by(iteration, self.params.train.overlap)
 
     def policy_key(self, done: int) -> str:
-        """What names the policy after ``done`` updates."""
+        """Return the key of the policy after ``done`` updates."""
         return self.roots.policy if done == 0 else self.keys[done - 1].policy
 
     def policy_folder(self, done: int) -> Path | None:
-        """A stored folder of the policy after ``done`` updates, with trainer state but for the start's."""
+        """Return a stored folder of the policy after ``done`` updates; it has trainer state unless it is the start."""
         if done == 0:
             return self.start
         checkpoint = self.store.get("checkpoints", self.keys[done - 1].policy)
         return None if checkpoint is None else checkpoint / "policy"
 
     def drawn(self, iteration: int) -> pa.Table:
-        """The questions of an iteration."""
+        """Return the questions of an iteration."""
         return self.asked.drawn(iteration)
 
     def sampling_seed(self, iteration: int) -> int:
-        """The seed of an iteration's samples."""
+        """Return the seed of an iteration's samples."""
         return batches.sampling_seed(
             seed=self.params.seed, stage=self.segment.stage, iteration=self.segment.iteration_offset + iteration
         )
 
     @property
     def validation(self) -> pa.Table:
-        """The questions of the watch."""
+        """The validation questions."""
         return self.asked.validation
 
     @functools.cached_property
@@ -188,8 +191,8 @@ class SegmentState:
         return fingerprint([*parts, self.asked.left_out_of_watches] if self.asked.left_out_of_watches else parts)
 
     def _watch_key(self, done: int) -> str:
-        """Key of a watch. First and last are keyed by the policy's content, so that what ends one
-        segment is not measured again where the next begins."""
+        """Return the key of a validation. The first and last are keyed by the policy's content, so that the end of one
+        segment is not measured again at the beginning of the next."""
         if done == 0:
             policy = self.roots.policy
         elif done == self.length:
@@ -205,7 +208,7 @@ class SegmentState:
         return self._contents[folder]
 
     def provenance(self, iteration: int) -> dict[str, Any]:
-        """Metadata of a rollouts file: all that it was made from; no times, no names of machines."""
+        """Return the metadata of a rollouts file: all its inputs; no times, no machine names."""
         left_out = self.asked.left_out_of(iteration)
         return {
             **({"left_out": left_out} if left_out else {}),
@@ -223,9 +226,9 @@ class SegmentState:
         }
 
     def check_before(self) -> list[str]:
-        """Look at all that this segment will ask, before sampling (``r1_searcher.training.preflight``). Warnings.
+        """Check all questions of this segment before sampling (``r1_searcher.training.preflight``); return warnings.
 
-        The policy's tokenizer is loaded here, and nothing else.
+        Loads only the policy's tokenizer. Raises ``PipelineError``.
         """
         reward = self.params.reward
         rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
@@ -236,10 +239,10 @@ class SegmentState:
             warnings += preflight.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
         return warnings
 
-    # --- what has been reached ----------------------------------------------------------------
+    # --- results so far -----------------------------------------------------------------------
 
     def curve(self, iteration: int) -> dict[str, Any]:
-        """An iteration's row of the curves, from the store: means of the rewards, metrics of the update."""
+        """Return an iteration's row of the curves, from the store: means of the rewards, metrics of the update."""
         if iteration not in self._curves:
             keys = self.keys[iteration]
             rewards = read_rewards(self.store.place("rewards", keys.rewards) / "rewards.parquet")
@@ -249,11 +252,12 @@ class SegmentState:
         return self._curves[iteration]
 
     def check_retriever(self, rewards: Made) -> None:
-        """Stop where the retriever lost too many of an iteration's trajectories."""
+        """Raise ``PipelineError`` if the retriever lost too many of an iteration's trajectories."""
         figures.check_errors(rewards.figures, self.params.rollout.max_error_share)
 
     def check_collapse(self, iteration: int) -> None:
-        """Stop where the last iterations say that training has collapsed; all that was made is kept."""
+        """Raise ``PipelineError`` if the last iterations show that training has collapsed; all that was made is
+        kept."""
         history = [self.curve(place) for place in range(iteration + 1)]
         found = figures.collapse(history, self.stage.collapse, f"train.{self.segment.stage}.collapse")
         if found is not None:
@@ -264,12 +268,13 @@ class SegmentState:
             )
 
     def equal_rewards(self, iteration: int) -> str | None:
-        """A warning if the last iterations trained nothing, because no question's samples differed in reward."""
+        """Return a warning if the last iterations trained nothing because rewards were equal within every group."""
         history = [self.curve(place) for place in range(iteration + 1)]
         return figures.equal_rewards(history, self.stage.collapse.patience)
 
     def note_timings(self, iteration: int, seconds: Mapping[str, float | None]) -> None:
-        """Append an iteration's seconds to the store's timings; they differ between equal runs and are in no output."""
+        """Append an iteration's seconds to the store's timings, which differ between equal runs and are in no
+        output."""
         path = self.store.root / TIMINGS / f"{self.params.profile}-{self.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
@@ -277,7 +282,7 @@ class SegmentState:
 
 
 def _retriever_fingerprint(params: Params) -> str:
-    """What a search depends on; nothing is opened."""
+    """Return what a search depends on, without opening anything."""
     from r1_searcher.retrieval import identify
 
     return identify(params, index=INDEX).fingerprint

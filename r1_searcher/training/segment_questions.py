@@ -1,6 +1,6 @@
-"""Which questions a segment asks in training, and with which it watches; those that are too long may be left out.
+"""The questions that a segment trains on and validates with; those that are too long may be left out.
 
-A draw is the same whether or not a question of it is left out: iterations that draw none of them keep their keys.
+A draw does not depend on what is left out: iterations that draw no such question keep their keys.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from r1_searcher.training import batches
 
 
 class SegmentQuestions:
-    """The questions of one segment's iterations and watches, with ``questions.too_long`` applied."""
+    """Training and validation questions of one segment, with ``questions.too_long`` applied."""
 
     def __init__(
         self, params: Params, segment: TrainSegment, pool: pa.Table, validation: pa.Table, *, watched_file: str
     ) -> None:
-        """``pool``: the segment's training questions; ``validation``: those of the watch (both QUESTIONS).
+        """``pool``: the segment's training questions; ``validation``: its validation questions (both QUESTIONS).
 
-        Loads the policy's tokenizer if ``questions.too_long`` is leave_out, and nothing otherwise. Raises
-        ``PipelineError`` if an iteration or the watch would have no question left.
+        Loads the policy's tokenizer only if ``questions.too_long`` is leave_out. Raises ``PipelineError`` if an
+        iteration or the validation would have no question left.
         """
         self.params, self.segment, self.pool, self.whole_validation = params, segment, pool, validation
         self.stage: TrainStage = getattr(params.train, segment.stage)
         self._watched_file = watched_file
-        self.left_out: dict[str, list[str]] = {}  # file → ids; files of which none is left out are not there
+        self.left_out: dict[str, list[str]] = {}  # file → ids; only files with left-out questions
         if params.questions.too_long == "leave_out":
             self._leave_out()
 
@@ -61,13 +61,13 @@ class SegmentQuestions:
 
     @functools.cached_property
     def whole(self) -> list[tuple[str, pa.Table]]:
-        """All that this segment would ask, each question once, by file; what is left out is there."""
+        """All questions that this segment draws, each once, by file, including those that are left out."""
         drawn = pa.concat_tables([self._drawn(iteration) for iteration in range(self.segment.iterations)])
         once = self.pool.filter(pc.is_in(self.pool["question_id"], pc.unique(drawn["question_id"])))
         return [(self.segment.questions, once), (self._watched_file, self.whole_validation)]
 
     def prompts(self) -> list[tuple[str, list[dict[str, Any]], prompt_lengths.Render, Any]]:
-        """All that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
+        """Return all questions that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
         kept = [(file, _without(table, self.left_out.get(file, []))) for file, table in self.whole]
         return [(file, _rows(table), *self._prompts) for file, table in kept]
 
@@ -82,26 +82,26 @@ class SegmentQuestions:
         return self.pool.take(rows)
 
     def drawn(self, iteration: int) -> pa.Table:
-        """The questions of an iteration (of the segment, from 0)."""
+        """Return the questions of an iteration (of the segment, from 0)."""
         return _without(self._drawn(iteration), self.left_out.get(self.segment.questions, []))
 
     def left_out_of(self, iteration: int) -> list[str]:
-        """The ids that an iteration draws and does not ask."""
+        """Return the ids that an iteration draws but does not ask."""
         gone = self.left_out.get(self.segment.questions, [])
         return [name for name in self._drawn(iteration)["question_id"].to_pylist() if name in gone] if gone else []
 
     @property
     def left_out_of_watches(self) -> list[str]:
-        """The ids of the watch that are not asked."""
+        """The ids of validation questions that are not asked."""
         return self.left_out.get(self._watched_file, [])
 
     @functools.cached_property
     def validation(self) -> pa.Table:
-        """The questions of the watch."""
+        """The validation questions."""
         return _without(self.whole_validation, self.left_out_of_watches)
 
     def warnings(self) -> list[str]:
-        """A line for each file of which questions are left out."""
+        """Return one line per file with left-out questions."""
         sizes = {file: table.num_rows for file, table in self.whole} if self.left_out else {}
         return [
             f"{len(names):,} of {sizes[file]:,} questions in {file} leave no room in rollout.max_total_tokens "
@@ -112,7 +112,7 @@ class SegmentQuestions:
 
 
 def summary(left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What a segment's metrics say of questions that it left out: their number, and their ids by file; else nothing."""
+    """Return a segment's metrics about left-out questions: their number, and ids by file; empty if there are none."""
     if not left_out:
         return {}
     number = sum(map(len, left_out.values()))

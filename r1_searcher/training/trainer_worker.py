@@ -1,5 +1,7 @@
-"""One rank of the trainer, kept warm. The environment says which rank (``r1_searcher.update.distributed``); of
-processes and of the store it knows nothing."""
+"""One rank of the trainer, kept warm. The environment says which rank (``r1_searcher.update.distributed``).
+
+Independent of processes and the store.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ from r1_searcher.update.gap import check_gap, largest_gap
 
 
 class TrainerWorker:
-    """``Trainers`` in this process. Of several ranks all are called alike, and the first one writes."""
+    """``Trainers`` in this process. All ranks are called alike, and the first one writes."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Nothing is loaded yet."""
+        """Loads nothing yet."""
         self.settings, self.params = settings, settings.params
         self.at: int | None = None
         self._trainer: Trainer | None = None
@@ -43,14 +45,14 @@ class TrainerWorker:
         )
         if folder is not None:
             self._trainer.load(folder)
-        self._give_back()
+        self._release_cached_memory()
         self.at = at
 
     def update(self, lesson: Lesson, draft: Path | None = None) -> None:
         """See ``workers.Trainers``."""
         from r1_searcher.update import update_policy
 
-        at, self.at = self.at, None  # half an update may be in the weights if this fails
+        at, self.at = self.at, None  # after a failure the weights may hold half an update
         table, metrics = update_policy(
             self.trainer,
             read_table(lesson.rollouts, ROLLOUTS),
@@ -63,7 +65,7 @@ class TrainerWorker:
         if draft is not None and is_first_rank():
             write_table(draft / "advantages.parquet", table, lesson.metadata)
             write_json(draft / "metrics.json", metrics)
-        self._give_back()
+        self._release_cached_memory()
         assert at is not None, "a trainer begins somewhere before it updates"
         self.at = at + 1
 
@@ -78,15 +80,15 @@ class TrainerWorker:
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
         """See ``workers.Trainers``."""
         found = self.trainer.logprobs(token_ids, policy_mask)
-        self._give_back()
+        self._release_cached_memory()
         return found
 
     def weights(self) -> Mapping[str, Any]:
-        """The trainer's own tensors by name: the next update changes them in place."""
+        """Return the trainer's own tensors by name: the next update changes them in place."""
         return self.trainer.export_weights()
 
-    def _give_back(self) -> None:
-        """Return what torch keeps of freed GPU memory: on one GPU an engine in a process of its own wakes in it."""
+    def _release_cached_memory(self) -> None:
+        """Release torch's cached GPU memory, so that an engine in a process of its own can wake on the same GPU."""
         if self.params.hardware.gpus == 1 and self.params.rollout.kind.own_process:
             import torch
 
@@ -100,5 +102,5 @@ class TrainerWorker:
 
 
 def is_first_rank() -> bool:
-    """Whether this process writes what all ranks have computed alike."""
+    """Return whether this process writes what all ranks have computed alike."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,8 +1,7 @@
-"""A segment's workbench: the steps of its iterations, done by its workers, kept in the store.
+"""The steps of a segment's iterations, run by its workers and kept in the store.
 
-What is in the store is not made again, and what a killed segment left is continued: the update is
-replayed from stored rollouts after the last checkpoint, and new rollouts begin where none are stored.
-Replayed and uninterrupted runs are bitwise the same.
+What is stored is not made again. A killed segment is continued: updates after the last checkpoint are replayed from
+stored rollouts, and sampling continues where no rollouts are stored. Replayed and uninterrupted runs are bitwise equal.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ Step = Literal["rollout", "watch"]
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a step samples: the trajectories of ``job`` by the policy after ``done`` updates, kept under (kind, key)."""
+    """What a step samples: the trajectories of ``job`` by the policy after ``done`` updates, stored under (kind,
+    key)."""
 
     kind: str
     key: str
@@ -52,24 +52,24 @@ class Workbench(SegmentState):
         store: Store | None = None,
         workers: Workers | None = None,
     ) -> None:
-        """``workers``: default engine and trainer in this process. None of them is started before it is needed."""
+        """``workers``: default engine and trainer in this process. None is started before it is needed."""
         super().__init__(name, params_file=params_file, store=store)
-        self.told: Told = nobody  # whoever shows how far a rollout is, while one is made in this process
-        self.workers: Workers = workers or InProcessWorkers(self.worker_settings, self._tell)
+        self.told: Told = nobody  # progress display for a rollout in this process
+        self.workers: Workers = workers or InProcessWorkers(self.worker_settings, self._report_progress)
         if dropped := self.store.drop_drafts():
             size = readable_size(sum(draft.size for draft in dropped))
             show(f"{name}: removed {len(dropped)} unfinished drafts of killed runs ({size})")
 
     @property
     def worker_settings(self) -> WorkerSettings:
-        """What this segment's workers are started with."""
+        """The settings that this segment's workers start with."""
         return WorkerSettings(self.params, self.segment.stage, self.start, self.roots.retriever)
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report_progress(self, done: int, total: int) -> None:
         self.told(done, total)
 
     def prepare(self) -> None:
-        """Load libraries that this process will need, while something else is waited for."""
+        """Import libraries that this process will need, while it waits for something else."""
         if isinstance(self.workers, InProcessWorkers) and self.params.workers.place == "inside":
             with Paced(f"{self.name}: loading libraries"):
                 self.workers.prepare()
@@ -77,15 +77,17 @@ class Workbench(SegmentState):
     # --- sampling -----------------------------------------------------------------------------
 
     def rollout(self, iteration: int, *, sampled: bool = False) -> Made:
-        """The iteration's trajectories by the policy of its turn: shards that are not stored are sampled, one after
-        another, then all are joined. ``sampled``: somebody else has just done the first."""
-        made = self._whole("rollout", iteration, sampled)
+        """Return the iteration's trajectories: sample missing shards one after another, then join all.
+
+        ``sampled``: another caller has just done the sampling.
+        """
+        made = self._sampled_step("rollout", iteration, sampled)
         if not made.stored and self.store.differs("rollouts", self.keys[iteration].rollouts, made.path.name):
-            self._forget(iteration)
+            self._remove_descendants(iteration)
         return made
 
-    def _forget(self, iteration: int) -> None:
-        """Remove what was made from rollouts that were damaged, where an engine did not sample the same again."""
+    def _remove_descendants(self, iteration: int) -> None:
+        """Remove what was made from damaged rollouts, if sampling again gave other ones."""
         what = f"iteration {iteration + 1} was sampled again, with other rollouts"
         show(f"{self.name}: {what}: what came of the damaged ones is made again too")
         for later in range(iteration, self.length):
@@ -99,35 +101,37 @@ class Workbench(SegmentState):
             self._curves.pop(later, None)
 
     def watch(self, done: int, *, sampled: bool = False) -> Made:
-        """Greedy rollouts of the policy after ``done`` updates on validation questions; figures are their means."""
+        """Validate the policy after ``done`` updates by greedy rollouts; figures are their means."""
         from r1_searcher.rewards.scoring import reward_table
 
-        made = self._whole("watch", done, sampled)
+        made = self._sampled_step("watch", done, sampled)
         table = reward_table(read_table(made.path, ROLLOUTS), self.params.reward, self.stage.reward_stage)
         return Made(made.path, figures.means(table), made.seconds, made.stored)
 
     def missing(self, step: Step, number: int) -> list[int]:
-        """The shards of a step that are still to be sampled; none where the whole is stored."""
-        asked = self._asked(step, number)
+        """Return the shards of a step that are still to be sampled; none if the whole is stored."""
+        asked = self._job_of(step, number)
         if self.store.get(asked.kind, asked.key):
             return []
         return [shard for shard in range(self._shards(asked)) if not self.store.get(*self._place(asked, shard))]
 
     def hand_over(self, step: Step, number: int) -> None:
-        """See to it that any engine can take up the policy of a step, the first and a checkpoint's too, and be held
-        against the trainer; not while another step is sampled."""
+        """Write this step's weights and a probe to the store, so that any engine can load and verify them.
+
+        Includes the first policy and checkpoints. Not while another step is sampled.
+        """
         if self.workers.weights is not None:
-            # Nothing to compare: after an update the engine copies the trainer's own tensors, and the folder that both
-            # begin with each opens with transformers, held to its config.json weight by weight (contract/weights.py).
+            # Nothing to compare: after an update the engine copies the trainer's own tensors, and each opens the
+            # starting folder with transformers, which checks every weight against its config.json (files/weights.py).
             return
-        done = self._asked(step, number).done
+        done = self._job_of(step, number).done
         before = self.policy_of(done)  # with overlap it samples next, and a trainer at ``done`` is past it
         if before < done < self.length and self.workers.trainer.at is None and self.missing("rollout", done):
             self._keep_probe(before)
         self._keep_probe(done)
 
     def _keep_probe(self, done: int) -> None:
-        """Keep the trainer's word on the policy after ``done`` updates, and its weights where no folder has them."""
+        """Store the trainer's probe of the policy after ``done`` updates, and its weights if no folder has them."""
         if self._handed_over(done) is not None:
             return
         if self._shares_gpu and self.workers.trainer.at is None:
@@ -146,12 +150,13 @@ class Workbench(SegmentState):
             self.store.remove(handover.WEIGHTS_KIND, self._probe_key(earlier))
 
     def _probe_key(self, done: int) -> str:
-        """Of what is handed over with a policy. The first one's own key says nothing of precision and temperature."""
+        """Return the key of what is handed over with a policy. The first policy's own key lacks precision and
+        temperature."""
         return self.keys[done - 1].policy if done else fingerprint(["probe", self.keys[0].policy])
 
     def sample(self, step: Step, number: int, shard: int) -> None:
         """Sample one shard of a step; any thread may, after ``hand_over``."""
-        asked = self._asked(step, number)
+        asked = self._job_of(step, number)
         job = asked.job
         if (shards := self._shards(asked)) > 1:
             offset, length = batches.shard(job.questions.num_rows, shard, shards)
@@ -159,7 +164,7 @@ class Workbench(SegmentState):
         with self.store.put(*self._place(asked, shard)) as draft:
             self.workers.engines.roll_out(self._policy(asked.done), job, draft)
 
-    def _asked(self, step: Step, number: int) -> _Asked:
+    def _job_of(self, step: Step, number: int) -> _Asked:
         allowed = self.params.rollout.max_error_share
         if step == "rollout":
             key = self.keys[number].rollouts
@@ -173,14 +178,14 @@ class Workbench(SegmentState):
         return min(self.params.workers.shards, asked.job.questions.num_rows)
 
     def _place(self, asked: _Asked, shard: int) -> tuple[str, str]:
-        """Kind and key of a shard; the only one is the whole."""
+        """Return kind and key of a shard; a single shard is the whole."""
         if (shards := self._shards(asked)) == 1:
             return asked.kind, asked.key
         return "shards", fingerprint([asked.key, shard, shards])
 
-    def _whole(self, step: Step, number: int, sampled: bool) -> Made:
+    def _sampled_step(self, step: Step, number: int, sampled: bool) -> Made:
         began = time.monotonic()
-        asked = self._asked(step, number)
+        asked = self._job_of(step, number)
         here = self.missing(step, number)
         if here:
             self.hand_over(step, number)
@@ -197,7 +202,7 @@ class Workbench(SegmentState):
         return Made(folder / "rollouts.parquet", {}, seconds, False, timings["policy_tokens"] / timings["seconds"])
 
     def _join(self, asked: _Asked) -> None:
-        """Make one file of all shards, in the questions' order. The shards are then needed no more."""
+        """Join all shards into one file, in the questions' order, and remove them."""
         from r1_searcher.rollout.outages import check_lost
 
         parts = [self._place(asked, shard) for shard in range(self._shards(asked))]
@@ -208,7 +213,7 @@ class Workbench(SegmentState):
         try:
             check_lost(table, self.params.rollout.max_error_share)
         except PipelineError:
-            for part in parts:  # or what was lost would be found again
+            for part in parts:  # else what was lost would be reused
                 self.store.remove(*part)
             raise
         with self.store.put(asked.kind, asked.key) as draft:
@@ -239,7 +244,7 @@ class Workbench(SegmentState):
     def update(self, iteration: int, rollouts: Path, rewards: Path) -> Made:
         """Update the policy from rewarded trajectories; figures are the update's metrics.
 
-        The trainer always does it, stored or not: its state is what the next update needs.
+        The trainer always runs it, stored or not: the next update needs its state.
         """
         key = self.keys[iteration].policy
         began = time.monotonic()
@@ -265,7 +270,8 @@ class Workbench(SegmentState):
         return Lesson(rollouts, rewards, self._reference(iteration), metadata, on_policy)
 
     def _reference(self, iteration: int) -> Path | None:
-        """The reference policy's log-probabilities of an iteration's rollouts, where it has a process of its own."""
+        """Return the reference policy's log-probabilities of an iteration's rollouts, if it has a process of its
+        own."""
         if self.workers.reference is None:
             return None
         key = self.keys[iteration].policy
@@ -292,8 +298,8 @@ class Workbench(SegmentState):
     # --- weights ------------------------------------------------------------------------------
 
     def _trainer_after(self, done: int) -> Trainers:
-        """The trainer after ``done`` updates: the warm one, else from the last checkpoint, with what came after it
-        replayed from the store."""
+        """Return the trainer after ``done`` updates: the warm one, else the last checkpoint with later updates replayed
+        from the store."""
         trainer = self.workers.trainer
         if trainer.at is None:
             at = next(place for place in range(done, -1, -1) if self.policy_folder(place) is not None)
@@ -306,7 +312,7 @@ class Workbench(SegmentState):
         return trainer
 
     def _policy(self, done: int) -> Policy:
-        """The policy after ``done`` updates as an engine takes it up."""
+        """Return the policy after ``done`` updates for an engine to load."""
         if self.workers.weights is not None:
             return Policy(self.policy_key(done), self.policy_folder(done), weights=lambda: self._weights_after(done))
         policy = self._handed_over(done)
@@ -319,11 +325,11 @@ class Workbench(SegmentState):
         return self.workers.weights()
 
     def _handed_over(self, done: int) -> Policy | None:
-        """The policy after ``done`` updates in a folder, with its probe; None before both are there."""
+        """Return the policy after ``done`` updates in a folder, with its probe; None until both exist."""
         return handover.find(self.store, self.policy_key(done), self._probe_key(done), self.policy_folder(done))
 
     def tidy(self) -> None:
-        """Remove what was handed over: a finished segment needs it no more."""
+        """Remove what was handed over: a finished segment no longer needs it."""
         for done in range(self.length + 1):
             self.store.remove(handover.WEIGHTS_KIND, self._probe_key(done))
             self.store.remove("references", self.policy_key(done))

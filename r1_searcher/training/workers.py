@@ -1,7 +1,7 @@
-"""Who samples and who updates: all that the workbench knows of its workers.
+"""Protocols of the workers that sample and update, as the workbench knows them.
 
-The work itself is in ``engine_worker`` and ``trainer_worker``, plain classes. Here they are called in this
-process; ``flows.workers`` has the same interface with a process a worker, on this machine or on a cluster.
+The work itself is in ``engine_worker`` and ``trainer_worker``, plain classes, which run in this process.
+``flows.workers`` has the same interface with one process per worker, on this machine or a cluster.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from r1_searcher.params import Params
 
 
 class WorkerLost(PipelineError):
-    """A worker's process is gone. What it was asked for can be asked again: nothing of it was kept."""
+    """A worker's process is gone. Its task can be repeated: nothing of it was kept."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Weights as an engine takes them up: from a folder, or from the memory of a trainer in the same process.
+    """Weights for an engine: from a folder, or from the memory of a trainer in the same process.
 
-    ``key`` names them wherever they come from; an engine that holds them loads nothing. ``probe``: a file of the
-    trainer's own log-probabilities under these weights (``r1_searcher.training.handover``), which the engine is held
-    against.
+    ``key`` identifies them wherever they come from; an engine that already holds them loads nothing. ``probe``: a file
+    of the trainer's own log-probabilities under these weights (``r1_searcher.training.handover``), with which the
+    engine is checked.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is asked to sample. ``max_error_share`` None: lost trajectories are judged by whoever asks."""
+    """What an engine is asked to sample. ``max_error_share`` None: the caller judges lost trajectories."""
 
     questions: pa.Table  # schema QUESTIONS
     samples: int
@@ -50,10 +50,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a trainer is asked to learn from: Parquet files of an iteration.
+    """What a trainer learns from: Parquet files of one iteration.
 
-    ``reference``: what ``References`` wrote of these rollouts, where there is one. ``on_policy``: the weights before
-    the update sampled them.
+    ``reference``: what ``References`` wrote for these rollouts, if anything. ``on_policy``: the weights before the
+    update sampled them.
     """
 
     rollouts: Path
@@ -64,11 +64,13 @@ class Lesson:
 
 
 class Engines(Protocol):
-    """Rollout engines behind one call; each does one job at a time, and whichever is free does the next."""
+    """Rollout engines behind one call; each runs one job at a time, and a free one takes the next."""
 
     def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
-        """Sample with the weights of ``policy``: rollouts.parquet and timings.json in ``draft``. Raises
-        ``PipelineError``; ``WorkerLost`` where the engine died of it."""
+        """Sample with the weights of ``policy``; write rollouts.parquet and timings.json to ``draft``.
+
+        Raises ``PipelineError``; ``WorkerLost`` if the engine died.
+        """
         ...
 
     def sleep(self) -> None:
@@ -77,34 +79,36 @@ class Engines(Protocol):
 
 
 class Trainers(Protocol):
-    """The trainer, whatever its number of ranks. ``at``: updates that its weights have in this segment; None: it is
-    not running, or was lost."""
+    """The trainer, whatever its number of ranks.
+
+    ``at``: updates that its weights have had in this segment; None: it is not running, or was lost.
+    """
 
     at: int | None
 
     def begin(self, folder: Path | None, at: int) -> None:
-        """Take up weights and trainer state of ``folder``, which has ``at`` updates; None: the segment's start."""
+        """Load weights and trainer state of ``folder``, which has had ``at`` updates; None: the segment's start."""
         ...
 
     def update(self, lesson: Lesson, draft: Path | None = None) -> None:
-        """One update. advantages.parquet and metrics.json in ``draft``; None: what is stored is replayed."""
+        """Run one update; write advantages.parquet and metrics.json to ``draft``. None: replay what is stored."""
         ...
 
     def save(self, policy: Path, *, step: int, parent: str) -> None:
-        """Write the policy's folder, and the trainer state beside it."""
+        """Write the policy's folder and the trainer state beside it."""
         ...
 
     def save_policy(self, policy: Path, *, step: int, parent: str) -> None:
-        """Write the policy's folder alone."""
+        """Write the policy's folder only."""
         ...
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """Log-probabilities (P_b,) of policy tokens under the present weights."""
+        """Return log-probabilities (P_b,) of policy tokens under the current weights."""
         ...
 
 
 class References(Protocol):
-    """The frozen reference policy, the segment's first, where it is not the trainer's own."""
+    """The frozen reference policy (the segment's first), if the trainer does not hold it."""
 
     def logprobs(self, rollouts: Path, file: Path) -> None:
         """Write the reference's log-probabilities of every policy token of ``rollouts`` to a Parquet ``file``."""
@@ -112,9 +116,10 @@ class References(Protocol):
 
 
 class Workers(Protocol):
-    """Engines and trainer of a segment, started when they are first asked for something.
+    """Engines and trainer of a segment, started on first use.
 
-    ``weights`` gives the trainer's weights where it shares its process with the engine; None: they go by folder.
+    ``weights`` returns the trainer's weights if it shares its process with the engine; None: they are handed over as
+    folders.
     """
 
     inside: bool
@@ -122,7 +127,7 @@ class Workers(Protocol):
 
     @property
     def reference(self) -> References | None:
-        """The reference policy's own process; None: there is none, or none is needed."""
+        """The reference policy's own process; None if there is none."""
         ...
 
     @property
@@ -138,9 +143,9 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is started with: small, and the same for all of a segment. Paths are relative to the project."""
+    """What a worker starts with: small, and equal for all of a segment. Paths are relative to the project."""
 
     params: Params
     stage: str  # a key of params.train: stage1 or stage2
     start: Path  # the segment's first policy
-    retriever: str  # the fingerprint that the retriever must have
+    retriever: str  # fingerprint that the retriever must have

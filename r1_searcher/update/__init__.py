@@ -1,4 +1,4 @@
-"""Update: advantages from rewards, and the policy's PPO step. torch and DeepSpeed are loaded by ``load_trainer``."""
+"""Update: advantages from rewards, and the policy's PPO step. ``load_trainer`` imports torch and DeepSpeed."""
 
 from __future__ import annotations
 

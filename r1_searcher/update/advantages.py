@@ -1,17 +1,15 @@
 """Token advantages of a batch of trajectories (the paper's section 3.3 and its released scripts).
 
-All arrays are over policy tokens only: prompt and document tokens do not occur here, so they have no
-return, no KL and no part in the whitening. Trajectory ``b`` has P_b policy tokens; its reward r_b
-comes as one number.
+All arrays cover policy tokens only: prompt and document tokens have no return, no KL and no part in the whitening.
+Trajectory ``b`` has P_b policy tokens and one reward r_b.
 
     terminal_b = r_b compared with its group (the samples of one question), by estimator
     reward_bt  = -coefficient * (log pi_old - log pi_ref)_bt, plus terminal_b at the last policy token
     return_bt  = sum of reward_bs over s >= t                            (undiscounted)
 
-An estimator is a function from ``Samples`` to advantages and returns; those that ship are in ``estimators``.
-
-A group of one has nothing to be compared with: its terminal is 0. A trajectory that is not trained on stands in its
-group's comparison, and has no part in the whitening; its returns are 0.
+An estimator maps ``Samples`` to advantages and returns; those that ship are in ``estimators``. A group of one has no
+comparison: its terminal is 0. A trajectory that is not trained on counts in its group's comparison but not in the
+whitening; its returns are 0.
 """
 
 from __future__ import annotations
@@ -24,15 +22,15 @@ import numpy as np
 from r1_searcher.errors import PipelineError
 from r1_searcher.types.arrays import Floats
 
-VARIANCE_FLOOR = 1e-8  # under the root of the whitening
+VARIANCE_FLOOR = 1e-8  # below the whitening's square root
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What an estimator is given of B trajectories: rewards (B,), group names (B,), numbers of policy tokens (B,).
+    """Input of an estimator for B trajectories: rewards (B,), group names (B,), numbers of policy tokens (B,).
 
-    ``kl[b]`` (P_b,) is log pi_old - log pi_ref; None: ``kl_coefficient`` is 0. ``trained`` (B,): which of them are
-    trained on; what an estimator says of the others is not used.
+    ``kl[b]`` (P_b,) is log pi_old - log pi_ref; None if ``kl_coefficient`` is 0. ``trained`` (B,): whether each
+    trajectory is trained on; the estimator's results for the others are ignored.
     """
 
     rewards: Floats
@@ -43,7 +41,7 @@ class Samples:
     trained: Sequence[bool]
 
     def returns(self, terminal: Floats) -> list[Floats]:
-        """Undiscounted returns, (P_b,) each: KL penalties, and ``terminal`` (B,) at the last policy tokens."""
+        """Return undiscounted returns, (P_b,) each: KL penalties, plus ``terminal`` (B,) at the last policy tokens."""
         kl: Sequence[Floats | None] = [None] * len(terminal) if self.kl is None else self.kl
         return [
             token_returns(float(end), tokens, divergence, self.kl_coefficient) if counts else np.zeros(tokens)
@@ -51,7 +49,7 @@ class Samples:
         ]
 
     def whitened(self, returns: Sequence[Floats]) -> list[Floats]:
-        """``returns`` whitened over all tokens that are trained on; the others' as they are."""
+        """Whiten ``returns`` over all tokens that are trained on; leave the others unchanged."""
         values = list(returns)
         chosen = [place for place, counts in enumerate(self.trained) if counts]
         if chosen:
@@ -65,9 +63,9 @@ Estimator = Callable[[Samples], tuple[Sequence[Floats], Sequence[Floats]]]  # ad
 
 @dataclass(frozen=True)
 class Advantages:
-    """Per trajectory (P_b,): ``values`` weight the policy gradient, ``returns`` are the same before whitening.
+    """Per trajectory (P_b,): ``values`` weight the policy gradient; ``returns`` are the values before whitening.
 
-    ``num_flat_groups`` counts the groups whose rewards are all equal: they teach nothing by comparison.
+    ``num_flat_groups`` counts zero-advantage groups: all rewards are equal, so comparison teaches nothing.
     """
 
     values: list[Floats]
@@ -77,23 +75,23 @@ class Advantages:
 
 
 def terminal_rewards(rewards: Floats, groups: Sequence[str], compare: Callable[[Floats], Floats]) -> Floats:
-    """Each reward compared with its group. rewards (B,), groups (B,) -> (B,).
+    """Compare each reward with its group: rewards (B,), groups (B,) -> (B,).
 
-    ``compare``: the rewards (G,) of a group, which are not all equal, to what each of them is worth (G,).
+    ``compare``: maps the rewards (G,) of a group that are not all equal to their terminals (G,).
     """
     if len(rewards) != len(groups):
         raise ValueError(f"{len(rewards)} rewards for {len(groups)} group names")
     terminal = np.zeros(len(rewards))
     for members in group_members(groups):
         own = rewards[members]
-        if len(own) == 1 or np.all(own == own[0]):  # exactly 0, not a rounding residue to be divided by epsilon
+        if len(own) == 1 or np.all(own == own[0]):  # exactly 0: a rounding residue must not be divided by epsilon
             continue
         terminal[members] = compare(own)
     return terminal
 
 
 def token_returns(terminal: float, num_tokens: int, kl: Floats | None, kl_coefficient: float) -> Floats:
-    """Undiscounted returns (P,) of one trajectory; ``kl`` (P,) is log pi_old - log pi_ref, None where unused."""
+    """Return undiscounted returns (P,) of one trajectory; ``kl`` (P,) is log pi_old - log pi_ref, None if unused."""
     rewards = np.zeros(num_tokens)
     if kl is not None:
         if kl.shape != (num_tokens,):
@@ -104,7 +102,7 @@ def token_returns(terminal: float, num_tokens: int, kl: Floats | None, kl_coeffi
 
 
 def whiten(arrays: Sequence[Floats]) -> list[Floats]:
-    """Mean 0 and variance 1 over all tokens of all arrays; a constant batch becomes 0."""
+    """Scale to mean 0 and variance 1 over all tokens of all arrays; a constant batch becomes 0."""
     tokens = np.concatenate(arrays)
     mean, variance = tokens.mean(), tokens.var()
     if np.all(tokens == tokens[0]):
@@ -123,12 +121,12 @@ def compute_advantages(
     kl_coefficient: float = 0.0,
     trained: Sequence[bool] | None = None,
 ) -> Advantages:
-    """Advantages of B trajectories: rewards, group names and numbers of policy tokens, each (B,).
+    """Return advantages of B trajectories from rewards, group names and numbers of policy tokens, each (B,).
 
-    ``estimator``: e.g. ``r1_searcher.update.estimators.grpo.grpo``. ``trained`` (B,): which of them are trained on;
-    None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, needed if ``kl_coefficient`` > 0. Raises ``ValueError`` for
-    an empty batch, a trajectory without policy tokens, or lengths that differ; ``PipelineError`` for an estimator whose
-    answer is no finite number per policy token.
+    ``estimator``: e.g. ``r1_searcher.update.estimators.grpo.grpo``. ``trained`` (B,): whether each is trained on; None:
+    all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, required if ``kl_coefficient`` > 0. Raises ``ValueError`` for an
+    empty batch, a trajectory without policy tokens, or unequal lengths; ``PipelineError`` if the estimator does not
+    return one finite number per policy token.
     """
     if not len(rewards) or min(num_tokens) < 1:
         raise ValueError("advantages need at least one trajectory, each with at least one policy token")
@@ -149,7 +147,7 @@ def compute_advantages(
             f"the advantage estimator returned {type(answer).__name__}, not advantages and returns",
             where="update.estimator",
         )
-    advantages, returns = (_checked(arrays, samples, what) for arrays, what in zip(answer, _PARTS, strict=True))
+    advantages, returns = (_checked_arrays(arrays, samples, what) for arrays, what in zip(answer, _PARTS, strict=True))
     members = group_members(groups)
     flat = sum(bool(np.all(samples.rewards[group] == samples.rewards[group[0]])) for group in members)
     return Advantages(advantages, returns, num_groups=len(members), num_flat_groups=flat)
@@ -158,8 +156,8 @@ def compute_advantages(
 _PARTS = ("advantages", "returns")
 
 
-def _checked(arrays: Sequence[Floats], samples: Samples, what: str) -> list[Floats]:
-    """Copies of an estimator's arrays, (P_b,) each, 0 for what is not trained on."""
+def _checked_arrays(arrays: Sequence[Floats], samples: Samples, what: str) -> list[Floats]:
+    """Copy an estimator's arrays, (P_b,) each, with 0 for trajectories that are not trained on."""
     if len(arrays) != len(samples.num_tokens):
         raise PipelineError(
             f"the advantage estimator returned {len(arrays)} arrays of {what} for {len(samples.num_tokens)} "
@@ -180,7 +178,7 @@ def _checked(arrays: Sequence[Floats], samples: Samples, what: str) -> list[Floa
 
 
 def in_flat_groups(rewards: Sequence[float], groups: Sequence[str]) -> list[bool]:
-    """Whether all samples of a trajectory's group have the same reward: (B,), (B,) -> (B,)."""
+    """Return whether each trajectory is in a zero-advantage group (all rewards equal): (B,), (B,) -> (B,)."""
     flat = [False] * len(rewards)
     for members in group_members(groups):
         if all(rewards[place] == rewards[members[0]] for place in members):
@@ -190,7 +188,7 @@ def in_flat_groups(rewards: Sequence[float], groups: Sequence[str]) -> list[bool
 
 
 def group_members(groups: Sequence[str]) -> list[list[int]]:
-    """Positions of each group's members, groups in order of first appearance."""
+    """Return the positions of each group's members, groups in order of first appearance."""
     members: dict[str, list[int]] = {}
     for position, group in enumerate(groups):
         members.setdefault(group, []).append(position)

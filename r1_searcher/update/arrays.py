@@ -1,4 +1,4 @@
-"""An update's numbers, a slot a policy token of the batch, and the metrics of them."""
+"""An update's arrays, one slot per policy token of the batch, and their metrics."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from r1_searcher.update import losses
 
 @dataclasses.dataclass
 class Arrays:
-    """Each (P,) over all policy tokens of the batch; the last two are filled by its passes."""
+    """Arrays (P,) over all policy tokens of the batch; the passes fill the last two."""
 
-    engine_old: Tensor  # the engine's log-probabilities, when it sampled
-    trainer_old: Tensor | None  # the trainer's before the first step, where a minibatch needs them
+    engine_old: Tensor  # the engine's log-probabilities at sampling
+    trainer_old: Tensor | None  # the trainer's before the first step, if a minibatch needs them
     advantages: Tensor
-    weights: Tensor  # of the loss, for the present minibatch
+    weights: Tensor  # of the loss, for the current minibatch
     new: Tensor  # the trainer's log-probabilities in the training pass
     entropy: Tensor
 
     def metrics(
         self, minibatches: Sequence[Sequence[int]], offsets: Ints, *, clip: float, cap: float
     ) -> dict[str, float]:
-        """Metrics over the policy tokens of the minibatches' trajectories (slots from ``offsets[b]`` on); none where
-        there are no trajectories. Those of the first minibatch, before which no step was, show the gap to the engine.
+        """Return metrics over the policy tokens of the minibatches' trajectories (slots from ``offsets[b]`` on).
+
+        Empty without trajectories. The first minibatch, before any step, shows the gap to the engine.
         """
         slots = [_slots(members, offsets, self.new) for members in minibatches]
         everything, first = torch.cat(slots).sort().values, slots[0]

@@ -1,8 +1,8 @@
-"""Attention of packed passes: every token sees its own trajectory's earlier tokens, and no other trajectory's.
+"""Attention of packed passes: every token attends to earlier tokens of its own trajectory only.
 
-Flash attention's kernel takes the trajectories' boundaries as they are. Without it torch's scaled dot-product attention
-runs on each trajectory alone. (transformers' own way with ``sdpa`` is a mask over the whole row, which computes the
-square of the row and not of its trajectories.)
+Flash attention's kernel takes the trajectories' boundaries directly. Without it, torch's scaled dot-product attention
+runs on each trajectory separately. (transformers' own ``sdpa`` masks the whole row, at the cost of the row's squared
+length.)
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Update
 
-PADDED, FLASH, BLOCKS = "sdpa", "flash_attention_2", "sdpa_by_blocks"  # names of transformers, and ours
+PADDED, FLASH, BLOCKS = "sdpa", "flash_attention_2", "sdpa_by_blocks"  # transformers' names, and ours
 EAGER = "eager"  # the model's own, in plain tensor operations
 
 
 def implementation(update: Update, config: Any) -> str:
-    """Name of the attention under which a model of ``config`` is loaded. Flash attention is for bfloat16 on a CUDA
-    device, where the package flash-attn is installed. Scores that are capped softly (Gemma 2) are the model's own
-    affair: torch's kernel leaves that out."""
+    """Return the name of the attention to load a model of ``config`` with.
+
+    Flash attention needs bfloat16, a CUDA device and the package flash-attn. Soft-capped scores (Gemma 2) need the
+    model's own attention: torch's kernel does not support them.
+    """
     if update.layout == "padded":
         return PADDED if getattr(config, "attn_logit_softcapping", None) is None else EAGER
     from transformers import AttentionInterface
@@ -30,12 +32,13 @@ def implementation(update: Update, config: Any) -> str:
 
     if torch.cuda.is_available() and update.dtype == "bfloat16" and is_flash_attn_2_available():
         return FLASH
-    AttentionInterface.register(BLOCKS, by_blocks)  # without a mask function of that name no mask is made
+    AttentionInterface.register(BLOCKS, by_blocks)  # no mask is made, because no mask function has this name
     return BLOCKS
 
 
 def arguments(lengths: tuple[int, ...] | None, name: str, device: torch.device) -> dict[str, Any]:
-    """What a decoder whose attention is ``name`` is told of a packed row's trajectories, beside their positions."""
+    """Return what a decoder with the attention ``name`` must know about a packed row's trajectories, besides
+    positions."""
     if lengths is None:
         return {}
     if name == FLASH:
@@ -61,10 +64,10 @@ def by_blocks(
     softcap: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention of each block by itself: (1, H, T, D), keys and values (1, G, T, D) -> (1, T, H, D).
+    """Causal attention within each block: queries (1, H, T, D), keys and values (1, G, T, D) -> (1, T, H, D).
 
-    ``block_lengths`` sum to T. ``sliding_window``: a token sees so many tokens, its own included. Raises
-    ``PipelineError`` for a model that does not pass ``block_lengths`` on to its layers, or caps its scores softly.
+    ``block_lengths`` sum to T. ``sliding_window``: how many tokens a token attends to, including itself. Raises
+    ``PipelineError`` for a model that does not pass ``block_lengths`` to its layers, or soft-caps its scores.
     """
     if block_lengths is None or softcap is not None:
         why = "does not tell its layers of blocks" if block_lengths is None else "caps its attention's scores softly"

@@ -15,7 +15,7 @@ from r1_searcher.update.shards import TensorEntry, Tensors
 STATE_FOLDER = "trainer_state"  # beside the policy folder
 _MANIFEST, NUMBERS = "manifest.json", "trainer.json"
 _MOMENTS = "optimizer"  # stem of the optimiser's files
-BASE = "base"  # of the frozen weights under adapters, which the policy's merged ones do not tell
+BASE = "base"  # stem of the frozen weights under adapters, which cannot be recovered from the merged ones
 
 
 def write_policy(
@@ -28,12 +28,13 @@ def write_policy(
     parent: str,
     writes: bool,
 ) -> str:
-    """Write a folder that transformers opens, whole; returns the sha256 of its weights.
+    """Write a folder that transformers opens, whole; return the sha256 of its weights.
 
-    ``entries`` are the model's tensors, ``copied`` the parent's tokenizer files by name; ``parent`` says which
-    policy it came from. All ranks call it; the one that ``writes`` has the files and the sha256, others "".
+    ``entries`` are the model's tensors, ``copied`` the parent's tokenizer files by name; ``parent`` names the policy
+    that it came from. All ranks must call; only the one that ``writes`` writes files and returns the sha256, the others
+    return "".
     """
-    metadata = {"format": "pt"}  # transformers reads no file without it
+    metadata = {"format": "pt"}  # transformers refuses files without it
     if not writes:
         shards.write(None, STEM, entries, metadata=metadata)
         return ""
@@ -48,7 +49,7 @@ def write_policy(
 
 
 def _write_config(folder: Path, model: Any) -> None:
-    """What ``save_pretrained`` writes beside the weights."""
+    """Write the files that ``save_pretrained`` writes beside the weights."""
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
@@ -63,7 +64,8 @@ def write_state(
     base: Sequence[TensorEntry] = (),
     writes: bool,
 ) -> None:
-    """Write the optimiser's moments, the trainer's counters and, under adapters, the base, whole. All ranks call it."""
+    """Write the optimiser's moments, the trainer's counters and, with adapters, the base, whole. All ranks must
+    call."""
     if not writes:
         shards.write(None, _MOMENTS, entries)
         shards.write(None, BASE, base)
@@ -76,10 +78,10 @@ def write_state(
 
 
 def read(policy: Path, folder: Path, *, checks: bool = True) -> tuple[Tensors, Tensors, dict[str, Any]]:
-    """Weights, moments and counters of a policy folder and the trainer state that belongs to it; tensors are
-    read when they are asked for. ``checks``: hold the state's files against their sums; one rank does.
+    """Return weights, moments and counters of a policy folder and its trainer state; tensors are read on access.
 
-    Raises ``PipelineError`` where one is missing or not what was written, or the state belongs to other weights.
+    ``checks``: compare the state's files with their checksums; one rank does. Raises ``PipelineError`` if a file is
+    missing or damaged, or the state belongs to other weights.
     """
     if checks:
         sums.check(folder)
@@ -94,5 +96,5 @@ def read(policy: Path, folder: Path, *, checks: bool = True) -> tuple[Tensors, T
 
 
 def read_base(folder: Path) -> Tensors:
-    """The frozen weights of a trainer state with adapters."""
+    """Return the frozen weights of a trainer state with adapters."""
     return Tensors(folder, BASE)

@@ -1,4 +1,4 @@
-"""Ranks (one process without a launcher, or as many as torchrun started) and the DeepSpeed engine on them."""
+"""Ranks (one process without a launcher, or those that torchrun started) and the DeepSpeed engine on them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _NEVER = 10**12  # optimiser steps between two of DeepSpeed's prints
 
 
 def start() -> tuple[int, int, torch.device]:
-    """Join the process group, making it where there is none; returns rank, world size, device.
+    """Join the process group, creating it if needed; return rank, world size and device.
 
-    Under torchrun the group comes from its environment. Without a launcher it is a group of one in
-    this process's memory: no port, no address, no MPI search.
+    Under torchrun the environment describes the group. Without a launcher it is a group of one in this process's
+    memory: no port, no address, no MPI search.
 
-    DeepSpeed would compile a shared-memory collective with g++ the first time it starts on a CPU (over
-    a minute, and only where there is a compiler). It is switched off: with one rank it has nothing to
-    do, and sums must not depend on whether a machine has a compiler.
+    DeepSpeed would compile a shared-memory collective with g++ at its first start on a CPU (over a minute, and only if
+    there is a compiler). It is switched off: one rank does not need it, and sums must not depend on whether a machine
+    has a compiler.
     """
     cuda = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")  # else its search for one prints a warning
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, launcher or not
+    # else DeepSpeed's search for one prints a warning
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed requires it, with or without a launcher
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -52,19 +53,19 @@ def sum_over_ranks(target: torch.Tensor) -> None:
 
 
 def barrier() -> None:
-    """Wait for all ranks: what rank 0 wrote is there for the others."""
+    """Wait for all ranks, so that all see what rank 0 wrote."""
     if dist.get_world_size() > 1:
         dist.barrier()
 
 
 def initialize(module: torch.nn.Module, update: Update, learning_rate: float) -> Any:
-    """The DeepSpeed engine around ``module`` with a torch AdamW."""
+    """Return the DeepSpeed engine around ``module`` with a torch AdamW."""
     import deepspeed
 
-    # ZeRO 3 calls collectives under names that torch is about to drop, and every call says so.
+    # ZeRO 3 calls collectives by names that torch deprecates, with a warning per call.
     warnings.filterwarnings("ignore", message="`torch.distributed.*is deprecated", category=FutureWarning)
     optimizer = make_optimizer(module, update, learning_rate)
-    with contextlib.redirect_stdout(io.StringIO()):  # the bfloat16 optimiser prints what memory it takes
+    with contextlib.redirect_stdout(io.StringIO()):  # the bfloat16 optimiser prints its memory use
         engine, *_ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=config(update), dist_init_required=False
         )
@@ -72,7 +73,7 @@ def initialize(module: torch.nn.Module, update: Update, learning_rate: float) ->
 
 
 def make_optimizer(module: torch.nn.Module, update: Update, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, as is usual."""
+    """Return AdamW with weight decay on matrices only, as is usual."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": update.weight_decay},
@@ -84,12 +85,15 @@ def make_optimizer(module: torch.nn.Module, update: Update, learning_rate: float
 
 
 def config(update: Update) -> dict[str, Any]:
-    """DeepSpeed's configuration. bfloat16 weights need float32 master weights, which stage 0 lacks: stage 1 then,
-    which is the same on one rank."""
+    """Return DeepSpeed's configuration.
+
+    bfloat16 weights need float32 master weights, which stage 0 lacks; stage 1 is used instead, which is the same on one
+    rank.
+    """
     half = update.dtype == "bfloat16"
     stage = max(update.zero_stage, 1) if half else update.zero_stage
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,  # only DeepSpeed's sample counter reads it
+        "train_micro_batch_size_per_gpu": 1,  # read only by DeepSpeed's sample counter
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0 if stage == 0 else update.max_gradient_norm,
         "zero_optimization": {"stage": stage},
@@ -98,7 +102,7 @@ def config(update: Update) -> dict[str, Any]:
         "wall_clock_breakdown": False,
     }
     if update.offload != "none":
-        # DeepSpeed would insist on its own Adam for CPUs, which is compiled first; torch's is fused on a CPU too.
+        # DeepSpeed would insist on its own CPU Adam, which it compiles first; torch's is fused on a CPU too.
         settings["zero_force_ds_cpu_optimizer"] = False
         place = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         settings["zero_optimization"]["offload_optimizer"] = place

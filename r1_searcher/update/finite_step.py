@@ -1,4 +1,4 @@
-"""An optimiser step that is only taken with finite numbers."""
+"""An optimiser step that is taken only if loss and gradients are finite."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from r1_searcher.update import state
 
 
 def take_step(engine: Any, loss: Tensor, limit: float, where: str) -> float:
-    """Clip the gradients to the norm ``limit`` and step; returns the norm before clipping.
+    """Clip the gradients to the norm ``limit`` and step; return the norm before clipping.
 
-    Raises ``PipelineError`` for a loss or gradients that are not finite: the step is then not taken.
+    Raises ``PipelineError``, without stepping, if the loss or a gradient is not finite.
     """
-    if state.is_plain(engine):  # DeepSpeed clips in float32 stage 0 too, but keeps the norm to itself
+    if state.is_plain(engine):  # DeepSpeed clips in float32 stage 0 too, but does not report the norm
         norm = float(torch.nn.utils.clip_grad_norm_(engine.module.parameters(), limit))
         finite = bool(torch.isfinite(loss)) and math.isfinite(norm)
         if finite:

@@ -1,9 +1,9 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft: a linear layer's weight W becomes W + s · B A, and only A and B
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft: a linear layer's weight W becomes W + s · B A; only A and B
 learn.
 
-peft puts the adapters into the model in its place, so that it stays the class that it was; names gain ``.base_layer``
-and ``.lora_A.default``, which is undone here. A policy folder never has adapters: what is written, and what an engine
-gets, is W + s · B A, summed in float32. There is no dropout: the policy that is trained is the policy that sampled.
+peft adds the adapters to the model in place, so that it keeps its class; names gain ``.base_layer`` and
+``.lora_A.default``, which is undone here. A policy folder never contains adapters: what is written, and what an engine
+gets, is W + s · B A, summed in float32. There is no dropout: the policy trained is the policy that sampled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Lora
 
-_ADAPTER = "default"  # peft's name of the only one
+_ADAPTER = "default"  # peft's name for the only adapter
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,11 @@ class Adapted:
 
 
 def add(model: Any, settings: Lora, seed: int) -> None:
-    """Put adapters into a transformers model and freeze the rest. B is 0, so that nothing changes yet; A is drawn by
-    ``seed``, the same on every rank. Raises ``PipelineError`` for targets that are no linear layers of the model."""
+    """Add adapters to a transformers model and freeze the rest.
+
+    B is 0, so that nothing changes yet; A is drawn from ``seed``, equally on every rank. Raises ``PipelineError`` for
+    targets that are not linear layers of the model.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -44,15 +47,16 @@ def add(model: Any, settings: Lora, seed: int) -> None:
             where="update.lora",
             fix=".venv/bin/pip install --no-deps -r requirements.lock, or set update.lora.rank to 0",
         ) from None
-    targets = settings.targets if isinstance(settings.targets, str) else _checked(model, settings.targets)
+    targets = settings.targets if isinstance(settings.targets, str) else _checked_targets(model, settings.targets)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
 
 
-def _checked(model: Any, targets: list[str]) -> list[str]:
-    """Names of linear layers, each of which the model has; the output head, which may be the embedding, is none."""
+def _checked_targets(model: Any, targets: list[str]) -> list[str]:
+    """Return ``targets`` if all are linear layers of the model; the output head, which may be the embedding, is
+    excluded."""
     head = model.get_output_embeddings()
     linear = {
         name.rpartition(".")[2]
@@ -70,7 +74,7 @@ def _checked(model: Any, targets: list[str]) -> list[str]:
 
 
 def check_same(kept: dict[str, Any] | None, own: Lora, folder: Path) -> None:
-    """``PipelineError`` where a trainer state's adapters, None where it has none, are not those of the parameters."""
+    """Raise ``PipelineError`` if a trainer state's adapters (None: it has none) are not those of the parameters."""
     wanted = own.model_dump() if own.rank else None
     if kept == wanted:
         return
@@ -86,17 +90,17 @@ def check_same(kept: dict[str, Any] | None, own: Lora, folder: Path) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter of the model is an adapter's."""
+    """Return whether a parameter belongs to an adapter."""
     return ".lora_" in name
 
 
 def policy_name(name: str) -> str:
-    """The name that a policy folder has for a parameter of the model."""
+    """Return the policy folder's name for a parameter of the model."""
     return name.replace(".base_layer.", ".")
 
 
 def adapted(model: nn.Module) -> dict[str, Adapted]:
-    """The layers with adapters, by the policy folder's name of their weight."""
+    """Return the layers with adapters, by the policy folder's name of their weight."""
     return {
         f"{name}.weight": Adapted(
             module.base_layer.weight,
@@ -110,7 +114,7 @@ def adapted(model: nn.Module) -> dict[str, Adapted]:
 
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Within it the model is the base: adapters count 0 times."""
+    """Switch the adapters off within the context: the model is the base."""
     layers = [module for _, module in _layers(model)]
     for layer in layers:
         layer.set_scale(_ADAPTER, 0.0)

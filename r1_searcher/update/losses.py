@@ -1,15 +1,16 @@
 """The update's loss and its metrics, as pure functions over policy tokens.
 
-Every tensor is flat, (N,) over policy tokens; which trajectory a token belongs to matters only to
-``loss_weights``. The loss of a pass is the weighted sum over its tokens, and the weights are constants
-of the whole minibatch: how trajectories are cut into passes never changes the gradient.
+Every tensor is flat, (N,) over policy tokens; which trajectory a token belongs to matters only to ``loss_weights``. A
+pass's loss is the weighted sum over its tokens, with weights that are constant for the whole minibatch, so that the
+gradient does not depend on how trajectories are cut into passes.
 
-A policy loss (``update.loss``, those that ship are in ``policy_losses``) compares the present policy with an anchor:
-- importance correction off (cap 0): the anchor is the engine's log-probability, at which the token was
-  sampled. No pass beside the training pass is needed.
-- importance correction on: the anchor is the trainer's own log-probability before the first optimiser
-  step, and the token's loss is multiplied by min(exp(trainer - engine), cap), without gradient
-  (truncated importance sampling, Yao et al. 2025).
+A policy loss (``update.loss``; those that ship are in ``policy_losses``) compares the current policy with an anchor:
+
+- importance correction off (cap 0): the anchor is the engine's log-probability at sampling. Only the training pass is
+  needed.
+- importance correction on: the anchor is the trainer's own log-probability before the first optimiser step, and the
+  token's loss is multiplied by min(exp(trainer - engine), cap), without gradient (truncated importance sampling, Yao et
+  al. 2025).
 """
 
 from __future__ import annotations
@@ -33,12 +34,11 @@ def loss_weights(
     batch_tokens: int,
     minibatches: int,
 ) -> list[float]:
-    """Weight of each policy token of a minibatch's trajectories: (B,) numbers of tokens -> (B,).
+    """Return the loss weight per policy token of a minibatch's trajectories: numbers of tokens (B,) -> (B,).
 
-    ``trajectory``: the mean over a trajectory's tokens, then over the minibatch's trajectories.
-    ``token``: the sum over tokens by a constant, the whole batch's number of policy tokens
-    (``batch_tokens``) by the number of minibatches, so that long trajectories weigh what they are long
-    wherever they fall.
+    ``trajectory``: mean over a trajectory's tokens, then over the minibatch's trajectories. ``token``: sum over tokens
+    divided by a constant, the whole batch's number of policy tokens (``batch_tokens``) over the number of minibatches,
+    so that a trajectory's weight is its length, whichever minibatch it is in.
     """
     if loss_mean == "trajectory":
         return [1.0 / (tokens * len(num_tokens)) for tokens in num_tokens]
@@ -46,7 +46,7 @@ def loss_weights(
 
 
 def token_losses(loss: PolicyLoss, logprobs: Tensor, anchor: Tensor, advantages: Tensor, settings: Update) -> Tensor:
-    """What ``loss`` says of each token: (N,), (N,), (N,) -> (N,). ``PipelineError`` for an answer of another kind."""
+    """Apply ``loss`` per token: (N,), (N,), (N,) -> (N,). Raises ``PipelineError`` if the result is of another kind."""
     import torch
 
     token = loss(logprobs, anchor, advantages, settings)
@@ -61,26 +61,26 @@ def token_losses(loss: PolicyLoss, logprobs: Tensor, anchor: Tensor, advantages:
 
 
 def importance_weights(trainer_logprobs: Tensor, engine_logprobs: Tensor, cap: float) -> Tensor:
-    """Truncated importance weights min(exp(trainer - engine), cap), without gradient: (N,), (N,) -> (N,)."""
+    """Return truncated importance weights min(exp(trainer - engine), cap), without gradient: (N,), (N,) -> (N,)."""
     return (trainer_logprobs - engine_logprobs).detach().exp().clamp(max=cap)
 
 
 def kl_k1(logprobs: Tensor, other: Tensor) -> Tensor:
-    """Per-token estimate of KL(policy || other) on the policy's own samples: log pi - log other. (N,) -> (N,)."""
+    """Estimate KL(policy || other) per token on the policy's own samples: log pi - log other. (N,) -> (N,)."""
     return logprobs - other
 
 
 def kl_k3(logprobs: Tensor, other: Tensor) -> Tensor:
-    """The same, never negative and of lower variance: r - 1 - log r, r = other / pi. (N,) -> (N,)."""
+    """Estimate the same, never negative and with lower variance: r - 1 - log r, r = other / pi. (N,) -> (N,)."""
     log_ratio = other - logprobs
     return log_ratio.expm1() - log_ratio
 
 
 def ratio_metrics(logprobs: Tensor, anchor: Tensor, advantages: Tensor, clip: float) -> dict[str, float]:
-    """Clip fraction, the ratio's tails, and the KL to the policy that sampled; all inputs (N,).
+    """Return the clip fraction, the ratio's tails, and the KL to the policy that sampled; all inputs (N,).
 
-    ``clip_fraction`` counts the tokens whose gradient the clip cuts off: the ratio is past the edge on
-    the side to which the advantage pushes.
+    ``clip_fraction`` counts tokens whose gradient is clipped away: the ratio is past the edge on the side to which the
+    advantage pushes.
     """
     import torch
 
@@ -97,13 +97,13 @@ def ratio_metrics(logprobs: Tensor, anchor: Tensor, advantages: Tensor, clip: fl
 
 
 def gap_metrics(trainer_logprobs: Tensor, engine_logprobs: Tensor) -> dict[str, float]:
-    """How far trainer and engine disagree about the same tokens under the same weights; inputs (N,)."""
+    """Return how far trainer and engine disagree about the same tokens under the same weights; inputs (N,)."""
     gap = (trainer_logprobs - engine_logprobs).abs().double()
     return {"logprob_gap_mean": gap.mean().item(), "logprob_gap_max": gap.max().item()}
 
 
 def importance_metrics(trainer_logprobs: Tensor, engine_logprobs: Tensor, cap: float) -> dict[str, float]:
-    """The importance weights' largest value before truncation, and the share that is cut; inputs (N,)."""
+    """Return the largest importance weight before truncation and the truncated share; inputs (N,)."""
     ratios = (trainer_logprobs - engine_logprobs).exp()
     return {
         "importance_ratio_max": ratios.max().item(),

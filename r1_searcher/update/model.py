@@ -1,4 +1,4 @@
-"""Opening a policy for the trainer: its weights held to its configuration, and nothing random in it."""
+"""Open a policy for the trainer: weights checked against the configuration, and nothing random in the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_searcher.params import Update
 from r1_searcher.update import attention, distributed
 from r1_searcher.update.partitioned import load_partitioned
 
-COPIED_FILES = (  # what a new policy takes over from its parent as it is
+COPIED_FILES = (  # a new policy inherits these files from its parent unchanged
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -26,26 +26,26 @@ COPIED_FILES = (  # what a new policy takes over from its parent as it is
     "merges.txt",
     "generation_config.json",
 )
-_TOLD = 300  # characters of what transformers says
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # one of them is a tokenizer
+_TOLD = 300  # characters of transformers' own message in an error
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # any one of them is a tokenizer
 
 
 def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
-    """The causal language model of a Hugging Face folder, without dropout; under ZeRO 3 divided among the ranks.
+    """Load the causal language model of a Hugging Face folder, without dropout; under ZeRO 3 divided among the ranks.
 
-    ``trained``: false for a frozen one, which is whole on every rank. Raises ``PipelineError`` for a folder without
-    config, weights or tokenizer, and for weights that are not all and only those of its config.
+    ``trained``: false for a frozen model, which is whole on every rank. Raises ``PipelineError`` for a folder without
+    config, weights or tokenizer, and for weights that do not match its config exactly.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     check_folder(policy)
-    logging.disable_progress_bar()  # the terminal shows one line an iteration
+    logging.disable_progress_bar()  # the terminal shows one line per iteration
     if (policy / "model.safetensors.index.json").is_file():
         weight_files(policy)
     dtype, attending = update.dtype, attention.implementation(update, _config(policy))
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what does not fit is one line here, and a table of every weight there
+    logging.set_verbosity_error()  # check_loaded gives one line for what transformers shows as a table of every weight
     try:
         if trained and update.zero_stage == 3:
             model = load_partitioned(policy, dtype, attending, distributed.config(update))
@@ -72,10 +72,10 @@ def load_model(policy: Path, update: Update, *, trained: bool) -> Any:
 
 
 def quiet(model: Any, *, checkpointing: bool) -> Any:
-    """Make a model that is trained do what it does when it samples: no dropout, no layers left out, no noise.
+    """Make a model behave in training as in sampling: no dropout, no skipped layers, no noise.
 
-    It stays in evaluation mode. transformers computes layers anew in training mode only: with ``checkpointing`` the
-    layers themselves are in it, but not what is in them, and their own dropout is 0.
+    It stays in evaluation mode. transformers recomputes layers only in training mode: with ``checkpointing`` the layers
+    themselves are set to it, but not their submodules, and their own dropout is 0.
     """
     model.eval()
     for module in model.modules():
@@ -108,7 +108,7 @@ def _config(policy: Path) -> Any:
 
 
 def check_folder(policy: Path) -> None:
-    """A policy folder has config.json, safetensors and a tokenizer; the first that lacks stops."""
+    """Raise ``PipelineError`` for the first of config.json, safetensors and tokenizer that a policy folder lacks."""
     if not policy.is_dir():
         raise PipelineError("no such policy folder", where=str(policy), fix="run `dvc repro`, which makes it")
     if not (policy / "config.json").is_file():

@@ -1,15 +1,16 @@
-"""Trajectories laid out into passes: the rectangles that go through the model at once.
+"""Lay trajectories out into passes: the rectangles that go through the model at once.
 
-Two layouts, of equal loss (a property test holds them to it):
-- ``padded``: trajectories sorted by length, one a row, padded on the right. Causal attention never looks
-  right, so no attention mask is needed, and attention costs the square of one trajectory, not of a row.
-  This is the quick one on a CPU: at 60-190 tokens a trajectory, sorting leaves under 15 % of padding.
-- ``packed``: trajectories end to end in one row, with positions that start anew at each; attention is
-  block-diagonal (``attention``), and nothing is padded.
+Two layouts with equal loss (a property test checks it):
 
-A trajectory goes in up to the token before its last policy token: what follows predicts nothing that is
-trained on. Hidden states are gathered at the positions that predict a policy token before the output
-head, so that no other position has logits, let alone gradient.
+- ``padded``: trajectories sorted by length, one per row, padded on the right. Causal attention never looks right, so no
+  attention mask is needed, and attention costs the square of one trajectory, not of a row. This is the faster one on a
+  CPU: at 60-190 tokens per trajectory, sorting leaves below 15 % padding.
+- ``packed``: trajectories end to end in one row, with positions that restart at each; attention is block-diagonal
+  (``attention``), and nothing is padded.
+
+A trajectory is cut before its last policy token: what follows predicts nothing that is trained on. Hidden states are
+gathered at the positions that predict a policy token before the output head, so that no other position has logits or
+gradient.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ class Pass:
     position_ids: Ints | None  # (R, T); None: 0..T-1 in every row
     predict: Ints  # (N,) positions in the flattened (R * T) whose hidden state predicts a policy token
     targets: Ints  # (N,) the policy tokens
-    slots: Ints  # (N,) where each stands among all policy tokens of the batch, trajectory after trajectory
-    lengths: tuple[int, ...] | None = None  # packed: of the trajectories in the row, in order; their sum is T
-    counted: bool = True  # False: run only to keep ranks in step, without weight in anything
+    slots: Ints  # (N,) positions among all policy tokens of the batch, trajectory by trajectory
+    lengths: tuple[int, ...] | None = None  # packed: lengths of the row's trajectories in order; their sum is T
+    counted: bool = True  # False: run only to keep ranks in step, without any weight
 
     @property
     def num_tokens(self) -> int:
-        """Positions computed, padding included."""
+        """Number of positions computed, including padding."""
         return int(self.input_ids.size)
 
 
@@ -53,10 +54,10 @@ def lay_out(
     max_tokens: int,
     layout: Layout,
 ) -> list[Pass]:
-    """Passes of at most ``max_tokens`` positions (a longer trajectory has a pass of its own).
+    """Lay out passes of at most ``max_tokens`` positions (a longer trajectory gets a pass of its own).
 
-    ``members`` are the trajectories to lay out; ``slots`` refer to the whole batch. Raises
-    ``ValueError`` where a trajectory has no policy token, or begins with one (nothing predicts it).
+    ``members`` are the trajectories to lay out; ``slots`` refer to the whole batch. Raises ``ValueError`` if a
+    trajectory has no policy token or begins with one, which nothing predicts.
     """
     offsets = token_offsets(policy_mask)
     pieces = [_piece(token_ids[b], policy_mask[b], int(offsets[b]), b) for b in members]
@@ -66,7 +67,7 @@ def lay_out(
 
 
 def token_offsets(policy_mask: Sequence[Sequence[bool]]) -> Ints:
-    """Where each trajectory's policy tokens begin among all of the batch: (B + 1,), the last is the total."""
+    """Return where each trajectory's policy tokens begin among all of the batch: (B + 1,), the last is the total."""
     return np.concatenate([[0], np.cumsum([int(np.count_nonzero(mask)) for mask in policy_mask])]).astype(np.int64)
 
 
@@ -90,7 +91,7 @@ def _piece(token_ids: Sequence[int], policy_mask: Sequence[bool], offset: int, t
 
 
 def _padded_groups(pieces: list[_Piece], max_tokens: int) -> list[list[_Piece]]:
-    """Runs of pieces, longest first, whose rectangle stays within ``max_tokens``."""
+    """Group pieces, longest first, into rectangles within ``max_tokens``."""
     groups: list[list[_Piece]] = []
     for piece in pieces:
         if groups and (len(groups[-1]) + 1) * len(groups[-1][0].inputs) <= max_tokens:
@@ -101,7 +102,7 @@ def _padded_groups(pieces: list[_Piece], max_tokens: int) -> list[list[_Piece]]:
 
 
 def _packed_groups(pieces: list[_Piece], max_tokens: int) -> list[list[_Piece]]:
-    """First fit, longest first."""
+    """Group pieces by first fit, longest first."""
     groups: list[list[_Piece]] = []
     room: list[int] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""The policy as the trainer sees it: a pass in, log-probabilities and entropies of policy tokens out."""
+"""The policy as the trainer sees it: log-probabilities and entropies of a pass's policy tokens."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from r1_searcher.update.packing import Pass
 
 
 class TokenPolicy(nn.Module):
-    """A causal language model with its output head applied only where a policy token is predicted.
+    """A causal language model whose output head is applied only where a policy token is predicted.
 
     Args:
         model: a transformers causal language model whose logits are its output embedding applied to the
             last hidden state, scaled as its configuration says (``model_config.scaled``).
-        temperature: logits are divided by it, so that the policy trained is the policy that sampled.
+        temperature: divides the logits, so that the policy trained is the policy that sampled.
     """
 
     def __init__(self, model: Any, temperature: float) -> None:
@@ -34,9 +34,9 @@ class TokenPolicy(nn.Module):
         targets: Tensor,
         lengths: tuple[int, ...] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(R, T), (R, T) or None, (N,), (N,) -> log-probabilities (N,), entropies (N,; no gradient).
+        """(R, T), (R, T) or None, (N,), (N,) -> log-probabilities (N,), entropies (N,) without gradient.
 
-        ``lengths``: of a packed row's trajectories, which sum to T.
+        ``lengths``: of a packed row's trajectories; their sum is T.
         """
         body = self.model.get_decoder()
         blocks = attention.arguments(lengths, self.model.config._attn_implementation, input_ids.device)
@@ -50,9 +50,9 @@ class TokenPolicy(nn.Module):
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log softmax(logits)[target] and the entropy, with one (N, V) array kept and one made in the backward pass.
+    """log softmax(logits)[target] and the entropy, keeping one (N, V) array and making one in the backward pass.
 
-    The plain composition makes four; over a vocabulary they are most of the head's cost on a CPU.
+    The plain composition makes four, which over a vocabulary are most of the head's cost on a CPU.
     """
 
     @staticmethod
@@ -73,7 +73,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def run_pass(policy: nn.Module, batch: Pass, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N,) and entropies (N,) of a pass's policy tokens."""
+    """Return log-probabilities (N,) and entropies (N,) of a pass's policy tokens."""
     positions = None if batch.position_ids is None else torch.from_numpy(batch.position_ids).to(device)
     ids, predict, targets = (
         torch.from_numpy(array).to(device) for array in (batch.input_ids, batch.predict, batch.targets)

@@ -1,4 +1,4 @@
-"""The frozen reference policy in a process of its own, where it does not fit beside the trainer."""
+"""The frozen reference policy in a process of its own, for when it does not fit beside the trainer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class FrozenPolicy:
 
     Args:
         policy: Hugging Face folder.
-        update: its ``dtype``, ``layout`` and ``max_tokens_a_pass`` are used.
-        temperature: of the sampling, as for the trainer.
+        update: uses ``dtype``, ``layout`` and ``max_tokens_a_pass``.
+        temperature: the sampling temperature, as for the trainer.
     """
 
     def __init__(self, policy: Path, update: Update, *, temperature: float) -> None:
@@ -29,7 +29,8 @@ class FrozenPolicy:
 
     @torch.no_grad()
     def logprobs(self, token_ids: Sequence[Sequence[int]], policy_mask: Sequence[Sequence[bool]]) -> list[list[float]]:
-        """Log-probabilities (P_b,) of the policy tokens of B trajectories, [b] (T_b,) both."""
+        """Return log-probabilities (P_b,) of the policy tokens of B trajectories; both inputs are (T_b,) per
+        trajectory."""
         offsets = token_offsets(policy_mask)
         flat = torch.zeros(int(offsets[-1]), device=self._device)
         members = range(len(token_ids))

@@ -1,8 +1,8 @@
-"""Weights and optimiser state in and out of a DeepSpeed engine, by parameter name, as safetensors.
+"""Move weights and optimiser state in and out of a DeepSpeed engine, by parameter name, as safetensors.
 
-Nothing is pickled, and the state knows nothing of ranks: the moments of a parameter are whole, in
-float32, whichever ZeRO stage kept them in pieces. With low-rank adapters (``lora``) the weights that leave are the
-merged ones, and what is trained, and has state, are the adapters.
+Nothing is pickled, and the state is independent of ranks: a parameter's moments are whole, in float32, whichever ZeRO
+stage divided them. With low-rank adapters (``lora``) the exported weights are the merged ones; the adapters are what is
+trained and has state.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from r1_searcher.update.shards import TensorEntry
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 ADAPTER_STATE = "adapter"
-MASTER = "master"  # the float32 weights behind bfloat16 or partitioned ones
+MASTER = "master"  # the float32 weights behind bfloat16 or divided ones
 
 
 def is_plain(engine: Any) -> bool:
-    """Whether the optimiser is torch's own (ZeRO stage 0 in float32), not one of DeepSpeed's around it."""
+    """Return whether the optimiser is torch's own (ZeRO stage 0 in float32), not wrapped by DeepSpeed."""
     return engine.optimizer is engine.basic_optimizer
 
 
 def named_parameters(engine: Any, *, duplicates: bool = False) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Parameters under the names that the policy folder uses, without adapters; ``duplicates``: a tied one twice."""
+    """Yield parameters by the policy folder's names, without adapters; ``duplicates``: a tied one twice."""
     for name, parameter in engine.module.model.named_parameters(remove_duplicate=not duplicates):
         if not lora.is_adapter(name):
             yield lora.policy_name(name), parameter
 
 
 def trained_parameters(engine: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters with an optimiser state, by name: all, or the adapters."""
+    """Return the parameters with optimiser state, by name: all, or the adapters."""
     return [(name, parameter) for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad]
 
 
 class _Lazy(Mapping[str, Tensor]):
-    """Tensors that are made when they are asked for."""
+    """Tensors that are made on access."""
 
     def __init__(self, read: Mapping[str, Callable[[], Tensor]]) -> None:
         self._read = read
@@ -56,8 +56,10 @@ class _Lazy(Mapping[str, Tensor]):
 
 
 def weights(engine: Any) -> Mapping[str, Tensor]:
-    """The policy's state dict: name -> tensor. No copy below ZeRO stage 3, which gathers them (all ranks must call);
-    with adapters each is merged when it is asked for."""
+    """Return the policy's state dict: name -> tensor.
+
+    No copy below ZeRO stage 3, which gathers them (all ranks must call). With adapters each tensor is merged on access.
+    """
     model, adapters = engine.module.model, lora.adapted(engine.module.model)
     if engine.zero_optimization_stage() < 3 and not adapters:
         return {name: tensor.detach() for name, tensor in model.state_dict().items()}
@@ -84,13 +86,13 @@ def weight_entries(engine: Any) -> list[TensorEntry]:
 
 
 def _merged(layer: lora.Adapted) -> Tensor:
-    """The weight with its adapter, summed in float32 and rounded once."""
+    """Return the weight plus its adapter, summed in float32 and rounded once."""
     weight, a, b = (_whole(parameter) for parameter in (layer.weight, layer.a, layer.b))
     return (weight.float() + layer.scale * (b.float() @ a.float())).to(weight.dtype)
 
 
 def base_entries(engine: Any) -> list[TensorEntry]:
-    """The frozen weights under adapters, by the policy folder's names."""
+    """Return the frozen weights under adapters, by the policy folder's names."""
     return [
         TensorEntry(name, _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in named_parameters(engine)
@@ -98,7 +100,7 @@ def base_entries(engine: Any) -> list[TensorEntry]:
 
 
 def adapter_entries(engine: Any) -> list[TensorEntry]:
-    """``adapter/NAME`` of each adapter's tensor; none where there are no adapters."""
+    """Return ``adapter/NAME`` for each adapter tensor; empty without adapters."""
     return [
         TensorEntry(f"{ADAPTER_STATE}/{name}", _size(parameter, parameter.dtype), functools.partial(_whole, parameter))
         for name, parameter in trained_parameters(engine)
@@ -107,12 +109,12 @@ def adapter_entries(engine: Any) -> list[TensorEntry]:
 
 
 def _size(parameter: torch.nn.Parameter, dtype: torch.dtype) -> int:
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO 3 keeps an empty tensor in its place
+    shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO 3 leaves an empty tensor in its place
     return torch.Size(shape).numel() * dtype.itemsize
 
 
 def _whole(parameter: torch.nn.Parameter) -> Tensor:
-    """The parameter's values: its own where it is whole, a copy in main memory where ranks hold parts."""
+    """Return the parameter's values: its own if whole, else a copy in main memory gathered from the ranks."""
     if not hasattr(parameter, "ds_shape"):
         return parameter.detach()
     import deepspeed
@@ -122,14 +124,13 @@ def _whole(parameter: torch.nn.Parameter) -> Tensor:
 
 
 def set_weights(engine: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Put a policy folder's tensors into the model (the base, where there are adapters); a tied tensor may be there
-    once or twice."""
+    """Load a policy folder's tensors into the model (with adapters: into the base); a tied tensor may occur twice."""
     for name, parameter in named_parameters(engine):
         _put(engine, parameter, tensors[name])
 
 
 def set_adapters(engine: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Put ``tensors``, by the names of ``trained_parameters``, into the adapters."""
+    """Load ``tensors``, by the names of ``trained_parameters``, into the adapters."""
     for name, parameter in trained_parameters(engine):
         _put(engine, parameter, tensors[name])
 
@@ -152,14 +153,14 @@ def moment_entries(engine: Any) -> list[TensorEntry]:
     kinds: tuple[str, ...] = _MOMENTS if is_plain(engine) else (*_MOMENTS, MASTER)
     return [
         TensorEntry(
-            f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_kept, engine, parameter, kind)
+            f"{kind}/{name}", _size(parameter, torch.float32), functools.partial(_moment, engine, parameter, kind)
         )
         for name, parameter in trained_parameters(engine)
         for kind in kinds
     ]
 
 
-def _kept(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
+def _moment(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
     if is_plain(engine):
         found: Tensor = engine.optimizer.state[parameter][kind]
         return found
@@ -169,11 +170,11 @@ def _kept(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
 def set_optimizer_state(
     engine: Any, moments: Mapping[str, Tensor], weights: Mapping[str, Tensor], num_steps: int
 ) -> None:
-    """Put back what ``moment_entries`` gave, after ``num_steps`` optimiser steps.
+    """Restore what ``moment_entries`` returned, after ``num_steps`` optimiser steps.
 
-    DeepSpeed's optimisers hold a state only once they have stepped: the caller takes a step at learning
-    rate 0 first. Their float32 weights are then set from the master weights, or where the state was made
-    without any (float32, stage 0), from ``weights``, by the names of ``trained_parameters``.
+    DeepSpeed's optimisers have state only after a step: the caller first takes one at learning rate 0. Their float32
+    weights are then set from the master weights or, if the state has none (float32, stage 0), from ``weights``, by the
+    names of ``trained_parameters``.
     """
     _link(engine)
     for name, parameter in trained_parameters(engine):
@@ -196,10 +197,10 @@ def set_optimizer_state(
 
 
 def _link(engine: Any) -> None:
-    """Let DeepSpeed find the moments of all parameter groups.
+    """Make DeepSpeed find the moments of all parameter groups.
 
-    ZeRO 1 and 2 (0.19.8) link parameters to their moments after the first group's first step, when the
-    other groups have none yet, and never again.
+    ZeRO 1 and 2 (0.19.8) link parameters to their moments after the first group's first step, when the other groups
+    have none yet, and never again.
     """
     if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
         engine.optimizer._hp_optimizer_states_linked = False

@@ -1,4 +1,4 @@
-"""One policy update: rollouts and rewards in, advantages and metrics out."""
+"""One policy update: from rollouts and rewards to advantages and metrics."""
 
 from __future__ import annotations
 
@@ -31,20 +31,18 @@ def update_policy(
 ) -> tuple[pa.Table, dict[str, float]]:
     """Train on one iteration's rollouts (``ROLLOUTS``) and rewards (``REWARDS``), aligned by trajectory_id.
 
-    Returns the ``ADVANTAGES`` table, a row a trajectory that was trained on, in the rollouts' order, and the
-    metrics: the trainer's (means over policy tokens), and counts of trajectories, groups and groups whose
-    rewards are all equal. Trajectories that do not count, or without policy tokens, are left out.
+    Returns the ``ADVANTAGES`` table, one row per trajectory trained on, in the rollouts' order, and the metrics: the
+    trainer's (means over policy tokens), and counts of trajectories, groups and zero-advantage groups. Trajectories
+    that do not count, or have no policy tokens, are left out. With ``update.overlong: left_out``, a trajectory
+    truncated at the token limit counts in its group's comparison and nowhere else (``num_overlong``). With
+    ``update.flat_groups: dropped``, trajectories of zero-advantage groups have advantage 0, no part in the whitening
+    and no pass, but count in the loss's mean (``num_dropped_trajectories``).
 
-    ``update.overlong: left_out``: what ended at the limit of tokens stands in its group's comparison and is left out
-    of all else; ``num_overlong`` counts it. ``update.flat_groups: dropped``: trajectories of groups of equal rewards
-    have advantage 0, no part in the whitening and no pass, and count where the loss is averaged
-    (``num_dropped_trajectories``).
+    ``reference_logprobs``: trajectory_id → (P_b,) from the KL anchor, if already scored; None: the trainer scores them
+    if the coefficient is above 0.
 
-    ``reference_logprobs``: trajectory_id → (P_b,) of the KL anchor, where it has scored them already; None: the trainer
-    is asked, and only where the coefficient is above 0.
-
-    Raises ``PipelineError`` where the two tables differ in their trajectories, a row contradicts itself,
-    or nothing is left to train on.
+    Raises ``PipelineError`` if the two tables differ in their trajectories, a row is inconsistent, or nothing is left
+    to train on.
     """
     chosen, totals = _select(rollouts, rewards)
     groups: list[str] = chosen["question_id"].to_pylist()
@@ -58,7 +56,7 @@ def update_policy(
             fix="raise rollout.max_total_tokens, or keep them (update.overlong: kept)",
         )
     trained = [not (one or other) for one, other in zip(flat, overlong, strict=True)]
-    whole = _tokens(chosen)
+    whole = _training_batch(chosen)
     metrics: dict[str, float] = {}
     divergence = reference = None
     if update.kl_coefficient > 0:
@@ -74,7 +72,7 @@ def update_policy(
     )
     rows = [row for row in range(len(groups)) if not overlong[row]]
     dropped = frozenset(place for place, row in enumerate(rows) if flat[row])
-    batch = _taken(whole, rows, [advantages.values[row].tolist() for row in rows], dropped)
+    batch = _some_trajectories(whole, rows, [advantages.values[row].tolist() for row in rows], dropped)
     metrics |= trainer.update(batch)
     metrics |= {
         "num_trajectories": float(len(rows)),
@@ -103,10 +101,13 @@ def _divergence(
     metrics: dict[str, float],
     known: Mapping[str, Sequence[float]] | None,
 ) -> tuple[list[list[float]], list[Floats]]:
-    """The reference policy's log-probabilities and log pi_old - log pi_ref of the trajectories that are trained on,
-    (P_b,) each; nothing and zeros of the others. Their means go into ``metrics``. ``known``: see ``update_policy``."""
+    """Return the reference policy's log-probabilities and log pi_old - log pi_ref, (P_b,) per trajectory.
+
+    Trajectories that are not trained on get an empty list and zeros. Adds the means to ``metrics``. ``known``: see
+    ``update_policy``.
+    """
     rows = [row for row, counts in enumerate(trained) if counts]
-    some = _taken(batch, rows, [], frozenset())
+    some = _some_trajectories(batch, rows, [], frozenset())
     if known is not None:
         found = [list(known[name]) for name in some.trajectory_ids]
     else:
@@ -123,10 +124,10 @@ def _divergence(
     return reference, divergence
 
 
-def _taken(
+def _some_trajectories(
     batch: TrainingBatch, rows: Sequence[int], advantages: list[list[float]], dropped: frozenset[int]
 ) -> TrainingBatch:
-    """Some trajectories of a batch, with their advantages."""
+    """Return some of a batch's trajectories, with their advantages."""
     return TrainingBatch(
         token_ids=[batch.token_ids[row] for row in rows],
         policy_mask=[batch.policy_mask[row] for row in rows],
@@ -138,7 +139,7 @@ def _taken(
 
 
 def _select(rollouts: pa.Table, rewards: pa.Table) -> tuple[pa.Table, list[float]]:
-    """The rollouts that are trained on, with their rewards (B,)."""
+    """Return the rollouts to train on, with their rewards (B,)."""
     ids: list[str] = rollouts["trajectory_id"].to_pylist()
     rows = {name: row for row, name in enumerate(rewards["trajectory_id"].to_pylist())}
     if len(set(ids)) != len(ids) or len(rows) != rewards.num_rows:
@@ -168,8 +169,8 @@ def _select(rollouts: pa.Table, rewards: pa.Table) -> tuple[pa.Table, list[float
     return rollouts.take(keep), [totals[row] for row in keep]
 
 
-def _tokens(rollouts: pa.Table) -> TrainingBatch:
-    """Tokens, masks and the engine's log-probabilities; the advantages are yet to come."""
+def _training_batch(rollouts: pa.Table) -> TrainingBatch:
+    """Return tokens, masks and the engine's log-probabilities, without advantages yet."""
     batch = TrainingBatch(
         token_ids=rollouts["token_ids"].to_pylist(),
         policy_mask=[[source == grammar.POLICY for source in row] for row in rollouts["token_source"].to_pylist()],
@@ -187,7 +188,7 @@ def _tokens(rollouts: pa.Table) -> TrainingBatch:
 
 
 def _fault(ids: Sequence[int], mask: Sequence[bool], logprobs: Sequence[float]) -> str | None:
-    """What is wrong with a trajectory's row, None where nothing is."""
+    """Return what is wrong with a trajectory's row, or None."""
     if len(ids) != len(mask):
         return f"{len(ids)} token_ids but {len(mask)} token_source"
     if sum(mask) != len(logprobs):

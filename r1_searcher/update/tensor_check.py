@@ -1,4 +1,4 @@
-"""Whether the tensors of a folder are those of the model that is to take them up."""
+"""Check that a folder's tensors are those of the model that is to load them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from r1_searcher.update.shards import Tensors
 
 
 def check_tensors(tensors: Tensors, model: Any, **told: str) -> None:
-    """``PipelineError`` where ``tensors`` are not all and only those of a transformers model without its adapters.
+    """Raise ``PipelineError`` if ``tensors`` are not exactly those of a transformers model without its adapters.
 
-    What is tied may be there twice (then both are read; else headers are enough), and what transformers knows to be of
-    no use may be there too. ``told``: as for ``check_fit``.
+    A tied tensor may occur twice (only then are tensors read, else headers suffice); tensors that transformers ignores
+    may occur too. ``told``: as for ``check_fit``.
     """
     own = {
         lora.policy_name(name): parameter
         for name, parameter in model.named_parameters(remove_duplicate=False)
         if not lora.is_adapter(name)
     }
-    first: dict[torch.nn.Parameter, str] = {}  # the name under which a policy folder has it
+    first: dict[torch.nn.Parameter, str] = {}  # by the name that a policy folder uses
     for name, parameter in own.items():
         first.setdefault(parameter, name)
     shapes = {name: tuple(getattr(parameter, "ds_shape", parameter.shape)) for name, parameter in own.items()}

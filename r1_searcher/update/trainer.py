@@ -1,11 +1,12 @@
 """The trainer: a DeepSpeed engine around the policy, one epoch over a batch at a time.
 
-Deviations from DeepSpeed's usual way, each for a reason:
+It deviates from DeepSpeed's usual way for these reasons:
+
 - a torch AdamW, never one named in DeepSpeed's configuration, which would be compiled first;
-- the accumulation boundary is set by hand before each backward pass, because minibatches differ in how
-  many passes they need;
-- the loss of a pass is a weighted sum whose weights already hold every mean, so nothing is divided
-  afterwards (DeepSpeed averages gradients over ranks; the loss is multiplied by their number).
+- the accumulation boundary is set by hand before each backward pass, because minibatches need different numbers of
+  passes;
+- a pass's loss is a weighted sum whose weights already contain every mean, so nothing is divided afterwards (DeepSpeed
+  averages gradients over ranks; the loss is multiplied by their number).
 
 Every rank is given the whole batch and takes its share of the passes.
 """
@@ -42,7 +43,7 @@ from r1_searcher.update.tensor_check import check_tensors
 
 @dataclasses.dataclass(frozen=True)
 class _Tokens:
-    """What a forward pass needs of a batch."""
+    """The part of a batch that a forward pass needs."""
 
     token_ids: list[list[int]]
     policy_mask: list[list[bool]]
@@ -52,17 +53,17 @@ Tokens = TrainingBatch | _Tokens
 
 
 class DeepSpeedTrainer:
-    """Implements ``protocols.Trainer``. One at a time in a process: ``close`` before making another of another size.
+    """Implements ``protocols.Trainer``. Only one per process: ``close`` it before making another.
 
     Args:
         policy: Hugging Face folder to start from.
         update: the ``update`` section of the parameters.
         learning_rate, warmup_iterations: AdamW's rate, reached linearly over the first iterations.
-        temperature: of the sampling; the trained policy is the tempered one.
-        seed: together with the iteration's number it decides which trajectory is in which minibatch.
-        threads: torch's threads on a CPU, for the whole process; None: as they are.
-        reference: policy folder of the KL anchor; read only where ``kl_coefficient`` > 0. None: ``policy``.
-        reference_apart: the anchor is in another process, and is not loaded here.
+        temperature: the sampling temperature; the policy trained is the tempered one.
+        seed: with the iteration's number it assigns trajectories to minibatches.
+        threads: torch's threads on a CPU, for the whole process; None: unchanged.
+        reference: policy folder of the KL anchor, read only if ``kl_coefficient`` > 0. None: ``policy``.
+        reference_apart: another process holds the anchor; it is not loaded here.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class DeepSpeedTrainer:
             self._base_sha256 = weights_sha256(policy)
         module = TokenPolicy(model, temperature).to(self.device)
         self.engine = distributed.initialize(module, update, learning_rate)
-        if hasattr(self.engine.optimizer, "check_grad_overflow"):  # a step with broken gradients is not taken
+        if hasattr(self.engine.optimizer, "check_grad_overflow"):  # skip a step with non-finite gradients
             self.engine.optimizer.check_grad_overflow = True
         self._anchor = reference or policy
         self._reference: TokenPolicy | None = None
@@ -107,15 +108,15 @@ class DeepSpeedTrainer:
         return TokenPolicy(frozen, self.temperature).to(self.device)
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
+        """Return log-probabilities (P_b,) of the policy tokens under the current weights, without gradient."""
         batch = _Tokens(token_ids, policy_mask)
         return _split(self._forward(self.engine, batch, range(len(token_ids))), policy_mask)
 
     def reference_logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """The same under the frozen reference policy. ``PipelineError`` where none was loaded.
+        """Return the same under the frozen reference policy. Raises ``PipelineError`` if there is none.
 
-        Under adapters the reference is the model without them, and a second copy only where the base is older than the
-        reference: in a segment that goes on from another one's adapters.
+        With adapters the reference is the model without them. A second copy is loaded only if the base is older than
+        the reference: in a segment that continues another one's adapters.
         """
         if self.settings.kl_coefficient == 0:
             raise PipelineError("there is no reference policy", where="update.kl_coefficient", fix="set it above 0")
@@ -132,17 +133,17 @@ class DeepSpeedTrainer:
         return weights_sha256(self._anchor)
 
     def update(self, batch: TrainingBatch) -> dict[str, float]:
-        """One epoch over the batch: ``minibatches`` optimiser steps. Returns means over the policy tokens of the
-        trajectories that were not dropped; where all were, none.
+        """Train one epoch over the batch: ``minibatches`` optimiser steps.
 
-        Raises ``PipelineError`` for a loss or gradient that is not finite; that step is not taken.
+        Returns means over the policy tokens of the trajectories that were not dropped; no such means if all were.
+        Raises ``PipelineError``, without that step, if a loss or gradient is not finite.
         """
         settings, offsets = self.settings, token_offsets(batch.policy_mask)
         order = np.random.default_rng([self.seed, self.iteration]).permutation(len(batch.token_ids))
         minibatches = [part.tolist() for part in np.array_split(order, settings.minibatches) if len(part)]
-        # The first minibatch's training pass itself gives the trainer's log-probabilities before any
-        # step: only the later minibatches need a pass of their own for them, and only to correct.
-        # A trajectory that was dropped has loss and gradient 0: it keeps its place and weight, and has no pass.
+        # The first minibatch's training pass itself gives the trainer's log-probabilities before any step: only later
+        # minibatches need an extra pass for them, and only for the correction. A dropped trajectory has loss and
+        # gradient 0: it keeps its place and weight but has no pass.
         working = [[b for b in members if b not in batch.dropped] for members in minibatches]
         late = [b for members in working[1:] for b in members]
         engine_old = self._flat(batch.old_logprobs)
@@ -157,7 +158,7 @@ class DeepSpeedTrainer:
         learning_rate = self._set_learning_rate()
         step_losses, norms = [], []
         for number, members in enumerate(minibatches):
-            self._weigh(arrays.weights, members, offsets, len(minibatches))
+            self._set_loss_weights(arrays.weights, members, offsets, len(minibatches))
             passes = self._share(batch, working[number] or members[:1], counted=bool(working[number]))
             loss = torch.zeros((), device=self.device)
             for index, piece in enumerate(passes):
@@ -181,10 +182,10 @@ class DeepSpeedTrainer:
         }
 
     def _train_pass(self, piece: Pass, arrays: Arrays, *, stepped: bool) -> Tensor:
-        """Forward and backward over one pass; this rank's part of the minibatch's loss.
+        """Run forward and backward over one pass; return this rank's part of the minibatch's loss.
 
-        ``stepped``: whether the weights have moved since the update began. Where they have not, the pass's
-        own log-probabilities are the trainer's old ones.
+        ``stepped``: whether the weights have changed since the update began. If not, the pass's own log-probabilities
+        are the trainer's old ones.
         """
         slots = torch.from_numpy(piece.slots).to(self.device)
         logprobs, entropies = run_pass(self.engine, piece, self.device)  # (N,), (N,)
@@ -205,14 +206,14 @@ class DeepSpeedTrainer:
         return losses.token_losses(self._loss, logprobs, anchor, advantages, self.settings)
 
     def _set_learning_rate(self) -> float:
-        """Linear warm-up over iterations, then constant."""
+        """Set the learning rate: linear warm-up over iterations, then constant."""
         share = min(1.0, (self.iteration + 1) / max(1, self.warmup_iterations))
         for group in self.engine.optimizer.param_groups:
             group["lr"] = self.learning_rate * share
         return self.learning_rate * share
 
-    def _weigh(self, weights: Tensor, members: list[int], offsets: Ints, minibatches: int) -> None:
-        """Put the loss weights of a minibatch's tokens into ``weights`` (P,)."""
+    def _set_loss_weights(self, weights: Tensor, members: list[int], offsets: Ints, minibatches: int) -> None:
+        """Write the loss weights of a minibatch's tokens into ``weights`` (P,)."""
         parts = losses.loss_weights(
             [int(offsets[b + 1] - offsets[b]) for b in members],
             self.settings.loss_mean,
@@ -223,8 +224,11 @@ class DeepSpeedTrainer:
             weights[offsets[b] : offsets[b + 1]] = part
 
     def _share(self, batch: Tokens, members: Sequence[int], *, counted: bool = True) -> list[Pass]:
-        """This rank's passes. Every rank has equally many, as collectives need: one without work of its own
-        runs the first pass again and does not count it. ``counted`` False: no pass counts."""
+        """Return this rank's passes.
+
+        Every rank has equally many, because collectives need it: a rank without work of its own repeats the first pass
+        without counting it. ``counted`` False: no pass counts.
+        """
         longest_row = self.settings.max_tokens_a_pass
         if self.world_size > 1:
             tokens = sum(len(batch.token_ids[b]) for b in members)
@@ -239,7 +243,7 @@ class DeepSpeedTrainer:
         return passes[self.rank :: self.world_size]
 
     def _forward(self, policy: Any, batch: Tokens, members: Sequence[int]) -> Tensor:
-        """Log-probabilities (P,) of the members' policy tokens, 0 on the others'; no gradient."""
+        """Return log-probabilities (P,) of the members' policy tokens, 0 for the others; no gradient."""
         flat = torch.zeros(int(token_offsets(batch.policy_mask)[-1]), device=self.device)
         with torch.no_grad():
             for piece in self._share(batch, members) if members else ():
@@ -253,10 +257,10 @@ class DeepSpeedTrainer:
         return torch.from_numpy(np.concatenate([np.asarray(row, dtype=np.float32) for row in rows])).to(self.device)
 
     def export_weights(self) -> Mapping[str, Tensor]:
-        """The policy's tensors by their Hugging Face names, for an engine in the same process.
+        """Return the policy's tensors by their Hugging Face names, for an engine in the same process.
 
-        They are the trainer's own (no copy below ZeRO stage 3): the next update changes them in place, so
-        copy what is to be kept. Adapters are merged when a tensor is asked for. All ranks must call.
+        They are the trainer's own (no copy below ZeRO stage 3): the next update changes them in place, so copy what
+        must last. Adapters are merged on access. All ranks must call.
         """
         return state.weights(self.engine)
 
@@ -274,7 +278,7 @@ class DeepSpeedTrainer:
         return sha256
 
     def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
-        """Write a policy folder as ``save_policy`` does, and trainer state beside it.
+        """Write a policy folder as ``save_policy`` does, and the trainer state beside it.
 
         ``trainer_state`` None: the folder ``trainer_state`` beside ``policy``. All ranks must call.
         """
@@ -291,9 +295,9 @@ class DeepSpeedTrainer:
         distributed.barrier()
 
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:
-        """Take up weights and trainer state where a ``save`` left them: what follows is as if never interrupted.
+        """Load weights and trainer state from a ``save``: training continues as if never interrupted.
 
-        Raises ``PipelineError`` for a state of other weights, another seed, other adapters, or another model.
+        Raises ``PipelineError`` if the state belongs to other weights, another seed, other adapters or another model.
         """
         folder = trainer_state or policy.parent / checkpoint.STATE_FOLDER
         tensors, moments, numbers = checkpoint.read(policy, folder, checks=self.rank == 0)
@@ -326,7 +330,7 @@ class DeepSpeedTrainer:
         check_tensors(tensors, self.engine.module.model, where=str(folder), fix=fix)
 
     def _step_at_rest(self) -> None:
-        """An optimiser step that moves nothing: DeepSpeed's optimisers make their state in the first one."""
+        """Take an optimiser step that changes nothing: DeepSpeed's optimisers create their state in the first one."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = 0.0
         piece = lay_out([[0, 0]], [[False, True]], [0], max_tokens=1, layout=self.settings.layout)[0]
@@ -336,11 +340,11 @@ class DeepSpeedTrainer:
         self.engine.step()
 
     def close(self) -> None:
-        """Let go of the engine's hooks and buffers."""
+        """Release the engine's hooks and buffers."""
         self.engine.destroy()
 
 
 def _split(flat: Tensor, policy_mask: Sequence[Sequence[bool]]) -> list[list[float]]:
-    """(P,) -> [b] (P_b,)."""
+    """Split (P,) into (P_b,) per trajectory."""
     values, offsets = flat.cpu().numpy(), token_offsets(policy_mask)
     return [values[start:end].tolist() for start, end in itertools.pairwise(offsets)]

@@ -1,4 +1,4 @@
-"""Models of the sentence-transformers library: where one is, what identifies it, what it wants before a text."""
+"""Models of the sentence-transformers library: where one is, what identifies it, which prefixes it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AUTO = "auto"
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, settings, tokenizer: what embeddings depend on
 _OTHER_BACKENDS = ("onnx", "openvino")
 
-# (name, before a query, before a passage) as the models' own cards say; the name as it stands in folders and hub names.
+# (name, query prefix, passage prefix), from the models' own cards; the name as in folders and hub names
 _FAMILIES = (
     (r"bge-(small|base|large)-en", "Represent this sentence for searching relevant passages: ", ""),
     (r"e5-(small|base|large)(?!-instruct)", "query: ", "passage: "),
@@ -25,7 +25,8 @@ _FAMILIES = (
 
 
 def library(where: str) -> ModuleType:
-    """sentence-transformers, or one line that says how to get it. ``where``: the parameter that asks for it."""
+    """Import sentence-transformers, or raise a one-line error on how to install it. ``where``: the parameter that needs
+    it."""
     try:
         import sentence_transformers
     except ModuleNotFoundError as error:
@@ -35,14 +36,14 @@ def library(where: str) -> ModuleType:
 
 
 def missing(package: str | None, where: str) -> PipelineError:
-    """The error for a package of the extra that is not there."""
+    """Return the error for a missing package of the extra."""
     return PipelineError(
         f"{package} is not installed", where=where, fix="it comes with the extra: pip install '.[dense]'"
     )
 
 
 def locate(name: str, where: str) -> Path:
-    """The folder of a model: ``name`` itself, or the hub's copy of that name (from the local cache when offline)."""
+    """Return the folder of a model: ``name`` itself, or the hub's copy (from the local cache if offline)."""
     place = Path(name)
     if place.is_dir():
         if not any(place.rglob("*.safetensors")):
@@ -65,13 +66,13 @@ def locate(name: str, where: str) -> Path:
 
 
 def shown(name: str) -> str:
-    """A model's name for people and protocol cards: where on this machine it stands is no part of it."""
+    """Return a model's name for people and protocol cards, without its place on this machine."""
     place = Path(name)
     return place.name if place.is_absolute() else name
 
 
 def identity(folder: Path) -> str:
-    """Sha256 over names and contents of a model's weights, tokenizer and settings."""
+    """Return the sha256 over names and contents of a model's weights, tokenizer and settings."""
     files = {path for pattern in _FILES for path in folder.rglob(pattern) if path.is_file()}
     named = {path.relative_to(folder).as_posix(): path for path in files}
     listed = [(name, path) for name, path in sorted(named.items()) if name.split("/")[0] not in _OTHER_BACKENDS]
@@ -79,10 +80,10 @@ def identity(folder: Path) -> str:
 
 
 def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, str]:
-    """What stands before a query and before a passage, where the parameters (``query``, ``passage``) say ``auto``.
+    """Return the prefixes of queries and passages, resolving ``auto`` in ``query`` and ``passage``.
 
-    What the model's folder says goes first, then what is known of its family by its name. Where neither
-    says anything it is an error: without its instruction a model still finds something, only worse.
+    The model's folder is asked first, then its family by name. Raises ``PipelineError`` if neither knows: without its
+    instruction a model still finds something, but worse.
     """
     if AUTO not in (query, passage):
         return query, passage
@@ -97,7 +98,8 @@ def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, st
 
 
 def _own_prefixes(folder: Path) -> tuple[str, str] | None:
-    """The prompts of config_sentence_transformers.json. Empty ones say nothing: the library writes them unasked."""
+    """Return the prompts of config_sentence_transformers.json, or None. Empty ones mean nothing: the library writes
+    them by default."""
     path = folder / "config_sentence_transformers.json"
     if not path.is_file():
         return None
@@ -119,7 +121,7 @@ def _family_prefixes(name: str) -> tuple[str, str] | None:
 
 
 def chosen_device(device: Literal["auto", "cpu", "cuda"], where: str) -> Literal["cpu", "cuda"]:
-    """``auto``: the GPU where there is one."""
+    """Resolve ``auto``: the GPU if there is one."""
     import torch
 
     there = torch.cuda.is_available()
@@ -132,7 +134,7 @@ def chosen_device(device: Literal["auto", "cpu", "cuda"], where: str) -> Literal
 
 @contextlib.contextmanager
 def opening(name: str) -> Iterator[None]:
-    """Make whatever is wrong with a model's files one line, and keep transformers from printing pages about it."""
+    """Turn any error about a model's files into one line, and silence transformers' own output about them."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

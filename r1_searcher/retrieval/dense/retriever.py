@@ -1,7 +1,7 @@
 """The dense index beside the BM25 one, and the ``Retriever`` over it.
 
-``<index>/dense/`` holds ``vectors.faiss`` and ``meta.json``: corpus, model (sha256), settings. Its rows are those
-of the passages that the index folder keeps anyway (r1_searcher/retrieval/bm25.py), so they stand once.
+``<index>/dense/`` holds ``vectors.faiss`` and ``meta.json``: corpus, model (sha256), settings. Its rows refer to the
+passages in the index folder (r1_searcher/retrieval/bm25.py), which are stored once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from r1_searcher.types.protocols import Passage
 _FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 _WHERE = "params.yaml, index.dense"
-# Stands for the code in the fingerprint: to be raised where the same model and passages would give other vectors, or
-# the same vectors other results. Not the vectors' sha256: their last bits differ from one kind of processor to another.
+# Version of this code in the fingerprint: raise it if the same model and passages give other vectors, or the same
+# vectors other results. Not the vectors' sha256: their last bits differ between kinds of processors.
 _FORM = 1
 
 
 def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
-    """Build the dense index that ``index.dense`` asks for, with ``threads``; nothing where it names no model."""
+    """Build the dense index that ``index.dense`` asks for, with ``threads``; do nothing if it names no model."""
     dense = settings.index.dense
     if dense is None or not dense.model:
         return
@@ -41,7 +41,7 @@ def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)  # part of what the vectors' last bits depend on
+    torch.set_num_threads(settings.threads)  # the vectors' last bits depend on it
     try:
         meta = build_dense(corpus, dense, index, threads=settings.threads)
     finally:
@@ -54,15 +54,15 @@ def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
 def build_dense(
     corpus: Path, settings: params.Dense, index: Path, *, threads: int, store: Store | None = None
 ) -> dict[str, Any]:
-    """Embed the passages of a corpus folder and write ``<index>/dense``, whole; returns its meta.
+    """Embed the passages of a corpus folder and write ``<index>/dense``, whole; return its meta.
 
     ``index`` must hold the BM25 index of the same corpus. Shards of vectors are kept in ``store`` (default: the
-    project's), so a killed build goes on. Raises ``PipelineError`` for a missing package, model, or prefix.
+    project's), so that a killed build continues. Raises ``PipelineError`` for a missing package, model, or prefix.
     """
     base = bm25.read_meta(index)
     if base["corpus"] != corpora.fingerprint(corpus):
         raise PipelineError("the index belongs to another corpus", where=str(index), fix=_REBUILD)
-    vectors.library()  # before an hour of embedding
+    vectors.library()  # fail before an hour of embedding
     where = f"{_WHERE}.model"
     folder = models.locate(settings.model, where)
     encoder = Encoder(folder, Embedding.of(settings, folder), models.chosen_device(settings.device, where))
@@ -78,7 +78,7 @@ def build_dense(
         count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
         meta = _meta(encoder, settings, base["corpus"], count, dimension)
         artefacts.write_json(draft / META_FILE, meta)
-    # Who depends on the index folder by its meta.json alone learns here that the vectors changed.
+    # Tells those that depend only on the index folder's meta.json that the vectors changed.
     artefacts.write_json(index / META_FILE, {**base, "dense": meta["fingerprint"]})
     sums.renew(index)
     return meta
@@ -98,11 +98,11 @@ def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dim
         "form": _FORM,
     }
     meta["fingerprint"] = artefacts.fingerprint(meta)
-    return {**meta, "model": settings.model}  # where it was: no part of what the index is
+    return {**meta, "model": settings.model}  # its former place is not part of the index' identity
 
 
 def read_meta(index: Path) -> dict[str, Any]:
-    """The meta.json of an index folder's dense index."""
+    """Return the meta.json of an index folder's dense index. Raises ``PipelineError``."""
     path = index / _FOLDER / META_FILE
     if not path.is_file():
         raise PipelineError(
@@ -116,13 +116,13 @@ def read_meta(index: Path) -> dict[str, Any]:
 
 
 def dense_fingerprint(meta: dict[str, Any], search: params.DenseSearch) -> str:
-    """What a dense search depends on: the index, and how thoroughly an approximate one is searched."""
+    """Return the fingerprint of a dense search: the index, and how thoroughly an approximate one is searched."""
     effort = {"hnsw": search.ef_search, "ivfpq": search.probes}.get(meta["settings"]["kind"])
     return artefacts.fingerprint([meta["fingerprint"], effort])
 
 
 def describe(meta: dict[str, Any]) -> str:
-    """The method and its settings, for people."""
+    """Return the method and its settings, for people."""
     settings = meta["settings"]
     model = f"{models.shown(meta['model'])} ({meta['embedding']['model'][:12]})"
     return f"dense, {model}, {settings['kind']} {settings['storage']}"
@@ -133,8 +133,8 @@ def open_dense(
 ) -> DenseRetriever:
     """Open the dense index of an index folder, memory-mapped.
 
-    ``corpus``: the passages that it must belong to; None: not checked. ``model``: where the model stands now (empty:
-    where it stood). Raises ``PipelineError`` for an index of another corpus or of another model.
+    ``corpus``: the passages that it must belong to; None: not checked. ``model``: the model's current place (empty: the
+    former one). Raises ``PipelineError`` for an index of another corpus or model.
     """
     meta, base = read_meta(index), bm25.read_meta(index)
     wanted = base["corpus"] if corpus is None else corpora.fingerprint(corpus)
@@ -172,8 +172,8 @@ def open_dense(
 class DenseRetriever:
     """The ``Retriever`` protocol over vectors: the passages nearest to a query. Made by ``open_dense``.
 
-    A score may differ in its last bits with the queries that are encoded beside it, as it does wherever matrices
-    of another shape are multiplied.
+    A score's last bits may depend on the queries that are encoded in the same batch, as they do whenever matrix shapes
+    differ.
     """
 
     fingerprint: str
@@ -188,9 +188,10 @@ class DenseRetriever:
         return self._passages.around(passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The nearest ``k`` passages a query, best first: there is always a nearest, whether or not it says anything.
+        """Return the nearest ``k`` passages per query, best first. There is always a nearest, whether or not it is
+        relevant.
 
-        IVF-PQ finds fewer where the lists that it looks into hold fewer.
+        IVF-PQ finds fewer if the lists that it searches hold fewer.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")

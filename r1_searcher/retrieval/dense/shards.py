@@ -1,4 +1,4 @@
-"""Embedding a corpus in shards that are kept in the store: a killed run goes on where it was."""
+"""Embed a corpus in shards that are kept in the store, so that a killed run continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMBEDDINGS_KIND, EMBEDDINGS_FILE = "embeddings", "vectors.npy"
 
 
 def corpus_texts(corpus: Path) -> Iterator[str]:
-    """What is embedded of each passage of a corpus folder, in the corpus' order."""
+    """Yield the text to embed of each passage of a corpus folder, in corpus order."""
     for batch in passages.batches(corpus, ["title", "text"]):
         for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True):
             yield embedded_text(title, text)

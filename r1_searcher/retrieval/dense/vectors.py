@@ -1,4 +1,4 @@
-"""Vectors in a faiss index, by inner product: flat, HNSW, or IVF-PQ; built from shards, opened memory-mapped."""
+"""Vectors in a faiss index by inner product: flat, HNSW or IVF-PQ; built from shards, opened memory-mapped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.dense.models import missing
 
 _WHERE = "params.yaml, index.dense"
-_CENTROIDS = 256  # of a byte of a product-quantised code
-_POINTS_A_LIST = 39  # faiss' own rule: so many training vectors a centroid
+_CENTROIDS = 256  # per byte of a product-quantised code
+_POINTS_A_LIST = 39  # faiss' own rule: training vectors per centroid
 _ROWS_AT_ONCE = 65_536
 
 
 def library() -> ModuleType:
-    """faiss, or one line that says how to get it."""
+    """Import faiss, or raise a one-line error on how to install it."""
     try:
         import faiss
     except ModuleNotFoundError as error:
@@ -31,10 +31,10 @@ def library() -> ModuleType:
 
 
 def build(shards: Sequence[Path], settings: params.Dense, path: Path, threads: int) -> tuple[int, int]:
-    """Write the faiss index of the shards' vectors to ``path``; returns (passages, dimension).
+    """Write the faiss index of the shards' vectors to ``path``; return (passages, dimension).
 
-    The same vectors give the same bytes on the same machine: k-means has a fixed seed, and HNSW, whose links
-    depend on who comes first, is built by one thread. Raises ``PipelineError`` where the vectors do not fit.
+    The same vectors give the same bytes on the same machine: k-means has a fixed seed, and HNSW, whose links depend on
+    the order of insertion, is built by one thread. Raises ``PipelineError`` if the vectors do not fit the settings.
     """
     faiss = library()
     arrays = [np.load(shard, mmap_mode="r") for shard in shards]
@@ -86,18 +86,18 @@ def _empty_ivfpq(faiss: ModuleType, settings: params.IvfPq, count: int, dimensio
             f"k-means learns from {settings.train} passages, and needs {max(lists, _CENTROIDS)}",
             where=f"{_WHERE}.ivfpq.train",
         )
-    # Not by faiss' index factory: its IVF-PQ also anneals the codes for searches by Hamming distance, for hours.
+    # Not by faiss' index factory: its IVF-PQ also optimises the codes for Hamming distance, for hours.
     quantizer = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFPQ(quantizer, dimension, lists, settings.code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
     quantizer.this.disown()
     index.own_fields = True
     index.cp.spherical = True
-    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # else it warns, and trains all the same
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # else it warns, and trains anyway
     return index
 
 
 def _sample(arrays: Sequence[np.ndarray], limit: int) -> np.ndarray:
-    """At most ``limit`` vectors, evenly spaced over the corpus, float32 (T, D)."""
+    """Return at most ``limit`` vectors, evenly spaced over the corpus, float32 (T, D)."""
     count = sum(len(array) for array in arrays)
     rows = np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64)
     starts = np.cumsum([0, *(len(array) for array in arrays)])
@@ -128,12 +128,12 @@ class Vectors:
     """An opened faiss index; only what a search touches is read from the file."""
 
     def __init__(self, path: Path, kind: str, search: params.DenseSearch) -> None:
-        """Map the file. Raises ``PipelineError`` where it is missing or broken."""
+        """Map the file. Raises ``PipelineError`` if it is missing or broken."""
         faiss = library()
         flag = faiss.IO_FLAG_MMAP if kind == "ivfpq" else faiss.IO_FLAG_MMAP_IFC
         try:
             self._index: Any = faiss.read_index(str(path), flag | faiss.IO_FLAG_READ_ONLY)
-        except RuntimeError as error:  # faiss' own, with its source line in front
+        except RuntimeError as error:  # faiss' own error, prefixed with its source line
             reason = " ".join(str(error).split()).rpartition("Error: ")[2][:200]
             raise PipelineError(f"no faiss index: {reason}", where=str(path), fix="run `dvc repro index`") from None
         if kind == "hnsw":
@@ -144,7 +144,7 @@ class Vectors:
         self.count: int = self._index.ntotal
 
     def search(self, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
-        """For each of ``queries`` (Q, D) at most ``k`` (row, inner product), best first, equal ones by row."""
+        """Return at most ``k`` (row, inner product) for each of ``queries`` (Q, D), best first, ties by row."""
         scores, rows = self._index.search(queries, min(k, self.count))
         found = [
             [(int(row), float(score)) for row, score in zip(*pair, strict=True) if row >= 0]

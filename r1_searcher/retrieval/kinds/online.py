@@ -12,7 +12,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 @retriever("online")
 class OnlineKind(RetrieverKind):
-    """The web as ``retriever.online`` says; tomorrow's may be another."""
+    """The web through ``retriever.online``; its content may change."""
 
     settings: Params
     lasting = False

@@ -12,7 +12,7 @@ from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 @retriever("service")
 class ServiceKind(RetrieverKind):
-    """The retriever behind ``retriever.service``. Whoever serves can serve something else tomorrow, or nothing."""
+    """The retriever behind ``retriever.service``; the server may serve another one later, or none."""
 
     settings: Params
     lasting = False

@@ -1,1 +1,1 @@
-"""Online search behind the ``Retriever`` protocol: a search engine's API, and the pages that it names."""
+"""Online search behind the ``Retriever`` protocol: a search engine's API, and the pages that it lists."""

@@ -1,6 +1,6 @@
-"""GET of a page within hard limits: bytes as they come, bytes as they are read, and seconds for everything together.
+"""GET a page within hard limits: bytes received, bytes decoded, and seconds for everything together.
 
-A page is somebody else's, and its beginning is a page: of one that is too long or too slow, what came is read.
+Of a page that is too long or too slow, the part that arrived is used: a beginning is still a page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """The end of all redirects. ``content``: the beginning of the decoded body, as much as was allowed."""
+    """The response after all redirects. ``content``: the beginning of the decoded body, up to the limit."""
 
     status: int
     content_type: str
@@ -27,7 +27,7 @@ class Answer:
 
 
 class Unreadable(Exception):
-    """There is no answer within the limits, or none that can be read; says why."""
+    """No response within the limits, or an unreadable one; the message says why."""
 
 
 def get(
@@ -40,11 +40,11 @@ def get(
     most: int,
     wanted: Iterable[str],
 ) -> Answer:
-    """The answer at ``url``, after at most five redirects.
+    """Return the response at ``url``, after at most five redirects.
 
-    ``seconds``: of it all, resolving names included. ``most``: bytes of the body, before and after decoding; what
-    follows is not read. ``wanted``: media types whose body is read; an answer of another, or not a 200, has
-    no content. Raises ``Unreadable``.
+    ``seconds``: for everything, including name resolution. ``most``: bytes of the body, before and after decoding; the
+    rest is not read. ``wanted``: media types whose body is read; a response of another type, or with a status other
+    than 200, has no content. Raises ``Unreadable``.
     """
     within = replies.Within(network)
     kinds = frozenset(wanted)
@@ -55,7 +55,7 @@ def get(
                 transport=_transport(within, context),
                 headers={**headers, "Accept-Encoding": "gzip"},
                 timeout=seconds,
-                trust_env=False,  # a proxy would make the connections, and nobody would look at their addresses
+                trust_env=False,  # a proxy would connect for us, to addresses that nobody checks
             ) as client,
         ):
             request: httpx.Request | None = client.build_request("GET", url)

@@ -1,8 +1,8 @@
-"""Calls of a search engine's API: paced, retried with back-off, counted against a budget, one at a time a thread.
+"""Calls of a search engine's API: rate-limited, retried with back-off, within a budget, one at a time per thread.
 
-What can be tried again (time-outs, lost connections, 408, 425, 429, 5xx, answers that are no JSON or of another
-form) is; what cannot is said at once: for one query as ``RetrieverError``, for all of them (a refused key, an
-account or a budget that is used up, a wrong address) as ``SearchStopped``, which ends the run.
+Transient failures (time-outs, lost connections, 408, 425, 429, 5xx, malformed responses) are retried. Permanent ones
+are raised at once: ``RetrieverError`` for one query, ``SearchStopped``, which ends the run, if no query can succeed (a
+rejected key, an exhausted account or budget, a wrong address).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from r1_searcher.types.protocols import Passage, RetrieverError
 ONLINE_SECTION = "params.yaml, retriever.online"
 _AGAIN = (408, 425, 429)  # and every 5xx
 _REFUSED = (401, 403)
-_BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: Brave's way to refuse a key
+_BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: how Brave rejects a key
 _USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
 _NOT_THERE = (404, 405, 410)
-MAX_PAGE_BYTES = 8 << 20  # bytes of a reply
-_SHOWN = 160  # characters of an engine's own words in our messages
+MAX_PAGE_BYTES = 8 << 20  # bytes of a response
+_SHOWN = 160  # characters of an engine's own message in our messages
 
 
 class SearchStopped(PipelineError):
-    """No further search can succeed. ``found``: what the call had found by then, an entry a query."""
+    """No further search can succeed. ``found``: results of the call so far, one entry per query."""
 
     found: Sequence[list[Passage] | Exception] = ()
 
 
 class TryAgain(Exception):
-    """An attempt failed and another may succeed, in ``after`` seconds where the engine said so."""
+    """An attempt failed and another may succeed, after ``after`` seconds if the engine said so."""
 
     def __init__(self, why: str, after: float | None = None) -> None:
         super().__init__(why)
@@ -70,8 +70,9 @@ class SearchRateLimiter:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
-class Fuse:
-    """Gives an engine that is gone up for a while, so that an outage costs one round of retries and not hundreds."""
+class CircuitBreaker:
+    """Circuit breaker: stop calling an engine that keeps failing, for a while, so that an outage costs one round of
+    retries."""
 
     def __init__(self, failures: int, seconds: float) -> None:
         self._limit, self._seconds = failures, seconds
@@ -79,22 +80,22 @@ class Fuse:
         self._lock = threading.Lock()
 
     @property
-    def blown(self) -> bool:
-        """Whether calls are not worth trying now."""
+    def is_open(self) -> bool:
+        """Whether calls are currently not worth trying."""
         with self._lock:
             return self._failures >= self._limit and time.monotonic() < self._until
 
     def note(self, *, answered: bool) -> None:
-        """A call was answered, or was not after all its attempts."""
+        """Record that a call was answered, or failed after all its attempts."""
         with self._lock:
             self._failures = 0 if answered else self._failures + 1
             self._until = time.monotonic() + self._seconds
 
 
 class Client:
-    """One engine's API under the limits of ``settings``. May be shared by threads.
+    """One engine's API under the limits of ``settings``; threads may share it.
 
-    ``take``: books one call, false where the budget is used up.
+    ``take``: books one call; false if the budget is used up.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Client:
         self._url = settings.url or engine.url
         self._pace = SearchRateLimiter(settings.calls_a_second, sleep)
         self._stopped: SearchStopped | None = None
-        self._fuse = Fuse(2 * settings.concurrency, settings.max_wait)
+        self._breaker = CircuitBreaker(2 * settings.concurrency, settings.max_wait)
         self._retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(settings.attempts),
             wait=self._wait,
@@ -124,20 +125,23 @@ class Client:
         )
 
     def hits(self, query: str, count: int) -> list[Hit]:
-        """What the engine finds, best first, at most ``count``; empty where it says that nothing matches."""
+        """Return the engine's results, best first, at most ``count``; empty if it reports no match.
+
+        Raises ``RetrieverError`` or ``SearchStopped``.
+        """
         if self._stopped is not None:
             raise self._stopped
-        if self._fuse.blown:
+        if self._breaker.is_open:
             raise RetrieverError(f"{self._engine.name}: not asked, because it has stopped answering")
         try:
-            found = self._retrying(self._once, self._engine.shortened(query), count)
+            found = self._retrying(self._call_once, self._engine.shortened(query), count)
         except SearchStopped as error:
-            self._stopped = error  # the other threads need not find out for themselves
+            self._stopped = error  # so that the other threads need not find out for themselves
             raise
         except TryAgain as error:
-            self._fuse.note(answered=False)
+            self._breaker.note(answered=False)
             raise RetrieverError(f"{self._engine.name}: {error}, after {self._settings.attempts} attempts") from None
-        self._fuse.note(answered=True)
+        self._breaker.note(answered=True)
         return found[:count]
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
@@ -145,7 +149,7 @@ class Client:
         after = error.after if isinstance(error, TryAgain) else None
         return float(self._backoff(state)) if after is None else after
 
-    def _once(self, query: str, count: int) -> list[Hit]:
+    def _call_once(self, query: str, count: int) -> list[Hit]:
         if not self._take():
             raise SearchStopped(
                 f"this run's budget of {budget(self._settings)} calls is used up",
@@ -161,7 +165,7 @@ class Client:
         except httpx.TimeoutException:
             raise TryAgain(f"no answer within {self._settings.timeout:g} s") from None
         except httpx.TransportError as error:
-            raise TryAgain(self._said(str(error) or type(error).__name__)) from None
+            raise TryAgain(self._one_line(str(error) or type(error).__name__)) from None
         if response.status_code != 200:
             raise self._refusal(response)
         try:
@@ -174,10 +178,10 @@ class Client:
         except WrongForm as error:
             raise TryAgain(f"the answer is of another form: {error}") from None
         except NoAnswer as error:
-            raise TryAgain(self._said(str(error))) from None
+            raise TryAgain(self._one_line(str(error))) from None
 
     def _refusal(self, response: httpx.Response) -> Exception:
-        status, said = response.status_code, self._said(response.text)
+        status, said = response.status_code, self._one_line(response.text)
         name = f"{self._engine.name} at {self._url}"
         if status in _AGAIN or status >= 500:
             after = retry_after(response.headers.get("Retry-After"))
@@ -200,26 +204,26 @@ class Client:
             )
         return RetrieverError(f"{self._engine.name}: HTTP {status}: {said}")
 
-    def _said(self, text: str) -> str:
-        """Somebody else's words in one line, without the key."""
+    def _one_line(self, text: str) -> str:
+        """Return the engine's message in one line, without the key."""
         line = without_key(" ".join(text.split()), self._key)
         return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
 def budget(settings: Online) -> int:
-    """Calls that a run may make: by their number and by their price."""
+    """Return the number of calls that a run may make, by count and by price."""
     if settings.price_a_call == 0:
         return settings.max_calls
     return min(settings.max_calls, int(settings.max_cost / settings.price_a_call + 1e-9))
 
 
 def key_variable(engine: SearchEngine, settings: Online) -> str:
-    """The environment variable in which the key is looked for; empty: there is none to look for."""
+    """Return the environment variable of the key; empty if no key is needed."""
     return settings.key_variable or engine.key_variable
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3: seconds, or a date); None where there is none to read."""
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3: seconds or a date); None if absent or invalid."""
     if not header:
         return None
     if header.strip().isascii() and header.strip().isdigit():

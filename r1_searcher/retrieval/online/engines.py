@@ -1,13 +1,13 @@
-"""Four search engines: how each is asked, and how its answer is read. Pure functions; the requests are sent elsewhere.
+"""Four search engines: their requests and responses. Pure functions; ``client`` sends the requests.
 
-Written from the engines' own documentation of their request and response forms:
+Written from the engines' own documentation:
 
 - Serper (Google's results), https://serper.dev: POST, key in ``X-API-KEY``; hits in ``organic``.
 - Tavily, https://docs.tavily.com/documentation/api-reference/endpoint/search: POST, bearer key; ``results``.
-- Brave, https://api-dashboard.search.brave.com/api-reference/web/search/get: GET, key in
-  ``X-Subscription-Token``, at most 400 characters and 50 words a query and 20 hits; ``web.results``.
-- SearXNG, self-hosted, https://docs.searxng.org/dev/search_api.html: GET with ``format=json``, which
-  its settings.yml must allow; ``results``, and ``unresponsive_engines`` where it got no answers itself.
+- Brave, https://api-dashboard.search.brave.com/api-reference/web/search/get: GET, key in ``X-Subscription-Token``, at
+  most 400 characters and 50 words per query and 20 hits; ``web.results``.
+- SearXNG, self-hosted, https://docs.searxng.org/dev/search_api.html: GET with ``format=json``, which its settings.yml
+  must allow; ``results``, and ``unresponsive_engines`` if it got no answers itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Ask:
-    """An HTTP request in parts, for whichever client sends it."""
+    """The parts of an HTTP request, independent of the client that sends it."""
 
     method: str
     headers: dict[str, str] = field(default_factory=dict)
@@ -39,16 +39,16 @@ class Ask:
 
 
 class WrongForm(Exception):
-    """An answer that is not what the engine's documentation says."""
+    """A response that contradicts the engine's documentation."""
 
 
 class NoAnswer(Exception):
-    """The engine says itself that it could not search: an outage, and not an empty result."""
+    """The engine reports that it could not search: an outage, not an empty result."""
 
 
 @dataclass(frozen=True)
 class SearchEngine:
-    """One search engine. ``key_variable``: where its key is found in the environment; empty: it needs none."""
+    """One search engine. ``key_variable``: the environment variable of its key; empty if it needs none."""
 
     name: str
     url: str  # empty: the user's own
@@ -60,7 +60,7 @@ class SearchEngine:
     max_words: int = 50
 
     def shortened(self, query: str) -> str:
-        """The query within the engine's limits, cut between words where there is one."""
+        """Return the query within the engine's limits, cut between words if possible."""
         words = " ".join(query.split()[: self.max_words])
         if len(words) <= self.max_characters:
             return words
@@ -74,7 +74,7 @@ def _serper_ask(key: str, query: str, hits: int, language: str) -> Ask:
 
 def _serper_read(answer: Mapping[str, Any]) -> list[Hit]:
     if "organic" not in answer and "searchParameters" in answer:
-        return []  # its answer to a query that nothing matches
+        return []  # its answer to a query without matches
     return _hits(answer.get("organic"), "organic", "link", "snippet")
 
 
@@ -125,7 +125,8 @@ _MARKUP = re.compile(r"</?(?:strong|b|em|i|br)\s*/?>", re.IGNORECASE)
 
 
 def _text(value: Any) -> str:
-    """Plain text of a title or snippet: Brave marks the query's words in HTML, and half a surrogate fits in no file."""
+    """Return plain text of a title or snippet: Brave marks the query's words in HTML, and lone surrogates fit in no
+    file."""
     if not isinstance(value, str):
         return ""
     text = html.unescape(_MARKUP.sub("", value)).encode("utf-8", "replace").decode()
@@ -143,6 +144,6 @@ SEARCH_ENGINES = {
         SearchEngine(
             "brave", "https://api.search.brave.com/res/v1/web/search", "BRAVE_API_KEY", _brave_ask, _brave_read, 20
         ),
-        SearchEngine("searxng", "", "", _searxng_ask, _searxng_read, 100),  # it returns what it finds, however many
+        SearchEngine("searxng", "", "", _searxng_ask, _searxng_read, 100),  # it returns all that it finds
     )
 }

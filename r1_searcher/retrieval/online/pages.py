@@ -1,7 +1,7 @@
-"""Pages of the web: fetched within limits, reduced to their main text, cut into passages, the best one found.
+"""Web pages: fetched within limits, reduced to their main text, cut into passages, the best passage selected.
 
-A page that cannot be read is no fault of the search: its hit then stands with the engine's snippet.
-robots.txt is not asked; a page is read once a process, at most, as a person who followed the link would.
+An unreadable page does not fail the search: its hit keeps the engine's snippet. robots.txt is not checked; a page is
+read at most once per process, as by a person who follows the link.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from r1_searcher.retrieval.online.guard import GuardedNetwork
 from r1_searcher.retrieval.tokenizer import Tokenizer
 
 _TYPES = ("text/html", "application/xhtml+xml", "text/plain")
-_MAX_PASSAGES = 200  # of a page
+_MAX_PASSAGES = 200  # per page
 _KEPT_PAGES = 512
 _K1, _B, _METHOD = 1.5, 0.75, "lucene"
 
 
 class Pages:
-    """Reads pages; may be shared by threads. No connection outlives its page."""
+    """Reads pages; threads may share it. No connection outlives its page."""
 
     def __init__(self, settings: Online) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class Pages:
         self.passages = functools.lru_cache(_KEPT_PAGES)(self._passages)
 
     def _passages(self, url: str) -> tuple[str, ...]:
-        """The passages of a page, in its order; empty where it cannot be read or says nothing."""
+        """Return a page's passages in order; empty if it is unreadable or has no text."""
         try:
             found = bounded.get(
                 url,
@@ -57,22 +57,22 @@ class Pages:
 
 
 def main_text(content: bytes, url: str) -> str:
-    """A page's own text without menus, comments and imprint (trafilatura; Barbaresi, ACL 2021); empty where none."""
+    """Return a page's main text without menus, comments and imprint (trafilatura; Barbaresi, ACL 2021), or ""."""
     import trafilatura
 
     return trafilatura.extract(content, url=url, include_comments=False, include_tables=True) or ""
 
 
 def cut(text: str, words: int) -> list[str]:
-    """Consecutive passages of ``words`` words, white space folded; the last may be shorter."""
+    """Return consecutive passages of ``words`` words, white space folded; the last may be shorter."""
     found = text.split()
     return [" ".join(found[start : start + words]) for start in range(0, len(found), words)]
 
 
 def best_passages(query: str, pages: Sequence[Sequence[str]]) -> list[int]:
-    """For each page (its passages, at least one) the number of the one that answers ``query`` best.
+    """Return, for each page (its passages, at least one), the number of the passage that answers ``query`` best.
 
-    BM25 with the statistics of all these pages together; the first passage where no word of the query occurs.
+    BM25 with the statistics of all these pages together; the first passage if no word of the query occurs.
     """
     if all(len(page) == 1 for page in pages):
         return [0] * len(pages)

@@ -1,8 +1,8 @@
 """The ``Retriever`` protocol over a web search engine.
 
-A query's passages are the engine's first k hits, in the engine's order: of each page the passage that
-answers the query best, or the engine's snippet where the page cannot be read. The engine's order is
-kept because it knows the whole web, and one passage a page because k of the same page say one thing.
+A query's passages come from the engine's first k hits, in the engine's order: of each page the passage that answers the
+query best, or the engine's snippet if the page is unreadable. The engine's order is kept because it knows the whole
+web; one passage per page, because k of the same page repeat each other.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from r1_searcher.retrieval.online.engines import SEARCH_ENGINES, Hit
 from r1_searcher.retrieval.online.pages import Pages, best_passages
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
-# Stands for the code in the fingerprint: to be raised where the same answers of the web would become other passages.
-# The code itself is not in it, so that a record can still be replayed after a change that has nothing to do with it.
+# Version of this code in the fingerprint: raise it if the same web content would become other passages. The code's hash
+# is not used, so that records can be replayed after unrelated changes.
 _FORM = 1
 
 
 def online_fingerprint(settings: Online) -> str:
-    """What a search depends on besides the web: engine and address, language, and how pages become passages."""
+    """Return the fingerprint of a search, apart from the web: engine and address, language, and how pages become
+    passages."""
     chosen = settings.model_dump(include={"engine", "language", "pages", "passage_words", "max_page_bytes"})
     return fingerprint({"kind": "online", "url": address(settings), "form": _FORM, **chosen})
 
 
 def address(settings: Online) -> str:
-    """The API's address. Raises ``PipelineError`` where it is none."""
+    """Return the API's address. Raises ``PipelineError`` if there is none."""
     url = settings.url or SEARCH_ENGINES[settings.engine].url
     if not url:
         raise PipelineError(
@@ -59,7 +60,7 @@ def address(settings: Online) -> str:
 
 
 def describe(settings: Online) -> str:
-    """One line for people and protocol cards."""
+    """Return a one-line description for people and protocol cards."""
     text = f"passages of {settings.passage_words} words from its hits' pages" if settings.pages else "snippets"
     return f"{settings.engine} at {address(settings)}, language {settings.language}, {text}"
 
@@ -67,8 +68,8 @@ def describe(settings: Online) -> str:
 class OnlineRetriever:
     """Searches the web; ``close`` ends its connections.
 
-    ``take(limit)`` books one call and says whether there were fewer than ``limit`` before it. Raises
-    ``PipelineError`` where the address or the key is missing; nothing is asked before the first search.
+    ``take(limit)`` books one call and returns whether fewer than ``limit`` had been booked. Raises ``PipelineError`` if
+    the address or the key is missing; sends nothing before the first search.
     """
 
     fingerprint: str
@@ -100,9 +101,9 @@ class OnlineRetriever:
         self._http.close()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best ``k`` passages a query, equal queries asked once. ``score`` is 1 / rank.
+        """Return the best ``k`` passages per query; equal queries are sent once. ``score`` is 1 / rank.
 
-        Raises ``RetrieverError`` where a query failed after its retries, ``SearchStopped`` where none can succeed.
+        Raises ``RetrieverError`` if a query failed after its retries, ``SearchStopped`` if none can succeed.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -131,12 +132,12 @@ class OnlineRetriever:
         return found
 
     def _passages(self, query: str, hits: Sequence[Hit], readers: ThreadPoolExecutor) -> list[Passage]:
-        """A passage a hit, in their order; hits without a word are passed over."""
+        """Return one passage per hit, in order, skipping hits without words."""
         if self._pages is None:
             pages: list[tuple[str, ...]] = [()] * len(hits)
         else:
             pages = list(readers.map(self._pages.passages, [hit.url for hit in hits]))
-        # A snippet stands as a page of one passage.
+        # A snippet counts as a page of one passage.
         known = [(hit, page or (hit.snippet,), bool(page)) for hit, page in zip(hits, pages, strict=True)]
         known = [entry for entry in known if any(entry[1])]
         best = best_passages(query, [page for _, page, _ in known]) if known else []

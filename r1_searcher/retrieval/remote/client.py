@@ -1,8 +1,8 @@
-"""``retriever.kind: service``: searches of a server of ``python -m stages.index serve``, as if its index were here.
+"""``retriever.kind: service``: search through a server of ``python -m stages.index serve`` as if its index were local.
 
-A server that does not answer, or says that too much waits, is asked again for ``retriever.service.wait`` seconds, so
-that it can be started again in the middle of a rollout. What then still fails is a ``RetrieverError`` of
-those queries. A server that comes back with another retriever ends the run.
+A server that does not answer, or is overloaded, is retried for ``retriever.service.wait`` seconds, so that it can be
+restarted in the middle of a rollout. After that the queries fail with ``RetrieverError``. A server that comes back with
+another retriever ends the run.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from r1_searcher.types.protocols import Passage, RetrieverError, whole
 _WHERE = "params.yaml, retriever.service"
 _AGAIN = (408, 425, 429, 502, 503, 504)
 _CONNECT = 5.0  # seconds
-_SLOWEST = 2.0  # seconds between two attempts, where the server names none
-MAX_ANSWER_BYTES = 64 << 20  # bytes of a reply; searches that find more are asked in parts
-_SHOWN = 200  # characters of the server's own words
+_SLOWEST = 2.0  # seconds between two attempts, if the server names none
+MAX_ANSWER_BYTES = 64 << 20  # bytes of a response; searches that find more are sent in parts
+_SHOWN = 200  # characters of the server's own message
 
 
 class _Broken(Exception):
-    """The server could not search this, and says no more: its neighbours may be searched all the same."""
+    """The server failed without saying more; the other queries may still succeed."""
 
 
 class _TooLong(Exception):
-    """What the server found for this is more than is read: less of it may be asked."""
+    """The response exceeds the limit: send fewer queries."""
 
 
 class Connection:
-    """Requests to one server, with all the patience that ``settings`` allow; connections are kept."""
+    """Requests to one server, retried as ``settings`` allow; connections are kept."""
 
     def __init__(self, settings: Service, sleep: Callable[[float], None] = time.sleep) -> None:
         self.url = _address(settings.url)
-        # An index stands in one's own network: the environment's proxies have no part in it.
+        # An index is in the user's own network: ignore the environment's proxies.
         asking = httpx.Client(timeout=httpx.Timeout(settings.timeout, connect=_CONNECT), trust_env=False)
         self._http = replies.limit(asking, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         self._wait = settings.wait
-        self._gone = False  # it did not answer for so long: from then on it is asked once, until it answers
+        self._gone = False  # no answer for the full wait: from now on a single attempt, until it answers
         self._backoff = tenacity.wait_random_exponential(multiplier=0.2, max=_SLOWEST, min=0.1)
         self._retrying = tenacity.Retrying(
             wait=self._pause,
@@ -64,9 +64,9 @@ class Connection:
         self._http.close()
 
     def health(self) -> Health:
-        """What the server says of itself. Raises ``PipelineError`` where there is none."""
+        """Return the server's description of itself. Raises ``PipelineError`` if there is no server."""
         try:
-            answer = self._asked("GET", "/health")
+            answer = self._request("GET", "/health")
             return Health.model_validate_json(answer.content)
         except TryAgain as error:
             raise PipelineError(
@@ -78,17 +78,17 @@ class Connection:
             raise PipelineError(f"{self.url} is no retrieval service", where=f"{_WHERE}.url") from None
 
     def search(self, body: bytes) -> SearchResponse:
-        """Raises ``TryAgain`` where no answer came in all that time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
-        answer = self._asked("POST", "/search", body)
+        """Search. Raises ``TryAgain`` if no answer came in time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
+        answer = self._request("POST", "/search", body)
         try:
             return SearchResponse.model_validate_json(answer.content)
         except pydantic.ValidationError:
             raise PipelineError(f"{self.url} answers in another form", where=f"{_WHERE}.url") from None
 
-    def _asked(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+    def _request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
         stop = tenacity.stop_after_attempt(1) if self._gone else tenacity.stop_after_delay(self._wait)
         try:
-            answer: httpx.Response = self._retrying.copy(stop=stop)(self._once, method, path, body)
+            answer: httpx.Response = self._retrying.copy(stop=stop)(self._request_once, method, path, body)
         except TryAgain:
             self._gone = True
             raise
@@ -99,9 +99,9 @@ class Connection:
         error = state.outcome.exception() if state.outcome is not None else None
         after = error.after if isinstance(error, TryAgain) else None
         pause = float(self._backoff(state))
-        return pause if after is None else min(self._wait, after + pause)  # not all come back in the same moment
+        return pause if after is None else min(self._wait, after + pause)  # spread out, so that not all return at once
 
-    def _once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+    def _request_once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             response = self._http.request(method, self.url + path, content=body, headers=headers)
@@ -113,7 +113,7 @@ class Connection:
             raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from None
         if response.status_code == 200:
             return response
-        said = _said(response)
+        said = _message(response)
         if response.status_code in _AGAIN:
             raise TryAgain(said, retry_after(response.headers.get("Retry-After")))
         if response.status_code == 409:
@@ -122,15 +122,15 @@ class Connection:
                 where=_WHERE,
                 fix="start the former one again, or this command: it then begins with the present one",
             )
-        if response.status_code == 500 and not _stops(response):
+        if response.status_code == 500 and not _is_final(response):
             raise _Broken(said)
         raise PipelineError(f"the service at {self.url} refuses: {said}", where=_WHERE)
 
 
 class ServiceRetriever:
-    """The ``Retriever`` protocol over a server. ``fingerprint`` is that of the retriever it serves.
+    """The ``Retriever`` protocol over a server. ``fingerprint`` is that of the served retriever.
 
-    Raises ``PipelineError`` where no server answers, or ``retriever.service.fingerprint`` names another retriever.
+    Raises ``PipelineError`` if no server answers, or ``retriever.service.fingerprint`` names another retriever.
     """
 
     fingerprint: str
@@ -146,7 +146,7 @@ class ServiceRetriever:
         self._connection.close()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The passages that the served retriever finds, equal queries asked once."""
+        """Return the passages that the served retriever finds; equal queries are sent once."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if k > self._limits.max_k:
@@ -163,7 +163,7 @@ class ServiceRetriever:
         return whole([known[query] for query in queries])
 
     def _parts(self, queries: Sequence[str], k: int) -> Iterator[list[str]]:
-        """The queries in requests that the server takes."""
+        """Yield the queries in requests within the server's limits."""
         part: list[str] = []
         room = most = self._limits.max_bytes - 200
         longest = max(1, min(self._limits.max_queries, self._limits.max_passages // k))
@@ -198,7 +198,8 @@ class ServiceRetriever:
 
 
 def checked_health(connection: Connection, settings: Service) -> Health:
-    """What the server says of itself. Raises ``PipelineError`` where it is not the retriever that is wanted."""
+    """Return the server's description of itself. Raises ``PipelineError`` if it serves another retriever than
+    wanted."""
     health = connection.health()
     if settings.fingerprint not in ("", health.fingerprint):
         raise PipelineError(
@@ -210,7 +211,7 @@ def checked_health(connection: Connection, settings: Service) -> Health:
 
 
 def ask_health(settings: Service) -> Health:
-    """What the server of ``settings`` serves."""
+    """Return the description of what the server of ``settings`` serves."""
     connection = Connection(settings)
     try:
         return checked_health(connection, settings)
@@ -223,8 +224,8 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
-def _said(response: httpx.Response) -> str:
-    """The server's own words in one line."""
+def _message(response: httpx.Response) -> str:
+    """Return the server's own message in one line."""
     try:
         words = str(parse_json(response.content)["detail"])
     except (ValueError, KeyError, TypeError):
@@ -233,8 +234,8 @@ def _said(response: httpx.Response) -> str:
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
-def _stops(response: httpx.Response) -> bool:
-    """Whether the served retriever itself says that no further search can succeed."""
+def _is_final(response: httpx.Response) -> bool:
+    """Return whether the served retriever reports that no further search can succeed."""
     try:
         return bool(parse_json(response.content)["stop"])
     except (ValueError, KeyError, TypeError):

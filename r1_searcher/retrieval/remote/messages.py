@@ -1,17 +1,17 @@
-"""What is said over HTTP: requests, responses, limits. Pure functions and models; nothing is sent from here.
+r"""HTTP messages of the retrieval service: requests, responses, limits. Pure functions and models; sends nothing.
 
 Three forms of the same search:
 
-- ``POST /search``, our own client's: ``{queries, k, fingerprint}`` → ``{fingerprint, result, errors}``,
-  an entry a query.
+- ``POST /search``, for our own client: ``{queries, k, fingerprint}`` → ``{fingerprint, result, errors}``, one entry per
+  query.
 - ``POST /retrieve``, Search-R1's: ``{queries, topk, return_scores}`` → ``{result: [[{document, score}]]}``, without
   scores ``[[document]]``; a document is ``{id, contents}`` with contents ``"title"\\ntext``. Written from its client
-  (github.com/PeterGriffinJin/Search-R1, search_r1/llm_agent/generation.py, ``_batch_search`` and
-  ``_passages2string``, which takes the first line for the title; search_r1/search/retrieval_request.py).
-- ``POST /queries``, R1-Searcher's: ``{queries, k}`` → ``{queries, answers: [[line]]}``, lines as in its
-  passage files: number, tab, title, three spaces, text. Its clients cut the leading number off and show the rest
-  (github.com/RUCAIBox/R1-Searcher, evaluation/eval_search_loacl.py). Fields that later clients
-  add (``prev_reasonings``, ``sources``) are passed over.
+  (github.com/PeterGriffinJin/Search-R1, search_r1/llm_agent/generation.py, ``_batch_search`` and ``_passages2string``,
+  which takes the first line for the title; search_r1/search/retrieval_request.py).
+- ``POST /queries``, R1-Searcher's: ``{queries, k}`` → ``{queries, answers: [[line]]}``, lines as in its passage files:
+  number, tab, title, three spaces, text. Its clients cut the leading number off and show the rest
+  (github.com/RUCAIBox/R1-Searcher, evaluation/eval_search_loacl.py). Fields of later clients (``prev_reasonings``,
+  ``sources``) are ignored.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pydantic import BaseModel
 
 from r1_searcher.types.protocols import Passage, RetrieverError
 
-DEFAULT_K = 3  # both projects' servers' own
+DEFAULT_K = 3  # the default of both projects' servers
 Found = list[Passage] | RetrieverError
 
 
 class Limits(BaseModel):
-    """What one request may ask."""
+    """The limits of one request."""
 
     max_queries: int = 4096  # Search-R1 sends the queries of a whole batch of trajectories at once
     max_k: int = 100
     max_characters: int = 10_000  # of a query
     max_bytes: int = 8_000_000  # of a request
-    max_passages: int = 40_960  # of an answer: queries × k
+    max_passages: int = 40_960  # per response: queries × k
 
     def fault(self, queries: Sequence[str], k: int) -> str | None:
-        """What is wrong with a request, in one line; None: nothing."""
+        """Return what is wrong with a request in one line, or None."""
         if not 1 <= k <= self.max_k:
             return f"k must be 1 to {self.max_k}, got {k}"
         if len(queries) > self.max_queries:
@@ -51,7 +51,7 @@ class Limits(BaseModel):
 
 
 class Health(BaseModel):
-    """``GET /health``: what is served, and how much waits."""
+    """``GET /health``: what is served, and how many queries wait."""
 
     status: str
     kind: str
@@ -63,7 +63,7 @@ class Health(BaseModel):
 
 
 class SearchRequest(BaseModel):
-    """Our own client's. ``fingerprint``: the retriever that it means; empty: whichever is served."""
+    """Request of our own client. ``fingerprint``: the retriever that it expects; empty: any."""
 
     queries: list[str]
     k: int
@@ -71,7 +71,7 @@ class SearchRequest(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """An entry a query: of a passage ``[passage_id, title, text, score]``; null where ``errors`` says why."""
+    """One entry per query: passages ``[passage_id, title, text, score]``, or null with a reason in ``errors``."""
 
     fingerprint: str
     result: list[list[tuple[str, str, str, float]] | None]
@@ -79,7 +79,7 @@ class SearchResponse(BaseModel):
 
 
 class RetrieveRequest(BaseModel):
-    """Search-R1's; no ``topk``, or 0: the server's default."""
+    """Search-R1's request; without ``topk``, or with 0, the server's default applies."""
 
     queries: list[str]
     topk: int | None = None
@@ -87,14 +87,14 @@ class RetrieveRequest(BaseModel):
 
 
 class QueriesRequest(BaseModel):
-    """R1-Searcher's."""
+    """R1-Searcher's request."""
 
     queries: list[str]
     k: int = DEFAULT_K
 
 
 def search_response(fingerprint: str, found: Sequence[Found]) -> dict[str, Any]:
-    """The body of ``SearchResponse``. Scores survive the way through JSON bit for bit."""
+    """Return the body of ``SearchResponse``. Scores survive JSON bit for bit."""
     return {
         "fingerprint": fingerprint,
         "result": [
@@ -108,7 +108,7 @@ def search_response(fingerprint: str, found: Sequence[Found]) -> dict[str, Any]:
 
 
 def read_search_response(response: SearchResponse) -> list[Found]:
-    """What was found, an entry a query."""
+    """Return the results of a response, one entry per query."""
     return [
         RetrieverError(error or "no result and no error")
         if rows is None
@@ -118,10 +118,10 @@ def read_search_response(response: SearchResponse) -> list[Found]:
 
 
 def retrieve_response(found: Sequence[Sequence[Passage]], *, scores: bool) -> dict[str, Any]:
-    """Search-R1's answer."""
+    """Return Search-R1's response."""
 
     def entry(passage: Passage) -> dict[str, Any]:
-        # The first line is read as the title, so a title is one line.
+        # Clients read the first line as the title, so a title must be one line.
         contents = f'"{one_line(passage.title)}"\n{passage.text}'
         document = {"id": passage.passage_id, "contents": contents}
         return {"document": document, "score": passage.score} if scores else document
@@ -130,7 +130,7 @@ def retrieve_response(found: Sequence[Sequence[Passage]], *, scores: bool) -> di
 
 
 def queries_response(queries: Sequence[str], found: Sequence[Sequence[Passage]]) -> dict[str, Any]:
-    """R1-Searcher's answer. The number before a line is its rank: the clients only cut it off."""
+    """Return R1-Searcher's response. The number before a line is its rank, which clients cut off."""
     lines = [
         [f"{rank}\t{one_line(passage.title)}   {one_line(passage.text)}" for rank, passage in enumerate(passages, 1)]
         for passages in found
@@ -139,5 +139,5 @@ def queries_response(queries: Sequence[str], found: Sequence[Sequence[Passage]])
 
 
 def one_line(text: str) -> str:
-    """Without line ends and tabs."""
+    """Replace line ends and tabs by spaces."""
     return " ".join(text.split())

@@ -1,1 +1,1 @@
-"""Search as a service: any retriever behind HTTP, and the retriever that asks it."""
+"""Search as a service: any retriever behind HTTP, and the retriever that calls it."""

@@ -1,7 +1,7 @@
-"""Requests become batches: what arrives while one batch is searched is the next one.
+"""Batch requests: what arrives while one batch is searched forms the next one.
 
-One thread searches, so that a retriever need not be safe for several; how many cores a batch uses is the
-retriever's own affair. Nobody waits for a batch to fill.
+One thread searches, so that a retriever need not be thread-safe; how many cores a batch uses is up to the retriever. No
+request waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_ADVICE = 30  # seconds of a Retry-After
 
 
 class Overloaded(Exception):
-    """Not now: too much waits. ``after``: whole seconds after which it is worth another attempt."""
+    """Too many queries wait. ``after``: whole seconds after which another attempt is worthwhile."""
 
     def __init__(self, after: int) -> None:
         super().__init__(f"too many queries wait; try again in {after} s")
@@ -33,14 +33,14 @@ class _Request:
     queries: Sequence[str]
     k: int
     answer: asyncio.Future[list[Found]]
-    since: float  # time.monotonic() when it came
+    since: float  # time.monotonic() at arrival
 
 
 class Batches:
-    """A bounded queue in front of ``search(queries, k)``, which gives an entry a query.
+    """A bounded queue in front of ``search(queries, k)``, which returns one entry per query.
 
     ``max_batch``: queries of several requests that are searched together. ``max_waiting``: queries in the queue,
-    the batch that is being searched apart; ``max_wait``: seconds in it. What is more, or longer, is ``Overloaded``.
+    without the running batch; ``max_wait``: seconds in it. Beyond these limits requests get ``Overloaded``.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Batches:
         self.waiting = 0  # queries
 
     async def ask(self, queries: Sequence[str], k: int) -> list[Found]:
-        """The entries of ``queries`` once they were searched. Raises ``Overloaded``, and what the search raises."""
+        """Return the entries of ``queries`` once searched. Raises ``Overloaded``, and what the search raises."""
         if not queries:
             return []
-        # A request larger than the whole queue is taken when it is empty: else it would be refused for ever.
+        # A request larger than the queue is accepted if the queue is empty; otherwise it would always be refused.
         if self.waiting and self.waiting + len(queries) > self._max_waiting:
             raise Overloaded(self._advice())
         request = _Request(queries, k, asyncio.get_running_loop().create_future(), time.monotonic())
@@ -74,7 +74,7 @@ class Batches:
         return await request.answer
 
     async def run(self) -> None:
-        """Search what waits, until cancelled."""
+        """Search waiting queries until cancelled."""
         while True:
             await self._there_is_work.wait()
             batch = self._take()
@@ -90,11 +90,11 @@ class Batches:
         self._metrics.waiting.set(self.waiting)
 
     def _advice(self) -> int:
-        """Seconds until about half of what waits is done."""
+        """Return the seconds until about half of the waiting queries are done."""
         return min(_LONGEST_ADVICE, max(1, math.ceil(self.waiting * self._seconds_a_query / 2)))
 
     def _take(self) -> list[_Request]:
-        """The oldest request and those behind it with the same k, as long as they fit; requests stay whole."""
+        """Return the oldest request and those after it with the same k, as far as they fit; requests stay whole."""
         batch: list[_Request] = []
         size = 0
         while self._queue:
@@ -124,7 +124,7 @@ class Batches:
                 if not batch[0].answer.done():
                     batch[0].answer.set_exception(error)
                 return
-            for request in batch:  # whose fault it was is seen when each is searched alone
+            for request in batch:  # searching each alone shows which one failed
                 await self._answer([request])
             return
         seconds = time.monotonic() - began

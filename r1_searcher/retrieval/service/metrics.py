@@ -10,7 +10,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
 class Metrics:
-    """What a server has done so far. Every server has counters of its own."""
+    """Counters of one server."""
 
     def __init__(self, *, kind: str, fingerprint: str, corpus: str) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,16 +32,16 @@ class Metrics:
         Gauge("retriever_info", "What is served", list(labels), registry=registry).labels(**labels).set(1)
 
     def note_request(self, path: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def note_batch(self, queries: int, seconds: float) -> None:
-        """A batch was searched."""
+        """Count a searched batch."""
         self._queries.inc(queries)
         self._batch_queries.observe(queries)
         self._batch_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """All of them."""
+        """Return all counters as text."""
         return generate_latest(self._registry)

@@ -1,8 +1,8 @@
 """``python -m stages.index serve``: a retriever behind HTTP.
 
-``/search``, ``/retrieve`` and ``/queries`` search (forms.py), ``/health`` says what is served, ``/metrics`` counts.
-Statuses: 422 a request that is none, 413 one too large, 409 another retriever is meant, 502 a search failed
-after its retries, 503 with Retry-After too much waits, 500 the retriever cannot go on, or a bug.
+``/search``, ``/retrieve`` and ``/queries`` search (messages.py), ``/health`` describes what is served, ``/metrics``
+counts. Statuses: 422 malformed request, 413 too large, 409 another retriever expected, 502 a search failed after its
+retries, 503 with Retry-After overloaded, 500 the retriever cannot continue, or a bug.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, sear
 from r1_searcher.types.retriever_kind import Identity
 
 _log = logging.getLogger(__name__)
-_DRAINED = 8  # times max_bytes: what is read of a request that is too large
+_DRAINED = 8  # times max_bytes: how much of a too large request is read
 PATHS = ("/search", "/retrieve", "/queries", "/health", "/metrics")
 
 
@@ -46,15 +46,15 @@ class Settings:
     max_waiting: int = 8192
     max_wait: float = 20.0  # in the queue
     max_connections: int = 1024
-    max_connections_a_client: int = 256  # an address
-    seconds: float = 30.0  # for a request to come, and for an answer that nobody reads
-    hosts: tuple[str, ...] = ()  # names that a request may have asked; none: any. Bound to loopback, its own
-    grace: float = 30.0  # for running requests when it is told to stop
+    max_connections_a_client: int = 256  # per address
+    seconds: float = 30.0  # for a request to arrive, and for an unread response
+    hosts: tuple[str, ...] = ()  # Host names that requests may use; empty: any. On loopback, its own names
+    grace: float = 30.0  # for running requests after it is told to stop
     limits: messages.Limits = field(default_factory=messages.Limits)
 
 
 def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Settings) -> FastAPI:
-    """The application over an opened retriever."""
+    """Return the application over an opened retriever."""
     counted = metrics.Metrics(kind=kind, fingerprint=retriever.fingerprint, corpus=identity.corpus)
     batches = Batches(
         partial(search_each, retriever),
@@ -78,13 +78,13 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
         fault = settings.limits.fault(queries, k)
         if fault is not None:
             raise HTTPException(422, fault)
-        # Half a surrogate, which JSON can carry and no tokenizer must be able to read, becomes a question mark.
+        # Lone surrogates, which JSON can carry and tokenizers may reject, become question marks.
         found = await batches.ask([query.encode("utf-8", "replace").decode() for query in queries], k)
         counted.failed.inc(sum(isinstance(entry, RetrieverError) for entry in found))
         return found
 
     async def passages(queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """For the forms that know no error a query: one that failed fails its request."""
+        """Search for the forms without errors per query: a failed query fails its request."""
         return whole(await search(queries, k))
 
     @app.post("/search")
@@ -126,36 +126,36 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
 
 
 def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    # Half a surrogate, which a corpus can hold, is no UTF-8: ASCII escapes carry it through.
+    # Lone surrogates, which a corpus can contain, are not UTF-8: ASCII escapes carry them through.
     return Response(json.dumps(body, allow_nan=False), status, headers, media_type="application/json")
 
 
-def _said(status: int, line: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+def _error(status: int, line: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
     return _json({"detail": line, **more}, status, headers)
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3]]
-    return _said(422, "; ".join(faults))  # and not what was sent, which can be of any size
+    return _error(422, "; ".join(faults))  # not what was sent, which can be of any size
 
 
 async def _overloaded(request: Request, error: Exception) -> Response:
     assert isinstance(error, Overloaded)
-    return _said(503, str(error), {"Retry-After": str(error.after)})
+    return _error(503, str(error), {"Retry-After": str(error.after)})
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _said(502, f"a search failed: {error}")
+    return _error(502, f"a search failed: {error}")
 
 
 async def _stopped(request: Request, error: Exception) -> Response:
     _log.error("%s", error)
-    return _said(500, str(error), stop=True)
+    return _error(500, str(error), stop=True)
 
 
 class _Guard:
-    """Refuses bodies that are too large or too slow before they are read whole, and counts every request."""
+    """Refuses bodies that are too large or too slow before reading them whole, and counts every request."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, counted: metrics.Metrics) -> None:
         self._app, self._most, self._counted = app, settings.limits.max_bytes, counted
@@ -179,7 +179,7 @@ class _Guard:
             return message
 
         async def drained() -> None:
-            """Read what comes and keep none of it: a client that still sends would not read the answer."""
+            """Read and discard: a client that is still sending would not read the response."""
             left = _DRAINED * self._most
             with contextlib.suppress(HTTPException):
                 while more and left > 0:
@@ -204,10 +204,10 @@ class _Guard:
         announced = headers.get(b"content-length", b"0")
         try:
             if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
-                await _said(421, "is not served under this name")(scope, receive, noting)
+                await _error(421, "is not served under this name")(scope, receive, noting)
             elif announced.isdigit() and int(announced) > self._most:
                 await drained()
-                refusal = _said(413, f"a request has at most {self._most} bytes", {"Connection": "close"})
+                refusal = _error(413, f"a request has at most {self._most} bytes", {"Connection": "close"})
                 await refusal(scope, receive, noting)
             else:
                 await self._app(scope, limited, noting)
@@ -217,21 +217,24 @@ class _Guard:
 
 
 def _host(header: bytes) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     name = header.decode("latin-1").lower()
     return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
 
 
 def own_hosts(host: str, bound: str) -> tuple[str, ...]:
-    """What may be asked of a server on ``bound`` that was told ``host``: any name (empty) unless only this machine
-    reaches it. A page of the web whose name leads to 127.0.0.1 (DNS rebinding) is then refused."""
+    """Return the names by which a server on ``bound``, told ``host``, may be addressed: any (empty) unless only this
+    machine reaches it.
+
+    A web page whose name resolves to 127.0.0.1 (DNS rebinding) is then refused.
+    """
     if not ipaddress.ip_address(bound.partition("%")[0]).is_loopback:
         return ()
     return tuple({f"[{name}]" if ":" in name else name.lower() for name in (host, bound, "localhost", "127.0.0.1")})
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0: any free one. Raises ``PipelineError`` where there is none to have."""
+    """Return a listening socket; port 0: any free one. Raises ``PipelineError`` if it cannot listen."""
     where = f"{host}:{port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -245,7 +248,7 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             bound.close()
             raise
-    except (OSError, OverflowError) as error:  # a name that is none is an OSError too
+    except (OSError, OverflowError) as error:  # an invalid name is an OSError too
         reason = getattr(error, "strerror", None) or str(error)
         raise PipelineError(
             f"cannot listen here: {reason}", where=where, fix="choose another --port or --host"
@@ -254,7 +257,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
-    """A server; its ``run(sockets=[…])`` ends at SIGTERM or Ctrl-C when the running requests are finished."""
+    """Return a server; its ``run(sockets=[…])`` ends at SIGTERM or Ctrl-C after the running requests."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -268,11 +271,11 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn sends itself the signal once more when it has stopped; here the command ends with 0."""
+    """uvicorn re-raises the signal after it has stopped; here the command ends with 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():  # there are no signals in others
+        if threading.current_thread() is not threading.main_thread():  # only the main thread has signals
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,1 +1,1 @@
-"""Advantage estimators by name (``update.estimator``): one file each."""
+"""Advantage estimators by name (``update.estimator``), one file each."""

@@ -6,16 +6,16 @@ from r1_searcher.extend import advantage_estimator
 from r1_searcher.types.arrays import Floats
 from r1_searcher.update.advantages import Samples, terminal_rewards
 
-GROUP_EPSILON = 1e-9  # added to a group's standard deviation, as the release does
+GROUP_EPSILON = 1e-9  # added to a group's standard deviation, as in the release
 
 
 @advantage_estimator("grpo")
 def grpo(samples: Samples) -> tuple[list[Floats], list[Floats]]:
-    """Terminal: (r - mean) / (sample standard deviation + epsilon) of the group. The returns stay as they are."""
+    """Terminal: (r - mean) / (sample standard deviation + epsilon) of the group. Returns are not whitened."""
     returns = samples.returns(terminal_rewards(samples.rewards, samples.groups, standardised))
     return returns, returns
 
 
 def standardised(own: Floats) -> Floats:
-    """(G,) -> (G,)."""
+    """Standardise a group's rewards: (G,) -> (G,)."""
     return (own - own.mean()) / (own.std(ddof=1) + GROUP_EPSILON)

@@ -9,11 +9,11 @@ from r1_searcher.update.advantages import Samples, terminal_rewards
 
 @advantage_estimator("reinforce++")
 def reinforce_plus_plus(samples: Samples) -> tuple[list[Floats], list[Floats]]:
-    """Terminal: r - mean of the group. Then the returns are whitened over all tokens."""
+    """Terminal: r - mean of the group. Returns are then whitened over all tokens."""
     returns = samples.returns(terminal_rewards(samples.rewards, samples.groups, from_mean))
     return samples.whitened(returns), returns
 
 
 def from_mean(own: Floats) -> Floats:
-    """(G,) -> (G,)."""
+    """Subtract a group's mean reward: (G,) -> (G,)."""
     return own - own.mean()

@@ -9,11 +9,11 @@ from r1_searcher.update.advantages import Samples, terminal_rewards
 
 @advantage_estimator("rloo")
 def rloo(samples: Samples) -> tuple[list[Floats], list[Floats]]:
-    """Terminal: r - mean of the group's other samples. The returns stay as they are."""
+    """Terminal: r - mean of the group's other samples. Returns are not whitened."""
     returns = samples.returns(terminal_rewards(samples.rewards, samples.groups, from_others))
     return returns, returns
 
 
 def from_others(own: Floats) -> Floats:
-    """(G,) -> (G,)."""
+    """Subtract the mean of the group's other rewards from each: (G,) -> (G,)."""
     return own - (own.sum() - own) / (len(own) - 1)

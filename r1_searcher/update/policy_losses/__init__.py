@@ -1,1 +1,1 @@
-"""Policy losses by name (``update.loss``): one file each."""
+"""Policy losses by name (``update.loss``), one file each."""

@@ -1,4 +1,4 @@
-"""PPO's clipped loss (arXiv 1707.06347, equation 7): the paper's."""
+"""PPO's clipped loss (arXiv 1707.06347, equation 7), which the paper uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @policy_loss("ppo")
 def ppo(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, settings: Update) -> Tensor:
-    """The loss of each token, clipped at ``settings.clip``: (N,), (N,), (N,) -> (N,)."""
+    """Return the loss per token, clipped at ``settings.clip``: (N,), (N,), (N,) -> (N,)."""
     ratio = (logprobs - old_logprobs).exp()  # (N,)
     clipped = ratio.clamp(1.0 - settings.clip, 1.0 + settings.clip)  # (N,)
     return -(ratio * advantages).minimum(clipped * advantages)

@@ -1,1 +1,1 @@
-"""Trainers by name (``update.trainer``): a file each, which loads its library when it is called."""
+"""Trainers by name (``update.trainer``), one file each; a trainer's library is imported only when it is loaded."""

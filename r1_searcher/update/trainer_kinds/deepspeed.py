@@ -22,7 +22,7 @@ def deepspeed(
     reference: Path | None,
     reference_apart: bool,
 ) -> Trainer:
-    """See ``DeepSpeedTrainer``, and ``r1_searcher.update.load_trainer`` for what the arguments are."""
+    """See ``DeepSpeedTrainer``; the arguments are those of ``r1_searcher.update.load_trainer``."""
     from r1_searcher.update.trainer import DeepSpeedTrainer
 
     return DeepSpeedTrainer(
