@@ -35,6 +35,9 @@ OTHER_STAGES = ("data/", "metrics/", "plots/", "${")  # what else stages depend 
 
 # Commands with several verbs: what the verb runs, behind the room's __main__.
 ENTRIES: dict[str, tuple[str, ...]] = {
+    "python -m stages.index": ("r1_searcher/retrieval/make.py",),
+    "python -m stages.evaluate all": ("r1_searcher/evaluation/policies.py",),
+    "python -m stages.evaluate benchmark": ("r1_searcher/evaluation/policies.py",),
     "python -m stages.questions": ("stages/questions/run.py",),
     "python -m stages.questions audit": ("r1_searcher/questions/audit.py",),
     "python -m stages.questions difficulty": ("r1_searcher/questions/difficulty.py",),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 END_TO_END = "tests/end_to_end/"
+USERS_PARAMS = str(Path(__file__).resolve().parents[1] / "params.yaml")
+LOOKS_AT_IT = "test_dvc_yaml.py"  # whether dvc.yaml is what the user's own choices say
 
 # As in the Makefile, so that `pytest` alone behaves like `make test`.
 for name, value in {
@@ -27,6 +31,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a s
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each worker; two threads each wait for one another
+
+
+def _leave_the_users_parameters_alone(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: a test that opens params.yaml of this checkout fails, whatever stands in it today."""
+    if event != "open" or not isinstance(arguments[0], str) or not arguments[0].endswith("params.yaml"):
+        return
+    if os.path.abspath(arguments[0]) != USERS_PARAMS:
+        return
+    frame, files = sys._getframe(), set()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        files.add(Path(frame.f_code.co_filename).name)
+    if LOOKS_AT_IT not in files:
+        raise AssertionError("a test reads the user's own params.yaml: take r1_searcher/params/defaults.yaml")
+
+
+sys.addaudithook(_leave_the_users_parameters_alone)
 
 
 @pytest.hookimpl(optionalhook=True)

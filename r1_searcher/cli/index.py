@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
-from r1_searcher.files import artefacts, passages
 from r1_searcher.options import examples, seconds, whole_number
 from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
@@ -106,19 +104,9 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
 
 
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
-    from r1_searcher.retrieval.build import build_index
-    from r1_searcher.retrieval.dense.retriever import add_dense
+    from r1_searcher.retrieval.make import make_index
 
-    loaded = params.load_or_shipped(params_file)
-    number = passages.count(corpus)
-    if number == 0:
-        raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
-    for draft in artefacts.remove_orphans(folder):
-        show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
-    fingerprint = passages.fingerprint(corpus)
-    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, total=number)
-    show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
-    add_dense(corpus, loaded, folder)
+    make_index(params.load_or_shipped(params_file), corpus, folder)
 
 
 def _search(options: argparse.Namespace) -> None:

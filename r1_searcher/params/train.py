@@ -13,7 +13,8 @@ from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS, 
 
 
 class Reward(Extensible):
-    """A named set of reward rules (RECIPE in docs/design.md) and its answer metric (stage 2)."""
+    """The reward set and the answer metric that it uses, both by name (docs/recipe.md#rewards). A set's own parameters
+    stand beside them, under its name."""
 
     points: ClassVar = {"set": REWARD_SETS, "answer_metric": ANSWER_METRICS}
     section: ClassVar = "reward"

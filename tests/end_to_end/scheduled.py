@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from flows import access
+from r1_searcher.params import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 1800  # a machine that hangs, not a timing
@@ -124,7 +125,8 @@ def watch(root: Path, deployment: str, log: Path, *options: str) -> str:
 
 
 def copy_checkout(root: Path) -> None:
-    """The files of the working tree, uncommitted ones too, committed as a repository of their own."""
+    """The files of the working tree, uncommitted ones too, committed as a repository of their own; the shipped
+    parameters in the place of the user's."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -135,7 +137,7 @@ def copy_checkout(root: Path) -> None:
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
+            shutil.copy2(SHIPPED if name == "params.yaml" else ROOT / name, root / name)
     who = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "All"]):
         subprocess.run(["git", *command], cwd=root, check=True)

@@ -104,6 +104,14 @@ def test_what_other_stages_do_makes_no_stage_stale(name: str) -> None:
     assert not any("reward" in dep or "update" in dep or "evaluat" in dep or "params" in dep for dep in deps)
 
 
+def test_of_a_command_with_several_verbs_a_stage_depends_on_its_own() -> None:
+    """Neither serving an index nor comparing and judging what was evaluated makes it anew."""
+    index, evaluate = (stage_code.code_of(STAGES[name], ROOT, shipped()) for name in ("index", "evaluate"))
+    assert "r1_searcher/retrieval/make.py" in index and "r1_searcher/evaluation/policies.py" in evaluate
+    assert not any(f"retrieval/{part}" in dep for part in ("service", "online", "remote") for dep in index)
+    assert not any(f"r1_searcher/{part}" in dep for part in ("statistics", "judging", "cli") for dep in evaluate)
+
+
 def test_training_depends_on_nothing_of_evaluation() -> None:
     for name in ("base_model", "train"):
         stage = STAGES[name]

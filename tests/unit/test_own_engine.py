@@ -121,14 +121,14 @@ def test_what_is_no_engine_is_one_line(policy: Path, tmp_path: Path, name: str, 
 
 
 def test_an_unknown_engine_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(
-        PipelineError, match=r"no engine 'sglang'.*known: bare, broken, nothing, parrot, transformers, vllm"
-    ):
+    with pytest.raises(PipelineError, match=r"no engine 'sglang'.*known: ") as raised:
         rollout(tmp_path, "sglang")
+    for name in ("bare", "broken", "nothing", "parrot", *ENGINES.names()):
+        assert name in str(raised.value)
 
 
 def test_what_ships_says_what_it_is() -> None:
-    transformers, vllm = (rollout_params().model_copy(update={"engine": name}).kind for name in ENGINES.names())
+    transformers, vllm = (rollout_params().model_copy(update={"engine": one}).kind for one in ("transformers", "vllm"))
     assert transformers.in_memory and not transformers.fixed_cache and not transformers.packages
     assert vllm.fixed_cache and vllm.own_process and vllm.tensor_parallel and not vllm.in_memory
-    assert TRAINERS.names() == ["deepspeed"]
+    assert {"transformers", "vllm"} <= set(ENGINES.names()) and "deepspeed" in TRAINERS.names()

@@ -13,6 +13,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.run import rollout_of
 from r1_searcher.params import SHIPPED, Params, check
 from r1_searcher.params.profiles import compose
+from r1_searcher.points import PROMPTS
 from r1_searcher.rollout.prompt import load_prompt, prompt_of
 from r1_searcher.training import chain
 
@@ -51,7 +52,7 @@ def test_a_prompt_of_the_users_is_rendered_like_one_that_ships(own: str) -> None
 
 
 def test_an_unknown_name_lists_shipped_and_own_ones(own: str) -> None:
-    known = "known: base, brief, examples_chatml, instruct, ircot, ircot_instruct, open, short, system; "
+    known = f"known: {', '.join(sorted([*PROMPTS.names(), 'brief', 'system']))}; "
     for given, where in (({"rollout": {"prompt": "breif"}}, "rollout.prompt"), (PER_MODE, "evaluate.prompts")):
         with pytest.raises(PipelineError) as raised:
             check(compose(BASE, {"extensions": [own]} | given))

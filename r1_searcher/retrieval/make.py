@@ -1,0 +1,26 @@
+"""The index of a corpus, from folder to folder: BM25, and vectors if ``index.dense`` names a model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.files import artefacts, passages
+from r1_searcher.retrieval.build import build_index
+from r1_searcher.retrieval.dense.retriever import add_dense
+from r1_searcher.shown import show
+
+
+def make_index(loaded: params.Params, corpus: Path, folder: Path) -> None:
+    """Index the passages of ``corpus`` into ``folder``. Raises ``PipelineError`` if there are none."""
+    number = passages.count(corpus)
+    if number == 0:
+        raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
+    for draft in artefacts.remove_orphans(folder):
+        show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
+    fingerprint = passages.fingerprint(corpus)
+    meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, total=number)
+    show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
+    add_dense(corpus, loaded, folder)

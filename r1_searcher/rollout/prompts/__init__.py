@@ -1,0 +1,1 @@
+"""Prompts by name: NAME.txt, or a file that registers one."""
