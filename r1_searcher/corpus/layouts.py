@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.columns import Columns, positions, renamed, top_level
+from r1_searcher.files.columns import ColumnMapping, positions, renamed, top_level
 from r1_searcher.files.delimited import looks_like_header
 from r1_searcher.files.records import Record
 
@@ -56,13 +56,13 @@ class PassageLayout:
         return {name: column for name, column in found.items() if column is not None}
 
 
-def wanted(columns: Columns) -> tuple[str, ...]:
+def wanted(columns: ColumnMapping) -> tuple[str, ...]:
     """The names of columns that are read."""
     paths = columns.values()
     return (*PASSAGE_COLUMNS, *map(top_level, paths), *map(str, paths))
 
 
-def recognise(record: Record, columns: Columns) -> PassageLayout:
+def recognise(record: Record, columns: ColumnMapping) -> PassageLayout:
     """The layout of a file by its first record. ``columns``: the user's mapping, whose names go first.
 
     ``PipelineError`` with the columns that there are, the names that would do, and the mapping.
@@ -87,7 +87,7 @@ def recognise(record: Record, columns: Columns) -> PassageLayout:
     return PassageLayout("title and text" if title else "text without titles", text, title, identity)
 
 
-def mapped(record: Record, columns: Columns) -> Record:
+def mapped(record: Record, columns: ColumnMapping) -> Record:
     """The record under our names, as the user's mapping says."""
     if not columns:
         return record
@@ -95,7 +95,7 @@ def mapped(record: Record, columns: Columns) -> Record:
     return Record(record.place, record.number, fields, record.textual, record.columns)
 
 
-def without_header(columns: Columns, where: str) -> Sequence[str] | HeaderlessPassages:
+def without_header(columns: ColumnMapping, where: str) -> Sequence[str] | HeaderlessPassages:
     """What ``read_records`` takes for files without a header."""
     return positions(columns, where=_PARAMETER) or HeaderlessPassages(where)
 

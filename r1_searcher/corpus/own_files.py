@@ -14,7 +14,7 @@ from r1_searcher.corpus.position import Position, count_of, unread
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
-from r1_searcher.files.columns import Columns
+from r1_searcher.files.columns import ColumnMapping
 from r1_searcher.files.faults import Faults, OnBadRow
 from r1_searcher.files.records import read_records
 
@@ -24,7 +24,7 @@ def read_passages(
     counts: list[FileCount],
     on_bytes: streams.OnBytes | None = None,
     *,
-    columns: Columns | None = None,
+    columns: ColumnMapping | None = None,
     on_bad_row: OnBadRow = "stop",
     words: int = 100,
     at: Position | None = None,
@@ -57,7 +57,7 @@ def read_passages(
             )
 
 
-def layout_of(path: Path, columns: Columns) -> PassageLayout:
+def layout_of(path: Path, columns: ColumnMapping) -> PassageLayout:
     """How the passages of a file are laid out, by its first record."""
     for record in read_records(path, wanted(columns), without_header(columns, str(path)), on_fault=lambda *_: None):
         return recognise(mapped(record, columns), columns)
@@ -69,7 +69,7 @@ def layout_of(path: Path, columns: Columns) -> PassageLayout:
 class _Reading:
     """What is the same for each file."""
 
-    columns: Columns
+    columns: ColumnMapping
     on_bytes: streams.OnBytes | None
     at: Position
     seen: SeenIds

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.columns import MISSING, look, top_level
+from r1_searcher.files.columns import ABSENT, look, top_level
 from r1_searcher.files.faults import Faults
 from r1_searcher.files.records import Record, read_records
 from r1_searcher.questions.answers import golds
@@ -60,7 +60,7 @@ def _noted(faults: Faults, fault: PipelineError) -> None:
 
 def _row(record: Record) -> Prediction:
     answers = first(record, _GOLD_NAMES)
-    name = next((name for name in PREDICTION_NAMES if look(record.fields, name) is not MISSING), None)
+    name = next((name for name in PREDICTION_NAMES if look(record.fields, name) is not ABSENT), None)
     for found, what, known in ((answers, "gold answers", _GOLD_NAMES), (name, "a prediction", PREDICTION_NAMES)):
         if found is None:
             raise PipelineError(

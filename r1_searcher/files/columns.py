@@ -1,4 +1,4 @@
-"""Columns of records by name or by dotted path, and a user's own names for them."""
+"""ColumnMapping of records by name or by dotted path, and a user's own names for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.texts import parse_json
 
 ColumnPath = str | int  # a column's name, a dotted path into one, or a number from 1 in a file without a header
-Columns = Mapping[str, ColumnPath]  # our name → the file's
+ColumnMapping = Mapping[str, ColumnPath]  # our name → the file's
 
-MISSING = object()
+ABSENT = object()
 
 
 def top_level(path: ColumnPath) -> str:
@@ -21,7 +21,7 @@ def top_level(path: ColumnPath) -> str:
 
 
 def look(fields: Mapping[str, Any], path: str) -> Any:
-    """The value at ``path`` ("reward_model.ground_truth.target", "prompt.0.content"); ``MISSING`` if there is none.
+    """The value at ``path`` ("reward_model.ground_truth.target", "prompt.0.content"); ``ABSENT`` if there is none.
 
     A column whose own name has dots goes first. Text that holds a JSON object or list is looked into.
     """
@@ -33,17 +33,17 @@ def look(fields: Mapping[str, Any], path: str) -> Any:
             try:
                 value = parse_json(value)
             except json.JSONDecodeError:
-                return MISSING
+                return ABSENT
         if isinstance(value, Mapping) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
-            return MISSING
+            return ABSENT
     return value
 
 
-def positions(columns: Columns, *, where: str) -> Sequence[str] | None:
+def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
     """The names of a headerless file's columns if ``columns`` gives numbers, unnamed ones as "-2"; None for names.
 
     Raises ``PipelineError`` if it gives both, and for a number that occurs twice or is below 1.
@@ -60,7 +60,7 @@ def positions(columns: Columns, *, where: str) -> Sequence[str] | None:
 
 
 def renamed(
-    fields: Mapping[str, Any], columns: Columns, *, place: str, where: str, found: Sequence[str]
+    fields: Mapping[str, Any], columns: ColumnMapping, *, place: str, where: str, found: Sequence[str]
 ) -> dict[str, Any]:
     """``fields`` under our names as ``columns`` says. What the row lacks is None.
 
@@ -71,11 +71,11 @@ def renamed(
         if isinstance(path, int):
             continue  # named when the file was opened
         value = look(fields, path)
-        if value is MISSING and top_level(path) not in found and path not in found:
+        if value is ABSENT and top_level(path) not in found and path not in found:
             raise PipelineError(
                 f"{where}.{name} names {path!r}, which is not there",
                 where=place,
                 fix=f"columns found: {', '.join(found) or 'none'}",
             )
-        values[name] = None if value is MISSING else value
+        values[name] = None if value is ABSENT else value
     return values

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.columns import Columns, look
+from r1_searcher.files.columns import ColumnMapping, look
 from r1_searcher.files.faults import Faults, OnBadRow
 from r1_searcher.files.records import Record, identifier, read_records, text_field
 from r1_searcher.questions.answers import golds
@@ -41,7 +41,7 @@ from r1_searcher.transcripts.documents import holds_control, neutralise
 from r1_searcher.types import schemas
 
 _DIFFICULTIES = ("easy", "medium", "difficult")
-NO_ANSWER, BAD_ROW = "no_answer", "bad_row"
+WITHOUT_ANSWER, BAD_ROW = "no_answer", "bad_row"
 _EXAMPLES = 5  # of a reason
 
 
@@ -75,7 +75,7 @@ def read_questions(path: Path) -> pa.Table:
 def read_counted(
     path: Path,
     *,
-    columns: Columns | None = None,
+    columns: ColumnMapping | None = None,
     on_bad_row: OnBadRow = "stop",
     on_no_answer: Literal["skip", "stop"] = "skip",
 ) -> tuple[pa.Table, QuestionCount]:
@@ -119,7 +119,7 @@ class _Reader:
         rows = self._with_ids(rows)
         self.faults.check(self.parameter)
         if not rows:
-            empty = self.count.skipped.get(NO_ANSWER)
+            empty = self.count.skipped.get(WITHOUT_ANSWER)
             what = f"none of its {self.count.read:,} questions has an answer" if empty else "no question"
             raise PipelineError(f"{what} in this file" if fix and not empty else what, where=where, fix=fix)
         self.count.kept = len(rows)
@@ -147,7 +147,7 @@ class _Reader:
         answers = list(dict.fromkeys(golds(seen, layout.answers) + golds(seen, ALIASES)))
         if not answers:
             if self.leaves_out:
-                self.count.leave_out(NO_ANSWER, _short(record.place, self.faults.where))
+                self.count.leave_out(WITHOUT_ANSWER, _short(record.place, self.faults.where))
                 return None
             raise PipelineError(f"{layout.answers!r} holds no answer", where=record.place)
         name = first(record, DATASET_NAMES)

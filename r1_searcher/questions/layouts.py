@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.columns import MISSING, Columns, look, positions, renamed, top_level
+from r1_searcher.files.columns import ABSENT, ColumnMapping, look, positions, renamed, top_level
 from r1_searcher.files.delimited import looks_like_header
 from r1_searcher.files.records import Record
 
@@ -68,7 +68,7 @@ class QuestionLayout:
         return {name: column for name, column in found.items() if column is not None}
 
 
-def wanted(columns: Columns) -> tuple[str, ...]:
+def wanted(columns: ColumnMapping) -> tuple[str, ...]:
     """The names of columns that are read."""
     return (
         *QUESTION_COLUMNS,
@@ -77,7 +77,7 @@ def wanted(columns: Columns) -> tuple[str, ...]:
     )
 
 
-def without_header(columns: Columns, where: str) -> Any:
+def without_header(columns: ColumnMapping, where: str) -> Any:
     """What ``read_records`` takes for files without a header."""
 
     def by_content(rows: Sequence[Sequence[str]]) -> Sequence[str]:
@@ -87,14 +87,14 @@ def without_header(columns: Columns, where: str) -> Any:
         raise PipelineError(
             header if looks_like_header(rows) else "no header",
             where=f"{where}, line 1",
-            fix=f"first line: names among {', '.join(QUESTION_COLUMNS)}; or {_PARAMETER}: {{question: 1, answers: 2}}, columns "
-            "counted from 1",
+            fix=f"first line: names among {', '.join(QUESTION_COLUMNS)}; or {_PARAMETER}: {{question: 1, answers: 2}}, "
+            "columns counted from 1",
         )
 
     return positions(columns, where=_PARAMETER) or by_content
 
 
-def mapped(record: Record, columns: Columns) -> Record:
+def mapped(record: Record, columns: ColumnMapping) -> Record:
     """The record under our names, as the user's mapping says."""
     if not columns:
         return record
@@ -127,7 +127,7 @@ def recognise(record: Record) -> QuestionLayout:
 
 def first(record: Record, names: Iterable[str]) -> str | None:
     """The first of ``names`` that has a value; or else the first that is there at all."""
-    there = [name for name in names if look(record.fields, name) is not MISSING]
+    there = [name for name in names if look(record.fields, name) is not ABSENT]
     return next((name for name in there if look(record.fields, name) not in (None, "")), there[0] if there else None)
 
 
