@@ -1,1 +1,1 @@
-"""Greedy evaluation of a policy on the benchmarks, and the one summary of all policies."""
+"""Greedy evaluation of policies on the benchmarks, and one summary of all policies."""

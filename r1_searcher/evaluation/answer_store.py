@@ -1,5 +1,6 @@
-"""Answered batches of a benchmark, kept in the store: an evaluation that was killed goes on, and one whose
-policy, questions and protocol are what they were answers nothing twice.
+"""Answered batches of a benchmark in the store.
+
+A killed evaluation continues, and one with unchanged policy, questions and protocol answers nothing twice.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from r1_searcher.points import ENGINES
 from r1_searcher.protocol_card import questions_fingerprint
 from r1_searcher.transcripts.grammar import Mode
 
-_KIND = "answers"  # of the store
+_KIND = "answers"  # in the store
 _FILE = "answers.parquet"
-# The index' code is not among them: what it makes is named by the retriever's fingerprint.
+# The index' code is not included: the retriever's fingerprint identifies what it makes.
 _CODE = (
     "rollout",
     *(f"rewards/{name}.py" for name in ("case", "metrics", "rules", "scoring")),
@@ -31,7 +32,7 @@ _CODE = (
     "transcripts/grammar.py",
     "types/protocols.py",
 )
-_PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer otherwise
+_PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer differently
 
 
 class AnswerStore:
@@ -74,7 +75,7 @@ class AnswerStore:
         )["prompt"]
 
     def put(self, questions: pa.Table, rows: pa.Table, prompt: str) -> None:
-        """Keep a batch."""
+        """Store a batch."""
         with self._store.put(_KIND, self._key(questions)) as draft:
             write_table(Path(draft) / _FILE, rows, {"prompt": prompt})
 

@@ -1,7 +1,7 @@
-"""`python -m stages.evaluate judge`: has answers of evaluated policies and of released transcripts judged.
+"""`python -m stages.evaluate judge`: judge answers of evaluated policies and of released transcripts.
 
-What is on record is not asked again. Where some answers could not be asked, the rest is done and
-written first; then an error says how many are missing, and the same command asks for those alone.
+Recorded verdicts are not requested again. If some requests fail, the rest is finished and written first; then an error
+says how many are missing, and the same command requests only those.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from r1_searcher.rewards.released import read_transcripts
 from r1_searcher.shown import json_text, show, show_lines, terminal_width
 from r1_searcher.types.schemas import EVALUATION
 
-# One row an answer, and what the judge said of it.
+# One row per answer, with the judge's verdict.
 VERDICTS = pa.schema(
     [
         ("question_id", pa.string()),
         ("question", pa.string()),
         ("answers", pa.list_(pa.string())),
-        ("prediction", pa.string()),  # empty where no answer was given
+        ("prediction", pa.string()),  # empty if no answer was given
         ("state", pa.string()),  # judged, no_answer, unparsable, missing
-        ("right", pa.bool_()),  # null where there is no verdict
-        ("reply", pa.string()),  # null where nobody was asked
+        ("right", pa.bool_()),  # null if there is no verdict
+        ("reply", pa.string()),  # null if the judge was not asked
         ("prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()),
     ]
@@ -47,7 +47,7 @@ VERDICTS = pa.schema(
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one file. ``name``: policy/benchmark of an evaluation, the stem of a transcript file."""
+    """The answers of one file. ``name``: policy/benchmark of an evaluation, or the stem of a transcript file."""
 
     name: str
     ids: list[str]
@@ -55,7 +55,7 @@ class Answers:
 
 
 def find(places: Iterable[Path]) -> list[Answers]:
-    """Answers of evaluation files (Parquet, or folders with such) and of transcript files (JSON lines)."""
+    """Return the answers of evaluation files (Parquet, or folders of them) and of transcript files (JSON lines)."""
     found: list[Answers] = []
     for place in places:
         if place.suffix == ".jsonl":
@@ -94,7 +94,7 @@ def _transcripts(file: Path) -> Answers:
 def ask_for(
     server: ChatServer, recorded: JudgeRecord, template: str, cases: Sequence[JudgeCase], max_tokens: int
 ) -> list[str]:
-    """Ask for each of ``cases`` and put the replies on record. Returns why some failed, a line each."""
+    """Ask the judge about each of ``cases`` and record the replies. Return one reason per failure."""
 
     def one(case: JudgeCase) -> None:
         messages = [{"role": "user", "content": ask(template, case)}]
@@ -111,7 +111,7 @@ def ask_for(
 
 
 def verdict_table(answers: Answers, verdicts: Sequence[Judgement]) -> pa.Table:
-    """``VERDICTS`` of one file's answers."""
+    """Return ``VERDICTS`` of one file's answers."""
     rows = [
         {
             "question_id": question_id,
@@ -130,7 +130,7 @@ def verdict_table(answers: Answers, verdicts: Sequence[Judgement]) -> pa.Table:
 
 
 def run(options: argparse.Namespace) -> None:
-    """The command. ``PipelineError`` at its end where verdicts are missing."""
+    """Run the command. Raises ``PipelineError`` at its end if verdicts are missing."""
     params = contract.load_or_shipped(options.params)
     settings = params.judge
     if not settings.server:
@@ -143,8 +143,10 @@ def run(options: argparse.Namespace) -> None:
     asked = list(dict.fromkeys(case for answers in found for case in answers.cases if case.prediction))
     todo = [case for case in asked if case not in recorded]
     known = len(asked) - len(todo)
-    _say(f"judge {settings.model}: {len(asked)} different answers, {known} on record ({_percent(known, len(asked))})")
-    reasons = _fill(settings, recorded, template, todo) if todo else []
+    _show_on_stderr(
+        f"judge {settings.model}: {len(asked)} different answers, {known} on record ({_percent(known, len(asked))})"
+    )
+    reasons = _judge_missing(settings, recorded, template, todo) if todo else []
     figures = {}
     for answers in found:
         verdicts = recorded.verdicts(answers.cases)
@@ -164,16 +166,18 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def _fill(settings: contract.Judge, recorded: JudgeRecord, template: str, todo: Sequence[JudgeCase]) -> list[str]:
+def _judge_missing(
+    settings: contract.Judge, recorded: JudgeRecord, template: str, todo: Sequence[JudgeCase]
+) -> list[str]:
     with ChatServer(settings, where="judge") as server:
         try:
             return ask_for(server, recorded, template, todo, settings.max_tokens)
         finally:
-            _say(bill(server.usage, settings))
+            _show_on_stderr(bill(server.usage, settings))
 
 
 def bill(usage: TokenUsage, settings: contract.ChatEndpoint) -> str:
-    """What was used, in a line."""
+    """Return usage and cost in one line."""
     line = f"{usage.replies} replies, {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
     if usage.uncounted:
         line += f" (besides {usage.uncounted} replies that did not say)"
@@ -183,7 +187,7 @@ def bill(usage: TokenUsage, settings: contract.ChatEndpoint) -> str:
 
 
 def text_table(figures: Mapping[str, Mapping[str, Any]], *, width: int | None = None) -> str:
-    """A line per file: judged accuracy in percent with its interval, and the counts behind it."""
+    """Return one line per file: judged accuracy in percent with its interval, and the counts behind it."""
     rows = [["answers", "n", "ACC_L", "95 %", "verdicts", "unparsable", "missing"]]
     for name, row in figures.items():
         shares = ["-", "-"]
@@ -199,5 +203,5 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "none to ask"
 
 
-def _say(line: str) -> None:
+def _show_on_stderr(line: str) -> None:
     show(line, file=sys.stderr)

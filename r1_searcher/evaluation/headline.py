@@ -1,4 +1,5 @@
-"""The few figures that `dvc metrics show` prints: a file per benchmark and policy, so that its table stays narrow."""
+"""The figures that `dvc metrics show` prints: one small file per benchmark and policy, so that its table stays
+narrow."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from r1_searcher.evaluation.summary import Summary
 from r1_searcher.files.artefacts import write_json
 
-# Key in the summary → column of DVC's table. All else, intervals too, is in the summary.
+# Key in the summary → column of DVC's table. Everything else, including intervals, is in the summary.
 _COLUMNS = {
     "em": "em",
     "cover_em": "cover_em",
@@ -19,9 +20,9 @@ _COLUMNS = {
 
 
 def write_headline(summary: Summary, folder: Path) -> None:
-    """Write ``folder/BENCHMARK/POLICY.json`` of each evaluation, and remove those of others.
+    """Write ``folder/BENCHMARK/POLICY.json`` of each evaluation, and remove other files.
 
-    The folder has no sums of its files: DVC would show them as one more metric.
+    The folder has no checksum file: DVC would show it as one more metric.
     """
     written = set()
     for policy, row in summary.items():

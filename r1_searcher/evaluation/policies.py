@@ -1,4 +1,4 @@
-"""The commands that evaluate: all policies of the parameters, one, or one on a released benchmark."""
+"""The commands that evaluate: all policies of the parameters, one policy, or one on a released benchmark."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from r1_searcher.transcripts.grammar import Mode
 
 
 def run_one(options: argparse.Namespace) -> None:
-    """One policy on every benchmark."""
+    """Evaluate one policy on every benchmark."""
     params = contract.load_or_shipped(options.params)
-    with atomic(options.out, folder=True) as draft:  # a benchmark that is gone leaves no file behind
-        _evaluate_here(options, params, options.name, _named(options), draft)
+    with atomic(options.out, folder=True) as draft:  # so that a removed benchmark leaves no file behind
+        _evaluate_here(options, params, options.name, _policy_of_options(options), draft)
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Every policy of ``evaluate.policies`` on the questions of the corpus."""
+    """Evaluate every policy of ``evaluate.policies`` on the questions of the corpus."""
     params = contract.load_or_shipped(options.params)
     policies = params.evaluate.policies
-    # A server may fail; what the other policies answered until then must not be lost with it.
+    # A server may fail; the other policies' answers must not be lost with it.
     store = None if all(isinstance(policy, str) for policy in policies.values()) else Store()
     with atomic(options.out, folder=True) as draft:
         for name, policy in policies.items():
             (draft / name).mkdir()
-            _evaluate_here(options, params, name, _opened(policy), draft / name, store=store)
+            _evaluate_here(options, params, name, _policy_of(policy), draft / name, store=store)
     write_json(options.policies, params.evaluate.model_dump(mode="json")["policies"])
     show(f"{options.out}: {len(policies)} policies")
 
 
 def run_benchmark(options: argparse.Namespace) -> None:
-    """One policy of ``evaluate.policies`` on one released benchmark of ``benchmarks.sets``."""
+    """Evaluate one policy of ``evaluate.policies`` on one released benchmark of ``benchmarks.sets``."""
     params = contract.load_or_shipped(options.params)
     policies, known = params.evaluate.policies, params.benchmarks.sets
     if options.name not in policies:
@@ -53,10 +53,10 @@ def run_benchmark(options: argparse.Namespace) -> None:
         _evaluate(
             options.name,
             mode_of(options.name),
-            _opened(policies[options.name]),
+            _policy_of(policies[options.name]),
             files={options.benchmark: folder / "questions.parquet"},
             index=Path(read_json(folder / "search.json")["index"]),
-            corpus=None,  # the passages are the index' own
+            corpus=None,  # the index has its own passages
             out=draft,
             params=params,
             limit=None,
@@ -64,12 +64,12 @@ def run_benchmark(options: argparse.Namespace) -> None:
         )
 
 
-def _opened(policy: str | contract.ServedPolicy) -> Path | contract.ServedPolicy:
+def _policy_of(policy: str | contract.ServedPolicy) -> Path | contract.ServedPolicy:
     return Path(policy) if isinstance(policy, str) else policy
 
 
-def _named(options: argparse.Namespace) -> Path | contract.ServedPolicy:
-    """The policy that the command line names: a folder, or a model on a server."""
+def _policy_of_options(options: argparse.Namespace) -> Path | contract.ServedPolicy:
+    """Return the policy that the command line names: a folder, or a model on a server."""
     if options.server is None:
         return Path(options.policy)
     if options.model is None:
@@ -87,7 +87,7 @@ def _evaluate_here(
     *,
     store: Store | None = None,
 ) -> None:
-    """One policy on every question set of the corpus."""
+    """Evaluate one policy on every question set of the corpus."""
     _evaluate(
         name,
         options.mode or mode_of(name),
@@ -103,7 +103,7 @@ def _evaluate_here(
 
 
 def _evaluate(name: str, mode: Mode, policy: Path | contract.ServedPolicy, **given: Any) -> None:
-    """One policy on some benchmarks, with a line each on the terminal."""
+    """Evaluate one policy on some benchmarks, printing one line each."""
     for line in run(name=name, mode=mode, policy=policy, **given):
         show(
             f"{name} ({mode}) {line['benchmark']}: {line['n']} questions, EM {line['em']:.3f}, "

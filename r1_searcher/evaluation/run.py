@@ -1,4 +1,4 @@
-"""One policy on every benchmark: greedy rollouts, their metrics, a row a question, a protocol card."""
+"""Evaluate one policy on every benchmark: greedy rollouts, metrics, one row per question, a protocol card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from r1_searcher.types.splits import is_benchmark
 
 
 def benchmarks(folder: Path) -> dict[str, Path]:
-    """Question files of ``folder`` by benchmark: all but the training sets and validation."""
+    """Return the question files of ``folder`` by benchmark: all but training and validation sets."""
     found = {file.stem: file for file in sorted(folder.glob("*.parquet")) if is_benchmark(file.stem)}
     if not found:
         raise PipelineError("no benchmark here", where=str(folder), fix="run `dvc repro questions`, which makes them")
@@ -44,10 +44,10 @@ def evaluate(
     kept: AnswerStore | None = None,
     told: Told = nobody,
 ) -> tuple[pa.Table, str]:
-    """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; a row a question, in their order.
+    """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; return one row per question, in order.
 
-    A batch that is ``kept`` is not answered again. ``told``: how many are answered, of how many. Returns the table and
-    the sha256 of the prompt with the question taken out.
+    Batches in ``kept`` are not answered again. ``told``: called with how many are answered, and the total. Also returns
+    the sha256 of the prompt without the question.
     """
     from r1_searcher.rewards.metrics import cover_em_contiguous
     from r1_searcher.rewards.scoring import reward_table
@@ -71,9 +71,9 @@ def evaluate(
             seed=params.seed,
             greedy=True,
             mode=mode,
-            told=functools.partial(_tell, told, start, questions.num_rows),
+            told=functools.partial(_report_progress, told, start, questions.num_rows),
         )
-        rewards = reward_table(rollouts, params.reward, None)  # the metrics are those of any stage
+        rewards = reward_table(rollouts, params.reward, None)  # the metrics do not depend on the stage
         parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
         first = rollouts.slice(0, 1).to_pylist()[0]
         prompts.append(text_sha256(first["prompt"].replace(first["question"], "{question}")))
@@ -83,19 +83,19 @@ def evaluate(
 
 
 def rollout_of(params: Params, mode: Mode) -> Rollout:
-    """The rollout parameters in force in an evaluation: its own ``k``, and the mode's own prompt where it has one."""
+    """Return the rollout parameters of an evaluation: its own ``k``, and the mode's own prompt if it has one."""
     prompt = params.evaluate.prompts.get(mode, params.rollout.prompt)
     return params.rollout.model_copy(update={"k": params.evaluate.k, "prompt": prompt})
 
 
-def _tell(told: Told, before: int, total: int, done: int, _of_batch: int) -> None:
+def _report_progress(told: Told, before: int, total: int, done: int, _of_batch: int) -> None:
     told(before + done, total)
 
 
 def _open_engine(
     policy: Path | ServedPolicy, params: Params, opened: contextlib.ExitStack
 ) -> tuple[Engine, dict[str, Any]]:
-    """The engine of a policy, and what it changes of the protocol card. ``opened`` closes a server's connections."""
+    """Return a policy's engine and its changes to the protocol card. ``opened`` closes a server's connections."""
     if isinstance(policy, ServedPolicy):
         from r1_searcher.evaluation.served import open_served
 
@@ -107,14 +107,14 @@ def _open_engine(
 
 
 def _set_threads(threads: int) -> None:
-    """Another number of threads rounds differently, and a greedy tie then falls otherwise."""
+    """Another number of threads rounds differently and may decide a greedy tie differently."""
     import torch
 
     torch.set_num_threads(threads)
 
 
 def _mean_hops(questions: pa.Table) -> float | None:
-    """Searches that these questions need in the mean, over those where it is known."""
+    """Return the mean number of searches that these questions need, over those with a known number."""
     known = [hops for hops in questions["num_hops"].to_pylist() if hops is not None]
     return sum(known) / len(known) if known else None
 
@@ -132,18 +132,16 @@ def run(
     limit: int | None,
     store: Store | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Evaluate ``policy`` under ``name`` on ``files`` (questions by benchmark), a Parquet file each in ``out``.
+    """Evaluate ``policy`` as ``name`` on ``files`` (questions by benchmark); write one Parquet file each to ``out``.
 
-    At most ``limit`` questions of each are asked, the first ones; None: all. With a ``store``, the batches that a
-    policy of one's own has answered are kept there (a server's replies are kept one by one).
-
-    Yields ``{benchmark, n, cover_em, em, seconds, asked}`` as each is done, for the terminal; ``asked``: what
-    was asked of a policy's server so far.
+    ``limit``: the first so many questions of each; None: all. With a ``store``, a local policy's answered batches are
+    stored (a server's replies are stored one by one). Yields ``{benchmark, n, cover_em, em, seconds, asked}`` per
+    benchmark, for the terminal; ``asked``: requests to a policy's server so far.
     """
     from r1_searcher.retrieval import identify, open_retriever
     from r1_searcher.rewards.metrics import METRIC_VERSION
 
-    identity = policy_identity(policy)  # first: it is the cheapest to find missing
+    identity = policy_identity(policy)  # first, because it is the cheapest to find missing
     searched = identify(params, index=index)
     retriever = open_retriever(params, index=index, corpus=corpus, fingerprint=searched.fingerprint)
     rollout = rollout_of(params, mode)

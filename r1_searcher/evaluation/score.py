@@ -46,7 +46,7 @@ def _are_transcripts(path: Path) -> bool:
 
 
 def score_rows(rows: Sequence[ReleasedRow]) -> FileScore:
-    """The means over the rows of one file (at least one)."""
+    """Return the means over the rows of one file (at least one)."""
     verdicts = [row.judge for row in rows if row.judge is not None]
     return _metrics([row.prediction for row in rows], [row.golds for row in rows]) | {
         "judge_true": sum(verdicts) if verdicts else None,
@@ -66,7 +66,7 @@ def _metrics(predictions: Sequence[str | None], golds: Sequence[Sequence[str]]) 
 
 
 def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
-    """The scores for a reader: percent to one decimal, the judge's count, searches per question."""
+    """Return the scores for a reader: percent to one decimal, the judge's count, searches per question."""
     rows = [["file", "n", "EM", "Cover-EM", "contiguous", "F1", "judge true", "searches"]]
     for name, score in scores.items():
         rates = [f"{100 * (score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
@@ -77,7 +77,7 @@ def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Score ``given.files`` and print."""
+    """Score ``given.files`` and print the result."""
     scores = score_files(given.files)
     show_lines(json_text(scores) if given.json else table(scores, width=terminal_width()))
 

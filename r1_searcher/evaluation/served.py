@@ -1,18 +1,17 @@
 """A model behind an OpenAI-compatible server as a policy: an ``Engine`` on text in, text out.
 
-Every mode of evaluation, its limits and the rules of the format are the rollout loop's own; here is only
-what a server needs. Such a server tells no tokens, so tokens are pieces of text here (words, punctuation
-marks), which is what ``max_total_tokens``, ``max_passage_tokens`` and the counts of the evaluation are in;
-``max_turn_tokens`` is passed to the server and is in the model's own tokens. Log-probabilities are unknown (NaN):
-nothing can be trained on what this engine writes.
+Modes, limits and format rules are the rollout loop's; this module only adds what a server needs. Such a server reveals
+no tokens, so tokens are pieces of text here (words, punctuation marks), the unit of ``max_total_tokens``,
+``max_passage_tokens`` and the evaluation's counts; ``max_turn_tokens`` is passed to the server and counts the model's
+own tokens. Log-probabilities are unknown (NaN): nothing can be trained on this engine's output.
 
-- ``completions`` continues the transcript as it stands: the same text that a local policy would read.
-- ``chat`` has no way to continue a message. What the model wrote is the assistant's message, what is inserted
-  is the user's next one, and where a baseline makes a transcript begin with its answer the user asks for it.
-  Tags with which the reply begins although the transcript has them already (``<think>``, or those that ask
-  for the answer) are dropped. A reply's end also ends a line.
+- ``completions`` continues the transcript as it is: the same text that a local policy would read.
+- ``chat`` cannot continue a message. What the model wrote becomes the assistant's message, what is inserted the user's
+  next one, and a baseline's forced answer becomes the user's request for one. Tags at the beginning of a reply that the
+  transcript already has (``<think>``, or those that ask for the answer) are dropped. The end of a reply also ends a
+  line.
 
-Replies are kept in the store by all that was asked (`.store/reply/`): asked again, a server is not called.
+Replies are stored by the whole request (`.store/reply/`): a repeated request does not reach the server.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from r1_searcher.params import ServedPolicy, Serving
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Sampling, Turn
 
-_KIND = "reply"  # of the store
+_KIND = "reply"  # in the store
 TOKENS = "words and marks"  # what this engine's tokens are, for the protocol card
 ASK = f"Now answer in a few words. Write {grammar.ANSWER} your answer {grammar.END_ANSWER} and nothing else."
 
@@ -50,7 +49,7 @@ class _Row:
     ids: list[int]
     prompt: str  # the rendered prompt, ending in <think>
     events: list[Message] = field(default_factory=list)  # what was written (assistant) and inserted (user) since
-    unread: tuple[str, str] | None = None  # of the model's reply: what stands behind the last stop, and how it ended
+    unread: tuple[str, str] | None = None  # rest of the model's reply after the last stop, and how the reply ended
     waiting: bool = False
 
     def add(self, role: str, text: str) -> None:
@@ -63,7 +62,7 @@ class _Row:
 def open_served(
     policy: ServedPolicy, serving: Serving, opened: contextlib.ExitStack
 ) -> tuple[ServedEngine, dict[str, Any]]:
-    """The engine, and the lines of the protocol card that are other than a local policy's."""
+    """Return the engine, and the lines of the protocol card that differ from a local policy's."""
     server = opened.enter_context(ChatServer(serving.of(policy), where="evaluate.policies"))
     return ServedEngine(policy, server, Store()), {"dtype": None, "tokens": TOKENS}
 
@@ -96,7 +95,7 @@ class ServedEngine:
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self._sampling, self._stops = sampling, tuple(stops)
-        self._sent = _sent([stop for stop in stops if len(stop) > 1])  # not the ends of sentences
+        self._sent = _stop_strings([stop for stop in stops if len(stop) > 1])  # not the ends of sentences
         self._rows = {}
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
@@ -109,7 +108,7 @@ class ServedEngine:
     def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
         row = self._waiting_row(trajectory)
         row.waiting = False
-        if token_ids:  # else the model goes on, and what it has already written beyond the stop comes next
+        if token_ids:  # else the model continues, with what it has already written beyond the stop
             row.unread = None
             row.ids += token_ids
             row.add("user", self.decode(token_ids))
@@ -124,7 +123,7 @@ class ServedEngine:
 
     @property
     def asked(self) -> str:
-        """What was asked of the server so far, and what it cost; kept replies are not counted."""
+        """Requests to the server so far and their cost; stored replies are not counted."""
         used, settings = self.server.usage, self.server.settings
         said = f"{used.replies} replies, {used.prompt_tokens} + {used.completion_tokens} tokens"
         said += f" ({used.uncounted} replies told none)" if used.uncounted else ""
@@ -137,10 +136,10 @@ class ServedEngine:
         raise PipelineError("a policy on a server tells no log-probabilities", where=self._policy.server)
 
     def sleep(self) -> None:
-        """Nothing: the server's memory is not ours."""
+        """Does nothing: the server's memory is not ours."""
 
     def wake(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         rows = list(self._rows.values())
@@ -148,7 +147,7 @@ class ServedEngine:
         self._read([row for row in rows if row.unread is None])
         return [self._turn(row) for row in rows]
 
-    # --- a turn of what was read
+    # --- one turn of a reply
 
     def _turn(self, row: _Row) -> Turn:
         assert row.unread is not None
@@ -170,14 +169,14 @@ class ServedEngine:
         row.waiting = True
         return Turn(row.trajectory, ids, [math.nan] * len(ids), stop)
 
-    # --- asking
+    # --- requests
 
     def _read(self, rows: Sequence[_Row]) -> None:
-        """Get every row's reply. All are asked before a failure is told, and what came is kept."""
+        """Fetch every row's reply. All are requested before a failure is raised, and replies that came are stored."""
         failures: list[RequestFailed] = []
         for row, reply in self.server.each(self._reply, rows):
             if isinstance(reply, Reply):
-                row.unread = self._understood(row, reply)
+                row.unread = self._parsed_reply(row, reply)
             elif _TOO_LONG.search(str(reply)):
                 row.unread = ("", grammar.FINISH_LENGTH_LIMIT)
             else:
@@ -205,7 +204,7 @@ class ServedEngine:
         return reply
 
     def _conversation(self, row: _Row) -> list[Message]:
-        """The transcript as messages, alternating between user and assistant."""
+        """Return the transcript as messages that alternate between user and assistant."""
         assert self.tokenizer is not None
         messages = self.tokenizer.messages(row.prompt)
         for event in row.events:
@@ -220,8 +219,9 @@ class ServedEngine:
                 messages.append({"role": event["role"], "content": text})
         return messages
 
-    def _understood(self, row: _Row, reply: Reply) -> tuple[str, str]:
-        """A reply's text with the tag that stopped it, without tags that the transcript has already; how it ended."""
+    def _parsed_reply(self, row: _Row, reply: Reply) -> tuple[str, str]:
+        """Return a reply's text with the tag that stopped it and without tags that the transcript already has, and how
+        it ended."""
         text = reply.text
         if reply.finish_reason == "stop":
             ends = [sent for tag, sent in self._sent.items() if text.endswith(tag.removesuffix(sent))]
@@ -236,9 +236,12 @@ class ServedEngine:
         return text, grammar.FINISH_TURN_LIMIT if reply.finish_reason == "length" else grammar.FINISH_END_OF_TEXT
 
 
-def _sent(tags: Sequence[str]) -> dict[str, str]:
-    """What a server is sent to stop at, by tag: the tag's end. It cuts a stop string off, and does not say whether it
-    met one or the text just ended; where a tag's beginning is left over, that tag was written."""
+def _stop_strings(tags: Sequence[str]) -> dict[str, str]:
+    """Return the stop string to send for each tag: the tag's end.
+
+    A server removes the stop string and does not say whether it met one or the text just ended; a leftover beginning of
+    a tag shows that the tag was written.
+    """
     begun = {tag: 2 if tag.startswith("<|") else 1 for tag in tags}
     sent = {}
     for tag, least in begun.items():
@@ -249,7 +252,7 @@ def _sent(tags: Sequence[str]) -> dict[str, str]:
 
 
 class _Messages:
-    """Stands where a tokenizer's chat template would: renders messages as text, and finds them again."""
+    """Replaces a tokenizer's chat template: renders messages as text, and finds them again."""
 
     chat_template = "messages"
 
@@ -262,5 +265,5 @@ class _Messages:
         return text
 
     def messages(self, prompt: str) -> list[Message]:
-        """The messages of a rendered prompt; a prompt for base models is one message of the user's."""
+        """Return the messages of a rendered prompt; a prompt for base models is one user message."""
         return list(self._rendered.get(prompt, [{"role": "user", "content": prompt}]))

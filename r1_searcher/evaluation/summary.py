@@ -1,4 +1,4 @@
-"""The summary of all policies: means with bootstrap intervals, policy by policy and benchmark by benchmark."""
+"""The summary of all policies: means with bootstrap intervals, by policy and benchmark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Summary = dict[str, dict[str, Any]]
 
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Every metric's value a question (N,)."""
+    """Return every metric's values per question, (N,)."""
 
     def of(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -41,11 +41,11 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float | None) -> dict[str, Any]:
-    """One benchmark's figures: ``n``, the mean of every metric, and ``<metric>_ci`` [low, high], 95 %.
+    """Return one benchmark's figures: ``n``, the mean of every metric, and ``<metric>_ci`` [low, high], 95 %.
 
-    ``table`` has the EVALUATION columns; ``kinds`` are the kinds of its questions. A benchmark of
-    comparisons alone is reported by EM (and a judge), beside its guess rate: an option copied at random is
-    right half the time, and F1 or cover would credit copying both.
+    ``table`` has the EVALUATION columns; ``kinds`` are the kinds of its questions. A benchmark of comparisons only is
+    reported by EM (and a judge) beside its guess rate: copying an option at random is right half the time, and F1 or
+    cover would credit copying both. Raises ``PipelineError`` without questions.
     """
     if table.num_rows == 0:
         raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
@@ -66,7 +66,7 @@ def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float |
 
 
 def read_policy(folder: Path) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
-    """Tables and metadata of every benchmark in a policy's evaluation folder, by benchmark."""
+    """Return tables and metadata of every benchmark in a policy's evaluation folder, by benchmark."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise PipelineError("no evaluation here", where=str(folder), fix="run `dvc repro`, which makes it")
@@ -80,10 +80,10 @@ def read_policy(folder: Path) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
 
 
 def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
-    """``{policy: {benchmark: figures}}`` of evaluation folders, one a policy.
+    """Return ``{policy: {benchmark: figures}}`` of evaluation folders, one per policy.
 
-    Two policies are only set side by side on a benchmark where their cards agree in all but the
-    policy and the mode; else a ``PipelineError`` names the line that differs. ``judged`` adds what a judge says.
+    Raises ``PipelineError`` with the differing line if two cards of a benchmark differ in more than policy and mode.
+    ``judged`` adds a judge's figures.
     """
     summary: Summary = {}
     first: dict[str, tuple[Path, Mapping[str, Any]]] = {}
@@ -108,8 +108,8 @@ def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
 
 
 def _besides(card: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[str, ...]:
-    """Lines that may differ inside one summary: a baseline is another mode, and may need another prompt; a
-    served policy generates elsewhere, and counts its tokens otherwise."""
+    """Return the lines that may differ within one summary: a baseline has another mode and perhaps another prompt; a
+    served policy samples elsewhere and counts its tokens differently."""
     besides: tuple[str, ...] = SUBJECT
     if card["mode"] != reference["mode"]:
         besides = (*besides, "mode", "prompt", "prompt_sha256")

@@ -1,4 +1,4 @@
-"""The commands that summarise: which evaluations a summary is made of, and the summary as a table for the terminal."""
+"""The commands that summarise: which evaluations a summary contains, and the summary as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
 from r1_searcher.shown import show, show_lines, terminal_width
 
-# Of the terminal's table: key, heading. Each figure has its interval behind it.
+# The terminal's table: key, heading. Each figure is followed by its interval.
 COLUMNS = (
     ("em", "EM"),
     ("cover_em", "Cover-EM"),
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def run_summary(options: argparse.Namespace) -> None:
-    """The summary of all that the parameters evaluate."""
+    """Write the summary of everything that the parameters evaluate."""
     params = contract.load_or_shipped(options.params)
     judged = judged_by(params.judge, options.record)
     summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
@@ -34,7 +34,7 @@ def run_summary(options: argparse.Namespace) -> None:
 
 
 def run_gather(options: argparse.Namespace) -> None:
-    """The summary of folders that are there."""
+    """Write the summary of existing folders."""
     _write(options.folders, options.out)
 
 
@@ -47,9 +47,9 @@ def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> 
 
 
 def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
-    """The folders of every policy that the parameters name, question sets of the corpus first.
+    """Return the folders of every policy that the parameters name, the corpus' question sets first.
 
-    A folder that an earlier run left, of a policy or a benchmark that is no longer named, is none of them.
+    Folders that an earlier run left, of policies or benchmarks that are no longer named, are ignored.
     """
     policies = list(params.evaluate.policies)
     return [own / policy for policy in policies] + [
@@ -58,7 +58,7 @@ def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
 
 
 def text_table(summary: Summary, *, width: int | None = None) -> str:
-    """A line per benchmark and policy: the mean of every metric and, in brackets, its 95 % interval."""
+    """Return one line per benchmark and policy: every metric's mean and, in brackets, its 95 % interval."""
     given = {key for row in summary.values() for figures in row.values() for key in figures}
     columns = [(key, heading) for key, heading in COLUMNS if key in given]
     rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]

@@ -1,4 +1,4 @@
-"""From rollouts to a row a question: the prediction, every metric, and the transcript by provenance."""
+"""From rollouts to one row per question: the prediction, every metric, and the transcript by provenance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 from r1_searcher.rollout.outages import check_lost
 from r1_searcher.types.schemas import EVALUATION, SEGMENT
 
-# The contract's columns, and what a reader of the rows needs to judge them: who wrote what, and
-# which rules were broken. Whoever holds the file to EVALUATION alone does not see the last two.
+# The columns of EVALUATION, plus what a reader needs to judge the rows: who wrote what, and which rules were broken. A
+# reader with the schema EVALUATION does not see the last two.
 EVALUATION_COLUMNS = pa.schema([*EVALUATION, ("segments", pa.list_(SEGMENT)), ("violations", pa.list_(pa.string()))])
 
 ContiguousCover = Callable[[str | None, Sequence[str]], float]

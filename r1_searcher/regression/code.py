@@ -1,8 +1,8 @@
-"""The code gate: does a committed policy answer as it did, when the present code evaluates it?
+"""The code gate: does a committed policy still answer as before when the present code evaluates it?
 
-Weights, questions, passages and searches are those of ``baselines/code``, so nothing is trained and nothing of a
-workspace is read. On the kind of processor that answered then, every transcript must be what it was; on another
-kind greedy ties may fall otherwise, and there the paired verdict says whether the policy does worse.
+Weights, questions, passages and searches are those of ``baselines/code``, so nothing is trained and no workspace is
+read. On the baseline's kind of processor, every transcript must be unchanged. On another kind greedy ties may be
+decided differently; there the paired verdict says whether the policy does worse.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ CODE_BASELINES = Path("baselines/code")
 RENEW = "where something was changed on purpose: make baselines"
 _POLICY = "stage2"  # of the workspace that the baseline is made from
 _MANIFEST, _PASSAGES = "manifest.json", "passages.parquet"
-_OF_THE_NUMBER = ("num_questions", "num_gold_answers", "questions_sha256")  # lines of a card about how many are asked
-_SHOWN = 40  # characters on either side of where two transcripts part
+# card lines that depend on the number of questions
+_OF_THE_NUMBER = ("num_questions", "num_gold_answers", "questions_sha256")
+_SHOWN = 40  # characters on either side of the first difference of two transcripts
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A transcript that is not what it was: both from shortly before they part."""
+    """A changed transcript: both versions from shortly before they differ."""
 
     benchmark: str
     question_id: str
@@ -46,7 +47,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class CodeResult:
-    """What the gate found. ``new_searches``: that the baseline's record did not have."""
+    """The gate's findings. ``new_searches``: searches that the baseline's record did not have."""
 
     kind: Mapping[str, str]
     baseline_kind: Mapping[str, str]
@@ -62,8 +63,8 @@ class CodeResult:
 
     @property
     def verdict(self) -> str:
-        """``worse``; ``changed``: other transcripts on the same kind of processor; ``same`` transcripts; or what can be
-        said on another kind, ``not worse``."""
+        """``worse``; ``changed``: other transcripts on the same kind of processor; ``same``; or, on another kind, ``not
+        worse``."""
         if self.comparison.verdict == "worse":
             return "worse"
         if not self.changed:
@@ -72,10 +73,10 @@ class CodeResult:
 
 
 def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> CodeResult:
-    """Evaluate the policy of ``baseline`` with the present code and ``params`` and hold the answers against its own.
+    """Evaluate the policy of ``baseline`` with the present code and ``params``, and compare the answers with its own.
 
-    ``limit``: the first so many questions of a benchmark. Raises ``Refused`` where the baseline cannot be read, or
-    was made under another protocol.
+    ``limit``: the first so many questions of each benchmark. Raises ``Refused`` if the baseline cannot be read or was
+    made under another protocol.
     """
     if not (baseline / _MANIFEST).is_file():
         raise Refused("no baseline of the code gate", where=str(baseline), fix=RENEW)
@@ -100,8 +101,8 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
 
 
 def make_code_baseline(workspace: Path, out: Path, params: Params) -> int:
-    """Write ``out`` anew from what was trained in ``workspace``: its final policy, questions and passages, and what the
-    present code answers with them. Returns the number of bytes."""
+    """Write ``out`` anew from a trained ``workspace``: its final policy, questions and passages, and the present code's
+    answers with them. Return the number of bytes."""
     with atomic(out, folder=True) as draft:
         shutil.copytree(workspace / str(params.evaluate.policies[_POLICY]), draft / "policy")
         (draft / "questions").mkdir()
@@ -124,8 +125,10 @@ def make_code_baseline(workspace: Path, out: Path, params: Params) -> int:
 
 
 def _answer(baseline: Path, place: Path, params: Params, limit: int | None) -> int:
-    """Answer the baseline's questions into ``place``/answers. Searches come from a copy of its record; what is not in
-    it is searched in an index of its passages. Returns how many those were."""
+    """Answer the baseline's questions into ``place``/answers; return the number of new searches.
+
+    Searches come from a copy of the baseline's record; new ones are made in an index of its passages.
+    """
     searches = place / "searches"
     if (baseline / "searches").is_dir():
         shutil.copytree(baseline / "searches", searches)
@@ -152,7 +155,7 @@ def _answer(baseline: Path, place: Path, params: Params, limit: int | None) -> i
 
 
 def _recorded(folder: Path) -> int:
-    """Searches in a record; none where there is no record."""
+    """Return the number of searches in a record; 0 without one."""
     if not folder.is_dir():
         return 0
     record = SearchRecord(folder, replay=True)
@@ -163,23 +166,23 @@ def _recorded(folder: Path) -> int:
 
 
 def _first(found: Evaluated, limit: int) -> Evaluated:
-    """The first ``limit`` questions of an evaluation, under a card that says nothing of their number."""
+    """Return the first ``limit`` questions of an evaluation, with a card that is independent of their number."""
     card = {name: value for name, value in found.card.items() if name not in _OF_THE_NUMBER}
     return replace(found, table=found.table.slice(0, limit), card=card)
 
 
 def _changed(was: Evaluated, now: Evaluated) -> list[Changed]:
-    """Rows that differ in anything: text, who wrote which part, number of tokens, how it ended, any metric."""
+    """Return the rows that differ in anything: text, provenance, number of tokens, finish reason, any metric."""
     left, right = (found.table.select(EVALUATION_COLUMNS.names).to_pylist() for found in (was, now))
     return [
-        Changed(was.benchmark, one["question_id"], *_around(one, other))
+        Changed(was.benchmark, one["question_id"], *_first_difference(one, other))
         for one, other in zip(left, right, strict=True)
         if one != other
     ]
 
 
-def _around(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
-    """Where two rows part: of the transcripts, else of the first column that differs."""
+def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where two rows differ: in the transcripts, else in the first column that differs."""
     a, b = one["text"], other["text"]
     if a == b:
         name = next(name for name in one if one[name] != other[name])

@@ -22,7 +22,7 @@ FIGURES = {
     "stage2_search_rate": "mean share of samples that search, in stage 2",
     "final_format_rate": "the final policy's greedy format rate, mean of the benchmarks",
 }
-# Parameters that a run's figures do not depend on, but for the dice, and those of services and engines beside it.
+# Parameters that a run's figures depend on only by chance or not at all, such as those of services and engines.
 _NOT_OF_THE_PROTOCOL = (
     *("profile", "seed", "threads", "hardware", "workers", "audit", "difficulty", "regression", "benchmarks", "judge"),
     *("report", "rollout.vllm", "retriever.service", "retriever.online", "evaluate.served"),
@@ -30,7 +30,7 @@ _NOT_OF_THE_PROTOCOL = (
 
 
 def read_figures(workspace: Path) -> dict[str, float]:
-    """The ``FIGURES`` of a finished run. Raises ``PipelineError`` for what is missing."""
+    """Return the ``FIGURES`` of a finished run. Raises ``PipelineError`` for what is missing."""
     params = contract.load(workspace / contract.PARAMS_FILE)
     base = read_json(workspace / "metrics/base_model.json")
     evaluated = read_json(workspace / "metrics/evaluation.json")
@@ -51,14 +51,14 @@ def read_figures(workspace: Path) -> dict[str, float]:
 
 
 def protocol(params: Params) -> dict[str, Any]:
-    """What a run's figures depend on besides code and seed: the parameters by their dotted names."""
+    """Return what a run's figures depend on besides code and seed: the parameters by their dotted names."""
     left_out = tuple(f"{name}." for name in _NOT_OF_THE_PROTOCOL)
     return {name: value for name, value in _flat(params.model_dump(mode="json")) if not f"{name}.".startswith(left_out)}
 
 
 def protocol_differences(committed: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """Committed parameters that are other ones now, or gone. A parameter that is new is the code's business: whether it
-    changes what is trained is for the gate to find."""
+    """Return committed parameters that have changed or gone. New parameters do not count: whether they change training
+    is for the gate to find."""
     absent = "absent"
     return [
         f"{name}: {value}, {present.get(name, absent)}"
@@ -74,7 +74,7 @@ def _flat(value: Any, name: str = "") -> Sequence[tuple[str, Any]]:
 
 
 def _final_place(params: Params) -> int:
-    """The evaluated policy that is the last segment's, as trained: not one of its other modes."""
+    """Return the place of the last segment's policy, as trained, among the evaluated ones; not its other modes."""
     last = f"data/train/{[*params.train.segments][-1]}/policy"
     places = [place for place, policy in enumerate(params.evaluate.policies.values()) if policy == last]
     if not places:
@@ -83,7 +83,7 @@ def _final_place(params: Params) -> int:
 
 
 def _iterations(workspace: Path, params: Params, stage: str) -> list[CsvRow]:
-    """The curves' rows of a stage's segments, in order."""
+    """Return the curves' rows of a stage's segments, in order."""
     rows: list[CsvRow] = []
     for name, segment in params.train.segments.items():
         if segment.stage == stage:

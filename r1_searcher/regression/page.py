@@ -1,4 +1,4 @@
-"""What the gates found, for readers: Markdown for a pull request or a run's page, lines for the terminal."""
+"""The gates' results for readers: Markdown for a pull request or a run's page, lines for the terminal."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ EXIT_STATUSES = {"worse": 1, "changed": 5, "error": 2, "refused": 4}
 
 
 def exit_status(verdicts: Sequence[str]) -> int:
-    """That of the gravest verdict: worse, changed, an error, refused; else 0."""
+    """Return the status of the gravest verdict: worse, changed, an error, refused; else 0."""
     return next((status for verdict, status in EXIT_STATUSES.items() if verdict in verdicts), 0)
 
 
 def code_headline(found: CodeResult) -> str:
-    """The code gate in one line."""
+    """Return the code gate's result in one line."""
     equal = f"{found.asked - len(found.changed):,} of {found.asked:,} transcripts are what they were"
     if found.same_kind:
         place = f"on the same kind of processor ({named(found.kind)})"
@@ -45,7 +45,7 @@ def code_headline(found: CodeResult) -> str:
 
 
 def code_lines(found: CodeResult) -> str:
-    """The headline, and where something differs the first transcripts and the paired verdict."""
+    """Return the headline and, if something differs, the first transcripts and the paired verdict."""
     said = [code_headline(found), *_new_searches(found)]
     for row in found.changed[:_SHOWN]:
         asked = printable(f"{row.benchmark} {row.question_id}")
@@ -59,7 +59,7 @@ def code_lines(found: CodeResult) -> str:
 
 
 def code_markdown(found: CodeResult) -> str:
-    """The same as Markdown."""
+    """Return the same as Markdown."""
     blocks = [
         f"## Code gate: {_MARKS[found.verdict]}",
         f"{markdown(code_headline(found), longest=None)}.",
@@ -73,7 +73,7 @@ def code_markdown(found: CodeResult) -> str:
 
 
 def recipe_headline(found: RecipeResult) -> str:
-    """The recipe gate in one line."""
+    """Return the recipe gate's result in one line."""
     runs = f"{len(found.seeds)} runs against {found.committed} committed ones"
     if found.verdict == "same":
         return f"recipe gate: same: the figures of all {len(found.seeds)} runs are the committed ones to the last digit"
@@ -85,14 +85,14 @@ def recipe_headline(found: RecipeResult) -> str:
 
 
 def recipe_lines(found: RecipeResult) -> str:
-    """The headline and a line per figure."""
+    """Return the headline and one line per figure."""
     rows = [[change.figure, *_cells(change), change.verdict] for change in found.changes]
     table = [tables.text([("figure", *_HEADINGS, "verdict"), *rows], left=(0, 5))] if rows else []
     return "\n".join([recipe_headline(found), *table, _about(found)])
 
 
 def recipe_markdown(found: RecipeResult) -> str:
-    """The same as Markdown."""
+    """Return the same as Markdown."""
     rows = [
         [change.figure, FIGURES[change.figure], *_cells(change), _MARKS[change.verdict]] for change in found.changes
     ]
@@ -111,7 +111,7 @@ def recipe_markdown(found: RecipeResult) -> str:
 
 
 def unasked_line(gate: str, word: str, why: str) -> str:
-    """A gate that has no verdict, as a line: it was ``refused``, or an ``error`` ended it."""
+    """Return a gate without a verdict in one line: it was ``refused``, or an ``error`` ended it."""
     return printable(f"{gate.lower()}: {word}: {why}")
 
 

@@ -1,4 +1,4 @@
-"""The kind of processor that figures were made on: within one, equal code gives equal tokens."""
+"""The kind of processor that figures were made on: within one kind, equal code gives equal tokens."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
 def processor_kind() -> dict[str, str]:
-    """What decides how torch rounds: architecture, maker (MKL has kernels for each), the vector instructions that torch
-    chose, and torch itself."""
+    """Return what decides how torch rounds: architecture, maker (MKL has kernels for each), the vector instructions
+    that torch chose, and torch's version."""
     import torch
 
     return {
@@ -25,17 +25,17 @@ def processor_kind() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that a policy's answers pass through."""
+    """Return versions of the packages that affect a policy's answers."""
     return {name: version(name) for name in _PACKAGES}
 
 
 def named(kind: Mapping[str, str]) -> str:
-    """A kind for readers."""
+    """Return a kind for readers."""
     return ", ".join(f"torch {kind[name]}" if name == "torch" else kind[name] for name in NAMED if name in kind)
 
 
 def _maker(path: Path) -> str:
-    """The processor's maker as Linux names it; other systems are told apart by their architecture alone."""
+    """Return the processor's maker as Linux names it; on other systems the system's name."""
     if not path.is_file():
         return platform.system()
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

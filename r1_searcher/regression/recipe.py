@@ -1,7 +1,7 @@
-"""The recipe gate: do several short trainings come out as the committed ones did?
+"""The recipe gate: do several short trainings come out like the committed ones?
 
-Committed are the figures of many runs, a seed each. Another processor, or a change that merely rounds otherwise,
-throws the dice anew and gives runs of the same distribution; a recipe that lost something gives another one.
+The figures of many runs, one per seed, are committed. Another processor, or a change that only rounds differently,
+gives other runs from the same distribution; a recipe that lost something gives another distribution.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Runs = Mapping[str, Mapping[str, float]]  # figures by seed
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What the gate found. ``unchanged``: seeds whose figures are, to the last digit, the committed ones."""
+    """The gate's findings. ``unchanged``: seeds whose figures equal the committed ones to the last digit."""
 
     committed: int
     seeds: Sequence[str]
@@ -39,8 +39,8 @@ class RecipeResult:
 
     @property
     def verdict(self) -> str:
-        """``worse`` where any figure is; ``same`` where all runs are the committed ones; ``better`` where a figure is
-        and none is worse; ``too few`` seeds for any of these, else ``no loss found``."""
+        """``worse`` if any figure is; ``same`` if all runs equal the committed ones; ``better`` if a figure is and none
+        is worse; ``too few`` seeds for any of these, else ``no loss found``."""
         said = {change.verdict for change in self.changes}
         if len(self.unchanged) == len(self.seeds):
             return "same"
@@ -50,13 +50,13 @@ class RecipeResult:
 
 
 def baseline_file(profile: str, folder: Path = RECIPE_BASELINES) -> Path:
-    """Where a profile's committed runs are."""
+    """Return the file of a profile's committed runs."""
     return folder / f"{profile}.json"
 
 
 def read_recipe_baseline(path: Path, params: Params) -> dict[str, dict[str, float]]:
-    """The committed figures by seed. Raises ``Refused`` where they cannot be read, or were made under other parameters
-    than ``params``."""
+    """Return the committed figures by seed. Raises ``Refused`` if they cannot be read, or were made under other
+    parameters than ``params``."""
     fix = f"where something was changed on purpose: {_renew(params)}"
     if not path.is_file():
         raise Refused(f"no runs of profile {params.profile} are committed", where=str(path), fix=_renew(params))
@@ -74,14 +74,14 @@ def read_recipe_baseline(path: Path, params: Params) -> dict[str, dict[str, floa
 
 
 def check_recipe(committed: Runs, runs: Runs) -> RecipeResult:
-    """The verdict on ``runs`` against the ``committed`` ones."""
+    """Return the verdict on ``runs`` against the ``committed`` ones."""
     changes = seed_verdicts([*FIGURES], _table(committed), _table(runs))
     unchanged = [seed for seed, figures in runs.items() if committed.get(seed) == figures]
     return RecipeResult(len(committed), [*runs], unchanged, changes, least_seeds(len(committed)))
 
 
 def least_seeds(committed: int, error: float = ERROR) -> int:
-    """So many runs are needed for "worse" to be possible at this error."""
+    """Return the number of runs that "worse" needs to be possible at this error."""
     return next(number for number in range(1, 100) if math.comb(committed + number, number) * error >= 1)
 
 

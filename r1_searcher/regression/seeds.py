@@ -1,11 +1,11 @@
 """Are these training runs worse than those? A permutation test over seeds, with intervals (numpy alone).
 
-Two groups of runs, each a seed with several figures where more is better. Where nothing changed but the dice, the
-runs of both are exchangeable: any of them might have been in either group. So groups of the same sizes are drawn
-from all runs, and each time the largest two-sample t statistic of all figures is noted. A figure is called worse
-(better) where its own t stands out from these maxima. Whatever the figures have in common and however they are
-distributed, worse is then said in at most ``error`` of such comparisons, and better likewise (Westfall and Young
-1993, max-T). The maxima's quantiles are the factors of the intervals of the mean differences, all of them at once.
+Two groups of runs, each a seed with several figures for which more is better. If only chance differs, the runs of both
+are exchangeable: each might have been in either group. So groups of the same sizes are drawn from all runs, recording
+the largest two-sample t statistic of all figures each time. A figure is called worse (better) if its own t exceeds
+these maxima. Whatever the figures' correlations and distributions, worse is then said in at most ``error`` of such
+comparisons, and better likewise (Westfall and Young 1993, max-T). The maxima's quantiles are the factors of the
+simultaneous intervals of the mean differences.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from r1_searcher.types.arrays import Floats
 
 SeedVerdict = Literal["worse", "better", "no loss found"]
 
-ERROR = 0.01  # of "worse", and as much of "better"
-DRAWS = 9999  # of groups, where not all can be drawn
+ERROR = 0.01  # of "worse", and as much for "better"
+DRAWS = 9999  # of groups, if there are too many to draw all
 _SEED = 20250307
 
 
 @dataclass(frozen=True)
 class SeedChange:
-    """One figure: means of both groups, their difference with its interval, and what is said of it."""
+    """One figure: means of both groups, their difference with its interval, and the verdict."""
 
     figure: str
     reference: float
@@ -41,17 +41,17 @@ class SeedChange:
 
     @property
     def difference(self) -> float:
-        """Candidate less reference."""
+        """Candidate minus reference."""
         return self.candidate - self.reference
 
 
 def seed_verdicts(
     figures: Sequence[str], reference: ArrayLike, candidate: ArrayLike, *, error: float = ERROR, draws: int = DRAWS
 ) -> list[SeedChange]:
-    """A change a figure; ``reference`` (N, M) and ``candidate`` (K, M) are runs by figures.
+    """Return one change per figure; ``reference`` (N, M) and ``candidate`` (K, M) are runs by figures.
 
-    With so few runs that the rarest group is more frequent than ``error`` the intervals are infinite, and
-    nothing is called worse. Raises ``ValueError`` for tables of other shapes, too few runs and what is not finite.
+    If there are so few runs that even the rarest group is more frequent than ``error``, the intervals are infinite and
+    nothing is called worse. Raises ``ValueError`` for tables of other shapes, too few runs, and non-finite values.
     """
     one, other = _table(reference, len(figures)), _table(candidate, len(figures))
     if len(one) < 2 or len(other) < 1:
@@ -70,15 +70,15 @@ def seed_verdicts(
             candidate=float(others[place]),
             low=_end(others[place] - means[place], -upper, width[place]),
             high=_end(others[place] - means[place], lower, width[place]),
-            verdict=_said(seen[place], lower, upper),
+            verdict=_verdict(seen[place], lower, upper),
         )
         for place, name in enumerate(figures)
     ]
 
 
 def drawn_groups(total: int, size: int, draws: int, seed: int = _SEED) -> NDArray[np.int64]:
-    """Groups (G, ``size``) of ``total`` runs, the last ``size`` runs first: all that there are, or else ``draws`` by
-    chance besides those."""
+    """Return groups (G, ``size``) of ``total`` runs, beginning with the last ``size`` runs: all groups, or that one
+    plus ``draws`` random ones."""
     own = np.arange(total - size, total)
     if math.comb(total, size) <= draws + 1:
         every = [group for group in itertools.combinations(range(total), size) if group != tuple(own)]
@@ -89,7 +89,8 @@ def drawn_groups(total: int, size: int, draws: int, seed: int = _SEED) -> NDArra
 
 
 def t_scores(runs: Floats, groups: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Two-sample t of each group against the other runs (G, M), and the standard error of its difference (G, M)."""
+    """Return the two-sample t of each group against the other runs (G, M), and the standard error of its difference (G,
+    M)."""
     size, rest = groups.shape[1], len(runs) - groups.shape[1]
     sums = runs[groups].sum(axis=1)
     others = runs.sum(axis=0) - sums
@@ -97,14 +98,14 @@ def t_scores(runs: Floats, groups: NDArray[np.int64]) -> tuple[Floats, Floats]:
     variance = np.maximum(squares, 0.0) / max(1, len(runs) - 2)
     widths = np.sqrt(variance * (1 / size + 1 / rest))
     difference = sums / size - others / rest
-    tiny = 1e-12 * (1.0 + np.abs(runs).max(axis=0))  # rounding is no difference
+    tiny = 1e-12 * (1.0 + np.abs(runs).max(axis=0))  # rounding is not a difference
     difference = np.where(np.abs(difference) <= tiny, 0.0, difference)
     widths = np.maximum(widths, tiny)
     return difference / widths, widths
 
 
 def _factor(maxima: Floats, ranks: int) -> float:
-    """What at most ``ranks`` of the maxima exceed; infinite where none may."""
+    """Return what at most ``ranks`` of the maxima exceed; infinite if none may."""
     return math.inf if ranks < 1 else float(np.sort(maxima)[::-1][ranks])
 
 
@@ -112,7 +113,7 @@ def _end(difference: float, factor: float, width: float) -> float:
     return float(difference + factor * width)
 
 
-def _said(score: float, lower: float, upper: float) -> SeedVerdict:
+def _verdict(score: float, lower: float, upper: float) -> SeedVerdict:
     if -score > lower:
         return "worse"
     return "better" if score > upper else "no loss found"

@@ -1,1 +1,1 @@
-"""Metrics of an answer and named reward sets. No torch here."""
+"""Answer metrics and named reward sets. No torch here."""

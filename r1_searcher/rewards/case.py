@@ -21,7 +21,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 @dataclass(frozen=True)
 class Score:
-    """What one transcript earns: the sum of its named ``components``. ``violations`` names the broken rules."""
+    """The reward of one transcript: the sum of its named ``components``. ``violations`` names the broken rules."""
 
     components: Mapping[str, float]
     violations: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Score:
     def total(self) -> float:
         """The reward."""
         total = 0.0
-        for component in self.components.values():  # one after another: sum() rounds otherwise in later Pythons
+        for component in self.components.values():  # one by one: sum() rounds differently in later Pythons
             total += component
         return total
 
@@ -43,9 +43,9 @@ class Case:
         transcript: what the policy wrote and what was inserted, by provenance.
         golds: the gold answers, one or more.
         stage: of the recipe, 1 or 2.
-        num_searches: the searches that were carried out.
+        num_searches: the number of successful searches.
         question: empty for a bare transcript without one.
-        answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for those that ship.
+        answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for the shipped ones.
     """
 
     transcript: Transcript
@@ -62,7 +62,7 @@ class Case:
 
     @property
     def prediction(self) -> str | None:
-        """The answer that the policy gave; None if it gave none."""
+        """The policy's answer; None if it gave none."""
         return grammar.extract_answer(self.transcript.policy_text)
 
 
@@ -76,7 +76,8 @@ class Stages:
 
 
 def only_stages(*stages: int, why: str, fix: str | None = None) -> Callable[[_F], _F]:
-    """A decorator below ``@reward_set``: the set has these stages alone. ``why`` and ``fix`` are for the message."""
+    """Decorate a function below ``@reward_set``: it has only these stages. ``why`` and ``fix`` are for the error
+    message."""
 
     def mark(function: _F) -> _F:
         setattr(function, _STAGES, Stages(stages, why, fix))
@@ -86,6 +87,6 @@ def only_stages(*stages: int, why: str, fix: str | None = None) -> Callable[[_F]
 
 
 def stages_of(function: object) -> Stages:
-    """The stages of a reward set: both, unless it says otherwise."""
+    """Return the stages of a reward set: both unless declared otherwise."""
     found = getattr(function, _STAGES, None)
     return found if isinstance(found, Stages) else Stages()

@@ -1,4 +1,4 @@
-"""The columns of rewards.parquet: those of every reward set, and one for each further component of the chosen set."""
+"""The columns of rewards.parquet: those of every reward set, plus one per further component of the chosen set."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PREFIX = "component_"  # of a further component's column, and of its mean in the
 
 
 def further(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that are columns of further components, in their order."""
+    """Return those of ``names`` that are columns of further components, in order."""
     return [name for name in names if name.startswith(PREFIX)]
 
 
 def schema_of(names: Iterable[str]) -> pa.Schema:
-    """``REWARDS``, and the further components among the columns ``names``."""
+    """Return ``REWARDS`` plus the further components among the columns ``names``."""
     return pa.schema([*REWARDS, *((name, pa.float64()) for name in further(names))])
 
 
 def read_rewards(path: Path | str) -> pa.Table:
-    """Rewards with all their components; what is missing or mistyped stops with its name, as in ``read_table``."""
+    """Read rewards with all components. Raises ``PipelineError`` for missing or mistyped columns, as ``read_table``."""
     with reading(path):
         names = pq.read_schema(path).names
     return read_table(path, schema_of(names))

@@ -1,7 +1,7 @@
-"""The rules that the release's reward servers share.
+"""Rules that the release's reward servers share.
 
-They count strings over the whole transcript, documents included, which is a known weakness of theirs and is kept, so
-that their figures can be reproduced.
+They count strings over the whole transcript, including documents. This known weakness is kept so that their figures can
+be reproduced.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Transcript
 
-# The release appends its tokenizer's end token before it scores. Seen only where the last <answer>
-# is not closed: the token is then part of the answer. Ours is that of Qwen-2.5's base models.
+# The release appends its tokenizer's end token before it scores. It matters only if the last <answer> is not closed:
+# the token is then part of the answer. Ours is that of Qwen-2.5's base models.
 APPENDED_END = "<|endoftext|>"
 
 
 def released_text(transcript: Transcript) -> str:
-    """The text that is scored."""
+    """Return the text that is scored."""
     return grammar.strip_end_of_text(transcript.text) + APPENDED_END
 
 
 def after_last_answer(text: str) -> str:
-    """From the last ``<answer>`` to the next ``</answer>``, or to the end where none follows."""
+    """Return the text from the last ``<answer>`` to the next ``</answer>``, or to the end if there is none."""
     return text.rpartition(grammar.ANSWER)[2].partition(grammar.END_ANSWER)[0].strip()
 
 
 def released_prediction(text: str) -> str | None:
-    """The answer where both tags occur, in whatever order; else None."""
+    """Return the answer if both tags occur, in any order; else None."""
     return after_last_answer(text) if grammar.ANSWER in text and grammar.END_ANSWER in text else None
 
 
 def count_violations(text: str) -> list[str]:
-    """Seven tag strings must occur equally often."""
+    """Return a violation unless seven tag strings occur equally often."""
     return ["tag_counts_differ"] if len(set(grammar.seven_counts(text))) != 1 else []
 
 
 def cjk_violations(text: str) -> list[str]:
-    """No Chinese characters outside documents."""
+    """Return a violation for Chinese characters outside documents."""
     return ["cjk"] if grammar.has_cjk(Transcript(text).policy_text) else []

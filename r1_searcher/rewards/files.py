@@ -1,4 +1,4 @@
-"""Rewards of transcript files: what `python -m stages.reward score` prints."""
+"""Score transcript files, as `python -m stages.reward score` prints it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def score_files(
     extensions: Sequence[str] = (),
     own: Mapping[str, Any] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """``{file name: [{reward, components, violations}, …]}``, rows in the order of each file.
+    """Return ``{file name: [{reward, components, violations}, …]}``, rows in each file's order.
 
-    ``extensions`` are the user's files, ``own`` the parameters of a set or metric of theirs, by its name.
+    ``extensions``: the user's files; ``own``: parameters of their sets or metrics, by name. Raises ``PipelineError``.
     """
     rules = rules_of(reward_set, answer_metric, extensions=extensions, own=own)
-    rules.check_stage(stage)  # an unknown stage shows before the files are read
+    rules.check_stage(stage)  # so that an unknown stage is reported before the files are read
     return {
         name: [_printed(one) for one in _scored(path, rules, stage)]
         for name, path in zip(names_of(paths), paths, strict=True)
@@ -43,7 +43,7 @@ def _scored(path: Path | str, rules: Rules, stage: int) -> list[Score]:
 
 
 def summary(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The same for a reader: the mean reward per file, and how often each rule is broken."""
+    """Return the same for a reader: mean reward per file, and how often each rule is broken."""
     lines: list[str] = []
     for name, rows in scored.items():
         mean = sum(row["reward"] for row in rows) / len(rows)

@@ -1,8 +1,7 @@
-"""The metrics of an answer: EM, F1, Cover-EM and its contiguous variant (arXiv 2503.05592).
+"""Answer metrics: EM, F1, Cover-EM and its contiguous variant (arXiv 2503.05592).
 
-Reward and evaluation both use this module, so that what is trained is what is measured. Everywhere
-``prediction`` is None where no answer was given, which scores 0, and ``golds`` is one gold answer or
-several (aliases), of which the best match counts.
+Reward and evaluation both use this module, so that training optimises what is measured. ``prediction`` is None if no
+answer was given, which scores 0; ``golds`` is one gold answer or several (aliases), of which the best match counts.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-METRIC_VERSION = "1"  # goes up with every change that can change a figure; part of the protocol card
+METRIC_VERSION = "1"  # raise it with every change that can change a figure; part of the protocol card
 
 _BOOLEANS = {"True": "yes", "False": "no"}
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
@@ -22,7 +21,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 
 
 class Overlap(NamedTuple):
-    """How far the tokens of a prediction and of a gold answer agree, each in [0, 1]."""
+    """Agreement of the tokens of a prediction and a gold answer, each in [0, 1]."""
 
     f1: float
     precision: float
@@ -33,28 +32,28 @@ NO_OVERLAP = Overlap(0.0, 0.0, 0.0)
 
 
 def normalise(text: str) -> str:
-    """The form in which answers are compared, possibly empty; its tokens stand between single spaces.
+    """Return the form in which answers are compared, perhaps empty; its tokens are separated by single spaces.
 
-    The order of the steps matters: punctuation becomes a space before the articles go, so that the
-    "A" of "vitamin-A" is an article too. Only a whole answer "True" or "False" is a yes or a no, and
-    only without white space around it: the published figures score " False " as it stands.
+    The order of the steps matters: punctuation becomes a space before articles are removed, so that the "A" of
+    "vitamin-A" is an article too. Only a whole answer "True" or "False" becomes yes or no, and only without white space
+    around it: the published figures score " False " as it is.
     """
     text = _BOOLEANS.get(text, text).replace("_", " ").lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", text).split())
 
 
 def em(prediction: str | None, golds: str | Sequence[str]) -> float:
-    """Exact match: 1 where prediction and gold are equal after normalisation, else 0."""
+    """Return exact match: 1 if prediction and gold are equal after normalisation, else 0."""
     return _best(_equal, prediction, golds)
 
 
 def f1(prediction: str | None, golds: str | Sequence[str]) -> float:
-    """F1 over the multisets of normalised tokens, in [0, 1]."""
+    """Return F1 over the multisets of normalised tokens, in [0, 1]."""
     return overlap(prediction, golds).f1
 
 
 def overlap(prediction: str | None, golds: str | Sequence[str]) -> Overlap:
-    """F1 with its precision and recall, of the gold answer that matches best by F1."""
+    """Return F1, precision and recall for the gold answer with the best F1."""
     listed = _listed(golds)
     if prediction is None:
         return NO_OVERLAP
@@ -63,17 +62,16 @@ def overlap(prediction: str | None, golds: str | Sequence[str]) -> Overlap:
 
 
 def cover_em(prediction: str | None, golds: str | Sequence[str]) -> float:
-    """Cover-EM, the paper's ACC_R: 1 where every gold token occurs in the prediction, in any order
-    and number, else 0. A gold answer that normalises to nothing is covered by an empty prediction only.
-    """
+    """Return Cover-EM, the paper's ACC_R: 1 if every gold token occurs in the prediction, in any order and number, else
+    0. A gold answer that normalises to nothing is covered only by an empty prediction."""
     return _best(_covers, prediction, golds)
 
 
 def cover_em_contiguous(prediction: str | None, golds: str | Sequence[str]) -> float:
-    """1 where the normalised gold is a substring of the normalised prediction, else 0.
+    """Return 1 if the normalised gold is a substring of the normalised prediction, else 0.
 
-    A gold whose tokens are a run of the prediction's tokens is such a substring, and so is one that
-    begins or ends inside a word. It is the released evaluation's second cover; not the paper's ACC_R.
+    The substring may begin or end inside a word. It is the released evaluation's second cover metric, not the paper's
+    ACC_R.
     """
     return _best(_contains, prediction, golds)
 
@@ -83,7 +81,7 @@ def _equal(prediction: str, gold: str) -> bool:
 
 
 def _covers(prediction: str, gold: str) -> bool:
-    return set(gold.split(" ")) <= set(prediction.split(" "))  # of an empty text: the empty token
+    return set(gold.split(" ")) <= set(prediction.split(" "))  # for an empty text: the empty token
 
 
 def _contains(prediction: str, gold: str) -> bool:
@@ -91,7 +89,7 @@ def _contains(prediction: str, gold: str) -> bool:
 
 
 def _overlap(prediction: str, gold: str) -> Overlap:
-    """Of two normalised texts. A yes, no or noanswer shares nothing with anything but itself."""
+    """Compare two normalised texts. A yes, no or noanswer shares nothing with anything but itself."""
     if prediction != gold and (prediction in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS):
         return NO_OVERLAP
     predicted, golden = prediction.split(), gold.split()

@@ -1,8 +1,8 @@
-"""Transcript files as the R1-Searcher release has them: JSON lines, read as they are.
+"""Read transcript files of the R1-Searcher release: JSON lines, unchanged.
 
-A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the
-prompt's ``<think>``), and where they were made ``pred_ans`` (the prediction) and ``gpt4o_output``
-(the judge's verdict). Other keys are left alone.
+A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the prompt's
+``<think>``) and optionally ``pred_ans`` (the prediction) and ``gpt4o_output`` (the judge's verdict). Other keys are
+ignored.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from r1_searcher.transcripts.grammar import Transcript
 
 @dataclass(frozen=True)
 class ReleasedRow:
-    """One transcript without provenance. ``question`` is empty where the row has none; ``prediction`` is
-    None where no answer was given; ``judge`` is the judge's verdict, None where there is none or it says
-    neither true nor false; ``place`` is "file, line 3", for messages."""
+    """One transcript without provenance.
+
+    ``question`` is empty if the row has none; ``prediction`` is None if no answer was given; ``judge`` is the judge's
+    verdict, None if missing or neither true nor false; ``place`` is "file, line 3", for messages.
+    """
 
     question: str
     golds: tuple[str, ...]
@@ -34,7 +36,8 @@ class ReleasedRow:
 
 
 def read_transcripts(path: Path | str) -> list[ReleasedRow]:
-    """The rows of a file in its order. Blank lines are passed over; a broken one stops with its number."""
+    """Return the rows of a file in order, skipping blank lines. Raises ``PipelineError`` with the number of a broken
+    line."""
     rows: list[ReleasedRow] = []
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -51,7 +54,7 @@ def read_transcripts(path: Path | str) -> list[ReleasedRow]:
 
 
 def names_of(paths: Sequence[Path | str]) -> list[str]:
-    """What each file is called in the output: its name, or its path where two share a name."""
+    """Return each file's name for the output: its name, or its path if two share a name."""
     names = [Path(path).name for path in paths]
     seen = Counter(names)
     return [str(path) if seen[name] > 1 else name for path, name in zip(paths, names, strict=True)]
@@ -79,7 +82,7 @@ def _row(line: str, *, where: str) -> ReleasedRow:
         question=question.strip() if isinstance(question, str) else "",
         golds=_golds(raw["answer"], where=where),
         transcript=transcript,
-        # As the file has it, white space included: the published figures are of this string.
+        # As in the file, including white space: the published figures score this string.
         prediction=grammar.extract_answer(transcript.policy_text) if prediction is None else prediction,
         judge=parse_verdict(raw.get("gpt4o_output")),
         place=where,
@@ -96,7 +99,7 @@ def _golds(answer: object, *, where: str) -> tuple[str, ...]:
 
 
 def parse_verdict(reply: object) -> bool | None:
-    """A judge's reply: "True" or "False" alone, a full stop and white space allowed, in any case. None: neither."""
+    """Parse a judge's reply: "True" or "False" in any case, with optional full stop and white space; else None."""
     if isinstance(reply, bool):
         return reply
     word = reply.strip().lower().removesuffix(".") if isinstance(reply, str) else None

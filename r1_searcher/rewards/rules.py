@@ -1,4 +1,4 @@
-"""The chosen reward set and answer metric, ready to score; whatever a user's own gets wrong is one line.
+"""The chosen reward set and answer metric, ready to score; errors in a user's own become one line.
 
 The names are those of ``REWARD_SETS`` and ``ANSWER_METRICS``.
 """
@@ -19,10 +19,10 @@ from r1_searcher.rewards.case import STAGES, Case, Score, stages_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Transcript
 
-if TYPE_CHECKING:  # whoever scores a file of transcripts need not load it
+if TYPE_CHECKING:  # scoring transcript files need not import it
     from pydantic import BaseModel
 
-COMPONENTS = ("retrieval", "format", "answer")  # that every set has; those that it does not return are 0
+COMPONENTS = ("retrieval", "format", "answer")  # every set has them; those that it does not return are 0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -34,9 +34,9 @@ class Metric:
     parameters: BaseModel | None = None
 
     def __call__(self, prediction: str | None, golds: Sequence[str], row: str | None = None) -> float:
-        """Its value of a prediction, None if no answer was given. ``row`` names the transcript in a message.
+        """Return the metric of a prediction (None: no answer). ``row`` names the transcript in a message.
 
-        Raises ``PipelineError`` for a metric that raises or returns no finite number.
+        Raises ``PipelineError`` if the metric raises, or does not return a finite number.
         """
         given = () if self.parameters is None else (self.parameters,)
         value = _called(self.found, "answer metric", row, prediction, golds, *given)
@@ -57,7 +57,7 @@ class Rules:
         return stages_of(self.reward_set.value).known
 
     def check_stage(self, stage: int) -> None:
-        """Raises ``PipelineError`` if the set has no such stage."""
+        """Raise ``PipelineError`` if the set lacks this stage."""
         found, name = stages_of(self.reward_set.value), self.reward_set.registered.name
         if stage in found.known:
             return
@@ -76,11 +76,11 @@ class Rules:
         question: str = "",
         row: str | None = None,
     ) -> Score:
-        """The reward of one transcript: ``COMPONENTS``, then whatever else the set returns, in its order.
+        """Return the reward of one transcript: ``COMPONENTS``, then the set's further components in its order.
 
-        ``num_searches`` is how many searches were carried out; None, for a bare transcript, counts the closed queries
-        that have a closed document block after them. ``row`` names the transcript in a message. Raises
-        ``PipelineError`` for a set without this stage, and for a set or metric that raises or returns no numbers.
+        ``num_searches``: successful searches; None, for a bare transcript, counts the closed queries followed by a
+        closed document block. ``row`` names the transcript in a message. Raises ``PipelineError`` if the set lacks this
+        stage, and if set or metric raise or return no finite numbers.
         """
         self.check_stage(stage)
         if num_searches is None:
@@ -118,7 +118,7 @@ class Rules:
 def rules_of(
     reward_set: str, answer_metric: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None
 ) -> Rules:
-    """The rules of two names. ``extensions`` are the user's files, ``own`` the parameters of params.yaml by name."""
+    """Return the rules of two names. ``extensions``: the user's files; ``own``: parameters in params.yaml by name."""
     chosen = REWARD_SETS.find(reward_set, extensions)
     parameters = own_parameters(chosen, (own or {}).get(reward_set), where=f"reward.{reward_set}")
     return Rules(chosen, metric_of(answer_metric, extensions=extensions, own=own), parameters)
@@ -127,7 +127,7 @@ def rules_of(
 def metric_of(
     name: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None, section: str = "reward"
 ) -> Metric:
-    """The answer metric of a name; ``section`` of params.yaml chooses it, and is where its parameters stand."""
+    """Return the answer metric of a name; ``section`` of params.yaml chooses it and holds its parameters."""
     found = ANSWER_METRICS.find(name, extensions)
     return Metric(found, own_parameters(found, (own or {}).get(name), where=f"{section}.{name}"))
 
@@ -141,12 +141,12 @@ def score(
     *,
     num_searches: int | None = None,
 ) -> Score:
-    """The reward of one transcript by the names of a set and a metric (``Rules.score``)."""
+    """Return the reward of one transcript, by the names of a set and a metric (``Rules.score``)."""
     return rules_of(reward_set, answer_metric).score(transcript, golds, stage, num_searches=num_searches)
 
 
 def check_same_components(rules: Rules, first: Score, other: Score, row: str) -> None:
-    """Raises ``PipelineError`` if two transcripts of a table have other components: a column would have holes."""
+    """Raise ``PipelineError`` if two transcripts of a table have different components: a column would have holes."""
     name = rules.reward_set.registered.name
     if missing := [component for component in first.components if component not in other.components]:
         what = f"returned no component {missing[0]!r}, which it returned for rows before"
@@ -163,7 +163,7 @@ def _called(found: Extension, noun: str, row: str | None, *arguments: object) ->
         return found.value(*arguments)
     except PipelineError:
         raise
-    except RAISED as error:  # the user's code may raise anything; of ours it is a bug, and keeps its traceback
+    except RAISED as error:  # a user's code may raise anything; in ours it is a bug and keeps its traceback
         if shipped(found.file):
             raise
         said = f"the {noun} {found.registered.name!r} raised {type(error).__name__}: {error}"

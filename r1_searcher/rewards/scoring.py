@@ -1,4 +1,4 @@
-"""From rollouts to rewards: one row a trajectory, scalars only."""
+"""From rollouts to rewards: one row per trajectory, scalars only."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from r1_searcher.transcripts.grammar import Segment, Transcript
 
 _READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
 
-SEARCHES = (None, "search")  # a turn's tool; rollouts from before there were several tools name none
+SEARCHES = (None, "search")  # a turn's tool; rollouts from before there were several name none
 
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
-    """Rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row for row in the same order.
+    """Return rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row by row in the same order.
 
-    A component that the set returns beside those of the schema is a column ``component_NAME`` behind them. ``stage`` is
-    the recipe's stage, 1 or 2; None: the last one that the set has, for whoever reads the metrics and not the reward.
-    A trajectory that the retriever failed has ``counted`` false: training leaves it out. Raises ``PipelineError`` for a
-    reward set without this stage, for a trajectory without a gold answer, and for one that has other components than
-    those before it.
+    Further components of the set follow the schema as columns ``component_NAME``. ``stage``: the recipe's, 1 or 2;
+    None: the set's last one, for callers that only need the metrics. A trajectory lost to the retriever has ``counted``
+    false: training leaves it out. Raises ``PipelineError`` if the set lacks this stage, a trajectory has no gold
+    answer, or its components differ from earlier ones.
     """
     rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
     stage = rules.stages[-1] if stage is None else stage
-    rules.check_stage(stage)  # a missing stage shows even where there are no rollouts
+    rules.check_stage(stage)  # reported even without rollouts
     rows: list[dict[str, Any]] = []
     first: Score | None = None
     for row, sources in zip(rollouts.select(_READ).to_pylist(), rollouts["token_source"], strict=True):
@@ -49,7 +48,7 @@ def _place(row: Mapping[str, Any]) -> str:
 
 
 def _scored(row: Mapping[str, Any], rules: Rules, stage: int) -> Score:
-    """The score of one row of the rollouts."""
+    """Return the score of one row of the rollouts."""
     if not row["answers"]:
         raise PipelineError("the trajectory has no gold answer", where=f"rollouts, {row['trajectory_id']}")
     return rules.score(
@@ -63,7 +62,7 @@ def _scored(row: Mapping[str, Any], rules: Rules, stage: int) -> Score:
 
 
 def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
-    """The row of the rewards, but for the token counts, of one row of the rollouts."""
+    """Return the rewards' row, without token counts, for one row of the rollouts."""
     transcript, num_searches = _transcript(row), _num_searches(row)
     prediction = grammar.extract_answer(transcript.policy_text)
     return {
@@ -86,7 +85,7 @@ def _transcript(row: Mapping[str, Any]) -> Transcript:
 
 
 def _carried_out(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [turn for turn in row["turns"] if turn["error"] is None]  # a call that failed was not
+    return [turn for turn in row["turns"] if turn["error"] is None]  # a failed call does not count
 
 
 def _num_searches(row: Mapping[str, Any]) -> int:
@@ -94,6 +93,6 @@ def _num_searches(row: Mapping[str, Any]) -> int:
 
 
 def _token_counts(sources: pa.Array) -> dict[str, int]:
-    """Counted in Arrow: the lists are long, and nothing else of them is needed."""
+    """Count in Arrow: the lists are long, and nothing else of them is needed."""
     num_policy_tokens = pc.sum(pc.equal(sources, grammar.POLICY), min_count=0).as_py()
     return {"num_policy_tokens": num_policy_tokens, "num_tokens": len(sources)}

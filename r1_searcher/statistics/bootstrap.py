@@ -12,10 +12,10 @@ _BLOCK = 100  # resamples held in memory at once: 100 × N counts
 
 
 def resampled_means(values: ArrayLike, *, resamples: int = _RESAMPLES, seed: int = _SEED) -> NDArray[np.float64]:
-    """Means (R, M) of ``values`` (N, M) under ``resamples`` draws of N rows with replacement.
+    """Return means (R, M) of ``values`` (N, M) over ``resamples`` draws of N rows with replacement.
 
-    All M columns share each draw, so that differences between columns stay paired. Raises
-    ``ValueError`` where there are no rows: a mean of nothing has no interval.
+    All M columns share each draw, so that differences between columns stay paired. Raises ``ValueError`` without rows:
+    a mean of nothing has no interval.
     """
     table = np.asarray(values, dtype=np.float64)
     assert table.ndim == 2, "values are (questions, metrics)"
@@ -36,10 +36,10 @@ def resampled_means(values: ArrayLike, *, resamples: int = _RESAMPLES, seed: int
 def intervals(
     values: ArrayLike, *, level: float = LEVEL, resamples: int = _RESAMPLES, seed: int = _SEED
 ) -> NDArray[np.float64]:
-    """Lower and upper ends (M, 2) of the ``level`` intervals of the column means of ``values`` (N, M).
+    """Return lower and upper ends (M, 2) of the ``level`` intervals of the column means of ``values`` (N, M).
 
-    Where all values of a column are equal the interval is a point: a bootstrap cannot know of what
-    it never saw, so 0 of n right does not prove a rate of 0.
+    If all values of a column are equal, the interval is a point: a bootstrap cannot know what it never saw, so 0 of n
+    right does not prove a rate of 0.
     """
     means = resampled_means(values, resamples=resamples, seed=seed)
     tail = (1.0 - level) / 2.0

@@ -20,14 +20,14 @@ WORSE, CANNOT_TELL = 1, 3  # exit statuses; 2 is an error
 
 
 def exit_status(verdict: Verdict, *, strict: bool = False) -> int:
-    """0; 1 where worse; 3 where it cannot tell and that was asked to fail."""
+    """Return 1 if worse, 3 if undecided and ``strict``, else 0."""
     if verdict == "worse":
         return WORSE
     return CANNOT_TELL if strict and verdict == "cannot tell" else 0
 
 
 def changed(params: contract.Regression, margin: float | None, confidence: float | None) -> contract.Regression:
-    """The parameters with another margin or confidence, where one is given."""
+    """Return the parameters with the given margin and confidence, if any. Raises ``PipelineError`` if out of range."""
     if margin is not None and not 0 < margin < 1:
         raise PipelineError("must lie between 0 and 1", where=f"--margin {margin:g}")
     if confidence is not None and not 0.5 <= confidence <= 0.9999:
@@ -44,12 +44,12 @@ def compare_evaluations(
     benchmarks: Sequence[str] = (),
     even_so: bool = False,
 ) -> Comparison:
-    """Is the policy of ``candidate`` better, the same or worse than that of ``reference``, question by question?
+    """Compare the policy of ``candidate`` with that of ``reference``, question by question: better, same or worse?
 
     Args:
-        reference, candidate: folders with a Parquet file per benchmark, as `evaluate` writes them, or one such file.
-        params: metrics with their weights, margin and confidence; None: those that are shipped.
-        benchmarks: these alone; none named: all that they have.
+        reference, candidate: folders with one Parquet file per benchmark, as `evaluate` writes them, or one such file.
+        params: metrics with their weights, margin and confidence; None: the shipped ones.
+        benchmarks: only these; empty: all.
         even_so: compare although the protocol cards differ.
 
     Raises ``Refused`` if the cards differ, ``PipelineError`` for what cannot be read or paired.
@@ -68,7 +68,7 @@ def compare_evaluations(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare, print, and say by the exit status how it came out."""
+    """Compare, print the result, and return the exit status."""
     params = changed(contract.load_or_shipped(options.params).regression, options.margin, options.confidence)
     try:
         comparison = compare_evaluations(
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def warn(comparison: Comparison) -> None:
-    """On stderr: that unlike protocols were compared."""
+    """Warn on stderr if different protocols were compared."""
     for part in comparison.benchmarks:
         if part.apart:
             show(

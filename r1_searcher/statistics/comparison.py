@@ -1,4 +1,4 @@
-"""Two evaluated policies held against each other: the verdict, what it rests on, and the questions that flipped."""
+"""Comparison of two evaluated policies: the verdict, its evidence, and the questions that flipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_searcher.statistics.pairs import Pair
 from r1_searcher.statistics.verdict import Change, Rule, Verdict, overall, verdicts
 
 _UNCHANGED = Change(0.0, 0.0, 0.0, "same", None)
-_FLIP = 0.5  # a question flips where a metric moves by more than this
+_FLIP = 0.5  # a question flips if a metric changes by more than this
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Flip:
-    """A question that was answered well by one policy only: the metrics that it lost or won, both predictions."""
+    """A question that only one policy answered well: the metrics lost or won, and both predictions."""
 
     question_id: str
     question: str
@@ -55,7 +55,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it. ``names``: reference and candidate, for a reader."""
+    """A whole comparison. ``names``: reference and candidate, for a reader."""
 
     names: tuple[str, str]
     verdict: Verdict
@@ -63,12 +63,12 @@ class Comparison:
     benchmarks: Sequence[Compared]
 
     def called(self, reference: str, candidate: str) -> Comparison:
-        """The same under other names."""
+        """Return the same under other names."""
         return replace(self, names=(reference, candidate))
 
     @property
     def enough(self) -> int | None:
-        """About how many questions a benchmark would tell, where it cannot."""
+        """About how many questions per benchmark would decide, if undecided."""
         return (
             max((finding.change.enough or 0 for part in self.benchmarks for finding in part.findings), default=0)
             or None
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def headline(self) -> str:
-        """One line."""
+        """The result in one line."""
         reference, candidate = self.names
         said = {
             "worse": f"worse: {candidate} is worse than {reference}",
@@ -100,7 +100,7 @@ class Comparison:
 
 
 def compare(pairs: Sequence[Pair], params: contract.Regression, names: tuple[str, str]) -> Comparison:
-    """The verdict on paired answers; all metrics of all pairs are one family."""
+    """Return the verdict on paired answers; all metrics of all pairs are one family."""
     rule = Rule(params.margin, params.confidence, params.worse_share)
     family = [pair.candidate_values - pair.reference_values for pair in pairs]
     weights = [[params.metrics[metric] for metric in pair.metrics] for pair in pairs]
@@ -138,12 +138,12 @@ def _compared(pair: Pair, moved: np.ndarray, changes: Sequence[Change]) -> Compa
         for row, other, values in zip(pair.reference, pair.candidate, moved, strict=True)
         if (np.abs(values) > _FLIP).any()
     ]
-    flips.sort(key=lambda flip: not flip.lost)  # what was lost first; stable
+    flips.sort(key=lambda flip: not flip.lost)  # losses first; stable
     return Compared(pair.benchmark, len(pair.reference), findings, flips, pair.apart, pair.identical)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """All of a comparison as plain values."""
+    """Return a comparison as plain values."""
     return {
         "verdict": comparison.verdict,
         "reference": comparison.names[0],

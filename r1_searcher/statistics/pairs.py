@@ -1,4 +1,4 @@
-"""Two evaluated policies, question by question: files read, cards held against each other, rows paired."""
+"""Pair two evaluated policies by question: read files, compare protocol cards, align rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.protocol_card import differences
 
-ASKED = ("question_id", "question", "answers", "prediction")  # what of a row is shown; the metrics come on top
-_COMPARISON = "comparison"  # such a benchmark is judged by EM: F1 and cover would credit naming both options
+ASKED = ("question_id", "question", "answers", "prediction")  # the columns shown of a row, besides the metrics
+_COMPARISON = "comparison"  # judged by EM: F1 and cover would credit naming both options
 _NOT_OF_COMPARISONS = ("f1", "cover_em", "cover_em_contiguous")
 
 
@@ -33,8 +33,11 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Pair:
-    """Answers of two policies to the same questions: ``reference`` and ``candidate`` are rows (N) in one order, as
-    dictionaries of ``ASKED``; the values are (N, M) in [0, 1]. ``apart`` are the cards' lines that differ."""
+    """Answers of two policies to the same questions.
+
+    ``reference`` and ``candidate`` are rows (N) in one order, as dictionaries of ``ASKED``; the values are (N, M) in
+    [0, 1]. ``apart``: lines in which the cards differ.
+    """
 
     benchmark: str
     metrics: Sequence[str]
@@ -47,7 +50,7 @@ class Pair:
 
 
 def read_evaluated(*places: Path) -> dict[str, Evaluated]:
-    """By benchmark: each place is a folder with a Parquet file a benchmark, or a single file."""
+    """Return evaluations by benchmark; each place is a folder with one Parquet file per benchmark, or a single file."""
     files: list[Path] = []
     for place in places:
         here = [place] if place.is_file() else sorted(place.glob("*.parquet"))
@@ -82,10 +85,10 @@ def pair_policies(
     even_so: bool = False,
     fix: str | None = None,
 ) -> list[Pair]:
-    """The pairs of two evaluated policies, a benchmark each; all that they have, or those of ``benchmarks``.
+    """Return the pairs of two evaluated policies, one per benchmark; all benchmarks, or those of ``benchmarks``.
 
-    ``names`` are those of the two in errors. Unlike cards are ``Refused`` with the lines, unless ``even_so``; ``fix``
-    is the remedy to tell then. A benchmark or a question that only one of the two has is a ``PipelineError``.
+    ``names`` name the two in errors. Raises ``Refused`` with the lines if the cards differ, unless ``even_so``; ``fix``
+    is the remedy to name. Raises ``PipelineError`` for a benchmark or question that only one of them has.
     """
     for benchmark in benchmarks or {**reference, **candidate}:
         for name, found in zip(names, (reference, candidate), strict=True):
@@ -102,7 +105,7 @@ def pair_policies(
 def pair(
     reference: Evaluated, candidate: Evaluated, metrics: Sequence[str], *, even_so: bool = False, fix: str | None = None
 ) -> Pair:
-    """One benchmark's rows by question."""
+    """Pair one benchmark's rows by question."""
     apart = differences(reference.card, candidate.card)
     if apart and not even_so:
         raise Refused(
@@ -127,7 +130,7 @@ def pair(
 
 
 def metrics_of(metrics: Sequence[str], kinds: set[str]) -> list[str]:
-    """The metrics that mean something for questions of these kinds."""
+    """Return the metrics that are meaningful for questions of these kinds."""
     return [name for name in metrics if kinds != {_COMPARISON} or name not in _NOT_OF_COMPARISONS]
 
 
@@ -152,7 +155,7 @@ def _same_questions(one: Evaluated, rows: Mapping[str, Any], other: Evaluated, o
 
 
 def _values(found: Evaluated, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
-    """(N, M) in [0, 1]."""
+    """Return the metrics' values (N, M) in [0, 1]."""
     columns = []
     for name in names:
         if name not in found.table.column_names:

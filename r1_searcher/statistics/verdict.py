@@ -1,19 +1,18 @@
-"""Better, same, worse, or cannot tell: what paired answers of two policies say (numpy alone).
+"""Better, same, worse, or cannot tell: a verdict from paired answers of two policies (numpy alone).
 
-Both policies answered the same questions. d = b − a is a question's difference in a metric of [0, 1]; a
-*family* is all differences that one verdict is about: several metrics, several benchmarks.
+Both policies answered the same questions. d = b − a is a question's difference in a metric of [0, 1]; a *family* is all
+differences that one verdict covers: several metrics, several benchmarks.
 
-Errors. Where a and b are two samplings of one policy, all of a question's differences may change sign together
-without anybody noticing. So the signs are flipped at random, many times, and each time the largest standardised
-mean of the family is noted. A policy is called worse (better) where it stands out from these maxima. This
-is exact at any number of questions, whatever the metrics have in common (Westfall and Young 1993, max-T). With
-weights the maximum is that of log weight − log p of the normal distribution: a metric of weight .25 gets a
-quarter of the error that a metric of weight 1 gets.
+Errors. If a and b are two samplings of one policy, all of a question's differences may change sign together without
+changing their distribution. So signs are flipped at random many times, recording the largest standardised mean of the
+family each time. A policy is called worse (better) if it exceeds these maxima. This is exact for any number of
+questions, however the metrics are correlated (Westfall and Young 1993, max-T). With weights the maximum is that of log
+weight − log p of the normal distribution: a metric of weight 0.25 gets a quarter of the error of a metric of weight 1.
 
-Intervals. The maxima's quantiles, never below those of a normal distribution, are the factors of the intervals
-of all mean differences at once. To what was seen c² / 2 questions lost and as many won are added, as Agresti
-and Coull (1998) do for a proportion: without them nothing lost in 20 questions would prove that nothing is
-ever lost. An interval apart from zero is always one that the sign flips reject too.
+Intervals. The maxima's quantiles, never below those of a normal distribution, are the factors of the simultaneous
+intervals of all mean differences. c² / 2 questions lost and as many won are added to the data, as Agresti and Coull
+(1998) do for a proportion: otherwise no loss in 20 questions would prove that nothing is ever lost. An interval that
+excludes zero is always one that the sign flips reject too.
 """
 
 from __future__ import annotations
@@ -33,16 +32,19 @@ Verdict = Literal["better", "same", "worse", "cannot tell"]
 
 _SEED = 20250307
 _RESAMPLES = 4999
-POWER = 0.8  # how often the told number of questions is enough
-_TAIL = 50  # sign flips beyond a critical value, at least
-_GRAIN = 2.0**20  # differences are rounded to 1/GRAIN: sums are then exact, in whatever order they are taken
+POWER = 0.8  # how often the stated number of questions suffices
+_TAIL = 50  # at least so many sign flips beyond a critical value
+_GRAIN = 2.0**20  # differences are rounded to 1/GRAIN, so that sums are exact in any order
 _ROWS = 1000  # kinds of rows in memory at once
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``margin``: what is too small to matter. Two samplings of one policy are called better or worse in at most
-    1 − ``confidence``; ``worse_share`` of that is spent on "worse"."""
+    """The rule of a verdict.
+
+    ``margin``: the largest change that does not matter. Two samplings of one policy are called better or worse with a
+    probability of at most 1 − ``confidence``; ``worse_share`` of it is spent on "worse".
+    """
 
     margin: float
     confidence: float
@@ -57,8 +59,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Change:
-    """Of one metric on one benchmark: mean of d, its interval, the verdict, and where it cannot tell the number of
-    questions that probably would."""
+    """One metric on one benchmark: mean difference, interval, verdict and, if undecided, about how many questions would
+    decide it."""
 
     difference: float
     low: float
@@ -70,10 +72,10 @@ class Change:
 def verdicts(
     family: Sequence[ArrayLike], rule: Rule, *, weights: Sequence[Sequence[float]] | None = None, seed: int = _SEED
 ) -> list[list[Change]]:
-    """A list a benchmark of ``family`` with a ``Change`` a metric; each benchmark is (questions, metrics) of d.
+    """Return, per benchmark of ``family``, one ``Change`` per metric; each benchmark is (questions, metrics) of d.
 
-    ``weights``: a list a benchmark of each metric's part of the error; all alike unless given. Raises
-    ``ValueError`` for a benchmark without questions and for a difference outside of [−1, 1].
+    ``weights``: per benchmark each metric's share of the error; default equal. Raises ``ValueError`` for a benchmark
+    without questions and for a difference outside [−1, 1].
     """
     tables = [_checked(values) for values in family]
     shares = [np.ones(table.shape[1]) for table in tables] if weights is None else [np.array(w) for w in weights]
@@ -85,7 +87,7 @@ def verdicts(
 
 
 def overall(changes: Sequence[Verdict]) -> Verdict:
-    """Worse where anything is worse; else better where anything is better; same where all is."""
+    """Return worse if anything is worse, else better if anything is better; same if all are."""
     for verdict in ("worse", "better", "cannot tell"):
         if verdict in changes:
             return verdict
@@ -95,19 +97,19 @@ def overall(changes: Sequence[Verdict]) -> Verdict:
 def critical_values(
     tables: Sequence[Floats], rule: Rule, weights: Sequence[Floats], *, seed: int = _SEED
 ) -> list[tuple[Floats, Floats]]:
-    """A benchmark's factors of the upper and of the lower ends, (M,) each: what the family's maximum exceeds in the
-    rule's two tails. A mean that lies more than the first (second) factor of standard errors below (above) zero is
+    """Return each benchmark's factors of the upper and lower ends, (M,) each: the family's maximum exceeds them with
+    the rule's two error rates. A mean more than the first (second) factor of standard errors below (above) zero is
     worse (better)."""
     resamples = max(_RESAMPLES, math.ceil(_TAIL / min(rule.tails)))
     generator = np.random.default_rng(seed)
     logs = [np.log(share / max(map(np.max, weights))) for share in weights]
-    highest = np.full(resamples, -np.inf)  # by symmetry the lowest are distributed alike
+    highest = np.full(resamples, -np.inf)  # by symmetry the lowest have the same distribution
     for table, log in zip(tables, logs, strict=True):
         highest = np.maximum(highest, _flipped_maxima(table, log, resamples, generator))
     highest.sort()
 
     def factors(tail: float, log: Floats) -> Floats:
-        rank = math.floor(tail * (resamples + 1) + 1e-9)  # of this rank: p = (1 + number as high) / (1 + resamples)
+        rank = math.floor(tail * (resamples + 1) + 1e-9)  # at this rank: p = (1 + number as high) / (1 + resamples)
         return np.maximum(_deviate(highest[-rank] - log), NormalDist().inv_cdf(1.0 - tail))
 
     worse, better = rule.tails
@@ -119,24 +121,24 @@ _SURPRISES = np.array([-math.log(0.5 * math.erfc(deviate / math.sqrt(2.0))) for 
 
 
 def _surprise(deviate: Floats) -> Floats:
-    """−log of the normal distribution's upper tail, by interpolation."""
+    """Return −log of the normal distribution's upper tail, by interpolation."""
     return np.interp(deviate, _DEVIATES, _SURPRISES)
 
 
 def _deviate(surprise: Floats) -> Floats:
-    """The inverse of ``_surprise``."""
+    """Invert ``_surprise``."""
     return np.interp(surprise, _SURPRISES, _DEVIATES)
 
 
 def standardised(table: Floats) -> Floats:
-    """Σd / √Σd² of each column (M,); 0 where nothing differs. Flipping signs leaves the denominator as it is."""
+    """Return Σd / √Σd² of each column (M,); 0 if nothing differs. Flipping signs does not change the denominator."""
     return table.sum(axis=0) / np.sqrt(_squares(table))
 
 
 def _flipped_maxima(table: Floats, logs: Floats, resamples: int, generator: np.random.Generator) -> Floats:
-    """The largest log weight − log p of the columns under ``resamples`` random flips of whole rows (R,).
+    """Return the largest log weight − log p of the columns under ``resamples`` random flips of whole rows (R,).
 
-    Rows that are alike but for their sign are flipped together: their signs add up to a binomial number.
+    Rows that are equal up to sign are flipped together: their signs sum to a binomial number.
     """
     moved = table[(table != 0).any(axis=1)]  # flipping a zero does nothing
     first = np.take_along_axis(moved, (moved != 0).argmax(axis=1)[:, None], axis=1)
@@ -150,7 +152,7 @@ def _flipped_maxima(table: Floats, logs: Floats, resamples: int, generator: np.r
 
 
 def _squares(table: Floats) -> Floats:
-    """Σd² of each column, 1 where it is 0."""
+    """Return Σd² of each column, 1 if it is 0."""
     squares = np.square(table).sum(axis=0)
     return np.where(squares == 0, 1.0, squares)
 
@@ -169,7 +171,7 @@ def _change(values: Floats, rule: Rule, factors: tuple[float, float]) -> Change:
 
 
 def interval(values: Floats, factors: tuple[float, float]) -> tuple[float, float]:
-    """Lower and upper end for the mean of ``values`` (N,); ``factors`` of the upper and of the lower end."""
+    """Return lower and upper end for the mean of ``values`` (N,); ``factors``: of the upper and of the lower end."""
     upper, lower = factors
     return max(-1.0, _end(values, lower, -1)), min(1.0, _end(values, upper, 1))
 
@@ -182,8 +184,11 @@ def _end(values: Floats, factor: float, direction: int) -> float:
 
 
 def enough(values: Floats, margin: float, factors: tuple[float, float]) -> int:
-    """About how many questions would tell, to two digits: were the spread what it is here, a policy that did not change
-    would be called the same, and one that lost the margin worse, each in ``POWER`` of the cases."""
+    """Return about how many questions would decide, to two digits.
+
+    With the spread seen here, an unchanged policy would then be called the same, and one that lost the margin worse,
+    each with probability ``POWER``.
+    """
     factor = max(factors)
     spread = (float(np.square(values).sum()) + 1.0) / (values.size + 1.0) - float(values.mean()) ** 2  # one more flip
     power = NormalDist().inv_cdf((1.0 + POWER) / 2.0)  # both ends must lie within

@@ -8,16 +8,16 @@ from r1_searcher import tables
 from r1_searcher.shown import code_span, markdown, printable
 from r1_searcher.statistics.comparison import Compared, Comparison, Finding, Flip
 
-SHOWN_FLIPS = 20  # a benchmark; all of them are in the JSON
+SHOWN_FLIPS = 20  # per benchmark; all of them are in the JSON
 _MARKS = {"better": "✅ better", "same": "✅ same", "worse": "❌ worse", "cannot tell": "❔ cannot tell"}
 _HEADINGS = tuple(
     "benchmark, metric, questions, A, B, difference, interval, lost, won, verdict, would tell".split(", ")
 )
-_TEXTS = (0, 1, 9)  # which of them are no figures
+_TEXTS = (0, 1, 9)  # the columns that are not figures
 
 
 def page(comparison: Comparison, *, title: str = "## Regression") -> str:
-    """The verdict under a ``title``, a table of the metrics, and the questions that flipped."""
+    """Return the verdict under a ``title``, a table of the metrics, and the questions that flipped."""
     rule = comparison.rule
     blocks = [f"{title}: {_MARKS[comparison.verdict]}", f"{markdown(comparison.headline, longest=None)}."]
     for part in comparison.benchmarks:
@@ -39,7 +39,7 @@ def page(comparison: Comparison, *, title: str = "## Regression") -> str:
 
 
 def unasked(title: str, word: str, why: str) -> str:
-    """The page of a verdict that there is not: it was refused, or an error ended what it needs."""
+    """Return the page for a missing verdict: it was refused, or an error ended what it needs."""
     return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{markdown(why, longest=None)}\n"
 
 
@@ -71,7 +71,7 @@ def _flipped(part: Compared) -> str:
 
 
 def shown(flips: Sequence[Flip]) -> list[Flip]:
-    """At most ``SHOWN_FLIPS``: what was lost, but half of them won where there are as many."""
+    """Return at most ``SHOWN_FLIPS``: losses first, but half of them wins if there are enough."""
     lost = [flip for flip in flips if flip.lost]
     won = [flip for flip in flips if not flip.lost]
     kept = lost[: max(SHOWN_FLIPS // 2, SHOWN_FLIPS - len(won))]
@@ -90,7 +90,7 @@ def _flip(flip: Flip) -> list[str]:
 
 
 def lines(comparison: Comparison, *, width: int | None = None) -> str:
-    """The verdict, the same table without Markdown, and the first questions that flipped."""
+    """Return the verdict, the same table without Markdown, and the first questions that flipped."""
     rows = [_cells(part, finding, {}) for part in comparison.benchmarks for finding in part.findings]
     said = [tables.text([_HEADINGS, *rows], left=_TEXTS, width=width)]
     for part in comparison.benchmarks:

@@ -1,1 +1,1 @@
-"""Tools: what a policy may call while it reasons. Search is the first of them."""
+"""Tools that a policy may call while it reasons. Search is the first of them."""

@@ -1,4 +1,4 @@
-"""A tool's calls within a time limit: a tool that hangs or raises fails its call, and nothing else."""
+"""A tool's calls within a time limit: a tool that hangs or raises fails only its own call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.tools.protocol import Call, Tool, ToolResult
 from r1_searcher.types.protocols import Passage, ToolError
 
-MOST_HANGING = 4  # calls that may hang at once; until one of them returns, others fail without a try
+MOST_HANGING = 4  # hanging calls at once; while there are so many, others fail without a try
 
 
 @dataclass
@@ -21,25 +21,25 @@ class _Outcome:
 
 @dataclass
 class Guarded:
-    """``answer`` of a tool with ``budget.seconds``: always an entry per call."""
+    """``answer`` of a tool with ``budget.seconds``: always returns one entry per call."""
 
     name: str
     tool: Tool
     _hanging: list[threading.Thread] = field(default_factory=list)
 
     def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
-        """What the tool answers. If calls fail together, each is tried alone: one spoils no other.
+        """Return the tool's answers. If calls fail together, each is retried alone, so that none affects another.
 
-        Raises a ``PipelineError`` of the tool's own: it ends the run.
+        Raises the tool's own ``PipelineError``, which ends the run.
         """
-        found = self._once(calls)
+        found = self._answer_within_limit(calls)
         if isinstance(found, list):
             return found
         if len(calls) == 1:
             return [found]
         return [entry for call in calls for entry in self.answer([call])]
 
-    def _once(self, calls: Sequence[Call]) -> list[ToolResult] | ToolError:
+    def _answer_within_limit(self, calls: Sequence[Call]) -> list[ToolResult] | ToolError:
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         if len(self._hanging) >= MOST_HANGING:
             return ToolError(f"{self.name}: {len(self._hanging)} calls of it hang")
@@ -64,7 +64,7 @@ class Guarded:
     def _run(self, calls: Sequence[Call], outcome: _Outcome) -> None:
         try:
             outcome.entries = self.tool.answer(calls)
-        except BaseException as error:  # an exit in a thread would be lost without a word
+        except BaseException as error:  # else an exit in a thread would be lost silently
             outcome.error = error
 
 

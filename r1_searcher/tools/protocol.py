@@ -1,7 +1,7 @@
-"""What a tool is: a pair of tags in the policy's text, the request between them, and passages in a block behind them.
+"""The protocol of a tool: a pair of tags in the policy's text, the request between them, and a block of passages after.
 
 The policy writes ``begin``, a request and ``end``, which ends its turn. The tool answers with passages, and the block
-of their texts is inserted before the policy writes on. Passages are data: the rollout neutralises and cuts them, so
+of their texts is inserted before the policy continues. Passages are data: the rollout neutralises and cuts them, so
 that no tool has to.
 """
 
@@ -22,16 +22,16 @@ ToolResult = list[Passage] | ToolError
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a tool one trajectory may have.
+    """How much of a tool one trajectory may use.
 
-    ``seconds``: time limit per call of ``answer``. With one, whatever the tool raises is an error of its calls. None is
-    for a tool that keeps its own time limits; from it only a ``ToolError`` is an error of a call.
+    ``seconds``: time limit per call of ``answer``; with one, any exception of the tool is an error of its calls. None:
+    the tool has its own time limits, and only its ``ToolError`` is an error of a call.
     """
 
     calls: int  # per trajectory; one more ends it
-    passages: int  # per call; those beyond are not shown
-    passage_tokens: int  # a longer passage is cut
-    block_tokens: int = 0  # all passages of a call together; 0: no limit of their own
+    passages: int  # per call; more are not shown
+    passage_tokens: int  # longer passages are cut
+    block_tokens: int = 0  # all passages of a call; 0: no limit
     titles: bool = False  # whether each passage is shown with its title
     seconds: float | None = 30.0
 
@@ -42,12 +42,12 @@ class Call:
 
     tool: str
     request: str
-    shown: tuple[Passage, ...] = ()  # passages of the trajectory's last block: (1), (2), … in it
+    shown: tuple[Passage, ...] = ()  # passages of the trajectory's last block: (1), (2), …
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a tool is made for."""
+    """What a tool is made with."""
 
     retriever: Retriever
     rollout: Rollout
@@ -56,8 +56,8 @@ class Context:
 class Tool(Protocol):
     """A tool; a class that inherits from this one needs its tags, its budget and ``answer``.
 
-    ``@tool("name", parameters=Model)`` registers the class, or a function, that makes one of a ``Context`` and its own
-    parameters (None if it has no model of them).
+    ``@tool("name", parameters=Model)`` registers the class, or a function, that makes one from a ``Context`` and its
+    own parameters (None if it has no model for them).
     """
 
     begin: str
@@ -65,16 +65,16 @@ class Tool(Protocol):
     budget: Budget
 
     def request(self, turn: str) -> str:
-        """The request of a turn that ended in ``end``; empty if there is none, which ends the trajectory."""
+        """Return the request of a turn that ended in ``end``; an empty one ends the trajectory."""
         return grammar.between(turn, self.begin, self.end)
 
     def answer(self, calls: Sequence[Call]) -> Sequence[ToolResult]:
-        """An entry per call: its passages, none if there are none to show, or why the call failed.
+        """Return one entry per call: its passages, perhaps none, or why the call failed.
 
-        A ``ToolError`` is an outage, after which the trajectory is lost. What a policy asks in vain has no passages.
+        A ``ToolError`` is an outage, after which the trajectory is lost. A request without a result has no passages.
         """
         ...
 
     def block(self, texts: Sequence[str]) -> str:
-        """What is inserted; ``texts`` are the passages', neutralised and cut."""
+        """Return the text to insert; ``texts`` are the passages', neutralised and cut."""
         return grammar.render_documents(texts)

@@ -1,1 +1,1 @@
-"""The grammar of a transcript, and how found documents are put into one."""
+"""The grammar of a transcript, and how documents are inserted into one."""

@@ -1,12 +1,12 @@
-"""Passages are data: whatever stands in one, it is no tag, no special token and no control character once inserted.
+"""Passages are data: an inserted passage contains no tag, no special token and no control character.
 
-``neutralise`` is visible and has an inverse. White space is layout and is folded to single spaces; of the rest,
+``neutralise`` is visible and invertible. White space is layout and is folded to single spaces; of the rest,
 
-- the angle brackets of whatever looks like a tag become ‹ and ›,
-- ⟦1B⟧ (a code point in hexadecimal) stands for characters that nobody sees or that end a line (controls, zero-width,
-  bidirectional overrides, variation selectors, private use, lone surrogates), for characters that some tokenizers
-  fold to an angle bracket (full-width, small, with a stroke), for the first character of a special token without
-  angle brackets, and for a ‹, › or ⟦ of the passage's own.
+- the angle brackets of anything that looks like a tag become ‹ and ›,
+- ⟦1B⟧ (a code point in hexadecimal) replaces invisible characters and those that end a line (controls, zero-width,
+  bidirectional overrides, variation selectors, private use, lone surrogates), characters that some tokenizers fold to
+  an angle bracket (full-width, small, with a stroke), the first character of a special token without angle brackets,
+  and the passage's own ‹, › or ⟦.
 
 Letters that merely look like others stay: no tokenizer makes a tag of them.
 """
@@ -21,8 +21,8 @@ from typing import Any
 
 from r1_searcher.transcripts.grammar import END_OF_TEXT_TOKENS, TAGS
 
-FORBIDDEN_TEXTS = (*TAGS, *END_OF_TEXT_TOKENS)  # what no document may hold, whatever the tokenizer
-# Special tokens without angle brackets that a server's model may have; a local policy's are asked of its tokenizer.
+FORBIDDEN_TEXTS = (*TAGS, *END_OF_TEXT_TOKENS)  # what no document may contain, whatever the tokenizer
+# Special tokens without angle brackets that a served model may have; a local policy's come from its tokenizer.
 CHAT_TOKENS = tuple(
     f"[{slash}{name}]"
     for name in ("INST", "SYSTEM_PROMPT", "AVAILABLE_TOOLS", "TOOL_CALLS", "TOOL_RESULTS")
@@ -31,16 +31,17 @@ CHAT_TOKENS = tuple(
 
 _SPACE = re.compile("[\t-\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 
-# Controls; Unicode's Default_Ignorable_Code_Point; line and paragraph separators; annotation marks; surrogates,
-# private use and noncharacters of the basic plane; private use beyond it.
+# Controls; Unicode's Default_Ignorable_Code_Point; line and paragraph separators; annotation marks; surrogates, private
+# use and noncharacters of the basic plane; private use beyond it.
 _UNSEEN = (
     "\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\ud800-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff"
 )
-_FOLDED = "＜﹤≮＞﹥≯"  # an angle bracket after NFKC, or after NFD without its marks
+_FOLDED = "＜﹤≮＞﹥≯"  # become an angle bracket by NFKC, or by NFD without marks
 _OWN = "‹›⟦"
-# "<" may only open a comparison or an arrow: white space, a digit, "=" or "-" follows. "<0x0A>" is a byte to some.
+# "<" may only open a comparison or an arrow: white space, a digit, "=" or "-" follows. "<0x0A>" is a byte to some
+# tokenizers.
 _NAMES = "think|answer|begin_of|end_of|endoftext|im_|start_|eot|eom|sep|pad|unk|bos|eos|s>"
 _MARKED = re.compile(
     rf"[{_UNSEEN}{_FOLDED}{_OWN}]|<(?![ \d=-]|\Z)|<(?=0x[\da-f]{{2}}>)|<(?= [/|｜]? ?(?:{_NAMES}))|(?<=[|｜])>",
@@ -49,22 +50,23 @@ _MARKED = re.compile(
 _ESCAPE = re.compile("⟦([0-9A-F]{2,6})⟧")
 _CONTROL = re.compile(r"<[|｜][^<>\s]{1,40}[|｜]>|<(start|end)_of_turn>|</?s>")
 _HALF_ESCAPE = re.compile(r"⟦[0-9A-F]{0,6}\Z")
-_HARMLESS = re.compile(r"[^\W_]|[ .,;:!?'\"()-]")  # what `strict` leaves
+_HARMLESS = re.compile(r"[^\W_]|[ .,;:!?'\"()-]")  # what `strict` leaves unchanged
 _BRACKETS = {"<": "‹", ">": "›"}
 _BRACKETED = re.compile(r"\s*[<\[＜].*[>\]＞]\s*\Z", re.DOTALL)
 _MARKUP = re.compile(r"[^\w\s]|_")
 
 
 def fold_space(text: str) -> str:
-    """White space as single spaces, none at the ends. This much of a passage ``neutralise`` does not keep."""
+    """Fold white space to single spaces, with none at the ends. ``neutralise`` loses only this much of a passage."""
     return _SPACE.sub(" ", text).strip(" ")
 
 
 def neutralise(text: str, special: Iterable[str] = CHAT_TOKENS, *, strict: bool = False) -> str:
-    """A passage as it may be inserted. ``special``: texts of special tokens, look-alikes of which are found too.
+    """Return a passage in the form that may be inserted. ``special``: texts of special tokens; look-alikes are found
+    too.
 
-    ``strict`` leaves letters, digits and plain punctuation alone and escapes the rest. Injective but for white space:
-    ``restore`` is the inverse. So neutralising twice escapes twice.
+    ``strict`` leaves letters, digits and plain punctuation unchanged and escapes the rest. Injective except for white
+    space: ``restore`` is the inverse. So neutralising twice escapes twice.
     """
     text = fold_space(text)
     marked = {match.start(): _BRACKETS.get(match[0]) or _escape(match[0]) for match in _MARKED.finditer(text)}
@@ -83,34 +85,34 @@ def neutralise(text: str, special: Iterable[str] = CHAT_TOKENS, *, strict: bool 
 
 
 def holds_control(text: str) -> bool:
-    """Whether a tag of the grammar, an end of text or a chat's control token stands in ``text``, in any spelling that a
-    tokenizer may fold to it."""
+    """Return whether ``text`` contains a tag of the grammar, an end of text or a chat's control token, in any spelling
+    that a tokenizer may fold to it."""
     plain = _plain(text)
     return bool(_CONTROL.search(plain)) or any(_plain(one) in plain for one in (*FORBIDDEN_TEXTS, *CHAT_TOKENS))
 
 
 def restore(text: str) -> str:
-    """The inverse: ``restore(neutralise(text)) == fold_space(text)``."""
+    """Invert ``neutralise``: ``restore(neutralise(text)) == fold_space(text)``."""
     plain = text.replace("‹", "<").replace("›", ">")
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), plain)
 
 
 def cut(text: str, length: int) -> str:
-    """The first ``length`` characters of a neutralised text; an escape is not cut in two."""
+    """Return the first ``length`` characters of a neutralised text without cutting an escape."""
     return _HALF_ESCAPE.sub("", text[:length]).rstrip(" ")
 
 
 def special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Texts and ids of a tokenizer's tokens that a passage must never become (none for a tokenizer of None).
+    """Return texts and ids of a tokenizer's tokens that a passage must never become (empty for a tokenizer of None).
 
-    Its special tokens, and its added ones that stand in brackets. Added words (years, numbers) are ordinary text, and
-    so are special tokens that are single characters or words. The unknown token is what ordinary text may become.
+    Its special tokens, and added ones in brackets. Added words (years, numbers) are ordinary text, and so are special
+    tokens that are single characters or words. Ordinary text may become the unknown token.
     """
     added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
     named = {str(token): number for number, token in added.items() if token.special or _BRACKETED.match(str(token))}
     unknown, *others = (getattr(tokenizer, f"{name}_token", None) for name in ("unk", "eos", "bos", "pad"))
     found = {text: number for text, number in named.items() if _MARKUP.search(text) and len(text) > 2}
-    # Qwen's unknown token is its end of text: such a one does count.
+    # Qwen's unknown token is its end of text, which does count.
     return {text: number for text, number in found.items() if text != unknown or text in others}
 
 
@@ -119,23 +121,23 @@ def _escape(letter: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """As the most forgiving tokenizer reads it: compatibility forms, marks and case apart."""
+    """Return the text as the most lenient tokenizer reads it: without compatibility forms, marks and case."""
     if text.isascii():
         return text.lower()
-    # Surrogates decompose to themselves; a mark is dropped wherever it stands.
+    # Surrogates decompose to themselves; marks are dropped anywhere.
     return "".join(
         letter for letter in unicodedata.normalize("NFKD", text) if unicodedata.category(letter) != "Mn"
     ).casefold()
 
 
 @functools.lru_cache(maxsize=16)  # a tokenizer's special tokens are the same for every passage
-def _wanted(special: tuple[str, ...]) -> list[str]:
+def _plain_tokens(special: tuple[str, ...]) -> list[str]:
     return [plain for one in special if (plain := _plain(one).strip())]
 
 
 def _places(text: str, special: Iterable[str]) -> list[int]:
-    """Where special tokens, or what may be folded to them, begin."""
-    wanted = _wanted(tuple(special))
+    """Return where special tokens, or text that may be folded to them, begin."""
+    wanted = _plain_tokens(tuple(special))
     whole = _plain(text)
     if not any(one in whole for one in wanted):
         return []

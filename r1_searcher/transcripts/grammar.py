@@ -1,8 +1,8 @@
 """The transcript's grammar (paper section 3.1): tags, documents, stops, finish reasons.
 
-A transcript is what follows the prompt's ``<think>``. The policy writes thoughts, queries and the
-answer; the system inserts document blocks. Which token came from whom is known when it is made
-(``PROMPT``, ``POLICY``, ``DOCUMENT``) and is never found out again by searching for tags.
+A transcript is what follows the prompt's ``<think>``. The policy writes thoughts, queries and the answer; the system
+inserts document blocks. Each token's provenance (``PROMPT``, ``POLICY``, ``DOCUMENT``) is recorded when it is made and
+never inferred from tags.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ TAGS = (THINK, END_THINK, QUERY, END_QUERY, DOCUMENTS, END_DOCUMENTS, ANSWER, EN
 Mode = Literal["search", "no_search", "plain_rag", "ircot"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-# token_source: provenance of a token. Only POLICY tokens have gradient, KL and advantage.
-# FORCED is text that a baseline (no search, plain RAG) makes the transcript begin with.
+# token_source: provenance of a token. Only POLICY tokens have gradient, KL and advantage. FORCED is text that a
+# baseline (no search, plain RAG) puts at the beginning of the transcript.
 PROMPT, POLICY, DOCUMENT, FORCED = 0, 1, 2, 3
 
 STOPS = (END_QUERY, END_ANSWER)  # where the policy's turn ends
-FORCED_ANSWER = f"{END_THINK}\n\n{ANSWER}"  # with this a baseline is made to answer at once
+FORCED_ANSWER = f"{END_THINK}\n\n{ANSWER}"  # makes a baseline answer at once
 
 # How a trajectory ends.
 FINISH_ANSWER = "answer"  # </answer> was written
 FINISH_END_OF_TEXT = "end_of_text"  # the model's end token
-FINISH_EMPTY_QUERY = "empty_query"  # a call without a request, of whichever tool
+FINISH_EMPTY_QUERY = "empty_query"  # a call of any tool without a request
 FINISH_SEARCH_LIMIT = "search_limit"  # a query after the last allowed search
-FINISH_CALL_LIMIT = "call_limit"  # the same of another tool
+FINISH_CALL_LIMIT = "call_limit"  # the same for another tool
 FINISH_TURN_LIMIT = "turn_limit"  # too many new tokens in one turn
 FINISH_LENGTH_LIMIT = "length_limit"  # too many tokens in all
 FINISH_RETRIEVER_ERROR = "retriever_error"
-FINISH_TOOL_ERROR = "tool_error"  # the same of another tool
+FINISH_TOOL_ERROR = "tool_error"  # the same for another tool
 LOST_FINISHES = (
     FINISH_RETRIEVER_ERROR,
     FINISH_TOOL_ERROR,
@@ -67,7 +67,7 @@ _SEARCH = re.compile(rf"{re.escape(END_QUERY)}\s*{_DOCUMENT_BLOCK.pattern}", re.
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of the transcript by one author: ``source`` is "policy", "document", or "forced" (a baseline's)."""
+    """A run of the transcript from one source: "policy", "document", or "forced" (a baseline's)."""
 
     source: str
     text: str
@@ -75,9 +75,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What follows the prompt's ``<think>``, with provenance where it is known.
+    """What follows the prompt's ``<think>``, with provenance if known.
 
-    ``segments`` is None for a bare transcript read from a file: there the tags are all there is.
+    ``segments`` is None for a bare transcript read from a file, of which only the tags are known.
     """
 
     text: str
@@ -85,7 +85,7 @@ class Transcript:
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> Transcript:
-        """A transcript with provenance."""
+        """Return a transcript with provenance."""
         parts = tuple(segments)
         return cls("".join(part.text for part in parts), parts)
 
@@ -98,8 +98,8 @@ class Transcript:
 
 
 def extract_query(turn_text: str) -> str:
-    """The query of a turn that ended in ``<|end_of_query|>``: from the last begin tag, quotes
-    stripped, white space folded; empty where there is none (the release's rule)."""
+    """Return the query of a turn that ended in ``<|end_of_query|>``, by the release's rule: from the last begin tag,
+    without quotes, white space folded; empty if there is none."""
     _, found, rest = turn_text.rpartition(QUERY)
     if not found:
         return ""
@@ -108,15 +108,15 @@ def extract_query(turn_text: str) -> str:
 
 
 def between(turn_text: str, begin: str, end: str) -> str:
-    """What stands behind the last ``begin`` and before the next ``end``, white space folded; empty if there is no
+    """Return the text after the last ``begin`` and before the next ``end``, white space folded; empty without
     ``begin``."""
     _, _, rest = turn_text.rpartition(begin) if begin in turn_text else ("", "", "")
     return " ".join(rest.split(end, 1)[0].split())
 
 
 def extract_answer(text: str) -> str | None:
-    """What stands after the last ``<answer>`` and before the next ``</answer>``, stripped; None
-    where either is missing."""
+    """Return the text after the last ``<answer>`` and before the next ``</answer>``, stripped; None if either is
+    missing."""
     _, found, rest = text.rpartition(ANSWER)
     if not found or END_ANSWER not in rest:
         return None
@@ -124,40 +124,40 @@ def extract_answer(text: str) -> str | None:
 
 
 def render_documents(passages: Sequence[str]) -> str:
-    """The block that the system inserts after a query; ``passages`` are neutralised texts (documents.py)."""
+    """Return the block that the system inserts after a query; ``passages`` are neutralised texts (documents.py)."""
     lines = "".join(f"({number}) {text}\n" for number, text in enumerate(passages, 1))
     return f"\n\n{DOCUMENTS}\n{lines}{END_DOCUMENTS}\n\n"
 
 
 def strip_end_of_text(text: str) -> str:
-    """Without the end-of-text tokens that stand at both ends (a last line break may follow); white space stays."""
+    """Remove end-of-text tokens at both ends (a last line break may follow); white space stays."""
     return _OUTER_ENDS.sub("", text)
 
 
 def has_cjk(text: str) -> bool:
-    """Whether CJK characters (U+4E00–U+9FFF) occur."""
+    """Return whether CJK characters (U+4E00–U+9FFF) occur."""
     return _CJK.search(text) is not None
 
 
 def written_searches(text: str) -> int:
-    """The number of searches that a bare transcript shows: closed queries with a closed document block after them."""
+    """Count the searches of a bare transcript: closed queries followed by a closed document block."""
     return len(_SEARCH.findall(text))
 
 
 def tag_count_violations(text: str) -> list[str]:
-    """Names of the broken rules on the number of think and answer tags: no ``<think>`` (it stands in
-    the prompt), and exactly one each of ``</think>``, ``<answer>`` and ``</answer>``."""
+    """Return the names of broken rules on the number of think and answer tags: no ``<think>``, which is in the prompt,
+    and exactly one each of ``</think>``, ``<answer>`` and ``</answer>``."""
     broken = [] if THINK not in text else ["think_tag_written"]
     once = {"end_think_count": END_THINK, "begin_answer_count": ANSWER, "end_answer_count": END_ANSWER}
     return broken + [name for name, tag in once.items() if text.count(tag) != 1]
 
 
 def format_violations(transcript: Transcript) -> tuple[str, ...]:
-    """Names of the rules of the right format (the ``paper`` set's) that a transcript breaks; empty: right.
+    """Return the names of the format rules (the ``paper`` set's) that a transcript breaks; empty: right.
 
-    With provenance, tags are counted in what the policy wrote. A bare transcript is held to the same
-    rules outside its document blocks, and its seven tag counts must be equal (zero allowed).
-    End-of-text tokens after the answer are no text.
+    With provenance, tags are counted in what the policy wrote. A bare transcript is checked by the same rules outside
+    its document blocks, and its seven tag counts must be equal (zero allowed). End-of-text tokens after the answer do
+    not count as text.
     """
     text = transcript.policy_text
     broken = tag_count_violations(text)
@@ -182,13 +182,13 @@ def format_violations(transcript: Transcript) -> tuple[str, ...]:
 
 
 def _queries_paired(text: str) -> bool:
-    """Whether begins and ends of queries alternate, from a begin to an end."""
+    """Return whether begins and ends of queries alternate, from a begin to an end."""
     tags = re.findall(f"{re.escape(QUERY)}|{re.escape(END_QUERY)}", text)
     return tags == [QUERY, END_QUERY] * (len(tags) // 2)
 
 
 def seven_counts(text: str) -> tuple[int, ...]:
-    """The release's seven tag counts over the whole transcript, documents included."""
+    """Return the release's seven tag counts over the whole transcript, including documents."""
     needles = (
         f"{DOCUMENTS}\n",
         f"{END_DOCUMENTS}\n\n",

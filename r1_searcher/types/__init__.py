@@ -1,1 +1,1 @@
-"""What the parts hand to each other: protocols, column schemas, splits. No torch here."""
+"""What the parts exchange: protocols, column schemas, splits. No torch here."""

@@ -1,4 +1,5 @@
-"""What a model's configuration says that rollout and update must heed alike. No torch: tensors are passed through."""
+"""Properties of a model's configuration that rollout and update must treat alike. No torch: tensors are passed
+through."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from r1_searcher.errors import PipelineError
 
 
 def scaled(logits: Any, config: Any) -> Any:
-    """The model's own logits from its head's: (…, V) -> (…, V).
+    """Return the model's own logits from its head's: (…, V) -> (…, V).
 
-    Some models cap them softly (Gemma 2), multiply them (Cohere) or divide them (Granite) behind the head.
+    Some models soft-cap them (Gemma 2), multiply them (Cohere) or divide them (Granite) after the head.
     """
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
         logits = (logits / cap).tanh() * cap
@@ -23,10 +24,10 @@ def scaled(logits: Any, config: Any) -> Any:
 
 
 def steady_length(config: Any) -> int | None:
-    """The most tokens up to which a position is turned alike however long its sequence is; None where it always is.
+    """Return the length up to which rotary positions do not depend on the sequence's length; None if they never do.
 
-    Beyond it the rotary frequencies of ``dynamic`` and ``longrope`` depend on the length of the sequence (and of those
-    beside it), while a cache keeps the keys of shorter ones.
+    Beyond it the rotary frequencies of ``dynamic`` and ``longrope`` depend on the length of the sequence (and of others
+    in its batch), while a cache keeps the keys of shorter ones.
     """
     lengths = [
         int(length)
@@ -43,7 +44,7 @@ def steady_length(config: Any) -> int | None:
 
 
 def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:
-    """The rotary parameters: one set, or one a kind of layer."""
+    """Yield the rotary parameters: one set, or one per kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         found = getattr(config, name, None)
         if isinstance(found, Mapping):
@@ -52,7 +53,8 @@ def _ropes(config: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def check_lengths(config: Any, max_total_tokens: int) -> None:
-    """``PipelineError`` where a trajectory may become longer than the model's positions allow (``steady_length``)."""
+    """Raise ``PipelineError`` if trajectories may become longer than the model's positions allow
+    (``steady_length``)."""
     limit = steady_length(config)
     if limit is not None and max_total_tokens > limit:
         raise PipelineError(

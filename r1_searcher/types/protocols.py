@@ -1,7 +1,7 @@
-"""The three protocols: all that rollout and update know of the world.
+"""The protocols through which rollout and update see the rest.
 
-Engines generate, retrievers find, trainers learn. Each has more than one implementation; whoever
-uses them imports only this file.
+Engines sample, retrievers search, trainers learn. Each has more than one implementation; users of them import only this
+file.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the policy's tokens are drawn. ``temperature`` 0 is greedy."""
+    """How the policy's tokens are sampled. ``temperature`` 0 is greedy."""
 
     temperature: float
     top_p: float
-    max_turn_tokens: int  # new tokens a turn
+    max_turn_tokens: int  # new tokens per turn
     max_total_tokens: int  # prompt, policy and document tokens of a trajectory
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of one trajectory, as the engine sampled it: tokens (N,) and their log-probabilities (N,).
+    """One turn of one trajectory as the engine sampled it: tokens (N,) and their log-probabilities (N,).
 
-    ``logprobs`` are under the temperature-scaled policy before top-p. ``stop`` is the stop string
-    that ended the turn, or one of the grammar's finish reasons: end_of_text, turn_limit, length_limit.
+    ``logprobs`` are under the temperature-scaled policy before top-p. ``stop`` is the stop string that ended the turn,
+    or one of the grammar's finish reasons: end_of_text, turn_limit, length_limit.
     """
 
     trajectory: int
@@ -38,22 +38,22 @@ class Turn:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Tokens in, tokens and log-probabilities out. A trajectory is added once, extended with
-    documents, and leaves the batch when it is released; none waits for another's search.
+    """Samples tokens with log-probabilities. A trajectory is added once, extended with documents, and leaves the batch
+    when released; none waits for another's search.
 
-    ``overlaps``: an ended turn may be extended or released at any later time, while ``step`` goes on with the
-    other trajectories. Where it is False, every ended turn is answered before the next ``step``.
+    ``overlaps``: an ended turn may be extended or released at any later time, while ``step`` continues the other
+    trajectories. If False, every ended turn is answered before the next ``step``.
     """
 
     name: str
     overlaps: bool
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, no special tokens added."""
+        """Return a text's token ids, without adding special tokens."""
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens kept, no clean-up of spaces."""
+        """Return the text of token ids, keeping special tokens and spaces."""
         ...
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
@@ -61,49 +61,49 @@ class Engine(Protocol):
         ...
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
-        """Put a trajectory into the batch. Its samples depend on ``seed`` and its own tokens only."""
+        """Add a trajectory to the batch. Its samples depend only on ``seed`` and its own tokens."""
         ...
 
     def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
-        """Generate until at least one turn ends; return the ended turns. Empty: nothing is left to run, but for
-        trajectories whose ended turn awaits its answer (``overlaps``).
+        """Sample until at least one turn ends; return the ended turns.
 
-        An engine that ``overlaps`` asks ``interrupted`` after every token, and returns where it says so, maybe
-        with no turn: something was found that a trajectory waits for. Any other engine pays it no attention.
+        Empty if nothing is left to run, apart from trajectories whose ended turn awaits its answer (``overlaps``). An
+        engine that ``overlaps`` calls ``interrupted`` after every token and returns if it is true, perhaps without a
+        turn: a result has arrived for a waiting trajectory. Other engines ignore it.
         """
         ...
 
     def extend(self, trajectory: int, token_ids: Sequence[int]) -> None:
-        """Append document tokens to a trajectory whose turn ended, and let it go on."""
+        """Append document tokens to a trajectory whose turn ended, and continue it."""
         ...
 
     def release(self, trajectory: int) -> None:
-        """Take a trajectory whose turn ended out of the batch."""
+        """Remove a trajectory whose turn ended from the batch."""
         ...
 
     def load_weights(self, policy: Path) -> None:
-        """Take the weights of a policy folder of the same architecture, without a restart.
+        """Load the weights of a policy folder of the same architecture, without a restart.
 
-        To be called between batches. Raises ``PipelineError`` where the folder's weights do not fit. That the
-        weights arrived is for ``r1_searcher.rollout.sync.check_sync`` to say.
+        Call it between batches. Raises ``PipelineError`` if the folder's weights do not fit.
+        ``r1_searcher.rollout.sync.check_sync`` verifies that they arrived.
         """
         ...
 
     def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
-        """Log-probability of every token of B sequences given those before it, lists (T_b,), the first entry 0.
+        """Return the log-probability of every token of B sequences given those before it, lists (T_b,), the first entry
+        0.
 
-        Under the policy scaled by ``temperature`` (0: unscaled), before top-p, as in ``Turn``. To be called
-        between batches.
+        Under the policy scaled by ``temperature`` (0: unscaled), before top-p, as in ``Turn``. Call it between batches.
         """
         ...
 
     def sleep(self) -> None:
-        """Give back what can be given back of the accelerator's memory, between batches. Nothing where there is
-        no accelerator, or no memory that can be had back without a restart."""
+        """Release what accelerator memory can be released between batches. Does nothing without an accelerator, or if
+        the memory could not be taken again without a restart."""
         ...
 
     def wake(self) -> None:
-        """Take the memory again. Weights may have to be loaded and the engine is otherwise as it was."""
+        """Take the memory again. Weights may have to be loaded; otherwise the engine is as before."""
         ...
 
 
@@ -112,20 +112,20 @@ class InMemoryEngine(Engine, Protocol):
     """An engine that takes weights from a trainer in the same process (``EngineKind.in_memory``)."""
 
     def load_state(self, weights: Mapping[str, Any]) -> None:
-        """Copy tensors by the names of the model's own parameters, all of which are there."""
+        """Copy tensors by the model's own parameter names; all are present."""
         ...
 
 
 class EngineKind:
-    """What is registered as an engine: how one is loaded, and what of it must be known before one is there.
+    """What is registered as an engine: how to load it, and its properties before it is loaded.
 
     Attributes:
         in_memory: its engine is an ``InMemoryEngine``.
         tensor_parallel: it can be spread over several GPUs.
-        own_process: it takes memory in a process of its own, which the trainer's must leave to it.
+        own_process: it takes memory in a process of its own, which the trainer must leave to it.
         fixed_cache: it takes all of its memory when it starts (``rollout.vllm``); else its cache grows with
             ``rollout.max_batch``.
-        packages: whose versions say how it rounds, beside torch and transformers; they are in the store's keys.
+        packages: packages whose versions affect rounding, besides torch and transformers; part of the store's keys.
     """
 
     in_memory: ClassVar[bool] = False
@@ -135,18 +135,20 @@ class EngineKind:
     packages: ClassVar[tuple[str, ...]] = ()
 
     def sleeps(self, rollout: Any) -> bool:
-        """Whether it gives a GPU back while the trainer works. ``rollout``: ``r1_searcher.params.Rollout``."""
+        """Whether it releases a GPU while the trainer works. ``rollout``: ``r1_searcher.params.Rollout``."""
         return False
 
     def load(self, policy: Path | str, tokenizer: Any, rollout: Any, *, tensor_parallel: int) -> Engine:
-        """An engine with the weights of a policy folder or hub name. ``tokenizer``: the policy's; ``rollout``:
-        ``r1_searcher.params.Rollout``; ``tensor_parallel``: over how many GPUs."""
+        """Return an engine with the weights of a policy folder or hub name.
+
+        ``tokenizer``: the policy's; ``rollout``: ``r1_searcher.params.Rollout``; ``tensor_parallel``: number of GPUs.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A found passage; ``score`` is the retriever's, higher is better."""
+    """A passage that was found; ``score`` is the retriever's, higher is better."""
 
     passage_id: str
     title: str
@@ -155,13 +157,13 @@ class Passage:
 
 
 class ToolError(Exception):
-    """A tool's call failed. The trajectory is marked and left out of training."""
+    """A tool call failed. The trajectory is marked and left out of training."""
 
 
 class RetrieverError(ToolError):
     """A search failed after its retries. The trajectory is marked and left out of training.
 
-    ``found``: where only some of a call's queries failed, an entry a query: its passages, or its own error.
+    ``found``: if only some of a call's queries failed, one entry per query: its passages or its own error.
     """
 
     def __init__(self, what: str, found: Sequence[list[Passage] | RetrieverError] | None = None) -> None:
@@ -171,29 +173,29 @@ class RetrieverError(ToolError):
 
 @runtime_checkable
 class Retriever(Protocol):
-    """Queries in, passages out."""
+    """Finds passages for queries."""
 
-    fingerprint: str  # of what is searched and how: what a search result depends on
+    fingerprint: str  # identifies everything that a search result depends on
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best ``k`` passages a query, best first; fewer where fewer match, none where nothing does.
-        Raises ``RetrieverError``."""
+        """Return the best ``k`` passages per query, best first; fewer if fewer match. Raises ``RetrieverError``."""
         ...
 
 
 @runtime_checkable
 class Windows(Protocol):
-    """A retriever that has the passages in the corpus' order."""
+    """A retriever that has the passages in corpus order."""
 
     def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
-        """A passage between its neighbours, in the corpus' order, with scores of 0; none if no passage has this id."""
+        """Return a passage between its neighbours in corpus order, with scores of 0; empty if no passage has this
+        id."""
         ...
 
 
 def search_each(retriever: Retriever, queries: Sequence[str], k: int) -> list[list[Passage] | RetrieverError]:
-    """For each query its passages, or why it has none. One bad query does not spoil its neighbours' searches.
+    """Return each query's passages, or why it has none. One failing query does not affect the others.
 
-    Answers to more or fewer queries than were asked cannot be told apart: then all of them failed.
+    If the number of results differs from the number of queries, all of them failed.
     """
     found: Sequence[list[Passage] | RetrieverError]
     try:
@@ -210,7 +212,7 @@ def search_each(retriever: Retriever, queries: Sequence[str], k: int) -> list[li
 
 
 def whole(found: Sequence[list[Passage] | RetrieverError]) -> list[list[Passage]]:
-    """What ``search`` returns, from an entry a query; raises where one of them failed."""
+    """Return the passages per query; raise ``RetrieverError`` if an entry is an error."""
     failed = [entry for entry in found if isinstance(entry, RetrieverError)]
     if failed:
         raise RetrieverError(str(failed[0]), found)
@@ -219,11 +221,11 @@ def whole(found: Sequence[list[Passage] | RetrieverError]) -> list[list[Passage]
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Trajectories of one update, aligned lists over B trajectories.
+    """Trajectories of one update, as aligned lists over B trajectories.
 
-    ``token_ids[b]`` (T_b,), ``policy_mask[b]`` (T_b,) true on policy tokens, and per policy token
-    (P_b,): ``advantages``, ``old_logprobs`` (the engine's, when it sampled). ``dropped``: trajectories, by number, that
-    need no pass: their advantages are 0, and they only count where the loss is averaged.
+    ``token_ids[b]`` (T_b,), ``policy_mask[b]`` (T_b,) true on policy tokens, and per policy token (P_b,):
+    ``advantages``, ``old_logprobs`` (the engine's at sampling). ``dropped``: numbers of trajectories that need no pass:
+    their advantages are 0, and they count only in the loss's mean.
     """
 
     token_ids: list[list[int]]
@@ -236,29 +238,29 @@ class TrainingBatch:
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Batches in, metrics out; save, load. Of several ranks all are called alike. ``iteration``: updates done."""
+    """Updates a policy from batches. All ranks are called alike. ``iteration``: updates done."""
 
     iteration: int
 
     def logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """Log-probabilities (P_b,) of the policy tokens under the present weights, without gradient."""
+        """Return log-probabilities (P_b,) of the policy tokens under the current weights, without gradient."""
         ...
 
     def reference_logprobs(self, token_ids: list[list[int]], policy_mask: list[list[bool]]) -> list[list[float]]:
-        """The same under the frozen reference policy (the segment's KL anchor)."""
+        """Return the same under the frozen reference policy (the segment's KL anchor)."""
         ...
 
     def update(self, batch: TrainingBatch) -> Mapping[str, float]:
-        """One epoch over the batch in minibatches; returns the means of the step's metrics."""
+        """Train one epoch over the batch in minibatches; return the means of the metrics."""
         ...
 
     def export_weights(self) -> Mapping[str, Any]:
-        """The policy's tensors by their Hugging Face names, for an engine in the same process. The next update may
-        change them in place."""
+        """Return the policy's tensors by their Hugging Face names, for an engine in the same process. The next update
+        may change them in place."""
         ...
 
     def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
-        """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights."""
+        """Write only a policy folder (safetensors, tokenizer, manifest); return the sha256 of its weights."""
         ...
 
     def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None:
@@ -266,5 +268,5 @@ class Trainer(Protocol):
         ...
 
     def load(self, policy: Path, trainer_state: Path | None = None) -> None:
-        """Take up weights and trainer state where a ``save`` left them."""
+        """Load weights and trainer state from a ``save``."""
         ...

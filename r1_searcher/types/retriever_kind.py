@@ -1,4 +1,4 @@
-"""What a kind of retriever is: how it is named without being opened, and how it is opened."""
+"""A kind of retriever: how it is identified without being opened, and how it is opened."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ Take = Callable[[int], bool]  # books one paid call; false if that many were boo
 
 @dataclass(frozen=True)
 class Identity:
-    """What is searched, and how. ``fingerprint``: what rollouts are keyed by, and the opened retriever's own.
-    ``corpus``: fingerprint (or name) of what is searched. ``description``: the method and its settings, for people."""
+    """What is searched, and how.
+
+    ``fingerprint``: part of the keys of rollouts, equal to the opened retriever's. ``corpus``: fingerprint (or name) of
+    what is searched. ``description``: the method and its settings, for people.
+    """
 
     fingerprint: str
     corpus: str
@@ -27,14 +30,14 @@ class Identity:
 class RetrieverKind(ABC):
     """The base of a kind of retriever, which ``@retriever("name")`` registers.
 
-    The framework adds the content of a user's file and the kind's own parameters to what ``identify`` says: they need
-    not be in there, but whatever else a search depends on must be, e.g. the sha256 of a file that is read.
+    The framework adds the content of a user's file and the kind's own parameters to what ``identify`` returns;
+    everything else that a search depends on must be in it, e.g. the sha256 of a file that is read.
 
     Attributes:
         settings: all parameters (``r1_searcher.params.Params``).
-        index: folder of the index, which need not be there.
+        index: folder of the index, which need not exist.
         parameters: the kind's own, checked by its model; None if it has none.
-        lasting: whether the same search gives the same passages tomorrow. If not, searches are recorded unless the
+        lasting: whether the same search gives the same passages later. If not, searches are recorded unless the
             user says otherwise.
     """
 
@@ -45,16 +48,17 @@ class RetrieverKind(ABC):
 
     @abstractmethod
     def identify(self) -> Identity:
-        """What a search depends on; nothing is opened, so that a run whose rollouts are all stored opens no index."""
+        """Return what a search depends on, without opening anything, so that a run whose rollouts are all stored opens
+        no index."""
 
     @abstractmethod
     def open(self, corpus: Path | None, take: Take) -> Retriever:
-        """The retriever, ready to search.
+        """Return the retriever, ready to search.
 
-        ``corpus``: the passages that the index must belong to; None: not checked. ``take`` is asked before each paid
-        call. Raises ``PipelineError`` for whatever is needed and not there.
+        ``corpus``: the passages that the index must belong to; None: not checked. ``take`` is called before each paid
+        call. Raises ``PipelineError`` if something needed is missing.
         """
 
     def identifiable(self) -> bool:
-        """Whether ``identify`` works here as it is, for a replay that has neither index nor network."""
+        """Whether ``identify`` works without index and network, for a replay."""
         return True

@@ -1,4 +1,4 @@
-"""Parquet schemas: what passes between the rooms, column by column."""
+"""Parquet schemas: what the rooms exchange, column by column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PASSAGES = pa.schema(
     ]
 )
 
-# What a synthetic world knows: one row a fact. `questions` composes questions from it.
+# The facts of a synthetic world, one per row. `questions` composes questions from them.
 FACTS = pa.schema(
     [
         ("subject", pa.string()),
@@ -30,21 +30,21 @@ QUESTIONS = pa.schema(
         ("answers", pa.list_(pa.string())),
         ("dataset", pa.string()),
         ("kind", pa.string()),  # e.g. composition, three_hop, comparison
-        ("num_hops", pa.int32()),  # searches that the question needs; null where unknown
-        ("supporting_titles", pa.list_(pa.string())),  # empty where unknown
-        ("difficulty", pa.string()),  # easy, medium, difficult; null where unknown
-        ("num_rollouts", pa.int32()),  # the rollouts behind `difficulty`; null where unknown
-        ("num_passes", pa.int32()),  # and how many of them were right
+        ("num_hops", pa.int32()),  # searches that the question needs; null if unknown
+        ("supporting_titles", pa.list_(pa.string())),  # empty if unknown
+        ("difficulty", pa.string()),  # easy, medium, difficult; null if unknown
+        ("num_rollouts", pa.int32()),  # the rollouts behind `difficulty`; null if unknown
+        ("num_passes", pa.int32()),  # how many of them were right
     ]
 )
 
 TURN = pa.struct(
     [
-        ("tool", pa.string()),  # null in files from before there were several: search
+        ("tool", pa.string()),  # null in files from before there were several tools: search
         ("query", pa.string()),  # the request, whatever the tool
         ("passage_ids", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
-        ("error", pa.string()),  # null where the call succeeded
+        ("error", pa.string()),  # null if the call succeeded
     ]
 )
 
@@ -60,11 +60,11 @@ ROLLOUTS = pa.schema(
         ("prompt", pa.string()),
         ("token_ids", pa.list_(pa.int32())),  # (T,) prompt, then the transcript, as sampled
         ("token_source", pa.list_(pa.int8())),  # (T,) grammar.PROMPT, POLICY, DOCUMENT or FORCED
-        ("policy_logprobs", pa.list_(pa.float32())),  # (P,) of each policy token, when it was sampled
+        ("policy_logprobs", pa.list_(pa.float32())),  # (P,) of each policy token at sampling
         ("turns", pa.list_(TURN)),
         ("segments", pa.list_(SEGMENT)),  # the transcript by provenance; joined they are `text`
         ("text", pa.string()),
-        ("answer", pa.string()),  # null where no answer was given
+        ("answer", pa.string()),  # null if no answer was given
         ("finish_reason", pa.string()),  # grammar.FINISH_REASONS
         ("seed", pa.int64()),
     ]
@@ -75,7 +75,7 @@ REWARDS = pa.schema(
         ("trajectory_id", pa.string()),
         ("question_id", pa.string()),
         ("total", pa.float64()),
-        ("retrieval", pa.float64()),  # components; those that a reward set lacks are 0
+        ("retrieval", pa.float64()),  # components; 0 if the reward set lacks them
         ("format", pa.float64()),
         ("answer", pa.float64()),
         ("violations", pa.list_(pa.string())),  # names of the rules that the transcript breaks
@@ -95,17 +95,17 @@ ADVANTAGES = pa.schema(
         ("trajectory_id", pa.string()),
         ("advantages", pa.list_(pa.float32())),  # (P,) of each policy token
         ("returns", pa.list_(pa.float32())),  # (P,)
-        ("ref_logprobs", pa.list_(pa.float32())),  # (P,) empty where the KL coefficient is 0
+        ("ref_logprobs", pa.list_(pa.float32())),  # (P,) empty if the KL coefficient is 0
     ]
 )
 
-# One row a question: the prediction and every metric.
+# One row per question: the prediction and every metric.
 EVALUATION = pa.schema(
     [
         ("question_id", pa.string()),
         ("question", pa.string()),
         ("answers", pa.list_(pa.string())),
-        ("prediction", pa.string()),  # null where no answer was given
+        ("prediction", pa.string()),  # null if no answer was given
         ("em", pa.float64()),
         ("f1", pa.float64()),
         ("cover_em", pa.float64()),

@@ -13,7 +13,7 @@ from tiny_policy import END, ScriptedEngine, ScriptedRetriever, check_rollouts, 
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.evaluation.served import _sent
+from r1_searcher.evaluation.served import _stop_strings
 from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.params import Reward
 from r1_searcher.rewards.scoring import reward_table
@@ -199,6 +199,6 @@ def test_rollouts_from_before_there_were_tools_are_read(tmp_path: Path) -> None:
 
 def test_a_server_is_asked_to_stop_where_tools_can_be_told_apart() -> None:
     plain = {END_QUERY: "end_of_query|>", END_ANSWER: "/answer>"}
-    assert _sent([END_QUERY, END_ANSWER]) == plain
-    several = _sent([END_QUERY, "<|end_of_open|>", "[/sum]", END_ANSWER])
+    assert _stop_strings([END_QUERY, END_ANSWER]) == plain
+    several = _stop_strings([END_QUERY, "<|end_of_open|>", "[/sum]", END_ANSWER])
     assert several == {END_QUERY: "uery|>", "<|end_of_open|>": "pen|>", "[/sum]": "/sum]", END_ANSWER: "/answer>"}

@@ -1,1 +1,1 @@
-"""The answer metrics that ship, a file each (``r1_searcher.points.ANSWER_METRICS``)."""
+"""The shipped answer metrics, one file each (``r1_searcher.points.ANSWER_METRICS``)."""

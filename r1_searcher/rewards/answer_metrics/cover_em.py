@@ -10,5 +10,5 @@ from r1_searcher.rewards import metrics
 
 @answer_metric("cover_em")
 def cover_em(prediction: str | None, golds: Sequence[str]) -> float:
-    """The measured cover_em (``r1_searcher.rewards.metrics``)."""
+    """Return Cover-EM as ``r1_searcher.rewards.metrics`` measures it."""
     return metrics.cover_em(prediction, golds)

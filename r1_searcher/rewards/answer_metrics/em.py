@@ -10,5 +10,5 @@ from r1_searcher.rewards import metrics
 
 @answer_metric("em")
 def em(prediction: str | None, golds: Sequence[str]) -> float:
-    """The measured em (``r1_searcher.rewards.metrics``)."""
+    """Return exact match as ``r1_searcher.rewards.metrics`` measures it."""
     return metrics.em(prediction, golds)

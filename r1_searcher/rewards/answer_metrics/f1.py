@@ -10,5 +10,5 @@ from r1_searcher.rewards import metrics
 
 @answer_metric("f1")
 def f1(prediction: str | None, golds: Sequence[str]) -> float:
-    """The measured f1 (``r1_searcher.rewards.metrics``)."""
+    """Return F1 as ``r1_searcher.rewards.metrics`` measures it."""
     return metrics.f1(prediction, golds)

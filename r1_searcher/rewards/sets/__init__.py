@@ -1,1 +1,1 @@
-"""The reward sets that ship, a file each (``r1_searcher.points.REWARD_SETS``)."""
+"""The shipped reward sets, one file each (``r1_searcher.points.REWARD_SETS``)."""

@@ -1,4 +1,4 @@
-"""What the release's reward server for base models computes. There is none for stage 1."""
+"""The reward of the release's server for base models, which has no stage 1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ANSWER_WORDS = 10  # a longer answer is a violation
     fix="use `paper`, which has both stages, or `released-instruct`",
 )
 def released_base(case: Case) -> Score:
-    """The answer, and 2 off, once, for any broken rule."""
+    """Reward the answer; any broken rule costs 2, once."""
     text = released_text(case.transcript)
     broken = [*count_violations(text), *grammar.tag_count_violations(text)]
     if "Assistant" in text or "assistant" in text:

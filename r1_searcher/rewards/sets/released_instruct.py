@@ -1,4 +1,4 @@
-"""What the release's reward servers for instruction-tuned models compute."""
+"""The rewards of the release's servers for instruction-tuned models."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from r1_searcher.transcripts import grammar
 
 @reward_set("released-instruct")
 def released_instruct(case: Case) -> Score:
-    """What a transcript earns, and which rules it breaks."""
+    """Return a transcript's reward and the rules that it breaks."""
     text = released_text(case.transcript)
     return _stage_1(case, text) if case.stage == 1 else _stage_2(case, text)
 
 
 def _stage_1(case: Case, text: str) -> Score:
-    """Cover-EM as plus or minus 1, half a point for balanced searching, half a point for the tags."""
+    """Reward Cover-EM with plus or minus 1, balanced searching with 0.5, and the tags with 0.5."""
     retrieval = count_violations(text) or ([] if grammar.QUERY in text else ["no_search"])
     form = grammar.tag_count_violations(text)
     parts = {
@@ -29,7 +29,7 @@ def _stage_1(case: Case, text: str) -> Score:
 
 
 def _stage_2(case: Case, text: str) -> Score:
-    """The answer, and 1 off, once, for any broken rule."""
+    """Reward the answer; any broken rule costs 1, once."""
     broken = [*count_violations(text), *grammar.tag_count_violations(text), *cjk_violations(text)]
     answer = case.answer_score(released_prediction(text))
     return Score({"format": -1.0 if broken else 0.0, "answer": answer}, tuple(broken))

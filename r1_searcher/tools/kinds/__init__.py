@@ -1,1 +1,1 @@
-"""The tools that ship, one file each."""
+"""The shipped tools, one file each."""

@@ -1,7 +1,7 @@
-"""The tool ``open``: what stands round a passage of the last block in the corpus, as a window of its page.
+"""The tool ``open``: show the passages around a passage of the last block, as a window of its page.
 
-The policy writes the number that the passage has in the block, for its id is not shown and the paper's block stays as
-it is. The window is a block of its own with numbers of its own: opening its last passage reads on.
+The policy writes the passage's number in the block, because its id is not shown and the paper's block stays unchanged.
+The window is a block with numbers of its own: opening its last passage reads on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NUMBER = re.compile(r"\(?([1-9]\d{0,3})\)?")
 
 
 class OpenParameters(BaseModel):
-    """``rollout.open``."""
+    """Parameters in ``rollout.open``."""
 
     calls: Count = 2  # per trajectory; one more ends it
     before: Annotated[int, Field(ge=0)] = 1  # passages before the opened one
-    after: Annotated[int, Field(ge=0)] = 1  # and behind it
+    after: Annotated[int, Field(ge=0)] = 1  # and after it
     same_page: bool = True  # only those with its title
-    max_passage_tokens: Count = 256  # a longer passage is cut
-    max_documents_tokens: Annotated[int, Field(ge=0)] = 0  # all passages of a window; 0: no limit of their own
+    max_passage_tokens: Count = 256  # longer passages are cut
+    max_documents_tokens: Annotated[int, Field(ge=0)] = 0  # all passages of a window; 0: no limit
 
     @model_validator(mode="after")
     def _room_for_every_passage(self) -> OpenParameters:
@@ -40,7 +40,8 @@ class OpenParameters(BaseModel):
 
 @tool("open", parameters=OpenParameters)
 class OpenTool(Tool):
-    """Reads a window of the passages that the retriever searches; one without them in order cannot be opened."""
+    """Reads a window of the passages that the retriever searches. Raises ``PipelineError`` if the retriever lacks their
+    order."""
 
     begin, end = "<|begin_of_open|>", "<|end_of_open|>"
 
@@ -62,7 +63,7 @@ class OpenTool(Tool):
         )
 
     def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
-        """A window per call; nothing for what is no number of the last block."""
+        """Return one window per call; empty if the request is not a number of the last block."""
         found: list[ToolResult] = []
         for call in calls:
             match = _NUMBER.fullmatch(call.request)

@@ -1,4 +1,4 @@
-"""The tool ``search``, the paper's: a query in, the retriever's best passages out."""
+"""The tool ``search``, the paper's: return the retriever's best passages for a query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_searcher.types.protocols import search_each
 
 @tool("search")
 class SearchTool(Tool):
-    """``rollout``'s parameters are its budget; the retriever keeps its own time limits."""
+    """``rollout``'s parameters are its budget; the retriever has its own time limits."""
 
     begin, end = grammar.QUERY, grammar.END_QUERY
 
@@ -29,9 +29,9 @@ class SearchTool(Tool):
         )
 
     def request(self, turn: str) -> str:
-        """The query, by the release's rule."""
+        """Return the query, by the release's rule."""
         return grammar.extract_query(turn)
 
     def answer(self, calls: Sequence[Call]) -> list[ToolResult]:
-        """All queries are one call of the retriever."""
+        """Search all queries in one call of the retriever."""
         return [*search_each(self._retriever, [call.request for call in calls], self.budget.passages)]
