@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shipped_profiles import shipped_profile
 from tiny_policy import questions_table
 from tiny_project import make_project
 
@@ -22,7 +23,7 @@ from r1_searcher.params import Params
 from r1_searcher.regression import page
 from r1_searcher.regression.code import _PASSAGES, CODE_BASELINES, RENEW, check_code, make_code_baseline
 from stages.regression.__main__ import main
-from stages.regression.present import CODE_PROFILE, profile_params
+from stages.regression.present import CODE_PROFILE
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = "answers/held_out.parquet"
@@ -41,7 +42,7 @@ def test_the_committed_baseline_is_small_and_can_be_compared_with_what_the_prese
     files = [file for file in (ROOT / CODE_BASELINES).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files if file.parent.name == "policy") < 4e6
     assert sum(file.stat().st_size for file in files) < 6e6
-    found = check_code(ROOT / CODE_BASELINES, profile_params(CODE_PROFILE, ROOT), limit=2)
+    found = check_code(ROOT / CODE_BASELINES, shipped_profile(CODE_PROFILE), limit=2)
     assert found.asked == 6
     assert found.verdict in (("same",) if found.same_kind else ("same", "not worse")), page.code_lines(found)
 
@@ -125,7 +126,7 @@ def test_other_weights_answer_otherwise(baseline: Path, made: tuple[Path, Params
 def test_a_search_that_is_not_on_record_is_made(tmp_path: Path) -> None:
     shutil.copytree(ROOT / CODE_BASELINES, tmp_path / "code")
     shutil.rmtree(tmp_path / "code/searches")
-    found = check_code(tmp_path / "code", profile_params(CODE_PROFILE, ROOT), limit=2)
+    found = check_code(tmp_path / "code", shipped_profile(CODE_PROFILE), limit=2)
     assert found.new_searches > 3 and found.verdict in (("same",) if found.same_kind else ("same", "not worse"))
     assert "searches were not on record" in page.code_lines(found)
 

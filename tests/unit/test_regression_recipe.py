@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped_profiles import shipped_profile
 
 from r1_searcher import params as contract
 from r1_searcher.errors import PipelineError, Refused
@@ -23,11 +24,11 @@ from r1_searcher.regression.recipe import (
     least_seeds,
     read_recipe_baseline,
 )
-from stages.regression.present import RECIPE_PROFILE, profile_params
+from stages.regression.present import RECIPE_PROFILE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = baseline_file(RECIPE_PROFILE, ROOT / RECIPE_BASELINES)
-PRESENT = profile_params(RECIPE_PROFILE, ROOT)
+PRESENT = shipped_profile(RECIPE_PROFILE)
 
 
 def test_the_committed_runs_can_be_compared_with_what_the_present_code_makes() -> None:
