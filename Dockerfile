@@ -53,7 +53,8 @@ RUN python3 -m venv .venv \
 
 FROM cpu-packages AS cpu
 COPY --chown=10001:10001 . .
-RUN touch .venv/.stamp && mkdir -p .dvc/cache .prefect .store .workspaces data
+RUN locks/install .venv/bin/python project --no-cache-dir && touch .venv/.stamp \
+    && mkdir -p .dvc/cache .prefect .store .workspaces data
 ENV PATH=/home/searcher/pipeline/.venv/bin:$PATH \
     PREFECT_HOME=/home/searcher/pipeline/.prefect DVC_SITE_CACHE_DIR=/home/searcher/pipeline/.dvc/tmp/site \
     DO_NOT_TRACK=1 DVC_NO_ANALYTICS=true PREFECT_SERVER_ANALYTICS_ENABLED=false \
@@ -62,7 +63,8 @@ CMD ["dvc", "repro"]
 
 FROM gpu-packages AS gpu
 COPY --chown=10001:10001 . .
-RUN touch .venv/.stamp && mkdir -p .dvc/cache .prefect .store .workspaces data
+RUN locks/install .venv/bin/python project --no-cache-dir && touch .venv/.stamp \
+    && mkdir -p .dvc/cache .prefect .store .workspaces data
 ENV PATH=/home/searcher/pipeline/.venv/bin:$PATH \
     PREFECT_HOME=/home/searcher/pipeline/.prefect DVC_SITE_CACHE_DIR=/home/searcher/pipeline/.dvc/tmp/site \
     DO_NOT_TRACK=1 DVC_NO_ANALYTICS=true PREFECT_SERVER_ANALYTICS_ENABLED=false \

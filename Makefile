@@ -85,6 +85,7 @@ $(STAMP): $(LOCKED)
 	@echo 'setup: installing requirements.lock into $(VENV): some minutes, 2 GB or more (PIP_FLAGS= shows each package)'
 	@$(PYTHON) -m venv $(VENV)
 	@locks/install $(BIN)/python base $(PIP_FLAGS)
+	@locks/install $(BIN)/python project $(PIP_FLAGS)
 	@touch $@
 	@echo 'setup: done'
 

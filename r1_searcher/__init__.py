@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 # Type checkers see it as it stands, and ``__getattr__`` reads it; ruff holds ``__all__`` to it.
 if TYPE_CHECKING:
+    from r1_searcher.evaluation.evaluate_policy import evaluate_policy
     from r1_searcher.evaluation.score import score_files
     from r1_searcher.extend import advantage_estimator, answer_metric, retriever, reward_set
     from r1_searcher.files.rollouts import read_rollouts
     from r1_searcher.params import Params
     from r1_searcher.params import load as load_params
     from r1_searcher.params import shipped as shipped_params
+    from r1_searcher.questions.files import read_questions
     from r1_searcher.retrieval import build_index, open_index, open_retriever
+    from r1_searcher.retrieval.library import index_passages, open_service, serve_retriever
     from r1_searcher.rewards.columns import read_rewards
     from r1_searcher.rewards.metrics import cover_em, em, f1
     from r1_searcher.rewards.scoring import reward_table
@@ -47,12 +50,16 @@ __all__ = [
     "compute_advantages",
     "cover_em",
     "em",
+    "evaluate_policy",
     "f1",
+    "index_passages",
     "load_engine",
     "load_params",
     "open_index",
     "open_retriever",
+    "open_service",
     "read_evaluations",
+    "read_questions",
     "read_rewards",
     "read_rollouts",
     "retriever",
@@ -60,6 +67,7 @@ __all__ = [
     "reward_table",
     "roll_out",
     "score_files",
+    "serve_retriever",
     "shipped_params",
     "verdicts",
 ]

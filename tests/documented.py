@@ -8,7 +8,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 # Languages of fenced blocks that hold no commands.
 NO_SHELL = ("python", "text")
@@ -40,7 +43,6 @@ python -m stages.reward --rollouts rollouts.parquet --stage 2 --out rewards.parq
 python -m stages.update --help
 python -m stages.evaluate run --name mine --policy path/to/model --out evaluations/mine
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
-python -m stages.evaluate score predictions.jsonl
 python -m stages.evaluate score transcripts.jsonl
 python -m stages.reward score --set released-base --stage 2 transcripts.jsonl
 python -m stages.benchmarks list
@@ -93,7 +95,7 @@ ELSEWHERE = {
     "python -m stages.evaluate gather": ("tests/stages/test_evaluate.py", 'main(["gather"'),
     "python -m stages.evaluate benchmark": ("tests/stages/test_benchmarks.py", '["benchmark", "made"'),
     "python -m stages.evaluate judge": ("tests/stages/test_judge_command.py", 'main(["judge"'),
-    "python -m stages.reward score --set brevity": ("tests/unit/test_own_rewards.py", "main(given)"),
+    "python -m stages.reward score --set brevity": ("tests/unit/test_own_rewards.py", "main(command"),
     "python -m stages.questions audit": ("tests/stages/test_audit.py", 'main(["audit"])'),
     "python -m stages.index searches": ("tests/stages/test_recorded_search.py", 'index(["searches"])'),
     "python -m stages.questions audit --policy": ("tests/stages/test_difficulty_command.py", "--policy=policy"),

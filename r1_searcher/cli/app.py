@@ -70,7 +70,7 @@ COMMANDS: dict[str, Library | Checkout] = {
     "benchmarks": Library("list and fetch released benchmarks", "r1_searcher.cli.benchmarks"),
     "verify": Library("check every stored file for damage", "r1_searcher.files.verify"),
     "store": Library("list or prune the store of results", "r1_searcher.files.store"),
-    "params": Library("print the default parameters", "r1_searcher.cli.shipped"),
+    "params": Library("print the default parameters, changed by profiles or values", "r1_searcher.cli.shipped"),
     "train": Checkout(
         "run the whole pipeline: world, base model, training, evaluation, report",
         ("make", "train"),
@@ -167,9 +167,12 @@ examples:
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(version("r1-searcher-pipeline"))
+        try:
+            typer.echo(version("r1-searcher-pipeline"))
+        except PackageNotFoundError:
+            typer.echo("not installed, run from a checkout")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1_searcher.files.records import Record
 
-SKIPPED_EMPTY, SKIPPED_REPEATED, SKIPPED_BAD = "empty_text", "repeated_passage", "bad_row"
+SKIPPED_EMPTY, SKIPPED_REPEATED = "empty_text", "repeated_passage"
 EXAMPLES = 5  # a reason and file
 
 
@@ -16,7 +16,7 @@ class FileCount:
     """``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``: what the file consists of.
 
     ``passages`` were made of what was kept. ``examples`` are the first ones skipped for a reason, as
-    "line 3: Title"; they say where to look. ``layout`` and ``columns`` (our names → the file's): as what it was read.
+    "line 3: Title"; they say where to look.
     """
 
     file: str
@@ -26,8 +26,6 @@ class FileCount:
     passages: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict, compare=False)
-    layout: str = ""
-    columns: dict[str, str] = field(default_factory=dict)
 
     def keep(self, passages: int = 1) -> None:
         """Count a unit that is kept, and the passages that it gave."""
@@ -36,12 +34,8 @@ class FileCount:
 
     def skip(self, reason: str, record: Record | None = None, title: str = "", path: Path | None = None) -> None:
         """Count a unit that is left out; ``record`` is where it stands in the file ``path``."""
-        place = "" if record is None else record.place if path is None else record.place.removeprefix(f"{path}, ")
-        self.leave_out(reason, f"{place}: {title}" if title and place else place)
-
-    def leave_out(self, reason: str, example: str) -> None:
-        """Count a unit that is left out, with what to show of it."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         shown = self.examples.setdefault(reason, [])
-        if example and len(shown) < EXAMPLES:
-            shown.append(example)
+        if record is not None and len(shown) < EXAMPLES:
+            place = record.place if path is None else record.place.removeprefix(f"{path}, ")
+            shown.append(f"{place}: {title}" if title else place)

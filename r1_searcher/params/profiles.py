@@ -18,12 +18,7 @@ from r1_searcher.texts import parse_yaml
 _FOLDER = Path("profiles")
 # Maps that an overlay names anew as a whole.
 REPLACED = ("train.segments", "evaluate.policies", "benchmarks.sets", "difficulty.label", "difficulty.mixes")
-FREE = (
-    "questions.files",
-    "questions.columns",
-    "corpus.columns",
-    "evaluate.prompts",
-)  # maps whose keys are the user's own
+FREE = ("questions.files", "evaluate.prompts")  # maps whose keys are the user's own
 
 
 def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:
@@ -74,20 +69,27 @@ def _number(value: Any) -> Any:
     return value
 
 
+def read_overlay(path: Path) -> dict[str, Any]:
+    """The parameters of a profile's file. ``PipelineError`` if it cannot be read or holds none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    overlay = parse_yaml(text, where=str(path))
+    if not isinstance(overlay, dict):
+        raise PipelineError("holds no parameters", where=str(path))
+    return overlay
+
+
 def overlays(
     name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
     path = root / _FOLDER / f"{checked_profile(name)}.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(sorted(file.stem for file in (root / _FOLDER).glob("*.yaml")))
         raise PipelineError(f"no profile {name!r}", where=str(root / _FOLDER), fix=f"known: {known}") from None
-    overlay = parse_yaml(text, where=str(path))
-    if not isinstance(overlay, dict):
-        raise PipelineError("holds no parameters", where=str(path))
-    yield str(path), overlay
+    yield str(path), read_overlay(path)
     if seed is not None:
         yield "--seed", {"seed": seed}
     for change in changes:

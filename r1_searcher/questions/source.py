@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,10 @@ class QuestionRequest:
 
 @dataclass(frozen=True)
 class Splits:
-    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files.
-    ``files``: by split, what became of the rows of each file, for the report."""
+    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files."""
 
     tables: Mapping[str, pa.Table]
     metadata: Mapping[str, Any]
-    files: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def check_splits(given: Collection[str], *, where: str, what: str) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.points import ESTIMATORS
 from r1_searcher.types.arrays import Floats
 
 VARIANCE_FLOOR = 1e-8  # below the whitening's square root
@@ -115,7 +116,7 @@ def compute_advantages(
     rewards: Sequence[float],
     groups: Sequence[str],
     num_tokens: Sequence[int],
-    estimator: Estimator,
+    estimator: Estimator | str,
     *,
     kl: Sequence[Floats] | None = None,
     kl_coefficient: float = 0.0,
@@ -123,10 +124,10 @@ def compute_advantages(
 ) -> Advantages:
     """Return advantages of B trajectories from rewards, group names and numbers of policy tokens, each (B,).
 
-    ``estimator``: e.g. ``r1_searcher.update.estimators.grpo.grpo``. ``trained`` (B,): whether each is trained on; None:
-    all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, required if ``kl_coefficient`` > 0. Raises ``ValueError`` for an
-    empty batch, a trajectory without policy tokens, or unequal lengths; ``PipelineError`` if the estimator does not
-    return one finite number per policy token.
+    ``estimator``: a function or the name of a shipped one, e.g. ``grpo``. ``trained`` (B,): whether each is trained on;
+    None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, required if ``kl_coefficient`` > 0. Raises ``ValueError``
+    for an empty batch, a trajectory without policy tokens, or unequal lengths; ``PipelineError`` for an unknown name or
+    if the estimator does not return one finite number per policy token.
     """
     if not len(rewards) or min(num_tokens) < 1:
         raise ValueError("advantages need at least one trajectory, each with at least one policy token")
@@ -141,7 +142,7 @@ def compute_advantages(
         kl_coefficient,
         own,
     )
-    answer = estimator(samples)
+    answer = (ESTIMATORS.find(estimator).value if isinstance(estimator, str) else estimator)(samples)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise PipelineError(
             f"the advantage estimator returned {type(answer).__name__}, not advantages and returns",

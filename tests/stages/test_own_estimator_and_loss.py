@@ -14,21 +14,11 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.update import update_policy
 from r1_searcher.update.trainer import DeepSpeedTrainer
 
-OWN = """
-from pydantic import BaseModel
-from r1_searcher.extend import advantage_estimator, policy_loss
+ROOT = Path(__file__).resolve().parents[2]
 
-class Baseline(BaseModel):
-    value: float
-
-@advantage_estimator("baseline", parameters=Baseline)
-def baseline(samples, parameters):
-    returns = samples.returns(samples.rewards - parameters.value)
-    return returns, returns
-
-@policy_loss("reinforce")
-def reinforce(logprobs, old_logprobs, advantages, settings):
-    return -logprobs * advantages
+# The shipped example, without what it does as a command.
+EXAMPLE = (ROOT / "examples/own_estimator.py").read_text(encoding="utf-8").split("\n\n\nif __name__")[0]
+OWN = f"""{EXAMPLE}
 
 @policy_loss("mean")
 def mean(logprobs, old_logprobs, advantages, settings):
@@ -38,6 +28,7 @@ def mean(logprobs, old_logprobs, advantages, settings):
 def raises(logprobs, old_logprobs, advantages, settings):
     return logprobs @ settings
 """
+LINE = OWN.splitlines().index("    return logprobs @ settings") + 1
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,7 @@ def trained(policy: Path, **settings: Any) -> tuple[dict[str, torch.Tensor], dic
 
 def test_the_users_estimator_and_loss_train_a_policy(policy: Path, own: str) -> None:
     """On-policy and before the first step the gradient of PPO's loss is REINFORCE's."""
-    chosen = {"extensions": (own,), "estimator": "baseline", "baseline": {"value": 0.5}}
+    chosen = {"extensions": (own,), "estimator": "centred", "centred": {"limit": 0.5}}
     weights, metrics = trained(policy, loss="reinforce", **chosen)
     _, others = trained(policy, loss="ppo", **chosen)
     _, grpo = trained(policy, estimator="grpo")
@@ -85,7 +76,7 @@ def test_the_users_estimator_and_loss_train_a_policy(policy: Path, own: str) -> 
     ("name", "said"),
     [
         ("mean", r"update\.loss mean: the policy loss returned shape \(\), not a tensor with a gradient and a number"),
-        ("raises", r"own\.py, line 23: the policy loss 'raises' raised TypeError"),
+        ("raises", rf"own\.py, line {LINE}: the policy loss 'raises' raised TypeError"),
     ],
 )
 def test_a_wrong_loss_is_one_line(policy: Path, own: str, name: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -109,6 +110,31 @@ def test_the_shipped_parameters_are_whole_and_printed(capfd: pytest.CaptureFixtu
     assert COMMANDS["params"].run("params", []) == 0
     assert capfd.readouterr().out == SHIPPED.read_text(encoding="utf-8")
     assert Params.model_validate(yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))) == shipped()
+
+
+def test_profiles_and_values_are_laid_over_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("rollout: {k: 3}\ntrain: {stage1: {learning_rate: 0.5}}\n")
+    assert COMMANDS["params"].run("params", [str(profile), "--set", "rollout.k=4"]) == 0
+    made = yaml.safe_load(capfd.readouterr().out)
+    raw = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    raw["rollout"]["k"], raw["train"]["stage1"]["learning_rate"] = 4, 0.5
+    assert made == raw
+    profile.write_text("rollout: {kk: 3}\n")
+    assert COMMANDS["params"].run("params", [str(profile)]) == 2
+    assert COMMANDS["params"].run("params", [str(tmp_path / "none.yaml")]) == 2
+    told = capfd.readouterr()
+    assert told.out == "" and "mine.yaml, rollout.kk: unknown parameter" in told.err
+    assert "none.yaml: cannot be read: No such file or directory" in told.err
+
+
+def test_without_its_package_the_version_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    shown = RUNNER.invoke(app, ["--version"])
+    assert shown.exit_code == 0 and shown.output == "not installed, run from a checkout\n"
 
 
 def test_the_shipped_parameters_are_those_that_are_committed() -> None:

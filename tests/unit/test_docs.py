@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_searcher.corpus.own_files import read_passages
+from r1_searcher.corpus.files import read_passages
 from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.questions.files import read_questions
 from r1_searcher.types import schemas
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = [
     *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "examples" / "README.md",
 ]
 PARAMS = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ PLACEHOLDERS = re.compile(r"path/to/|NAME|transcripts\.jsonl")
 VERBS = set(
     "run gather score search measure fetch benchmark code recipe compare audit difficulty mix judge serve".split()
 )
-TOP_FOLDERS = ("r1_searcher", "stages", "flows", "tests", "docs", "profiles")
+TOP_FOLDERS = ("r1_searcher", "stages", "flows", "tests", "docs", "examples", "profiles")
 
 
 def text_of(path: Path) -> str:
@@ -194,7 +195,7 @@ def test_quoted_columns_are_the_schemas() -> None:
 
 
 def test_the_examples_are_read() -> None:
-    folder = ROOT / "docs" / "examples"
+    folder = ROOT / "examples" / "own_data"
     titles = {row["title"] for row in read_passages([folder / "passages.jsonl"], [])}
     splits = {name: read_questions(folder / f"{name}.jsonl") for name in ("train", "validation", "held_out")}
     for table in splits.values():

@@ -126,7 +126,7 @@ def test_the_image_gets_what_git_has() -> None:
 
 def test_an_image_has_the_locked_packages() -> None:
     installed = {target: re.findall(r"locks/install \S+ (\S+)", chain(target)) for target in ("cpu", "gpu")}
-    assert installed == {"cpu": ["base"], "gpu": ["base", "vllm"]}
+    assert installed == {"cpu": ["base", "project"], "gpu": ["base", "vllm", "project"]}
 
 
 def test_an_image_is_made_from_one_base_and_not_from_what_its_tag_becomes() -> None:

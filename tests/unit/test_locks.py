@@ -104,8 +104,9 @@ def test_nothing_is_installed_but_from_the_locks() -> None:
         assert not re.search(r"(pip|PIP\)) install|uv (pip|sync)", text), name
     installing = (ROOT / "locks/install").read_text(encoding="utf-8")
     by_pip = re.findall(r"^.* -m pip install.*$", installing, re.MULTILINE)
-    checked, looked_up = by_pip
+    checked, ours, looked_up = by_pip
     assert "--require-hashes --no-deps --no-build-isolation" in checked and "--dry-run" in looked_up
+    assert '--no-index --no-deps --no-build-isolation "$@" --editable "$locks/.."' in ours
 
 
 def test_a_file_that_is_not_the_locked_one_is_not_installed(tmp_path: Path) -> None:

@@ -320,18 +320,17 @@ def test_the_command_rewards_rollouts_by_a_set_of_ones_own(tmp_path: Path) -> No
     assert read_rewards(tmp_path / "out.parquet")["component_brevity"].to_pylist() == [0.25]
 
 
-def test_the_set_in_the_docs_works_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-    code, selection = (
-        re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0] for kind in ("python", "yaml")
+def test_the_set_in_the_docs_works_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    pages = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("extending", "recipe")}
+    (selection,) = re.findall(
+        r"^```yaml\n(extensions:.*own_reward.*?)^```", pages["extending"], re.MULTILINE | re.DOTALL
     )
-    mine = tmp_path / "my_rewards.py"
-    mine.write_text(code, encoding="utf-8")
     chosen = yaml.safe_load(selection)
-    assert chosen["extensions"] == [mine.name]
-    table = reward_table(rollouts(SHORT), Reward.model_validate({**chosen["reward"], "extensions": (str(mine),)}), 2)
-    assert table["total"].to_pylist() == [1.25]
-    (command,) = re.findall(r"^    python -m stages\.reward (score .*)$", text, re.MULTILINE)
-    given = command.replace(mine.name, str(mine)).replace("transcripts.jsonl", str(HAND_MADE)).split()
-    assert main(given) == 0
+    table = reward_table(rollouts(SHORT), reward(*chosen["extensions"], **chosen["reward"]), 2)
+    assert table["total"].to_pylist() == [pytest.approx(1.0 - 0.02 * len(SHORT.split()))]
+    (command,) = re.findall(r"^    python -m stages\.reward (score .*)$", pages["recipe"], re.MULTILINE)
+    assert main(command.replace("transcripts.jsonl", str(HAND_MADE)).split()) == 0
     assert "16 transcripts" in capsys.readouterr().out

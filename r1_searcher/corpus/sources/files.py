@@ -1,4 +1,4 @@
-"""``corpus.source: files``: passages of the user's own, in any layout that is known."""
+"""``corpus.source: files``: passages with title and text."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from r1_searcher.extend import corpus_source
 @reads_files
 def files(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
     """The passages of ``corpus.files``."""
-    from r1_searcher.corpus.own_files import read_passages
+    from r1_searcher.corpus.files import read_passages
 
-    settings = request.settings
-    return read_passages(
-        request.files,
-        request.counts,
-        request.on_bytes,
-        columns=settings.mapping,
-        on_bad_row=settings.on_bad_row,
-        words=settings.kilt.words,
-        at=request.position,
-        seen=request.seen,
-    )
+    return read_passages(request.files, request.counts, request.on_bytes, at=request.position, seen=request.seen)

@@ -1,0 +1,91 @@
+"""Retrieval for a program of one's own: index rows, serve a retriever from a thread, open what is served."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import fingerprint
+from r1_searcher.params import Index, Service, shipped
+from r1_searcher.retrieval.bm25 import Bm25Retriever, open_index
+from r1_searcher.retrieval.build import build_index
+from r1_searcher.types.protocols import Retriever
+from r1_searcher.types.retriever_kind import Identity
+from r1_searcher.types.schemas import PASSAGES
+
+
+def index_passages(
+    passages: pa.Table | Iterable[Mapping[str, Any]], folder: Path | str, *, index: Index | None = None
+) -> Bm25Retriever:
+    """Index ``passages`` with BM25 into ``folder``, which is replaced whole, and open it (again: ``open_index``).
+
+    Args:
+        passages: rows with ``text`` and, if they have them, ``title`` and ``passage_id`` (else the row's number), or a
+            table with these columns. They are held in memory; for more, ``build_index`` takes batches.
+        index: BM25's parameters; None: those that are shipped.
+
+    Raises ``PipelineError`` for a row without a text, and for passages without a single word.
+    """
+    given = passages.to_pylist() if isinstance(passages, pa.Table) else passages
+    rows = [_row(number, row) for number, row in enumerate(given)]
+    table = pa.Table.from_pylist(rows, schema=PASSAGES)
+    build_index(table, index or shipped().index, Path(folder), fingerprint(rows))
+    return open_index(folder)
+
+
+def _row(number: int, row: Mapping[str, Any]) -> dict[str, str]:
+    if not isinstance(row.get("text"), str):
+        raise PipelineError("has no text", where=f"passage {number}", fix="a passage is a row with `text`, and `title`")
+    name = row.get("passage_id")
+    return {
+        "passage_id": str(number if name is None else name),
+        "title": row.get("title") or "",
+        "text": row["text"],
+        "source": row.get("source") or "",
+    }
+
+
+@contextlib.contextmanager
+def serve_retriever(retriever: Retriever, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve a retriever over HTTP from a thread while the block runs; gives its address.
+
+    The service is that of ``r1-searcher serve`` (docs/search-service.md). Port 0: any free one. Raises
+    ``PipelineError`` if the address is taken.
+    """
+    from r1_searcher.retrieval.service import server
+
+    with server.bind(host, port) as listener:
+        bound, number = listener.getsockname()[:2]
+        settings = server.Settings(hosts=server.own_hosts(host, bound))
+        identity = Identity(retriever.fingerprint, "", type(retriever).__name__)
+        made = server.make_server(server.make_app(retriever, identity, "library", settings), settings)
+        thread = threading.Thread(
+            target=made.run, kwargs={"sockets": [listener]}, name="retrieval service", daemon=True
+        )
+        thread.start()
+        try:
+            yield f"http://[{bound}]:{number}" if ":" in bound else f"http://{bound}:{number}"
+        finally:
+            made.should_exit = True
+            thread.join()
+
+
+def open_service(url: str, *, fingerprint: str = "", timeout: float = 30.0, wait: float = 60.0) -> Retriever:
+    """The retriever that a service has at ``url``.
+
+    Args:
+        fingerprint: of the retriever that it must be; empty: whichever it is.
+        timeout: seconds for an answer.
+        wait: seconds for which a service that does not answer is asked again.
+
+    Raises ``PipelineError`` if no service answers, or one with another retriever.
+    """
+    from r1_searcher.retrieval.remote.client import ServiceRetriever
+
+    return ServiceRetriever(Service(url=url, fingerprint=fingerprint, timeout=timeout, wait=wait))
