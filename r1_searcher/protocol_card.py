@@ -88,6 +88,7 @@ def make_card(
     ``index`` are fingerprints, ``retriever`` names the method and its settings. Every value is a
     plain string or number, so that two cards are compared line by line.
     """
+    offered = _offered(rollout) if mode == "search" else ""  # the baselines have search alone
     return {
         "benchmark": benchmark,
         "num_questions": questions.num_rows,
@@ -104,6 +105,7 @@ def make_card(
         "max_passage_tokens": rollout.max_passage_tokens,
         "max_documents_tokens": rollout.max_documents_tokens,
         "passages": rollout.passages,
+        **({"tools": offered} if offered else {}),
         "mode": mode,
         "prompt": rollout.prompt,
         "prompt_sha256": prompt_sha256,
@@ -112,6 +114,16 @@ def make_card(
         "dtype": rollout.dtype,
         "metric_version": metric_version,
     }
+
+
+def _offered(rollout: RolloutParams) -> str:
+    """The tools beside search with their parameters; empty if there is none."""
+    parts = []
+    for name in rollout.tools:
+        if name != "search":
+            parameters = rollout.parameters_of("tools", name)
+            parts.append(name if parameters is None else f"{name} {parameters.model_dump_json()}")
+    return ", ".join(parts)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, besides: Iterable[str] = SUBJECT) -> list[str]:

@@ -107,11 +107,11 @@ def _reward_rollouts(rollouts: Path, stage: int, out: Path, params_file: Path) -
     from r1_searcher import params  # scoring transcript files needs neither Parquet nor pydantic
     from r1_searcher.files import artefacts  # scoring transcript files needs neither Parquet nor pydantic
     from r1_searcher.files.code import chosen_code
+    from r1_searcher.files.rollouts import read_rollouts
     from r1_searcher.rewards.scoring import reward_table
-    from r1_searcher.types.schemas import ROLLOUTS
 
     reward = params.load_or_shipped(params_file).reward
-    table = reward_table(artefacts.read_table(rollouts, ROLLOUTS), reward, stage)
+    table = reward_table(read_rollouts(rollouts), reward, stage)
     metadata = {
         "room": "rewards",
         "rollouts": artefacts.sha256_file(rollouts),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from r1_searcher.evaluation.table import EVALUATION_COLUMNS
+from r1_searcher.evaluation.table import columns_of
 from r1_searcher.files.artefacts import code_fingerprint, fingerprint, read_metadata, read_table, write_table
 from r1_searcher.files.code import chosen_code, named_files
 from r1_searcher.files.store import Store
@@ -25,7 +25,7 @@ _FILE = "answers.parquet"
 # The index' code is not included: the retriever's fingerprint identifies what it makes.
 _CODE = (
     "rollout",
-    *(f"rewards/{name}.py" for name in ("case", "metrics", "rules", "scoring")),
+    *(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring")),
     "evaluation/run.py",
     "evaluation/table.py",
     "transcripts/documents.py",
@@ -66,13 +66,13 @@ class AnswerStore:
         )
 
     def get(self, questions: pa.Table) -> tuple[pa.Table, str] | None:
-        """The rows (``EVALUATION_COLUMNS``) and the prompt's sha256 of a batch that was answered before, else None."""
+        """The rows (``columns_of``) and the prompt's sha256 of a batch that was answered before, else None."""
         place = self._store.get(_KIND, self._key(questions))
         if place is None:
             return None
-        return read_table(place / _FILE, EVALUATION_COLUMNS).replace_schema_metadata(None), read_metadata(
-            place / _FILE
-        )["prompt"]
+        rows = read_table(place / _FILE)
+        rows = rows.select(columns_of(rows.column_names).names).replace_schema_metadata(None)
+        return rows, read_metadata(place / _FILE)["prompt"]
 
     def put(self, questions: pa.Table, rows: pa.Table, prompt: str) -> None:
         """Store a batch."""

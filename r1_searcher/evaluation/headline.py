@@ -7,6 +7,7 @@ from pathlib import Path
 
 from r1_searcher.evaluation.summary import Summary
 from r1_searcher.files.artefacts import write_json
+from r1_searcher.rewards.columns import mean_calls_in
 
 # Key in the summary → column of DVC's table. Everything else, including intervals, is in the summary.
 _COLUMNS = {
@@ -28,7 +29,8 @@ def write_headline(summary: Summary, folder: Path) -> None:
     for policy, row in summary.items():
         for benchmark, figures in row.items():
             path = folder / benchmark / f"{policy}.json"
-            write_json(path, {column: figures[key] for key, column in _COLUMNS.items() if key in figures})
+            columns = {**_COLUMNS, **{name: name for name in mean_calls_in(figures)}}
+            write_json(path, {column: figures[key] for key, column in columns.items() if key in figures})
             written.add(path)
     for path in set(folder.glob("*/*.json")) - written:
         path.unlink()

@@ -13,11 +13,11 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.judging.recorded import Judged
 from r1_searcher.protocol_card import SUBJECT, differences
+from r1_searcher.rewards.columns import calls_in
 from r1_searcher.statistics import bootstrap
 from r1_searcher.types.schemas import EVALUATION
 
 RIGHTNESS = ("em", "f1", "cover_em", "cover_em_contiguous")
-BEHAVIOUR = ("format_rate", "searches_per_question", "search_rate", "tokens_per_question")
 _COMPARISON = "comparison"
 GUESS_RATE = 0.5  # EM of copying one of a comparison's two options at random
 _DIGITS = 6
@@ -37,21 +37,23 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
         "searches_per_question": of("num_searches"),
         "search_rate": (of("num_searches") > 0).astype(np.float64),
         "tokens_per_question": of("num_tokens"),
+        **{name: of(name) for name in calls_in(table.column_names)},
     }
 
 
 def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float | None) -> dict[str, Any]:
     """Return one benchmark's figures: ``n``, the mean of every metric, and ``<metric>_ci`` [low, high], 95 %.
 
-    ``table`` has the EVALUATION columns; ``kinds`` are the kinds of its questions. A benchmark of comparisons only is
-    reported by EM (and a judge) beside its guess rate: copying an option at random is right half the time, and F1 or
-    cover would credit copying both. Raises ``PipelineError`` without questions.
+    ``table`` has the EVALUATION columns, plus ``calls_NAME`` of further tools if there are any; ``kinds`` are the kinds
+    of its questions. A benchmark of comparisons only is reported by EM (and a judge) beside its guess rate: copying an
+    option at random is right half the time, and F1 or cover would credit copying both. Raises ``PipelineError`` without
+    questions.
     """
     if table.num_rows == 0:
         raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
     comparison = set(kinds) == {_COMPARISON}
     columns = _columns(table)
-    names = [name for name in (*RIGHTNESS, *BEHAVIOUR) if not comparison or name == "em" or name in BEHAVIOUR]
+    names = [name for name in columns if not comparison or name == "em" or name not in RIGHTNESS]
     values = np.stack([columns[name] for name in names], axis=1)  # (N, M)
     ends = bootstrap.intervals(values)  # (M, 2)
     figures: dict[str, Any] = {"n": table.num_rows}
@@ -75,7 +77,9 @@ def read_policy(folder: Path) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
         metadata = read_metadata(file)
         if "card" not in metadata:
             raise PipelineError("no protocol card in this file", where=str(file), fix="evaluate the policy again")
-        found[file.stem] = (read_table(file, EVALUATION), metadata)
+        table = read_table(file)
+        calls = [table.schema.field(name) for name in calls_in(table.column_names)]
+        found[file.stem] = (read_table(file, pa.schema([*EVALUATION, *calls])), metadata)
     return found
 
 
@@ -112,7 +116,7 @@ def _besides(card: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[str
     served policy samples elsewhere and counts its tokens differently."""
     besides: tuple[str, ...] = SUBJECT
     if card["mode"] != reference["mode"]:
-        besides = (*besides, "mode", "prompt", "prompt_sha256")
+        besides = (*besides, "mode", "prompt", "prompt_sha256", "tools")  # the baselines have search alone
     if card.get("tokens") != reference.get("tokens"):
         besides = (*besides, "engine", "dtype", "tokens")
     return besides

@@ -12,6 +12,7 @@ from r1_searcher.evaluation.headline import write_headline
 from r1_searcher.evaluation.summary import Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
+from r1_searcher.rewards.columns import CALLS, mean_calls_in
 from r1_searcher.shown import show, show_lines, terminal_width
 
 # The terminal's table: key, heading. Each figure is followed by its interval.
@@ -60,7 +61,8 @@ def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
 def text_table(summary: Summary, *, width: int | None = None) -> str:
     """Return one line per benchmark and policy: every metric's mean and, in brackets, its 95 % interval."""
     given = {key for row in summary.values() for figures in row.values() for key in figures}
-    columns = [(key, heading) for key, heading in COLUMNS if key in given]
+    calls = [(name, name.removeprefix(CALLS)) for name in mean_calls_in(given)]
+    columns = [(key, heading) for key, heading in (*COLUMNS, *calls) if key in given]
     rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
     for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
         for policy, row in summary.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 
+from r1_searcher.rewards.columns import calls_in
 from r1_searcher.rollout.outages import check_lost
-from r1_searcher.types.schemas import EVALUATION, SEGMENT
+from r1_searcher.types.schemas import EVALUATION, SEGMENT, TOOLS
 
 # The columns of EVALUATION, plus what a reader needs to judge the rows: who wrote what, and which rules were broken. A
 # reader with the schema EVALUATION does not see the last two.
@@ -16,8 +17,16 @@ EVALUATION_COLUMNS = pa.schema([*EVALUATION, ("segments", pa.list_(SEGMENT)), ("
 ContiguousCover = Callable[[str | None, Sequence[str]], float]
 
 
+def columns_of(names: Iterable[str]) -> pa.Schema:
+    """``EVALUATION_COLUMNS``, and those of ``names`` that are there only if the policy may call tools beside search:
+    its calls of each (``calls_NAME``), and ``TOOLS``."""
+    names = list(names)
+    calls = [pa.field(name, pa.int32()) for name in calls_in(names)]
+    return pa.schema([*EVALUATION_COLUMNS, *calls, *([TOOLS] if TOOLS.name in names else [])])
+
+
 def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: ContiguousCover) -> pa.Table:
-    """``EVALUATION_COLUMNS`` (N rows) of greedy ``rollouts`` (ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
+    """``columns_of`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
 
     ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards do not carry. A
     question whose search failed is neither right nor wrong: it stops the evaluation.
@@ -38,8 +47,8 @@ def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: Contiguo
         },
         "prediction": rollouts["answer"],
         "cover_em_contiguous": pa.array(cover, pa.float64()),
+        **{name: rewards[name] for name in calls_in(rewards.column_names)},
+        **{name: rollouts[name] for name in (TOOLS.name,) if name in rollouts.column_names},
     }
-    return pa.table(
-        [columns[name].cast(EVALUATION_COLUMNS.field(name).type) for name in EVALUATION_COLUMNS.names],
-        schema=EVALUATION_COLUMNS,
-    )
+    schema = columns_of(columns)
+    return pa.table([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)

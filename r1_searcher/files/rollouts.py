@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from r1_searcher.files.artefacts import read_table
-from r1_searcher.types.schemas import ROLLOUTS
+from r1_searcher.files.artefacts import read_table, reading
+from r1_searcher.types.schemas import rollouts_schema
 
 
 def read_rollouts(path: Path | str) -> pa.Table:
-    """A rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``.
+    """A rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``, and ``TOOLS`` if it has them.
 
     Raises ``PipelineError`` for a file that is not there, is no Parquet file or lacks a column.
     """
-    return read_table(path, ROLLOUTS)
+    with reading(path):
+        names = pq.read_schema(path).names
+    return read_table(path, rollouts_schema(names))

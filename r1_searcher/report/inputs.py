@@ -9,9 +9,10 @@ from typing import Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_file
+from r1_searcher.files.rollouts import read_rollouts
 from r1_searcher.params import Params
 from r1_searcher.rewards.columns import read_rewards
-from r1_searcher.types.schemas import ADVANTAGES, EVALUATION, ROLLOUTS
+from r1_searcher.types.schemas import ADVANTAGES, EVALUATION
 
 NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
 _CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
@@ -93,7 +94,7 @@ def read_moment(folder: Path, segment: str, stage: str, place: int, sources: Sou
     if not files:
         raise PipelineError("no rollouts here", where=str(folder / "rollouts"), fix="run `dvc repro` or `dvc checkout`")
     file = files[place]
-    rollouts = read_table(sources.note(file, "training trajectories"), ROLLOUTS).to_pylist()
+    rollouts = read_rollouts(sources.note(file, "training trajectories")).to_pylist()
     joined: dict[str, dict[str, TableRow]] = {}
     for kind in ("rewards", "advantages"):
         path = sources.note(folder / kind / file.name, f"{kind} of these trajectories")

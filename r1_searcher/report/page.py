@@ -9,7 +9,7 @@ from typing import Any
 from r1_searcher import shown
 from r1_searcher.report import charts, trajectories
 from r1_searcher.report.inputs import Inputs, IterationFigures
-from r1_searcher.rewards.columns import PREFIX, further
+from r1_searcher.rewards.columns import CALLS, PREFIX, calls_in, further, mean_calls_in
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_BENCHMARK = "held_out"
@@ -90,9 +90,10 @@ def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _curve_charts(inputs: Inputs) -> list[dict[str, Any]]:
     out = []
-    components = further(dict.fromkeys(name for row in inputs.curves for name in row.figures))
-    own = [(name, f"Component {name.removeprefix(PREFIX)}", None) for name in components]
-    for column, title, unit in (*_CURVES, *own):
+    names = dict.fromkeys(name for row in inputs.curves for name in row.figures)
+    calls = [(name, f"Calls of {name.removeprefix(CALLS)} a trajectory", None) for name in calls_in(names)]
+    own = [(name, f"Component {name.removeprefix(PREFIX)}", None) for name in further(names)]
+    for column, title, unit in (*_CURVES, *calls, *own):
         measured = points(inputs.curves, column)
         if measured:
             watch = points(inputs.curves, f"watch_{column}")
@@ -111,7 +112,9 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
     for benchmark in sorted({name for row in inputs.summary.values() for name in row}, key=_benchmark_order):
         policies = [name for name in _ordered(inputs.summary) if benchmark in inputs.summary[name]]
         rows = [(policy_name(name), inputs.summary[name][benchmark]) for name in policies]
-        columns = [column for column in _COLUMNS if any(column[0] in figures for _, figures in rows)]
+        calls = mean_calls_in(name for _, figures in rows for name in figures)
+        tools = [(name, name.removeprefix(CALLS), "calls of this tool per question") for name in calls]
+        columns = [column for column in (*_COLUMNS, *tools) if any(column[0] in figures for _, figures in rows)]
         cells = [[(figures.get(key), figures.get(f"{key}_ci")) for key, *_ in columns] for _, figures in rows]
         key, heading = ("cover_em", "Cover-EM") if any("cover_em" in figures for _, figures in rows) else ("em", "EM")
         bars = [
@@ -248,6 +251,7 @@ def render(inputs: Inputs) -> str:
         curves=_curve_charts(inputs),
         diagnostics=_diagnostic_charts(inputs),
         curve_columns=columns,
+        tools=[name.removeprefix(CALLS) for name in calls_in(columns)],
         iterations=[[str(row.number), row.stage, *map(row.figures.get, columns)] for row in inputs.curves],
         smooth_over=charts.SMOOTH_OVER,
         benchmarks=_benchmarks(inputs),

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from r1_searcher.report.inputs import Moment, TableRow
-from r1_searcher.rewards.columns import PREFIX, further
-from r1_searcher.transcripts.grammar import ANSWER, DOCUMENTS, END_ANSWER, END_DOCUMENTS, END_QUERY, POLICY, QUERY, TAGS
+from r1_searcher.rewards.columns import CALLS, PREFIX, calls_in, further
+from r1_searcher.transcripts.grammar import (
+    ANSWER,
+    DOCUMENTS,
+    END_ANSWER,
+    END_DOCUMENTS,
+    END_QUERY,
+    POLICY,
+    QUERY,
+    TAGS,
+    Tags,
+    tags_of,
+)
 
-_TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
+_SEARCH = Tags("search", QUERY, END_QUERY)
 _STRONG_ADVANTAGE = 1.5  # at and beyond it the tint is at its strongest
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of text that looks alike: ``kind`` is text, tag, query or answer."""
+    """A run of text that looks alike: ``kind`` is text, tag, query (what a tool is asked, whichever) or answer."""
 
     kind: str
     text: str
@@ -26,11 +37,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Part:
-    """One author's segment. ``advantage`` is the mean over the segment's policy tokens; None where unknown."""
+    """One author's segment. ``advantage`` is the mean over the segment's policy tokens; None where unknown. ``tool``:
+    the one that was called before a document block."""
 
     source: str
     spans: list[Span]
     advantage: float | None = None
+    tool: str = _SEARCH.name
+
+    @property
+    def who(self) -> str:
+        """Whose segment it is, for people."""
+        return "policy" if self.source != "document" else f"{self.tool} results"
 
     @property
     def tint(self) -> str:
@@ -41,19 +59,20 @@ class Part:
         return f"{sign} strong" if abs(self.advantage) >= _STRONG_ADVANTAGE / 2 else sign
 
 
-def spans(text: str) -> list[Span]:
-    """Cut a policy's text at its tags; what stands in a closed pair of query or answer tags is named after it."""
+def spans(text: str, tools: Sequence[Tags] = ()) -> list[Span]:
+    """Cut a policy's text at its tags, those of further ``tools`` included; what stands in a closed pair of a call's
+    tags is a query, in one of answer tags an answer."""
+    closes = {ANSWER: END_ANSWER, **{tool.begin: tool.end for tool in (_SEARCH, *tools)}}
     out: list[Span] = []
     position = 0
     opened: str | None = None
-    for match in _TAG.finditer(text):
+    for match in re.finditer("|".join(map(re.escape, (*TAGS, *tags_of(tools)))), text):
         before = text[position : match.start()]
         if before:
-            closes = {QUERY: END_QUERY, ANSWER: END_ANSWER}.get(opened or "")
-            kind = {QUERY: "query", ANSWER: "answer"}[opened] if opened and match[0] == closes else "text"
-            out.append(Span(kind, before))
+            closed = opened is not None and match[0] == closes[opened]
+            out.append(Span("text" if not closed else "answer" if opened == ANSWER else "query", before))
         out.append(Span("tag", match[0]))
-        opened = match[0] if match[0] in (QUERY, ANSWER) else None
+        opened = match[0] if match[0] in closes else None
         position = match.end()
     if text[position:]:
         out.append(Span("text", text[position:]))
@@ -79,23 +98,44 @@ def segment_advantages(token_source: Sequence[int], advantages: Sequence[float])
     return means
 
 
-def parts(segments: Sequence[TableRow], advantages: Sequence[float] | None = None) -> list[Part]:
-    """Parts of a transcript. ``advantages`` has one figure a policy segment, else it is not shown."""
+def parts(
+    segments: Sequence[TableRow], advantages: Sequence[float] | None = None, tools: Sequence[Tags] = ()
+) -> list[Part]:
+    """Parts of a transcript. ``advantages`` has one figure a policy segment, else it is not shown. ``tools``: those
+    beside search that the policy could call."""
     policies = sum(segment["source"] == "policy" for segment in segments)
     each = iter(advantages) if advantages is not None and len(advantages) == policies else None
     out = []
+    called = _SEARCH.name
     for segment in segments:
         if segment["source"] == "policy":
-            out.append(Part("policy", spans(segment["text"]), next(each) if each else None))
+            out.append(Part("policy", spans(segment["text"], tools), next(each) if each else None))
+            called = _called(segment["text"], tools)
         else:
-            out.append(Part("document", _framed(segment["text"].strip("\n"))))
+            out.append(Part("document", _framed(segment["text"].strip("\n")), tool=called))
     return out
+
+
+def _called(text: str, tools: Sequence[Tags]) -> str:
+    """The tool whose end tag is the last in a turn."""
+    return max((_SEARCH, *tools), key=lambda tool: text.rfind(tool.end)).name
+
+
+def offered(row: Mapping[str, Any]) -> list[Tags]:
+    """The tools beside search of a row of rollouts or of an evaluation."""
+    return [Tags(**one) for one in row.get("tools") or ()]
+
+
+def calls(figures: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Further tools with the calls that were carried out, of a row of rewards or of an evaluation."""
+    return [(name.removeprefix(CALLS), figures[name]) for name in calls_in(figures)]
 
 
 def evaluated(row: TableRow) -> dict[str, Any]:
     """A row of an evaluation file as a card; without provenance columns its text is shown as one piece."""
     segments = row.get("segments") or [{"source": "policy", "text": row["text"]}]
-    return {**row, "parts": parts(segments), "violations": row.get("violations") or []}
+    shown = parts(segments, tools=offered(row))
+    return {**row, "parts": shown, "calls": calls(row), "violations": row.get("violations") or []}
 
 
 def choose_questions(
@@ -145,6 +185,7 @@ def _sampled(row: TableRow, rank: str, size: int) -> dict[str, Any]:
         **row,
         "rank": f"{rank} of {size} samples",
         "components": [(name.removeprefix(PREFIX), row["reward"][name]) for name in further(row["reward"])],
-        "parts": parts(row["segments"], means),
+        "calls": calls(row["reward"]),
+        "parts": parts(row["segments"], means, offered(row)),
         "advantage": sum(known) / len(known) if known else None,
     }

@@ -8,7 +8,7 @@ def brevity(case: Case) -> dict[str, float]:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from r1_searcher.transcripts import grammar
@@ -45,6 +45,7 @@ class Case:
         stage: of the recipe, 1 or 2.
         num_searches: the number of successful searches.
         question: empty for a bare transcript without one.
+        calls: successful calls of each tool beside search.
         answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for the shipped ones.
     """
 
@@ -54,6 +55,7 @@ class Case:
     num_searches: int
     question: str
     answer_score: Callable[[str | None], float]
+    calls: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def policy_text(self) -> str:

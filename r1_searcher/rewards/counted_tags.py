@@ -6,8 +6,10 @@ be reproduced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.grammar import Transcript
+from r1_searcher.transcripts.grammar import Tags, Transcript
 
 # The release appends its tokenizer's end token before it scores. It matters only if the last <answer> is not closed:
 # the token is then part of the answer. Ours is that of Qwen-2.5's base models.
@@ -29,9 +31,9 @@ def released_prediction(text: str) -> str | None:
     return after_last_answer(text) if grammar.ANSWER in text and grammar.END_ANSWER in text else None
 
 
-def count_violations(text: str) -> list[str]:
-    """Return a violation unless seven tag strings occur equally often."""
-    return ["tag_counts_differ"] if len(set(grammar.seven_counts(text))) != 1 else []
+def count_violations(text: str, tools: Sequence[Tags] = ()) -> list[str]:
+    """Return a violation unless seven tag strings occur equally often; calls of ``tools`` count as queries."""
+    return ["tag_counts_differ"] if grammar.tag_counts_differ(text, tools) else []
 
 
 def cjk_violations(text: str) -> list[str]:

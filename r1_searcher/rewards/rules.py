@@ -74,13 +74,15 @@ class Rules:
         *,
         num_searches: int | None = None,
         question: str = "",
+        calls: Mapping[str, int] | None = None,
         row: str | None = None,
     ) -> Score:
         """Return the reward of one transcript: ``COMPONENTS``, then the set's further components in its order.
 
         ``num_searches``: successful searches; None, for a bare transcript, counts the closed queries followed by a
-        closed document block. ``row`` names the transcript in a message. Raises ``PipelineError`` if the set lacks this
-        stage, and if set or metric raise or return no finite numbers.
+        closed document block. ``calls``: successful calls of each tool beside search. ``row`` names the transcript in a
+        message. Raises ``PipelineError`` if the set lacks this stage, and if set or metric raise or return no finite
+        numbers.
         """
         self.check_stage(stage)
         if num_searches is None:
@@ -89,7 +91,13 @@ class Rules:
 
         given = () if self.parameters is None else (self.parameters,)
         case = Case(
-            transcript, listed, stage, num_searches, question, lambda prediction: self.metric(prediction, listed, row)
+            transcript,
+            listed,
+            stage,
+            num_searches,
+            question,
+            lambda prediction: self.metric(prediction, listed, row),
+            calls or {},
         )
         return self._checked(_called(self.reward_set, "reward set", row, case, *given), row)
 

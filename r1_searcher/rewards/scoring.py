@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,30 +13,35 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import Reward
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.case import Score
-from r1_searcher.rewards.columns import PREFIX, schema_of
+from r1_searcher.rewards.columns import CALLS, FAILED, PREFIX, schema_of
 from r1_searcher.rewards.rules import COMPONENTS, Rules, check_same_components, rules_of
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.grammar import Segment, Transcript
+from r1_searcher.transcripts.grammar import Segment, Tags, Transcript
+from r1_searcher.types.schemas import TOOLS
 
 _READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
 
-SEARCHES = (None, "search")  # a turn's tool; rollouts from before there were several name none
+SEARCH = "search"
+SEARCHES = (None, SEARCH)  # a turn's tool; rollouts from before there were several name none
 
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
     """Return rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row by row in the same order.
 
-    Further components of the set follow the schema as columns ``component_NAME``. ``stage``: the recipe's, 1 or 2;
-    None: the set's last one, for callers that only need the metrics. A trajectory lost to the retriever has ``counted``
-    false: training leaves it out. Raises ``PipelineError`` if the set lacks this stage, a trajectory has no gold
-    answer, or its components differ from earlier ones.
+    Further components of the set follow the schema as columns ``component_NAME``. If the policy could call tools beside
+    search (column ``TOOLS``), ``calls_NAME`` counts the successful calls of each of them, and ``failed_NAME`` the
+    failed ones of each tool, search included. ``stage``: the recipe's, 1 or 2; None: the set's last one, for callers
+    that only need the metrics. A trajectory lost to the retriever or a tool has ``counted`` false: training leaves it
+    out. Raises ``PipelineError`` if the set lacks this stage, a trajectory has no gold answer, or its components differ
+    from earlier ones.
     """
     rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
     stage = rules.stages[-1] if stage is None else stage
     rules.check_stage(stage)  # reported even without rollouts
     rows: list[dict[str, Any]] = []
     first: Score | None = None
-    for row, sources in zip(rollouts.select(_READ).to_pylist(), rollouts["token_source"], strict=True):
+    read = [*_READ, TOOLS.name] if TOOLS.name in rollouts.column_names else [*_READ]
+    for row, sources in zip(rollouts.select(read).to_pylist(), rollouts["token_source"], strict=True):
         scored = _scored(row, rules, stage)
         first = first or scored
         check_same_components(rules, first, scored, _place(row))
@@ -57,6 +63,7 @@ def _scored(row: Mapping[str, Any], rules: Rules, stage: int) -> Score:
         stage,
         num_searches=_num_searches(row),
         question=row["question"],
+        calls=_calls(row),
         row=_place(row),
     )
 
@@ -77,11 +84,18 @@ def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
         "num_searches": num_searches,
         "counted": row["finish_reason"] not in grammar.LOST_FINISHES and len(_carried_out(row)) == len(row["turns"]),
         **{name if name in COMPONENTS else PREFIX + name: value for name, value in scored.components.items()},
+        **{CALLS + name: number for name, number in _calls(row).items()},
+        **{FAILED + name: number for name, number in _failed(row).items()},
     }
 
 
 def _transcript(row: Mapping[str, Any]) -> Transcript:
-    return Transcript.of(Segment(part["source"], part["text"]) for part in row["segments"])
+    return Transcript.of((Segment(part["source"], part["text"]) for part in row["segments"]), _tools(row))
+
+
+def _tools(row: Mapping[str, Any]) -> list[Tags]:
+    """Return the tools beside search that the policy could call."""
+    return [Tags(**one) for one in row.get(TOOLS.name) or ()]
 
 
 def _carried_out(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -90,6 +104,19 @@ def _carried_out(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _num_searches(row: Mapping[str, Any]) -> int:
     return sum(turn.get("tool") in SEARCHES for turn in _carried_out(row))
+
+
+def _calls(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the successful calls of each further tool."""
+    done = Counter(turn.get("tool") for turn in _carried_out(row))
+    return {tool.name: done[tool.name] for tool in _tools(row)}
+
+
+def _failed(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the failed calls of each tool, search first; of none if search is the only one."""
+    failed = Counter(turn.get("tool") for turn in row["turns"] if turn["error"] is not None)
+    names = [tool.name for tool in _tools(row)]
+    return {name: failed[name] for name in (SEARCH, *names)} if names else {}
 
 
 def _token_counts(sources: pa.Array) -> dict[str, int]:

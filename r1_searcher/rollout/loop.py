@@ -7,6 +7,7 @@ engine samples or which tool searches.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -47,8 +48,9 @@ def roll_out(
 ) -> tuple[pa.Table, dict[str, float]]:
     """Sample ``samples`` trajectories per question; call ``told`` with the number that have ended and the total.
 
-    Returns the trajectories (schema ROLLOUTS, in the questions' order) and the timings, which are kept apart because
-    they differ between equal runs: seconds, search_seconds, policy_tokens.
+    Returns the trajectories (schema ROLLOUTS, and TOOLS if the policy may call more than search; in the questions'
+    order) and the timings, which are kept apart because they differ between equal runs: seconds, search_seconds,
+    policy_tokens.
 
     ``mode``: no_search starts the transcript with an answer; plain_rag searches once for the question itself and then
     answers. Their forced tokens are not policy tokens, and a query that the policy writes ends the trajectory
@@ -84,7 +86,11 @@ def roll_out(
         "search_seconds": toolbox.seconds,
         "policy_tokens": float(sum(len(trajectory.logprobs) for trajectory in trajectories)),
     }
-    return pa.Table.from_pylist([trajectory.row() for trajectory in trajectories], schema=schemas.ROLLOUTS), timings
+    table = pa.Table.from_pylist([trajectory.row() for trajectory in trajectories], schema=schemas.ROLLOUTS)
+    if toolbox.further:
+        tools = [[dataclasses.asdict(one) for one in toolbox.further]] * table.num_rows
+        table = table.append_column(schemas.TOOLS, pa.array(tools, schemas.TOOLS.type))
+    return table, timings
 
 
 def _report_progress(told: Told, before: int, batch: Sequence[Trajectory], total: int) -> None:

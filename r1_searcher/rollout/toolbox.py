@@ -12,7 +12,7 @@ from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.rollout.turn_handlers import Answered
 from r1_searcher.shown import printable
 from r1_searcher.tools.guard import Guarded
-from r1_searcher.tools.protocol import Call, Context, Tool, ToolResult
+from r1_searcher.tools.protocol import SEARCH, Call, Context, Tool, ToolResult
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Engine, Retriever, ToolError
@@ -21,7 +21,7 @@ from r1_searcher.types.protocols import Engine, Retriever, ToolError
 class Toolbox:
     """The tools that ``rollout.tools`` (or ``names``) lists; makes one record per call for the Parquet file.
 
-    ``seconds``: time spent in calls so far.
+    ``seconds``: time spent in calls so far. ``further``: the tools beside search, with their tags.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Toolbox:
         }
         self._by_end = {tool.end: name for name, tool in self.tools.items()}
         self.stops = (*self._by_end, grammar.END_ANSWER)
+        self.further = [grammar.Tags(name, tool.begin, tool.end) for name, tool in self.tools.items() if name != SEARCH]
         self.seconds = 0.0
 
     def called(self, stop: str) -> str | None:
@@ -76,7 +77,11 @@ class Toolbox:
         for name, answer in self._answers.items():
             numbers = [number for number, call in enumerate(calls) if call.tool == name]
             if numbers:
-                found.update(zip(numbers, answer([calls[number] for number in numbers]), strict=True))
+                try:
+                    entries = answer([calls[number] for number in numbers])
+                except ToolError as error:
+                    entries = [error] * len(numbers)
+                found.update(zip(numbers, entries, strict=True))
         self.seconds += time.perf_counter() - began
         return [found[number] for number in range(len(calls))]
 

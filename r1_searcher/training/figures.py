@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Collapse
-from r1_searcher.rewards.columns import further
+from r1_searcher.rewards.columns import CALLS, FAILED, calls_in, failed_in, further
 
 SHOWN_ZERO_ADVANTAGE = 0.9  # from this share of zero-advantage questions on, the terminal's line shows it
 
@@ -29,17 +29,22 @@ MEANS = {
 def means(rewards: pa.Table) -> dict[str, float]:
     """Return means over the counted trajectories of ``rewards`` (schema REWARDS plus further components).
 
-    Adds the share that searched (``search_rate``) and the share lost to the retriever (``error_share``). Rates are in
-    0..1, ``response_length`` is in policy tokens. The mean of a further component has its column's name,
-    ``component_NAME``.
+    Adds the share that searched (``search_rate``) and the share lost to the retriever or a tool (``error_share``).
+    Rates are in 0..1, ``response_length`` is in policy tokens. The mean of a further component has its column's name,
+    ``component_NAME``, and so has that of a further tool's calls, ``calls_NAME``. ``failed_NAME`` is the share of all
+    trajectories that a tool lost.
     """
     counted = rewards.filter(rewards["counted"])
-    lost = (rewards.num_rows - counted.num_rows) / rewards.num_rows
-    wanted = {**MEANS, **{name: name for name in further(rewards.column_names)}}
+    names = rewards.column_names
+    lost = {
+        "error_share": (rewards.num_rows - counted.num_rows) / rewards.num_rows,
+        **{name: _mean(pc.greater(rewards[name], 0)) for name in failed_in(names)},
+    }
+    wanted = {**MEANS, **{name: name for name in (*further(names), *calls_in(names))}}
     if counted.num_rows == 0:
-        return {**dict.fromkeys(wanted, 0.0), "search_rate": 0.0, "error_share": lost}
+        return {**dict.fromkeys(wanted, 0.0), "search_rate": 0.0, **lost}
     found = {name: _mean(counted[column]) for name, column in wanted.items()}
-    return {**found, "search_rate": _mean(pc.greater(counted["num_searches"], 0)), "error_share": lost}
+    return {**found, "search_rate": _mean(pc.greater(counted["num_searches"], 0)), **lost}
 
 
 def _mean(column: pa.ChunkedArray) -> float:
@@ -49,10 +54,12 @@ def _mean(column: pa.ChunkedArray) -> float:
 
 
 def check_errors(figures: Mapping[str, float], allowed: float) -> None:
-    """Raise ``PipelineError`` if the retriever lost more trajectories than ``rollout.max_error_share``."""
+    """Raise ``PipelineError`` if retriever and tools lost more trajectories than ``rollout.max_error_share``."""
     if figures["error_share"] > allowed:
+        failed = [name.removeprefix(FAILED) for name in failed_in(figures) if figures[name]]
+        who = " and ".join(failed) or "the retriever"
         raise PipelineError(
-            f"the retriever failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
+            f"{who} failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
             where="rollout.max_error_share",
             fix="see that the index and the search service answer, then run the same command again",
         )
@@ -131,8 +138,8 @@ def line(
     lost = f"  lost {figures['error_share']:.1%}" if figures.get("error_share") else ""
     return (
         f"{place}  reward {figures['reward']:+.3f}  searched {figures['search_rate']:.2f}"
-        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
-        f"  Cover-EM {figures['cover_em']:.3f}  {speed:>11}{lost}{equal}{left}"
+        f"  searches {figures['searches']:.2f}{_calls(figures)}  format {figures['format_rate']:.2f}"
+        f"  F1 {figures['f1']:.3f}  Cover-EM {figures['cover_em']:.3f}  {speed:>11}{lost}{equal}{left}"
     )
 
 
@@ -140,9 +147,14 @@ def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
     """Return the terminal's line for a validation."""
     return (
         f"{place}  greedy on {questions} validation questions:  searched {figures['search_rate']:.2f}"
-        f"  searches {figures['searches']:.2f}  format {figures['format_rate']:.2f}  F1 {figures['f1']:.3f}"
-        f"  Cover-EM {figures['cover_em']:.3f}"
+        f"  searches {figures['searches']:.2f}{_calls(figures)}  format {figures['format_rate']:.2f}"
+        f"  F1 {figures['f1']:.3f}  Cover-EM {figures['cover_em']:.3f}"
     )
+
+
+def _calls(figures: Mapping[str, float]) -> str:
+    """The mean calls of each tool beside search; empty if there is none."""
+    return "".join(f"  {name.removeprefix(CALLS)} {figures[name]:.2f}" for name in calls_in(figures))
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from r1_searcher import params as contract
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.artefacts import fingerprint, read_json, read_table, write_json, write_table
+from r1_searcher.files.artefacts import fingerprint, read_json, write_json, write_table
+from r1_searcher.files.rollouts import read_rollouts
 from r1_searcher.files.store import Store, readable_size
 from r1_searcher.progress import Paced, Told, nobody
 from r1_searcher.rewards.columns import read_rewards
@@ -25,7 +26,6 @@ from r1_searcher.training import batches, figures, handover
 from r1_searcher.training.in_process import InProcessWorkers
 from r1_searcher.training.segment import Made, SegmentState
 from r1_searcher.training.workers import Job, Lesson, Policy, Trainers, Workers, WorkerSettings
-from r1_searcher.types.schemas import ROLLOUTS
 
 Step = Literal["rollout", "watch"]
 
@@ -105,7 +105,7 @@ class Workbench(SegmentState):
         from r1_searcher.rewards.scoring import reward_table
 
         made = self._sampled_step("watch", done, sampled)
-        table = reward_table(read_table(made.path, ROLLOUTS), self.params.reward, self.stage.reward_stage)
+        table = reward_table(read_rollouts(made.path), self.params.reward, self.stage.reward_stage)
         return Made(made.path, figures.means(table), made.seconds, made.stored)
 
     def missing(self, step: Step, number: int) -> list[int]:
@@ -207,7 +207,7 @@ class Workbench(SegmentState):
 
         parts = [self._place(asked, shard) for shard in range(self._shards(asked))]
         folders = [self.store.place(*part) for part in parts]
-        tables = [read_table(folder / "rollouts.parquet", ROLLOUTS) for folder in folders]
+        tables = [read_rollouts(folder / "rollouts.parquet") for folder in folders]
         timings = [read_json(folder / "timings.json") for folder in folders]
         table = pa.concat_tables(tables)
         try:
@@ -234,7 +234,7 @@ class Workbench(SegmentState):
         if stored is None:
             from r1_searcher.rewards.scoring import reward_table
 
-            table = reward_table(read_table(rollouts, ROLLOUTS), self.params.reward, self.stage.reward_stage)
+            table = reward_table(read_rollouts(rollouts), self.params.reward, self.stage.reward_stage)
             with self.store.put("rewards", key) as draft:
                 write_table(draft / "rewards.parquet", table, {"key": key, "rollouts": self.keys[iteration].rollouts})
         path = self.store.place("rewards", key) / "rewards.parquet"

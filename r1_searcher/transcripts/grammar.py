@@ -7,6 +7,7 @@ never inferred from tags.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ _SEARCH = re.compile(rf"{re.escape(END_QUERY)}\s*{_DOCUMENT_BLOCK.pattern}", re.
 
 
 @dataclass(frozen=True)
+class Tags:
+    """The pair of tags with which the policy calls a tool beside search, and the tool's name."""
+
+    name: str
+    begin: str
+    end: str
+
+
+@dataclass(frozen=True)
 class Segment:
     """A run of the transcript from one source: "policy", "document", or "forced" (a baseline's)."""
 
@@ -77,17 +87,19 @@ class Segment:
 class Transcript:
     """What follows the prompt's ``<think>``, with provenance if known.
 
-    ``segments`` is None for a bare transcript read from a file, of which only the tags are known.
+    ``segments`` is None for a bare transcript read from a file, of which only the tags are known. ``tools``: those
+    beside search that the policy could call; the tags of any other tool are text.
     """
 
     text: str
     segments: tuple[Segment, ...] | None = None
+    tools: tuple[Tags, ...] = ()
 
     @classmethod
-    def of(cls, segments: Iterable[Segment]) -> Transcript:
+    def of(cls, segments: Iterable[Segment], tools: Iterable[Tags] = ()) -> Transcript:
         """Return a transcript with provenance."""
         parts = tuple(segments)
-        return cls("".join(part.text for part in parts), parts)
+        return cls("".join(part.text for part in parts), parts, tuple(tools))
 
     @property
     def policy_text(self) -> str:
@@ -158,6 +170,7 @@ def format_violations(transcript: Transcript) -> tuple[str, ...]:
     With provenance, tags are counted in what the policy wrote. A bare transcript is checked by the same rules outside
     its document blocks, and its seven tag counts must be equal (zero allowed). End-of-text tokens after the answer do
     not count as text.
+    The calls of the transcript's tools are held to the rules of queries.
     """
     text = transcript.policy_text
     broken = tag_count_violations(text)
@@ -166,36 +179,58 @@ def format_violations(transcript: Transcript) -> tuple[str, ...]:
             broken.append("tag_order")
         if re.sub(_ENDS, "", text.split(END_ANSWER)[1]).strip():
             broken.append("text_after_answer")
-    if not _queries_paired(text):
-        broken.append("query_not_closed")
+    broken += [f"{name}_not_closed" for name in _not_closed(text, transcript.tools)]
     if transcript.segments is None:
-        if len(set(seven_counts(transcript.text))) != 1:
+        if tag_counts_differ(transcript.text, transcript.tools):
             broken.append("tag_counts_differ")
     elif DOCUMENTS in text or END_DOCUMENTS in text:
         broken.append("document_tag_written")
     answer = extract_answer(text)
-    if answer is not None and any(tag in answer for tag in TAGS):
+    if answer is not None and any(tag in answer for tag in (*TAGS, *tags_of(transcript.tools))):
         broken.append("tag_in_answer")
     if has_cjk(text):
         broken.append("cjk")
     return tuple(broken)
 
 
-def _queries_paired(text: str) -> bool:
-    """Return whether begins and ends of queries alternate, from a begin to an end."""
-    tags = re.findall(f"{re.escape(QUERY)}|{re.escape(END_QUERY)}", text)
-    return tags == [QUERY, END_QUERY] * (len(tags) // 2)
+def tags_of(tools: Iterable[Tags]) -> tuple[str, ...]:
+    """Return the tags of tools, begin and end of each."""
+    return tuple(tag for tool in tools for tag in (tool.begin, tool.end))
 
 
-def seven_counts(text: str) -> tuple[int, ...]:
-    """Return the release's seven tag counts over the whole transcript, including documents."""
+def _not_closed(text: str, tools: Sequence[Tags]) -> list[str]:
+    """Return the calls (query, and tools by name) with a begin that its end does not follow, or an end that its begin
+    does not precede; no tag of another call may stand between the two."""
+    calls = (Tags("query", QUERY, END_QUERY), *tools)
+    tags = re.findall("|".join(map(re.escape, tags_of(calls))), text)
+    return [
+        call.name
+        for call in calls
+        if any(
+            (tag == call.begin and after != call.end) or (after == call.end and tag != call.begin)
+            for tag, after in itertools.pairwise(["", *tags, ""])
+        )
+    ]
+
+
+def seven_counts(text: str, tools: Sequence[Tags] = ()) -> tuple[int, ...]:
+    """Return the release's seven tag counts over the whole transcript, including documents.
+
+    A tool's call counts as a query, because documents follow it too.
+    """
     needles = (
-        f"{DOCUMENTS}\n",
-        f"{END_DOCUMENTS}\n\n",
-        QUERY,
-        END_QUERY,
-        DOCUMENTS,
-        END_DOCUMENTS,
-        f"{DOCUMENTS}\n(1)",
+        (f"{DOCUMENTS}\n",),
+        (f"{END_DOCUMENTS}\n\n",),
+        (QUERY, *(tool.begin for tool in tools)),
+        (END_QUERY, *(tool.end for tool in tools)),
+        (DOCUMENTS,),
+        (END_DOCUMENTS,),
+        (f"{DOCUMENTS}\n(1)",),
     )
-    return tuple(text.count(needle) for needle in needles)
+    return tuple(sum(map(text.count, alike)) for alike in needles)
+
+
+def tag_counts_differ(text: str, tools: Sequence[Tags] = ()) -> bool:
+    """Return whether the seven counts are not all equal, or the two tags of a tool do not occur equally often."""
+    uneven = any(text.count(tool.begin) != text.count(tool.end) for tool in tools)
+    return uneven or len(set(seven_counts(text, tools))) != 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 PASSAGES = pa.schema(
@@ -69,6 +71,15 @@ ROLLOUTS = pa.schema(
         ("seed", pa.int64()),
     ]
 )
+
+# A column of rollouts and evaluations only if the policy could call a tool beside search: those tools, and their tags.
+TOOLS = pa.field("tools", pa.list_(pa.struct([("name", pa.string()), ("begin", pa.string()), ("end", pa.string())])))
+
+
+def rollouts_schema(names: Iterable[str]) -> pa.Schema:
+    """``ROLLOUTS``, and ``TOOLS`` if it is among the columns ``names``."""
+    return ROLLOUTS.append(TOOLS) if TOOLS.name in names else ROLLOUTS
+
 
 REWARDS = pa.schema(
     [

@@ -18,6 +18,7 @@ from r1_searcher.progress import Paced
 from r1_searcher.questions.cut_answers import cut_answers, may_search
 from r1_searcher.questions.prompt_lengths import too_long
 from r1_searcher.retrieval import open_retriever
+from r1_searcher.rewards.columns import calls_in
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import load_engine, roll_out
 from r1_searcher.rollout.outages import check_lost
@@ -58,6 +59,7 @@ def measure(
             "em": float(rewards["em"].to_numpy().mean()),
             "f1": float(rewards["f1"].to_numpy().mean()),
             "cover_em": float(rewards["cover_em"].to_numpy().mean()),
+            **{calls: float(rewards[calls].to_numpy().mean()) for calls in calls_in(rewards.column_names)},
         }
     if may_search(settings.retriever):
         cut = cut_answers(read_table(training, schemas.QUESTIONS), retriever, engine, settings.rollout)

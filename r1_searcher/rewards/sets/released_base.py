@@ -25,12 +25,13 @@ MAX_ANSWER_WORDS = 10  # a longer answer is a violation
 def released_base(case: Case) -> Score:
     """Reward the answer; any broken rule costs 2, once."""
     text = released_text(case.transcript)
-    broken = [*count_violations(text), *grammar.tag_count_violations(text)]
+    broken = [*count_violations(text, case.transcript.tools), *grammar.tag_count_violations(text)]
     if "Assistant" in text or "assistant" in text:
         broken.append("assistant_written")
     if grammar.ANSWER in text:
         inside = after_last_answer(text)
-        if "begin_of_query" in inside or "begin_of_documents" in inside:
+        called = any(tool.begin in inside for tool in case.transcript.tools)
+        if called or "begin_of_query" in inside or "begin_of_documents" in inside:
             broken.append("tag_in_answer")
         if len(inside.split()) > MAX_ANSWER_WORDS:
             broken.append("answer_too_long")

@@ -18,7 +18,7 @@ def released_instruct(case: Case) -> Score:
 
 def _stage_1(case: Case, text: str) -> Score:
     """Reward Cover-EM with plus or minus 1, balanced searching with 0.5, and the tags with 0.5."""
-    retrieval = count_violations(text) or ([] if grammar.QUERY in text else ["no_search"])
+    retrieval = count_violations(text, case.transcript.tools) or ([] if grammar.QUERY in text else ["no_search"])
     form = grammar.tag_count_violations(text)
     parts = {
         "retrieval": 0.0 if retrieval else 0.5,
@@ -30,6 +30,7 @@ def _stage_1(case: Case, text: str) -> Score:
 
 def _stage_2(case: Case, text: str) -> Score:
     """Reward the answer; any broken rule costs 1, once."""
-    broken = [*count_violations(text), *grammar.tag_count_violations(text), *cjk_violations(text)]
+    counted = count_violations(text, case.transcript.tools)
+    broken = [*counted, *grammar.tag_count_violations(text), *cjk_violations(text)]
     answer = case.answer_score(released_prediction(text))
     return Score({"format": -1.0 if broken else 0.0, "answer": answer}, tuple(broken))

@@ -16,7 +16,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.extend import tool
 from r1_searcher.params.base import Count
 from r1_searcher.tools.protocol import Budget, Call, Context, Tool, ToolResult
-from r1_searcher.types.protocols import Windows
+from r1_searcher.types.protocols import ToolError, Windows
 
 _NUMBER = re.compile(r"\(?([1-9]\d{0,3})\)?")
 
@@ -72,6 +72,10 @@ class OpenTool(Tool):
                 found.append([])
                 continue
             asked, settings = call.shown[number - 1], self._parameters
-            window = self._retriever.around(asked.passage_id, settings.before, settings.after)
+            try:
+                window = self._retriever.around(asked.passage_id, settings.before, settings.after)
+            except ToolError as error:
+                found.append(error)
+                continue
             found.append([one for one in window if one.title == asked.title or not settings.same_page])
         return found
