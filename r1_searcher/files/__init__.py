@@ -1,1 +1,1 @@
-"""Reading and writing: artefacts written whole, checksums, the store, Parquet, records in JSON and CSV."""
+"""Reading and writing: whole artefacts, checksums, the store, Parquet, records in JSON and CSV."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and fingerprints that say what they were made from."""
+"""Files that are either whole or absent, and fingerprints of what they were made from."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from r1_searcher.texts import parse_json
 
 sha256_file = sums.sha256_file
 ANEW = "cut off or changed; where a stage made it, `dvc repro` brings it back"
-METADATA_KEY = b"r1searcher"  # the one key of ours in a Parquet file's schema metadata, JSON
+METADATA_KEY = b"r1searcher"  # our only key in a Parquet file's schema metadata, JSON
 
 
 def fingerprint(value: object) -> str:
-    """Sha256 (64 hex digits) of a JSON-able value, independent of the order of keys."""
+    """Return the sha256 (64 hex digits) of a JSON-serialisable value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_tree(path: Path | str) -> str:
-    """Sha256 of a file, or of a folder's relative names and contents (without its sums, which say the same).
+    """Return the sha256 of a file, or of a folder's relative names and contents (without its checksum file).
 
-    Raises ``sums.Damaged`` where a file is not what was written.
+    Raises ``sums.Damaged`` if a file differs from its checksum.
     """
     path = Path(path)
     if path.is_file():
@@ -46,9 +46,9 @@ def sha256_tree(path: Path | str) -> str:
 
 
 def code_fingerprint(*rooms: str, without: Collection[Path] = ()) -> str:
-    """Sha256 over the Python sources of the named rooms (``"rollout"``) or modules (``"reward/sets.py"``).
+    """Return the sha256 over the Python sources of the named rooms (``"rollout"``) or modules (``"reward/sets.py"``).
 
-    ``without``: files of them that do not count.
+    ``without``: files to ignore.
     """
     root = Path(__file__).resolve().parent.parent
     found: list[Path] = []
@@ -63,11 +63,11 @@ def code_fingerprint(*rooms: str, without: Collection[Path] = ()) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
-    """Yield a temporary place beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
-    With ``folder`` the place is an existing empty folder, and it replaces a folder at ``path``; the sums of its files
-    are written with it (``sums``). When the block raises, the temporary place is removed and ``path`` is as it was.
-    What killed processes left of the same path is removed first.
+    With ``folder`` the path is an empty folder, which then replaces a folder at ``path``, with the checksums of its
+    files (``sums``). If the block raises, the temporary path is removed and ``path`` is unchanged. Drafts that killed
+    processes left for the same path are removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def atomic(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
 
 
 def remove_orphans(path: Path | str) -> list[Path]:
-    """Remove the drafts of ``path`` that killed processes left, which may fill a disk; returns them."""
+    """Remove the drafts of ``path`` that killed processes left, which may fill a disk; return them."""
     path = Path(path)
     found = []
     for draft in _left(path):
@@ -108,7 +108,7 @@ def remove_orphans(path: Path | str) -> list[Path]:
 
 
 def _left(path: Path) -> list[Path]:
-    """Drafts of ``path``, and what stood there while one took its place."""
+    """Return the drafts of ``path``, and former contents that were being replaced."""
     if not path.parent.is_dir():
         return []
     begin = f".{path.name}."
@@ -144,12 +144,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Write JSON whole: sorted keys, two spaces, so that two equal values are equal files."""
+    """Write JSON whole, with sorted keys and two spaces, so that equal values give equal files."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON; a missing, broken or damaged file is a ``PipelineError`` that names it."""
+    """Read JSON. Raises ``PipelineError`` that names a missing, broken or damaged file."""
     try:
         sums.check_file(Path(path))
         return parse_json(Path(path).read_text(encoding="utf-8"))
@@ -160,7 +160,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object] | None = None) -> None:
-    """Write Parquet whole. ``metadata`` goes into the schema as JSON; it must not hold times or host names."""
+    """Write Parquet whole. ``metadata`` goes into the schema as JSON; it must not contain times or host names."""
     if metadata is not None:
         packed = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
         table = table.replace_schema_metadata({METADATA_KEY: packed.encode()})
@@ -169,7 +169,7 @@ def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object
 
 
 def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
-    """Read Parquet and hold it to ``schema``: a missing or mistyped column stops with its name."""
+    """Read Parquet and check it against ``schema``. Raises ``PipelineError`` for a missing or mistyped column."""
     with reading(path):
         sums.check_file(Path(path))
         table = pq.read_table(path)
@@ -188,7 +188,7 @@ def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """Our metadata of a Parquet file; empty where there is none."""
+    """Return our metadata of a Parquet file; empty if there is none."""
     with reading(path):
         sums.check_file(Path(path))
         metadata = pq.read_schema(path).metadata or {}
@@ -200,9 +200,9 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(path: Path | str, *, fix: str = "run `dvc repro`, which makes it", kind: str = "Parquet") -> Iterator[None]:
-    """Make whatever pyarrow says of a file that it cannot read a ``PipelineError``, one line, which names the file.
+    """Turn pyarrow's errors about an unreadable file into a one-line ``PipelineError`` that names it.
 
-    ``fix``: what to do where the file is not there. The disk's own errors stay what they are.
+    ``fix``: what to do if the file does not exist. The disk's own errors are not changed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What of the code a chosen name uses: the file that registers it, and the modules that this file imports."""
+"""The code that a chosen name uses: the file that registers it, and the modules that this file imports."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def chosen_code(files: Iterable[Path], *, room: str) -> str:
-    """Sha256 over the chosen ``files`` and the modules of ``room`` (``"rewards"``) that they import, one from another.
+    """Return the sha256 over the chosen ``files`` and the modules of ``room`` (``"rewards"``) that they import,
+    transitively.
 
-    Of a user's file only the bytes count, and not where it stands. What nobody chose is not in it.
+    For a user's file only the content counts, not its path. Unchosen files do not count.
     """
     chosen = [path.resolve() for path in files]
     used = sorted({*chosen, *(other for path in chosen for other in _imported(path, room))})
@@ -25,7 +26,7 @@ def chosen_code(files: Iterable[Path], *, room: str) -> str:
 
 
 def named_files(*points: Point) -> set[Path]:
-    """Files that ship names of which a run chooses some: a room's code is counted without them."""
+    """Return the shipped files that register names to choose from: a room's code is hashed without them."""
     return {path for point in points for path in point.files().values()}
 
 
@@ -44,7 +45,7 @@ def _imported(path: Path, room: str) -> set[Path]:
 
 
 def _modules(name: str, room: str) -> Iterator[Path]:
-    """The files behind ``r1_searcher.rewards.case``, or nothing if the name is of another room."""
+    """Yield the files behind ``r1_searcher.rewards.case``; nothing if the name is of another room."""
     parts = name.split(".")
     if parts[:2] != [_ROOT.name, room]:
         return

@@ -1,4 +1,4 @@
-"""What git says of a checkout."""
+"""Query git about a checkout."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from r1_searcher.errors import PipelineError
 
 
 def listed(place: Path, *arguments: str) -> list[str]:
-    """Names that git separates by zero bytes (``-z``)."""
+    """Return names that git separates by zero bytes (``-z``)."""
     return [name for name in git(place, *arguments).split("\0") if name]
 
 
 def git(place: Path, *arguments: str) -> str:
-    """What git says in ``place``; its refusal is a ``PipelineError``."""
+    """Return git's output in ``place``. Raises ``PipelineError`` if git fails."""
     run = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,6 +1,6 @@
-"""The items of one large JSON array, or the entries of one large object, read as a stream.
+"""Stream the items of one large JSON array, or the entries of one large object.
 
-Only the item at hand and a chunk of the file are in memory. The standard library parses each item.
+Only the current item and a chunk of the file are in memory. The standard library parses each item.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.texts import DEEP, LONG_NUMBER
 
 CHUNK = 1 << 20  # bytes
-LARGEST_ITEM = 1 << 26  # characters; past it, what does not parse is a fault and not an item that is still to end
+LARGEST_ITEM = 1 << 26  # characters; a longer unparsable item is an error, not an incomplete item
 _SPACE = " \t\n\r"
 _AFTER_NUMBER = tuple(_SPACE + ",]}")
 
 
 def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]]:
-    """Yield (None, item) of an array, (key, value) of an object.
+    """Yield (None, item) of an array, or (key, value) of an object.
 
-    Raises ``PipelineError`` with ``where`` and the line for what is not JSON, and for bytes that are not UTF-8.
+    Raises ``PipelineError`` with ``where`` and the line for invalid JSON and for bytes that are not UTF-8.
     """
     text = _Text(stream, where)
     first = text.next_character()
@@ -58,7 +58,7 @@ def _key(text: _Text) -> str:
 
 
 class _Text:
-    """Decoded text ahead of a place in the stream."""
+    """Decoded text from a position in the stream on."""
 
     def __init__(self, stream: IO[bytes], where: str) -> None:
         self._stream, self._where = stream, where
@@ -66,12 +66,12 @@ class _Text:
         self._parse = json.JSONDecoder().raw_decode
         self._buffer, self._place = "", 0
         self._lines = 0  # line feeds before the buffer
-        self._column = 0  # characters of the line that the buffer begins in, before the buffer
+        self._column = 0  # characters before the buffer in its first line
         self._bytes = 0
         self._ended = False
 
     def next_character(self) -> str:
-        """The next character that is no white space, not consumed; empty at the end."""
+        """Return the next character that is not white space, without consuming it; empty at the end."""
         while True:
             buffer, place = self._buffer, self._place
             while place < len(buffer) and buffer[place] in _SPACE:
@@ -102,7 +102,7 @@ class _Text:
                 raise self.fault(DEEP) from None
             except ValueError:
                 raise self.fault(LONG_NUMBER) from None
-            # A number may go on: of "0." the parser takes the 0.
+            # A number may continue: of "0." the parser takes the 0.
             number = isinstance(value, int | float) and self._buffer[end : end + 1] not in _AFTER_NUMBER
             if number and self._more():
                 continue
@@ -110,7 +110,7 @@ class _Text:
             return value
 
     def fault(self, reason: str) -> PipelineError:
-        """An error at the present place."""
+        """Return an error at the current position."""
         before = self._buffer[: self._place]
         line_start = before.rfind("\n")
         column = self._place - line_start if line_start >= 0 else self._column + self._place + 1
@@ -119,7 +119,7 @@ class _Text:
         return PipelineError(f"not JSON: {reason} at column {column}", where=f"{self._where}, line {line}", fix=fix)
 
     def _more(self) -> bool:
-        """Read on, as much again as is in the buffer, so that a long item is not parsed too often."""
+        """Read as much again as is in the buffer, so that a long item is not parsed too often."""
         if self._ended:
             return False
         gone = self._buffer[: self._place]

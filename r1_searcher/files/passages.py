@@ -1,9 +1,8 @@
-"""Where a corpus' passages stand, one reader and one writer for every room.
+"""The passages of a corpus: one reader and one writer for every room.
 
-A corpus folder holds ``passages.parquet``, or, where the passages are more than one file should hold,
-``passages/`` with part-00000.parquet, part-00001.parquet, … and ``manifest.json`` (rows, bytes and sha256 a
-part). Both are read by the same functions; their order is the corpus' order. Reading in batches and writing
-keep one row group in memory, however many passages there are.
+A corpus folder holds ``passages.parquet`` or, if there are too many passages for one file, ``passages/`` with
+part-00000.parquet, part-00001.parquet, … and ``manifest.json`` (rows, bytes and sha256 per part). The same functions
+read both, in corpus order. Batched reading and writing keep one row group in memory, however many passages there are.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from r1_searcher.types import schemas
 
 OnPart = Callable[[Path, dict[str, Any]], None]
 SINGLE_FILE, _PARTS_FOLDER, _MANIFEST = "passages.parquet", "passages", "manifest.json"
-ROWS_A_GROUP = 16_384  # of 100 words each about 10 MB: what reader and writer hold
+ROWS_A_GROUP = 16_384  # about 10 MB at 100 words each: what reader and writer keep in memory
 _FIX = "run `dvc repro corpus`, or `python -m stages.corpus`"
 
 
 def parts(corpus: Path | str) -> list[Path]:
-    """The Parquet files of a corpus, in order. ``corpus``: its folder, its passages.parquet, or its passages/.
+    """Return the Parquet files of a corpus, in order. ``corpus``: its folder, its passages.parquet, or its passages/.
 
-    Raises ``PipelineError`` where there are none, and where a part is missing, foreign or of another size
-    than the manifest says. (A folder of parts without a manifest is taken as it stands.)
+    Raises ``PipelineError`` if there are none, or a part is missing, foreign or of another size than in the manifest.
+    (Parts without a manifest are accepted.)
     """
     corpus = Path(corpus)
     if corpus.is_file():
@@ -69,10 +68,10 @@ def _manifest(folder: Path) -> list[dict[str, Any]]:
 
 
 def fingerprint(corpus: Path | str) -> str:
-    """What names the passages: the sha256 of the one file; of parts, a hash over their names and sha256.
+    """Return the fingerprint of the passages: the sha256 of a single file; for parts, a hash over names and sha256.
 
-    Parts are not read again: their sha256 come from the manifest, which was written with them, and
-    their sizes are compared with it. So opening an index of Wikipedia's size hashes no gigabytes.
+    Parts are not read again: their sha256 come from the manifest, and their sizes are compared with it. So opening an
+    index of Wikipedia's size hashes no gigabytes.
     """
     files = parts(corpus)
     if len(files) == 1 and files[0].parent.name != _PARTS_FOLDER:
@@ -84,16 +83,16 @@ def fingerprint(corpus: Path | str) -> str:
 
 
 def count(corpus: Path | str) -> int:
-    """Number of passages, from the files' footers."""
+    """Return the number of passages, from the files' footers."""
     return sum(_opened(path).metadata.num_rows for path in parts(corpus))
 
 
 def batches(
     corpus: Path | str, columns: Sequence[str] = schemas.PASSAGES.names, rows: int = ROWS_A_GROUP
 ) -> Iterator[pa.RecordBatch]:
-    """The passages in batches of at most ``rows``, in order; ``columns`` of PASSAGES in that order.
+    """Yield the passages in batches of at most ``rows``, in order, with these ``columns`` of PASSAGES.
 
-    Raises ``PipelineError`` for a part that is no Parquet file or lacks a column, before its first row.
+    Raises ``PipelineError`` for a part that is not Parquet or lacks a column, before its first row.
     """
     schema = pa.schema([schemas.PASSAGES.field(name) for name in columns])
     for path in parts(corpus):
@@ -124,7 +123,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def read(corpus: Path | str) -> pa.Table:
-    """All passages as one table (schema PASSAGES): for corpora that fit into memory."""
+    """Return all passages as one table (schema PASSAGES), for corpora that fit into memory."""
     tables = [artefacts.read_table(path, schemas.PASSAGES) for path in parts(corpus)]
     return tables[0] if len(tables) == 1 else pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
 
@@ -137,12 +136,11 @@ def write(
     first: Iterable[tuple[Path, dict[str, Any]]] = (),
     on_part: OnPart | None = None,
 ) -> int:
-    """Write ``rows`` (of PASSAGES) into ``folder``, a part every ``rows_a_part``; returns their number.
+    """Write ``rows`` (of PASSAGES) into ``folder``, one part per ``rows_a_part``; return their number.
 
-    What fits one part becomes passages.parquet. ``folder`` is meant to be the draft of
-    ``artefacts.atomic(…, folder=True)``: only the renaming of that folder makes the passages readable.
-    ``first``: full parts that were written before, which ``rows`` go on from. ``on_part`` is told each full part as it
-    is finished, and its entry in the manifest.
+    Passages that fit one part become passages.parquet. ``folder`` is the draft of ``artefacts.atomic(…, folder=True)``:
+    the passages become readable when it is renamed. ``first``: full parts that were written before ``rows``.
+    ``on_part`` is called with each full part and its manifest entry.
     """
     place = folder / _PARTS_FOLDER
     place.mkdir()
@@ -170,7 +168,7 @@ def write(
 
 
 def _write_part(path: Path, stream: Iterator[dict[str, str]], rows_a_part: int) -> dict[str, Any] | None:
-    """One part from the next rows; None, and no file, where there are none."""
+    """Write one part from the next rows; return None, writing nothing, if there are none."""
     group = _take(stream, min(ROWS_A_GROUP, rows_a_part))
     if not group:
         return None

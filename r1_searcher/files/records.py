@@ -1,8 +1,8 @@
-"""Records of a user's own file (JSONL, JSON array, TSV, Parquet), each with the place it stands at.
+"""Records of a user's file (JSONL, JSON array, TSV, Parquet), each with its position.
 
-`corpus` and `questions` read the same kinds of file; the kind follows from the file's name. All are
-streamed; JSONL, JSON and TSV may be compressed (.gz, .bz2, .zst). Every fault names the file and the
-line (of a JSON array the item, of a Parquet file the row), counted from 1.
+`corpus` and `questions` read the same kinds of file, by the file's name. All are streamed; JSONL, JSON and TSV may be
+compressed (.gz, .bz2, .zst). Every error names the file and the line (in a JSON array the item, in Parquet the row),
+counted from 1.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
 _SUFFIXES = (".jsonl", ".json", ".tsv", ".parquet")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of a surrogate
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record: ``place`` is "file, line 3" for error messages, ``number`` that line, item or row,
-    ``fields`` the values by name, ``textual`` whether the file knows no other values than strings (TSV)."""
+    """One record: ``place`` is "file, line 3" for error messages, ``number`` that line, item or row, ``fields`` the
+    values by name, ``textual`` whether the file has only strings (TSV)."""
 
     place: str
     number: int
@@ -48,13 +48,13 @@ def read_records(
     on_bytes: streams.OnBytes | None = None,
     after: int = 0,
 ) -> Iterator[Record]:
-    """Yield the records of ``path``, or those behind line (item, row) ``after``.
+    """Yield the records of ``path``, or those after line (item, row) ``after``.
 
-    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV
-    file's first line is its header when one of its fields is such a name. ``headerless``: what the
-    fields of a TSV file without a header are; empty where a header is required. ``mapping``: a .json file may
-    also be one object, each entry a record with these names for key and value. ``on_bytes`` is told how many
-    bytes of the file were read, for a progress bar. Blank lines are passed over.
+    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV file's first line
+    is its header if it contains one of them. ``headerless``: the columns of a TSV file without a header; empty if a
+    header is required. ``mapping``: a .json file may also be one object whose entries become records with these names
+    for key and value. ``on_bytes`` is called with the number of bytes read, for a progress bar. Blank lines are
+    skipped. Raises ``PipelineError``.
     """
     if not path.is_file():
         raise PipelineError("no such file", where=str(path))
@@ -76,7 +76,7 @@ def read_records(
 
 
 def read_json_lines(path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0) -> Iterator[Record]:
-    """The records of a file with one JSON object a line, whatever its name; lines up to ``after`` are not looked at."""
+    """Yield the records of a file with one JSON object per line, whatever its name, skipping lines up to ``after``."""
     with streams.opened(path, on_bytes) as stream:
         yield from json_lines(stream, str(path), after)
 
@@ -86,7 +86,7 @@ def _behind(after: int, records: Iterator[Record]) -> Iterator[Record]:
 
 
 def text_field(record: Record, name: str) -> str:
-    """The string in column ``name``, stripped; it may be empty, but it must be there."""
+    """Return the stripped string in column ``name``; it may be empty. Raises ``PipelineError`` if it is missing."""
     if name not in record.fields:
         found = ", ".join(record.fields) or "none"
         raise PipelineError(f"column {name!r} is missing", where=record.place, fix=f"columns found: {found}")
@@ -97,7 +97,7 @@ def text_field(record: Record, name: str) -> str:
 
 
 def identifier(record: Record, names: Sequence[str]) -> tuple[str, str] | None:
-    """The first of the columns ``names`` that holds an id: its name and the id as a string."""
+    """Return the first of the columns ``names`` with an id: its name and the id as a string; else None."""
     for name in names:
         value = record.fields.get(name)
         if value is None or value == "":
@@ -114,7 +114,7 @@ def _shown(value: object) -> str:
 
 
 def _lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[tuple[str, int, str]]:
-    """Lines that are not blank: place, number, text. Only a line feed ends one; U+0085 and the like are text."""
+    """Yield non-blank lines: place, number, text. Only a line feed ends a line; U+0085 and the like are text."""
     for number, raw in enumerate(itertools.islice(stream, after, None), after + 1):
         place = f"{where}, line {number}"
         try:
@@ -126,7 +126,7 @@ def _lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[tuple[str,
 
 
 def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record]:
-    """The records of an open stream with one JSON object a line; ``where`` names it in errors."""
+    """Yield the records of an open stream with one JSON object per line; ``where`` names it in errors."""
     for place, number, line in _lines(stream, where, after):
         try:
             fields = parse_json(line)
@@ -147,7 +147,7 @@ def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record
 
 
 def _writable(record: Record) -> Record:
-    """The same record. An escape of half a surrogate pair is good JSON, and text that no file can hold."""
+    """Return the same record. A lone surrogate's escape is valid JSON, but no file can hold the text."""
     try:
         json.dumps(record.fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -197,7 +197,7 @@ def _tsv(stream: IO[bytes], path: Path, columns: Sequence[str], headerless: Sequ
 
 
 def _unquoted(value: str) -> str:
-    """Undo CSV quoting (DPR's and KILT's files have it) where the whole field is well quoted; else leave it.
+    """Undo CSV quoting (used by DPR's and KILT's files) if the whole field is well quoted.
 
     A csv reader would take a stray quote at a field's start as an opening one and swallow the lines after it.
     """
@@ -216,7 +216,7 @@ def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | Non
             batches = file.iter_batches(batch_size=10_000, columns=wanted)
         number = 0
         while True:
-            with reading(path):  # not round the yields: what the reader of the records raises is no fault of the file
+            with reading(path):  # not around the yields: the consumer's errors are not the file's
                 batch = next(batches, None)
                 rows = [] if batch is None else batch.to_pylist()
             if batch is None:

@@ -1,4 +1,4 @@
-"""Rollouts as a file."""
+"""Read rollouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that DVC empties before it runs a stage: what a user writes there is gone with the next `dvc repro`."""
+"""Outputs that DVC empties before it runs a stage: a user's files there are gone with the next `dvc repro`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PIPELINE = Path("dvc.yaml")
 
 
 def free_place(text: str) -> Path:
-    """``type`` of an argparse option that names what a user makes; raises ``PipelineError`` inside a stage's output.
+    """``type`` of an argparse option for a user's output. Raises ``PipelineError`` inside a stage's output.
 
-    An output itself may be named: then that is what is made, as DVC would. Outside a project anything may.
+    An output itself may be named: then that is what is made, as DVC would. Outside a project any path is allowed.
     """
     path = Path(text)
     if not _PIPELINE.is_file():
@@ -37,7 +37,7 @@ def free_place(text: str) -> Path:
 
 
 def stage_outputs(pipeline: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The outputs of a dvc.yaml: a stage's name, and a pattern of the path (``${…}`` is one name)."""
+    """Yield the outputs of a dvc.yaml: a stage's name, and a pattern of the path (``${…}`` is one name)."""
     for name, block in pipeline["stages"].items():
         for out in block.get("do", block).get("outs", []):
             path = next(iter(out)) if isinstance(out, dict) else out

@@ -1,11 +1,11 @@
-"""The content-addressed store of what the training loop makes: ``.store/<kind>/<key[:2]>/<key>/``.
+"""The content-addressed store of training artefacts: ``.store/<kind>/<key[:2]>/<key>/``.
 
-A key says what an artefact is made from (``artefacts.fingerprint``), so an artefact that is there need
-never be made again. The store is ignored by git and is no DVC output: DVC deletes outputs before it
-runs a stage, and what a killed run left here is exactly what the next run continues from.
+A key identifies what an artefact is made from (``artefacts.fingerprint``), so a stored artefact never has to be made
+again. The store is ignored by git and is not a DVC output: DVC deletes outputs before it runs a stage, while the next
+run continues from what a killed run left here.
 
-Every artefact holds the sha256 of its files (``sums``) and is held against them when a process first gets it. One that
-is damaged is set aside in ``.damaged``, with a line that says so, and counts as missing: whoever asked makes it again.
+Every artefact holds the sha256 of its files (``sums``), which are verified when a process first gets it. A damaged one
+is moved to ``.damaged``, with a line that says so, and counts as missing, so that it is made again.
 
     python -m r1_searcher.files.store                      what is there, and how large
     python -m r1_searcher.files.store --prune checkpoints  remove a kind (or `all`), older than --days
@@ -32,10 +32,10 @@ from r1_searcher.options import examples
 from r1_searcher.shown import show, show_lines
 
 STORE = ".store"
-ROOT_VARIABLE = "R1SEARCHER_STORE"  # where several workspaces share one store
+ROOT_VARIABLE = "R1SEARCHER_STORE"  # lets several workspaces share one store
 DRAFTS, DAMAGED = ".drafts", ".damaged"
-_NEW = ".new-"  # begins the name of a draft that nobody holds yet
-_DRAFT_DAYS = 1.0  # where a file system has no locks: a draft untouched for so long is a killed run's
+_NEW = ".new-"  # prefix of a draft that no process has locked yet
+_DRAFT_DAYS = 1.0  # without file locks: a draft untouched for this long belongs to a killed run
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,33 @@ class StoreEntry:
 
 
 class Store:
-    """Artefacts by kind and key. Safe with several writers: whoever finishes first is kept."""
+    """Artefacts by kind and key. Safe for several writers: the first to finish wins."""
 
     def __init__(self, root: Path | str | None = None) -> None:
         """``root``: the store's folder; default the environment's ``R1SEARCHER_STORE``, else ``.store``."""
         self.root = Path(root or os.environ.get(ROOT_VARIABLE) or STORE)
-        self._sound: set[Path] = set()  # what this process has held against its sums
+        self._sound: set[Path] = set()  # artefacts that this process has verified
 
     def place(self, kind: str, key: str) -> Path:
-        """Where an artefact stands, whether or not it is there."""
+        """Return an artefact's folder, whether or not it exists."""
         return self.root / kind / key[:2] / key
 
     def get(self, kind: str, key: str) -> Path | None:
-        """The folder of a finished artefact, or None. Its files are read once in a process, and are what was stored:
-        a damaged artefact is set aside, and counts as none."""
+        """Return the folder of a finished artefact, or None.
+
+        Its files are verified once per process; a damaged artefact is set aside and counts as missing.
+        """
         place = self.place(kind, key)
         if not place.is_dir():
             return None
         if place not in self._sound:
             try:
                 if not sums.check(place):
-                    _add_sums(place)  # older than sums are: from now on it is held against what it is today
+                    _add_sums(place)  # older than checksums: from now on it is compared with its present content
             except sums.Damaged as error:
                 self.set_aside(kind, key, error)
                 return None
-            except FileNotFoundError:  # removed by another process meanwhile
+            except FileNotFoundError:  # another process has removed it
                 return None
             self._sound.add(place)
         return place
@@ -89,17 +91,17 @@ class Store:
             show(f"warning: {line}", file=sys.stderr)
 
     def differs(self, kind: str, key: str, name: str) -> bool:
-        """Whether a file of an artefact that was damaged and made again is not what it was before."""
+        """Return whether a file of an artefact that was made again after damage differs from before."""
         again = sums.sha256_file(self.place(kind, key) / name)
-        before = [_was(aside, name) for aside in (self.root / DAMAGED).glob(f"{kind}-{key}-*")]
+        before = [_known_sums(aside, name) for aside in (self.root / DAMAGED).glob(f"{kind}-{key}-*")]
         return any(again not in known for known in before)
 
     @contextlib.contextmanager
     def put(self, kind: str, key: str) -> Iterator[Path]:
-        """Yield an empty draft folder; it becomes the artefact, whole, when the block ends well.
+        """Yield an empty draft folder that becomes the artefact, whole, if the block succeeds.
 
-        When the block raises, nothing is stored. When another writer of the same key was first, its
-        artefact is kept and this draft is dropped: equal keys mean equal content.
+        If the block raises, nothing is stored. If another writer of the same key was first, its artefact is kept and
+        this draft is dropped: equal keys mean equal content.
         """
         place = self.place(kind, key)
         with self._draft(f"{kind}-{key[:16]}") as draft:
@@ -109,14 +111,14 @@ class Store:
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(draft, place)
-            except OSError:  # a folder that is there and not empty: another writer was first
+            except OSError:  # the folder exists and is not empty: another writer was first
                 if not place.is_dir():
                     raise
             self._sound.discard(place)
 
     @contextlib.contextmanager
     def _draft(self, name: str) -> Iterator[Path]:
-        """A folder for an artefact in the making, locked as long as its maker lives."""
+        """Yield a folder for an artefact in the making, locked as long as its maker lives."""
         drafts = self._folder(self.root / DRAFTS)
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
         fresh, draft = drafts / (_NEW + unique), drafts / unique
@@ -125,7 +127,7 @@ class Store:
         try:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(fresh, draft)  # under its name only when it is locked: who finds it unlocked may drop it
+            os.rename(fresh, draft)  # renamed only once it is locked: an unlocked draft may be dropped
             yield draft
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -133,7 +135,7 @@ class Store:
             os.close(held)
 
     def _folder(self, folder: Path) -> Path:
-        """A folder of the store; the store itself is closed to other users of the machine when it is made."""
+        """Create a folder of the store; a new store is closed to the machine's other users."""
         if not self.root.is_dir():
             self.root.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
@@ -142,7 +144,7 @@ class Store:
         return folder
 
     def remove(self, kind: str, key: str) -> None:
-        """Remove an artefact, where it is there. It is renamed away first, so that no reader meets half of it."""
+        """Remove an artefact if it exists. It is renamed away first, so that no reader meets half of it."""
         place = self.place(kind, key)
         self._sound.discard(place)
         if not place.is_dir():
@@ -153,27 +155,27 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def entries(self) -> list[StoreEntry]:
-        """Every finished artefact, by kind and key."""
+        """Return every finished artefact, by kind and key."""
         return list(_found(sorted(self.root.glob("[!.]*/??/*"))))
 
     def drafts(self) -> list[StoreEntry]:
-        """What is being made, and what killed runs had begun."""
+        """Return drafts: artefacts in the making, and leftovers of killed runs."""
         return list(_found(sorted((self.root / DRAFTS).glob("*"))))
 
     def damaged(self) -> list[StoreEntry]:
-        """What was set aside."""
+        """Return the artefacts that were set aside."""
         return list(_found(sorted((self.root / DAMAGED).glob("*"))))
 
     def drop_drafts(self) -> list[StoreEntry]:
-        """Remove what killed runs had begun, and nothing that a living one makes; returns the removed."""
+        """Remove the drafts of killed runs, but none of a living one; return the removed."""
         removed = [draft for draft in self.drafts() if _abandoned(draft)]
         for draft in removed:
             shutil.rmtree(draft.path, ignore_errors=True)
         return removed
 
     def prune(self, kind: str | None = None, *, days: float = 0.0) -> list[StoreEntry]:
-        """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs; without a kind also what was
-        set aside. Returns the removed artefacts."""
+        """Remove artefacts (of a kind) older than ``days``, and drafts of killed runs; without a kind also damaged
+        ones. Return the removed artefacts."""
         removed = [entry for entry in self.entries() if kind in (None, entry.kind) and entry.days >= days]
         for entry in removed:
             self.remove(entry.kind, entry.key)
@@ -185,8 +187,8 @@ class Store:
         return removed
 
 
-def _was(aside: Path, name: str) -> set[str]:
-    """What a file that was set aside may have been: what its sums say, or where these are damaged, what it is."""
+def _known_sums(aside: Path, name: str) -> set[str]:
+    """Return what a file that was set aside may have been: its checksum or, if that is damaged, its own sha256."""
     known: set[str] = set()
     with contextlib.suppress(sums.Damaged, FileNotFoundError):
         known.add((sums.read(aside) or {}).get(name, ""))
@@ -198,7 +200,7 @@ def _was(aside: Path, name: str) -> set[str]:
 def _found(paths: list[Path]) -> Iterator[StoreEntry]:
     now = time.time()
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process has pruned it
             size = sum(
                 file.stat().st_size for file in path.rglob("*") if file.is_file() and file.name != sums.SUMS_FILE
             )
@@ -206,12 +208,12 @@ def _found(paths: list[Path]) -> Iterator[StoreEntry]:
 
 
 def _abandoned(draft: StoreEntry) -> bool:
-    """Whether nobody holds a draft: its lock went with the process that made it."""
-    if draft.path.name.startswith(_NEW):  # its maker is about to lock it, or was killed there
+    """Return whether no process holds a draft: its lock ends with the process that made it."""
+    if draft.path.name.startswith(_NEW):  # its maker is about to lock it, or was killed before
         return draft.days * 86400 > 60
     try:
         held = os.open(draft.path, os.O_RDONLY)
-    except OSError:  # gone meanwhile
+    except OSError:  # already gone
         return False
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,9 +227,9 @@ def _abandoned(draft: StoreEntry) -> bool:
 
 
 def _add_sums(place: Path) -> None:
-    """Give an artefact that has none its sums; it stays as old as it is."""
+    """Add checksums to an artefact without them, keeping its age."""
     before = place.stat()
-    with contextlib.suppress(PermissionError):  # another user's store: read as it stands
+    with contextlib.suppress(PermissionError):  # another user's store: read as it is
         draft = place / f".{sums.SUMS_FILE}.{uuid.uuid4().hex[:8]}"
         sums.write(place, draft)
         os.replace(draft, place / sums.SUMS_FILE)
@@ -235,7 +237,7 @@ def _add_sums(place: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that a rename never outlives what it names."""
+    """Flush a folder's files to disk, so that a rename never outlives its content."""
     for file in folder.rglob("*"):
         if file.is_file():
             with open(file, "rb") as opened:
@@ -243,7 +245,7 @@ def _flush(folder: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Put a stored file at ``target``: a hard link where the file system allows, else a copy."""
+    """Place a stored file at ``target``: a hard link if the file system allows it, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -254,14 +256,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """``link_or_copy`` of every file of a folder."""
+    """Apply ``link_or_copy`` to every file of a folder."""
     for file in sorted(source.rglob("*")):
         if file.is_file():
             link_or_copy(file, target / file.relative_to(source))
 
 
 def readable_size(size: float) -> str:
-    """1536 -> '1.5 KB'."""
+    """Format a size: 1536 -> '1.5 KB'."""
     for unit in ("B", "KB", "MB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

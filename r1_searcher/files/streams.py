@@ -1,4 +1,4 @@
-"""Files as streams of bytes, plain or compressed (.gz, .bz2, .zst), and what kind of file a name tells of."""
+"""Files as byte streams, plain or compressed (.gz, .bz2, .zst), and the kind of a file by its name."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 COMPRESSIONS = (".gz", ".bz2", ".zst")
-_BLOCK = 1 << 18  # bytes a read
-OnBytes = Callable[[int], None]  # told how many bytes of the file, as it lies on disk, were read
+_BLOCK = 1 << 18  # bytes per read
+OnBytes = Callable[[int], None]  # called with the number of bytes of the file, as on disk, that were read
 
 
 def kind(path: Path) -> str:
-    """The ending that tells what a file holds, compression left out: ``a.jsonl.gz`` is ``.jsonl``."""
+    """Return the suffix that names a file's kind, without compression: ``.jsonl`` for ``a.jsonl.gz``."""
     return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
 @contextlib.contextmanager
 def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
-    """The content of a file as a stream; compression follows from the name, several streams end to end are one.
+    """Open a file's content as a stream; the name decides on compression, and concatenated streams are read as one.
 
-    A compressed file that is cut off or damaged is a ``PipelineError`` where it is met, inside the block.
+    Raises ``PipelineError`` inside the block at a truncated or damaged place of a compressed file.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -56,7 +56,7 @@ def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, tarfile.TarError) as error:
         raise _damaged(path, error) from None
     except OSError as error:
-        if error.errno is not None:  # the disk's or the network's, not the file's
+        if error.errno is not None:  # an error of the disk or network, not of the file
             raise
         raise _damaged(path, error) from None
 
@@ -67,7 +67,7 @@ def _damaged(path: Path, error: Exception) -> PipelineError:
 
 
 class _Watched(io.RawIOBase):
-    """A file that tells how much of it was read."""
+    """A file that reports how much of it was read."""
 
     def __init__(self, path: Path, on_bytes: OnBytes | None) -> None:
         self._file = io.FileIO(path, "rb")

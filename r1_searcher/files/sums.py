@@ -1,9 +1,9 @@
-"""Sha256 of what was written, kept beside it, and held against it when it is read for the first time in a process.
+"""Sha256 of written files, kept beside them and verified when a process first reads them.
 
 A folder that is written whole (an output, an artefact of the store) holds ``files.sha256`` in coreutils' format:
-``sha256sum --check files.sha256`` works there. It names every file but hidden ones. A folder below with sums of its own
-is named by the hash of these, so nothing is hashed twice. A folder without the file is not ours, or older: it is taken
-as it stands. An output that is a single file among others' (``single``) has its sum in ``FILE.sha256`` beside it.
+``sha256sum --check files.sha256`` works there. It lists every file except hidden ones. A subfolder with its own
+checksums is listed by their hash, so that nothing is hashed twice. A folder without the file is not ours, or older, and
+is accepted. A single-file output (``single``) has its checksum in ``FILE.sha256`` beside it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError
 
 SUMS_FILE = "files.sha256"
-BESIDE = ".sha256"  # ends the name of what holds the sum of a single file
+BESIDE = ".sha256"  # suffix of a single file's checksum
 REPAIR = "python -m r1_searcher.files.verify --repair"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
-_LEVELS = 4  # how far above a file its folder's sums may stand
+_LEVELS = 4  # how many folders above a file its checksums may be
 _SETTLED = 0.1  # seconds after which a change of a file is sure to change its time too
-_LARGE = 1 << 26  # bytes from which files of a folder are hashed at once
+_LARGE = 1 << 26  # bytes from which files of a folder are hashed in parallel
 
 
 class Damaged(PipelineError):
-    """A file is not what was written. ``file`` is the one."""
+    """A file differs from what was written; ``file`` is its path."""
 
     def __init__(self, what: str, file: Path, sums: str = f"{SUMS_FILE} above it") -> None:
         self.file = file
@@ -45,7 +45,7 @@ class Damaged(PipelineError):
 
 @dataclass(frozen=True)
 class _File:
-    """A file as it stood when it was hashed; under another name (renamed, linked) it is the same one."""
+    """A file at the time it was hashed; a renamed or linked file counts as the same."""
 
     path: Path = field(compare=False)
     device: int
@@ -70,7 +70,7 @@ def _hashed(path: Path) -> str:
 
 
 def sha256_file(path: Path | str) -> str:
-    """Sha256 of a file's bytes; read once in a process, as long as size and time of change stay what they are."""
+    """Return the sha256 of a file, read once per process as long as its size and time of change are unchanged."""
     file = _File.at(Path(path))
     if time.time() - file.changed / 1e9 < _SETTLED and file.size < _LARGE:
         return _hashed(file.path)  # it may change once more within one tick of the file system's clock
@@ -83,8 +83,11 @@ def forget() -> None:
 
 
 def write(folder: Path, target: Path | None = None) -> None:
-    """Write the sums of a folder (to ``target``; default: into it) that is finished but not yet in place. Sums that are
-    there (copied along with the files) are compared instead: what was damaged on its way raises ``Damaged``."""
+    """Write the checksums of a finished folder that is not yet in place (to ``target``; default: into it).
+
+    Existing checksums (copied along with the files) are compared instead. Raises ``Damaged`` for files that were
+    damaged on the way.
+    """
     if (folder / SUMS_FILE).exists():
         check(folder)
         return
@@ -95,13 +98,14 @@ def write(folder: Path, target: Path | None = None) -> None:
 
 
 def renew(folder: Path) -> None:
-    """Write the sums of a folder anew after a change of it that was meant."""
+    """Rewrite a folder's checksums after an intended change."""
     (folder / SUMS_FILE).unlink(missing_ok=True)
     write(folder)
 
 
 def _listed(folder: Path, above: str = "") -> Iterator[str]:
-    """The names that the sums of a folder hold: its files and those below it; of a folder with sums, these alone."""
+    """Yield the names that a folder's checksums cover: its files and those below; of a subfolder with checksums, only
+    these."""
     for entry in os.scandir(folder):
         if entry.name.startswith(".") or (entry.name == SUMS_FILE and not above):
             continue
@@ -114,7 +118,7 @@ def _listed(folder: Path, above: str = "") -> Iterator[str]:
 
 
 def _all_sums(files: list[Path]) -> list[str]:
-    """Of several large files at once: hashing leaves the interpreter to others."""
+    """Hash several large files in parallel: hashing releases the GIL."""
     if sum(path.stat().st_size >= _LARGE for path in files) < 2:
         return [sha256_file(path) for path in files]
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
@@ -122,7 +126,7 @@ def _all_sums(files: list[Path]) -> list[str]:
 
 
 def read(folder: Path) -> dict[str, str] | None:
-    """The sums of a folder, name → sha256; None if it has none. Raises ``Damaged`` if they are not what we write."""
+    """Return a folder's checksums, name → sha256; None if it has none. Raises ``Damaged`` for a malformed file."""
     try:
         text = (folder / SUMS_FILE).read_bytes().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
@@ -135,16 +139,16 @@ def read(folder: Path) -> dict[str, str] | None:
 
 
 def check(folder: Path) -> bool:
-    """Hold a folder's files, and those of folders below it, against their sums; False if it has none.
+    """Verify the files of a folder and its subfolders; return False if it has no checksums.
 
-    Raises ``Damaged`` for the first file that is missing, is not listed, or holds other bytes.
+    Raises ``Damaged`` for the first file that is missing, unlisted, or different.
     """
     sums = read(folder)
     if sums is None:
         return False
     there = set(_listed(folder))
     for name in sorted(there ^ sums.keys()):
-        if name in sums or not name.endswith(f"/{SUMS_FILE}"):  # a folder that was put below has sums of its own
+        if name in sums or not name.endswith(f"/{SUMS_FILE}"):  # a folder that was added below has its own checksums
             raise Damaged(f"is not in {SUMS_FILE}" if name in there else "is missing", folder / name)
     files = [folder / name for name in sums]
     for path, wanted, found in zip(files, sums.values(), _all_sums(files), strict=True):
@@ -156,16 +160,16 @@ def check(folder: Path) -> bool:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """``check_file`` of each; several large ones are read at once."""
+    """Verify each file (``check_file``); several large ones are read in parallel."""
     paths = list(paths)
-    _all_sums([path for path in paths if path.is_file()])  # remembered
+    _all_sums([path for path in paths if path.is_file()])  # caches the sums
     for path in paths:
         check_file(path)
 
 
 @contextlib.contextmanager
 def single(path: Path) -> Iterator[None]:
-    """Around the writing of ``path``, one output: its sum is written beside it; a kill on the way leaves none."""
+    """Write the checksum of the single-file output ``path`` after the block; a kill in between leaves none."""
     beside(path).unlink(missing_ok=True)
     yield
     draft = beside(path).with_name(f".{path.name}.{os.getpid()}.draft")
@@ -174,12 +178,12 @@ def single(path: Path) -> Iterator[None]:
 
 
 def beside(path: Path) -> Path:
-    """Where the sum of a single file stands."""
+    """Return the path of a single file's checksum."""
     return path.with_name(path.name + BESIDE)
 
 
 def check_single(path: Path) -> bool:
-    """Hold a single file against the sum beside it; False if there is none."""
+    """Verify a single file against the checksum beside it; return False if there is none."""
     try:
         line = _LINE.fullmatch(beside(path).read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n"))
     except FileNotFoundError:
@@ -194,7 +198,7 @@ def check_single(path: Path) -> bool:
 
 
 def check_file(path: Path) -> bool:
-    """Hold one file against its own sum, or those of the folder that it was written with; False if there are none."""
+    """Verify one file against its own checksum, or its folder's; return False if there is none."""
     if check_single(path):
         return True
     for folder in [*path.parents][:_LEVELS]:
@@ -208,6 +212,6 @@ def check_file(path: Path) -> bool:
             if (found := sha256_file(path)) != sums[name]:
                 raise Damaged(f"its sha256 is {found[:12]}, but {sums[name][:12]} was written", path)
             return True
-        if folder.name.startswith("."):  # a draft, or the store: what is above knows nothing of it
+        if folder.name.startswith("."):  # a draft, or the store: folders above do not know it
             break
     return False

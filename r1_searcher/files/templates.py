@@ -8,9 +8,10 @@ from r1_searcher.errors import PipelineError
 
 
 def read_template(name_or_path: str, shipped_in: Path, *, where: str) -> tuple[str, str]:
-    """The path and the text of a prompt: ``shipped_in``/NAME.txt, or a file of the user's.
+    """Return path and text of a prompt: ``shipped_in``/NAME.txt, or a user's file.
 
-    Raises ``PipelineError``: for a missing file with the parameter ``where``, for one that is not UTF-8 with its path.
+    Raises ``PipelineError`` for a missing file (with the parameter ``where``), and for one that is not UTF-8 (with its
+    path).
     """
     shipped = {path.stem: path for path in sorted(shipped_in.glob("*.txt"))}
     path = shipped.get(name_or_path, Path(name_or_path))
@@ -24,7 +25,7 @@ def read_template(name_or_path: str, shipped_in: Path, *, where: str) -> tuple[s
 
 
 def text_of(path: Path) -> str:
-    """The text of a file. Raises ``PipelineError`` with its path if it is not UTF-8."""
+    """Return the text of a file. Raises ``PipelineError`` with its path if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

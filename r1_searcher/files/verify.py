@@ -37,7 +37,7 @@ _OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 
 @dataclass(frozen=True)
 class Fault:
-    """A damaged file: what is set aside (its artefact, or the file with its sums), what is wrong, what to do."""
+    """A damaged file: what to set aside (its artefact, or the file with its checksums), what is wrong, what to do."""
 
     file: Path
     units: tuple[Path, ...]
@@ -47,11 +47,11 @@ class Fault:
 
 @dataclass
 class VerifiedFiles:
-    """What was read."""
+    """Counts of what was read."""
 
     files: int = 0
     size: int = 0
-    without: int = 0  # artefacts and outputs that have no sums
+    without: int = 0  # artefacts and outputs without checksums
 
     def add(self, path: Path) -> None:
         self.files += 1
@@ -59,7 +59,7 @@ class VerifiedFiles:
 
 
 def faults(store: Store, seen: VerifiedFiles, *, lock: Path = _LOCK, outputs: Path = OUTPUTS) -> Iterator[Fault]:
-    """Every damaged file of the store, the outputs and DVC's cache, as it is found."""
+    """Yield every damaged file of the store, the outputs and DVC's cache, as it is found."""
     yield from _in_store(store, seen)
     yield from _in_records(store, seen)
     yield from _in_outputs(outputs, seen)
@@ -70,7 +70,7 @@ def faults(store: Store, seen: VerifiedFiles, *, lock: Path = _LOCK, outputs: Pa
 
 
 def _in_records(store: Store, seen: VerifiedFiles) -> Iterator[Fault]:
-    """Databases of recorded searches: whether SQLite finds them whole."""
+    """Check the databases of recorded searches with SQLite."""
     for path in sorted(store.root.glob("searches/*.sqlite")):
         seen.add(path)
         try:
@@ -120,7 +120,7 @@ def _in_outputs(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
 
 
 def _singles(outputs: Path, seen: VerifiedFiles) -> Iterator[Fault]:
-    """Single files with a sum beside them."""
+    """Check single files with a checksum beside them."""
     for place in sorted(outputs.rglob(f"?*{sums.BESIDE}")):
         path = place.with_name(place.name.removesuffix(sums.BESIDE))
         if place.name == sums.SUMS_FILE or any(part.startswith(".") for part in path.relative_to(outputs).parts):
@@ -139,20 +139,20 @@ def _output_fault(path: Path, what: str) -> Fault:
 
 
 def _fault(path: Path, what: str, units: tuple[Path, ...]) -> Fault:
-    # Either may be the damaged one. DVC brings both back, and would not look again at one that seems as old as ever.
+    # Either file may be the damaged one. DVC restores both, but would not check again one that seems as old as before.
     gone = " ".join(str(unit) for unit in dict.fromkeys(units))
     return Fault(path, units, what, f"rm -f {gone}; dvc repro (DVC's cache has them, or they are made again)")
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps its objects: ``.dvc/cache``, or what its configuration says."""
+    """Return where DVC keeps its objects: ``.dvc/cache``, or what its configuration says."""
     run = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False)
     said = run.stdout.strip()
     return Path(said if run.returncode == 0 and said else ".dvc/cache") / "files" / "md5"
 
 
 def in_cache(cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
-    """Objects whose content is not what they are named by."""
+    """Check the objects of DVC's cache against their names."""
     for path in sorted(cache.glob("??/*")):
         name = path.relative_to(cache).as_posix()
         if not _OBJECT.fullmatch(name):
@@ -164,13 +164,13 @@ def in_cache(cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
 
 
 def md5_file(path: Path) -> str:
-    """What DVC names a file by."""
+    """Return the md5 by which DVC names a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _in_lock(lock: Path, cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
-    """Outputs that are single files and have no sums of their own (tables, metrics), by dvc.lock's md5."""
+    """Check single-file outputs without checksums (tables, metrics) against dvc.lock's md5."""
     for path, wanted in _locked(lock, cache):
         if not path.is_file() or _has_sums(path):
             continue
@@ -187,7 +187,7 @@ def _has_sums(path: Path) -> bool:
 
 
 def _locked(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
-    """Every output's files that dvc.lock names, each with its md5; a folder's are listed in the cache."""
+    """Yield every output file that dvc.lock names, with its md5; a folder's are listed in the cache."""
     try:
         stages = (parse_yaml(lock.read_text(encoding="utf-8"), where=str(lock)) or {}).get("stages") or {}
         outs = [(str(out["path"]), str(out.get("md5", ""))) for one in stages.values() for out in one.get("outs", [])]
@@ -209,12 +209,12 @@ def _locked(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
 def _listed(place: Path) -> list[tuple[str, str]]:
     try:
         return [(entry["relpath"], entry["md5"]) for entry in parse_json(place.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError):  # not there, or found damaged among the objects
+    except (OSError, ValueError, TypeError, KeyError):  # missing, or already reported as damaged
         return []
 
 
 def set_aside(fault: Fault, store: Store) -> Path:
-    """Move what a fault is in to a folder of ``.store/.damaged``; returns it."""
+    """Move a damaged file's unit to a folder of ``.store/.damaged``; return that folder."""
     aside = store.root / DAMAGED / f"{'-'.join(fault.file.parts[-3:]).lstrip('.')}-{uuid.uuid4().hex[:8]}"
     aside.mkdir(parents=True)
     for unit in fault.units:
@@ -225,7 +225,7 @@ def set_aside(fault: Fault, store: Store) -> Path:
 
 @command
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searcher.files.verify") -> int:
-    """The command line; status 1 if anything is damaged."""
+    """Run the command line; return 1 if anything is damaged."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description=__doc__,

@@ -1,5 +1,5 @@
-"""The weight files of a model folder: one ``model.safetensors``, or the shards that its index names; whether what is in
-them is what a model wants."""
+"""The weight files of a model folder (one ``model.safetensors``, or the shards in its index), and whether they fit a
+model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import sums
 from r1_searcher.files.artefacts import fingerprint, read_json, sha256_file
 
-_SHARD = re.compile(r"[^/\\\x00-\x1f]+\.safetensors")  # no path, and nothing that is unpickled
-STEM = "model"  # of the weights; other tensors lie in folders under stems of their own
+_SHARD = re.compile(r"[^/\\\x00-\x1f]+\.safetensors")  # no path, and nothing that would be unpickled
+STEM = "model"  # stem of the weights' files; other tensors in folders have stems of their own
 
 
 def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
-    """The safetensors files under ``stem``, in the order of their names.
+    """Return the safetensors files under ``stem``, in the order of their names.
 
-    Raises ``PipelineError`` where there are none, or the index names a shard that is missing or no plain name of a
+    Raises ``PipelineError`` if there are none, or the index names a shard that is missing or not a plain name of a
     safetensors file.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
@@ -56,10 +56,10 @@ def weights_sha256(folder: Path, stem: str = STEM) -> str:
 
 
 def check_policy(folder: Path | str, *, weights: bool = True) -> None:
-    """Hold a policy folder against its sums, or if it has none, against the sha256 in its manifest.
+    """Verify a policy folder against its checksums, or else against the sha256 in its manifest.
 
-    ``weights``: the weights too; they are large. A hub's name, and a folder that was not made here, pass.
-    Raises ``PipelineError`` for a manifest that is cut off, and where a file is not what was written.
+    ``weights``: also the weights, which are large. Hub names, and folders that were not made here, pass. Raises
+    ``PipelineError`` for a truncated manifest, and for a file that differs from what was written.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -90,11 +90,11 @@ def check_fit(
     where: str,
     fix: str = "do config.json and the weights belong together?",
 ) -> None:
-    """``PipelineError``, one line, where the tensors of a folder are not those of the model that opens them.
+    """Raise a one-line ``PipelineError`` if a folder's tensors are not those of the model that opens them.
 
-    ``missing``: names that the model has and the files have not (transformers would draw those at random).
-    ``misshapen``: name, shape in the files, shape in the model. ``unexpected``: names for which the model has no
-    use (transformers would leave those out, a whole layer too). The first is named, the others are counted.
+    ``missing``: names that only the model has (transformers would draw them at random). ``misshapen``: name, shape in
+    the files, shape in the model. ``unexpected``: names that the model does not use (transformers would ignore them,
+    even a whole layer). The first is named, the others are counted.
     """
     wrong = [f"{name} is missing" for name in sorted(missing)]
     wrong += [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in sorted(misshapen)]
@@ -105,17 +105,17 @@ def check_fit(
 
 
 def check_loaded(model: Any, report: Mapping[str, Any], *, where: str) -> None:
-    """``check_fit`` and ``check_tied`` of a model that transformers has just opened with ``ignore_mismatched_sizes``;
-    ``report`` is its ``output_loading_info``, without what it knows to be of no use."""
+    """Apply ``check_fit`` and ``check_tied`` to a model that transformers opened with ``ignore_mismatched_sizes``;
+    ``report`` is its ``output_loading_info``, without names that it ignores on purpose."""
     check_fit(report["missing_keys"], report["mismatched_keys"], report["unexpected_keys"], where=where)
     tied = model.get_expanded_tied_weights_keys(all_submodels=True)
     check_tied([(head, first) for head, first in tied.items() if head not in model.all_tied_weights_keys], where=where)
 
 
 def check_tied(differ: Iterable[tuple[str, str]], *, where: str) -> None:
-    """``PipelineError`` for a head and its embedding, by name, that config.json ties and that differ in the files.
+    """Raise ``PipelineError`` for a head and embedding, by name, that config.json ties but that differ in the files.
 
-    Whoever opens them takes one or the other: transformers the head, ZeRO 3 and vLLM the embedding.
+    Loaders take one or the other: transformers the head, ZeRO 3 and vLLM the embedding.
     """
     for head, embedding in differ:
         raise PipelineError(

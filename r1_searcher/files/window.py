@@ -1,4 +1,4 @@
-"""How many tokens a model was made for, from its config.json; nothing is loaded."""
+"""The number of tokens that a model was made for, from its config.json; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from r1_searcher.texts import parse_json
 
 
 def check_window(policy: Path, max_total_tokens: int) -> None:
-    """``PipelineError`` if trajectories may grow beyond the positions of the model in folder ``policy``.
+    """Raise ``PipelineError`` if trajectories may outgrow the positions of the model in folder ``policy``.
 
-    A model without ``max_position_embeddings`` (its positions have no end) passes, and so does a folder without a
-    config.json: whoever opens the model says that it is none.
+    Passes a model without ``max_position_embeddings`` (its positions are unlimited), and a folder without a
+    config.json, which opening the model reports.
     """
     file = policy / "config.json"
     if not file.is_file():
@@ -33,7 +33,7 @@ def check_window(policy: Path, max_total_tokens: int) -> None:
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
-    """``max_position_embeddings`` of a configuration, or of the text part of one with several parts."""
+    """Return ``max_position_embeddings`` of a configuration, or of its text part; None if absent."""
     for part in (config, config.get("text_config")):
         if isinstance(part, Mapping) and isinstance(part.get("max_position_embeddings"), int):
             return int(part["max_position_embeddings"])

@@ -1,7 +1,7 @@
-"""Judged accuracy (the paper's ACC_L): a language model says whether an answer means what the gold answer means.
+"""Judged accuracy (the paper's ACC_L): a language model decides whether an answer means the same as the gold answer.
 
-Pure parts: what the judge is asked, how its reply is read, and the figures of a benchmark. A judge's
-reply is a measurement that cannot be made again, so it is put on record (``recorded.py``) and read from there.
+Pure parts: the judge's prompt, the reading of its reply, and a benchmark's figures. A judge's reply is a measurement
+that cannot be repeated, so it is recorded (``recorded.py``) and read from there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class JudgeCase:
-    """One answer to judge. ``prediction`` is stripped, and empty where no answer was given."""
+    """One answer to judge. ``prediction`` is stripped, and empty if no answer was given."""
 
     question: str
     golds: tuple[str, ...]
@@ -40,7 +40,7 @@ class JudgeCase:
 
 @dataclass(frozen=True)
 class Judgement:
-    """``right`` is None where the judge's reply says neither (UNPARSABLE) or there is no reply (MISSING)."""
+    """``right`` is None if the judge's reply is neither (UNPARSABLE) or there is no reply (MISSING)."""
 
     state: str
     right: bool | None
@@ -48,12 +48,15 @@ class Judgement:
 
 
 def case_of(row: Mapping[str, Any]) -> JudgeCase:
-    """The case of an evaluation's row (``question``, ``answers``, ``prediction``)."""
+    """Return the case of an evaluation's row (``question``, ``answers``, ``prediction``)."""
     return JudgeCase(row["question"], tuple(row["answers"]), (row["prediction"] or "").strip())
 
 
 def load_template(name_or_path: str) -> str:
-    """A shipped prompt by its name, or a file of the user's, with the holes {question}, {gold}, {prediction}."""
+    """Return a shipped prompt by name, or a user's file, with the holes {question}, {gold}, {prediction}.
+
+    Raises ``PipelineError`` if a hole is missing.
+    """
     path, template = read_template(name_or_path, _PROMPTS, where="judge.prompt")
     template = template.rstrip()
     missing = set(HOLES) - set(_HOLE.findall(template))
@@ -63,10 +66,10 @@ def load_template(name_or_path: str) -> str:
 
 
 def ask(template: str, case: JudgeCase) -> str:
-    """The prompt for one case. Several gold answers stand side by side, as " or ".
+    """Return the prompt for one case. Several gold answers are joined by " or ".
 
     Each text is one line without tags, chat tokens and control characters (``data_line``): a prediction can end neither
-    its field nor the judge's turn. The holes are filled in one go, so that "{gold}" in a prediction stays what it is.
+    its field nor the judge's turn. The holes are filled in one pass, so that "{gold}" in a prediction stays as it is.
     """
     asked = _asked(case)
     filled = {"question": asked.question, "gold": " or ".join(asked.golds), "prediction": asked.prediction}
@@ -74,7 +77,8 @@ def ask(template: str, case: JudgeCase) -> str:
 
 
 def data_line(text: str) -> str:
-    """A text as the judge gets it: neutralised as passages are, where it is not already (questions of files are)."""
+    """Return a text as the judge gets it: neutralised like passages, unless it already is (questions from files
+    are)."""
     line = fold_space(text)
     return line if neutralise(restore(line)) == line else neutralise(line)
 
@@ -84,17 +88,17 @@ def _asked(case: JudgeCase) -> JudgeCase:
 
 
 def key_of(model: str, prompt_sha256: str, case: JudgeCase, *, as_it_stands: bool = False) -> str:
-    """What a reply is recorded under: sha256 of judge, prompt, question, gold answers and prediction.
+    """Return the key of a recorded reply: sha256 of judge, prompt, question, gold answers and prediction.
 
-    Where texts do not go to the judge as they stand, that is hashed too: a reply to the texts themselves
-    (``as_it_stands``; there are such in older records) is no reply to what is asked now.
+    If texts are changed for the judge, that is hashed too: an older reply to the unchanged texts (``as_it_stands``) is
+    not a reply to the present ones.
     """
     parts: list[Any] = [model, prompt_sha256, case.question, list(case.golds), case.prediction]
     return fingerprint(parts if as_it_stands or _asked(case) == case else [*parts, "neutralised"])
 
 
 def read_verdict(case: JudgeCase, reply: Reply | None) -> Judgement:
-    """The verdict that a reply (None: not asked yet) is. No answer is not a right one: nobody is asked about it."""
+    """Return the verdict of a reply (None: not asked yet). A missing answer is wrong without asking."""
     if not case.prediction:
         return Judgement(NO_ANSWER, False)
     if reply is None:
@@ -104,10 +108,10 @@ def read_verdict(case: JudgeCase, reply: Reply | None) -> Judgement:
 
 
 def judged_figures(verdicts: Sequence[Judgement]) -> dict[str, Any]:
-    """``acc_l``, the share judged right among those with a verdict, with its interval and what is behind it.
+    """Return ``acc_l``, the share judged right among those with a verdict, with its interval and counts.
 
-    ``acc_l_n`` verdicts, questions without an answer among them; ``acc_l_unparsable`` replies and
-    ``acc_l_missing`` questions are in no share. Empty where no reply was ever recorded: absent, not zero.
+    ``acc_l_n`` counts verdicts, including questions without an answer; ``acc_l_unparsable`` replies and
+    ``acc_l_missing`` questions are in no share. Empty if no reply was ever recorded: absent, not zero.
     """
     if not any(verdict.reply is not None for verdict in verdicts):
         return {}

@@ -1,8 +1,7 @@
-"""A judge's replies on record: JSON lines, each under the sha256 of all that was asked.
+"""A judge's recorded replies: JSON lines, each under the sha256 of everything that was asked.
 
-A line is appended in one write as soon as its reply is there, so a run that is killed loses none that it
-had; a last line that was cut off is dropped. Lines are never changed: the file only grows, may stand in
-git, and two of them are joined by ``cat``.
+A line is appended in one write as soon as its reply arrives, so that a killed run loses none; a truncated last line is
+dropped. Lines are never changed: the file only grows, may be kept in git, and two files can be joined by ``cat``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Judged = Callable[[pa.Table], dict[str, Any]]  # an evaluation's figures of judg
 
 
 class JudgeRecord:
-    """The replies in ``path`` to one judge ``model`` with one prompt ``template``; may be shared by threads."""
+    """The replies in ``path`` to one judge ``model`` with one prompt ``template``; threads may share it."""
 
     def __init__(self, path: Path, model: str, template: str) -> None:
         self.path, self.model, self.prompt_sha256 = path, model, text_sha256(template)
@@ -45,7 +44,7 @@ class JudgeRecord:
         return key_of(self.model, self.prompt_sha256, case)
 
     def verdicts(self, cases: Sequence[JudgeCase]) -> list[Judgement]:
-        """The verdict on each case as far as replies are on record."""
+        """Return each case's verdict as far as replies are recorded."""
         return [read_verdict(case, self._replies.get(self._key(case))) for case in cases]
 
     def add(self, case: JudgeCase, reply: Reply) -> None:
@@ -68,9 +67,9 @@ class JudgeRecord:
 
 
 def judged_by(settings: Judge, record: Path) -> Judged | None:
-    """What the judge of the parameters says of an evaluation (schema EVALUATION), from the record alone.
+    """Return the judged figures of an evaluation (schema EVALUATION), from the record only.
 
-    None where there is no judge; no figures where nothing of it is on record.
+    None if there is no judge; no figures if nothing of it is recorded.
     """
     if not settings.server:
         return None
@@ -89,18 +88,18 @@ def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another process may be judging, too
+        fcntl.flock(file, fcntl.LOCK_EX)  # another process may be judging too
         size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":  # a line that was cut off
+        if size and os.pread(file, 1, size - 1) != b"\n":  # a truncated line
             os.ftruncate(file, path.read_bytes().rfind(b"\n") + 1)
-        while line:  # more than one write only where the disk is full: then the next one raises
+        while line:  # more than one write only if the disk is full: then the next one raises
             line = line[os.write(file, line) :]
     finally:
         os.close(file)
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """Lines that end; what stands after the last end of a line was cut off."""
+    """Return complete lines; text after the last line end was cut off."""
     try:
         return path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -108,13 +107,13 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _entry(line: bytes, where: str) -> tuple[str, Reply]:
-    """Key and reply of a line, whose key must be that of its contents."""
+    """Return key and reply of a line, whose key must match its contents."""
     again = "remove the line: it will be asked again"
     try:
         fields = parse_json(line)
         case = JudgeCase(fields["question"], tuple(fields["golds"]), fields["prediction"])
         asked = fields["judge"], fields["prompt_sha256"], case
-        own = [key_of(*asked), key_of(*asked, as_it_stands=True)]  # the second: found by no case, and no fault
+        own = [key_of(*asked), key_of(*asked, as_it_stands=True)]  # the second matches no case but is not an error
         tokens = int(fields["prompt_tokens"]), int(fields["completion_tokens"])
         key, reply = fields["key"], Reply(str(fields["reply"]), fields["finish_reason"], *tokens)
     except (ValueError, KeyError, TypeError):

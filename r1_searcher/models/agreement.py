@@ -1,9 +1,10 @@
-"""Do engine, trainer and a plain forward say the same of a model? Asked once, when it becomes the base model.
+"""Check once, when a model becomes the base model, that engine, trainer and a plain forward agree.
 
-transformers has hundreds of kinds of models, and what the engine and the trainer do with them (a cache of rows of
-different lengths, their own masks, packed rows, a head apart) is right for those that keep to some habits. No list of
-names says which: so the engine samples a few tokens behind short ragged prompts, and the trainer and the model's own
-code, with its own attention, score them. A window is made short meanwhile, so that the prompts reach beyond it.
+transformers has hundreds of kinds of models, and what engine and trainer do with them (a cache of rows of different
+lengths, their own masks, packed rows, a separate head) is right only for those with certain habits, which no list of
+names gives. So the engine samples a few tokens after short prompts of different lengths, and the trainer and the
+model's own code, with its own attention, score them. Windows are shortened meanwhile, so that the prompts reach beyond
+them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ KNOWN_GOOD = {  # model_type of transformers -> its name; each is a test
     "gpt_neox": "GPT-NeoX",
 }
 LENGTHS = (9, 40, 75, 110)  # tokens of the prompts: of different lengths, above the window and above PREFILL_ALONE
-INSERTED = (12, 70, 12, 70)  # tokens put in behind a first turn
+INSERTED = (12, 70, 12, 70)  # tokens inserted after a first turn
 _TURN = 6  # tokens sampled at a time
 WINDOW = 48
 QUESTION = "Who wrote the novel from which the film of 1931 was made?"
@@ -53,7 +54,7 @@ QUESTION = "Who wrote the novel from which the film of 1931 was made?"
 
 @dataclass
 class _Sampled:
-    """A trajectory: its tokens (T,), which the engine sampled (T,), and those tokens' log-probabilities (P,)."""
+    """A trajectory: its tokens (T,), whether the engine sampled each (T,), and the log-probabilities of those (P,)."""
 
     ids: list[int]
     mask: list[bool]
@@ -65,11 +66,11 @@ class _Sampled:
 
 
 def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: str) -> None:
-    """Hold engine and trainer against a plain forward of the model in ``folder``; changes nothing in it.
+    """Compare engine and trainer with a plain forward of the model in ``folder``; changes nothing in it.
 
-    Raises ``PipelineError`` where one of them is further away than rounding, with the gap. With an
-    engine that takes weights from folders, such as vLLM, the trainer alone is held to it: the engine is held against
-    the trainer when it gets weights (``rollout.sync``).
+    Raises ``PipelineError`` with the gap if one of them differs by more than rounding. If the engine takes weights from
+    folders, such as vLLM, only the trainer is checked: the engine is compared with the trainer when it gets weights
+    (``rollout.sync``).
     """
     rollout = settings.rollout
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,13 +82,13 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
         if rollout.kind.in_memory:
             engine.check_head(where)
         sampled = _sample(engine, rollout)
-        expected = _plain(model, sampled)
+        expected = _plain_logprobs(model, sampled)
         if rollout.kind.in_memory:
             found["engine"] = _gap([row.logprobs for row in sampled], expected)
         for layout in ("padded", "packed"):
             update = settings.update.model_copy(update={"layout": layout, "dtype": rollout.dtype})
             try:
-                gap = _gap(_trained(model, update, sampled, device), expected)
+                gap = _gap(_trainer_logprobs(model, update, sampled, device), expected)
             except PipelineError as error:
                 if layout == settings.update.layout:
                     raise
@@ -113,7 +114,7 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
 
 
 def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sampled]:
-    """Two turns of each trajectory, with tokens put in between them, as the engine samples them together."""
+    """Sample two turns of each trajectory in one batch, with tokens inserted between them."""
     config = engine._model.config
     has = getattr(config, "max_position_embeddings", None) or rollout.max_total_tokens
     room = min(rollout.max_total_tokens, has, LENGTHS[-1] + INSERTED[-1] + 2 * _TURN)
@@ -145,8 +146,8 @@ def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sample
     return rows
 
 
-def _plain(model: Any, sampled: Sequence[_Sampled]) -> list[list[float]]:
-    """Log-probabilities (P,) of each trajectory's sampled tokens by the model's own code, each alone."""
+def _plain_logprobs(model: Any, sampled: Sequence[_Sampled]) -> list[list[float]]:
+    """Return log-probabilities (P,) of each trajectory's sampled tokens by the model's own code, one at a time."""
     model.set_attn_implementation("eager")
     found = []
     for row in sampled:
@@ -157,8 +158,10 @@ def _plain(model: Any, sampled: Sequence[_Sampled]) -> list[list[float]]:
     return found
 
 
-def _trained(model: Any, update: params.Update, sampled: Sequence[_Sampled], device: torch.device) -> list[list[float]]:
-    """The same by the trainer's passes."""
+def _trainer_logprobs(
+    model: Any, update: params.Update, sampled: Sequence[_Sampled], device: torch.device
+) -> list[list[float]]:
+    """Return the same by the trainer's passes."""
     try:
         model.set_attn_implementation(attention.implementation(update, model.config))
     except ValueError as error:
@@ -185,7 +188,7 @@ def _gap(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) 
 
 @contextlib.contextmanager
 def _short_window(config: Any, model: Any) -> Iterator[None]:
-    """Make the window of a model's layers short for a while, in its configuration and where its layers keep it."""
+    """Shorten the window of a model's layers within the context, in its configuration and in its layers."""
     places = [(one, getattr(one, "sliding_window", None)) for one in (config, *model.modules())]
     changed = [(one, width) for one, width in places if isinstance(width, int) and width > WINDOW]
     for one, _ in changed:

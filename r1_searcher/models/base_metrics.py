@@ -1,4 +1,4 @@
-"""What the measurement of a base policy says against training it (metrics/base_model.json)."""
+"""Warnings from the measurement of a base policy (metrics/base_model.json) against training it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ CONSIDERABLE = 0.05  # of the questions whose answers searches find
 
 
 def against_training(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """All lines: ``nothing_to_reward`` and ``answers_cut_off``."""
+    """Return all warnings: ``nothing_to_reward`` and ``answers_cut_off``."""
     return [*nothing_to_reward(measured), *answers_cut_off(measured)]
 
 
 def answers_cut_off(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A line if many training questions lose the answer that searches find for them where passages are cut."""
+    """Return a warning if many training questions lose an answer that searches find because passages are cut."""
     cut = measured.get("cut_answers", {})
     found, lost = int(cut.get("num_found", 0)), int(cut.get("num_lost", 0))
     if not lost or lost < CONSIDERABLE * found:
@@ -26,7 +26,7 @@ def answers_cut_off(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def nothing_to_reward(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What metrics/base_model.json says of a policy that reinforcement learning has nothing to reward of; lines."""
+    """Return warnings about a policy that gives reinforcement learning nothing to reward."""
     lines = []
     sampled = measured["sampled"]
     number = int(sampled["n"])

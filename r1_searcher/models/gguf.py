@@ -1,4 +1,4 @@
-"""A GGUF file as the base policy: its (often quantised) weights become plain tensors, its tokenizer a folder's."""
+"""A GGUF file as the base policy: its (often quantised) weights become plain tensors in a model folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ENDING = ".gguf"
 
 
 def open_gguf(source: str, dtype: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a GGUF file, as transformers reads them.
+    """Return model and tokenizer of a GGUF file, as transformers reads them.
 
-    transformers marks the model as quantised and then refuses to save it, although its weights are plain: so they are
-    put into a model of the same configuration without that mark. Raises ``PipelineError``.
+    transformers marks the model as quantised and then refuses to save it, although its weights are plain; so they are
+    moved into a model of the same configuration without that mark. Raises ``PipelineError``.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

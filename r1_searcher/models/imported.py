@@ -1,4 +1,4 @@
-"""A model of the user's as the base policy: a local folder, a hub name or a GGUF file, copied whole and checked."""
+"""The user's model as the base policy: a local folder, a hub name or a GGUF file, copied whole and checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from r1_searcher.types.model_config import check_lengths
 
 
 def import_model(source: str, folder: Path, dtype: str) -> None:
-    """Copy a causal language model into ``folder`` as safetensors, with its tokenizer and a manifest."""
+    """Copy a causal language model into ``folder`` as safetensors, with its tokenizer and a manifest. Raises
+    ``PipelineError``."""
     if source.endswith(ENDING):
         model, tokenizer = open_gguf(source, dtype)
         check_grammar(tokenizer, source)
@@ -30,7 +31,7 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
     mend_generation_config(model)
     try:
         model.save_pretrained(folder)
-    except ValueError as error:  # of what is inconsistent in its configuration
+    except ValueError as error:  # for an inconsistent configuration
         told = next(iter(str(error).strip().splitlines()), "")[:200]
         raise PipelineError(f"the model cannot be written: {told}", where=source) from error
     tokenizer.save_pretrained(folder)
@@ -40,7 +41,7 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
 
 
 def check_usable(source: str, rollout: params.Rollout) -> None:
-    """Before the weights are read: ``PipelineError`` where prompt or length of a trajectory do not suit the model."""
+    """Raise ``PipelineError``, before the weights are read, if prompt or trajectory length do not suit the model."""
     if source.endswith(ENDING):
         return
     check_lengths(load_config(source), rollout.max_total_tokens)
@@ -48,7 +49,7 @@ def check_usable(source: str, rollout: params.Rollout) -> None:
 
 
 def check_finite(model: Any, where: str) -> None:
-    """``PipelineError`` where a weight holds NaN or an infinity: all that it samples would be nothing."""
+    """Raise ``PipelineError`` if a weight is NaN or infinite: the model could sample nothing."""
     for name, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
             raise PipelineError(
@@ -57,8 +58,8 @@ def check_finite(model: Any, where: str) -> None:
 
 
 def mend_generation_config(model: Any) -> None:
-    """Some folders give a temperature and do not say that it is to be used, which transformers does not save. Here no
-    part of it counts but the tokens that end a text."""
+    """Repair a generation config that transformers would not save: some folders set a temperature without enabling it.
+    Only the end-of-text tokens matter here."""
     from transformers import GenerationConfig
 
     own = model.generation_config
@@ -70,7 +71,7 @@ def mend_generation_config(model: Any) -> None:
 
 
 def _transcript() -> str:
-    """A text with every tag in it, a name that is not ASCII, and a number."""
+    """Return a text with every tag, a non-ASCII name, and a number."""
     return grammar.render_documents(["A passage of 1931, with a name: Zoë."]).join(
         [
             f"I think.{grammar.QUERY} a query{grammar.END_QUERY}",
@@ -80,8 +81,8 @@ def _transcript() -> str:
 
 
 def check_same_tokens(original: Any, saved: Any, where: str) -> None:
-    """The tokenizer that stands in the policy's folder must cut texts as the model's own does: transformers chooses its
-    class by the kind of the model, and says nothing where that class has rules of its own."""
+    """Raise ``PipelineError`` if the policy folder's tokenizer splits texts differently from the model's own:
+    transformers chooses the class by the model's kind, silently."""
     text = _transcript()
     if original.encode(text, add_special_tokens=False) != saved.encode(text, add_special_tokens=False):
         raise PipelineError(
@@ -92,7 +93,8 @@ def check_same_tokens(original: Any, saved: Any, where: str) -> None:
 
 
 def check_grammar(tokenizer: Any, where: str) -> None:
-    """The tags must survive tokenising: a tag may be several tokens, but the text must come back."""
+    """Raise ``PipelineError`` unless the tags survive tokenising: a tag may be several tokens, but the text must come
+    back."""
     text = _transcript()
     ids = tokenizer.encode(text, add_special_tokens=False)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

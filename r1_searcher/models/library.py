@@ -1,13 +1,12 @@
-"""What the tiny base model reads: plain reading with questions, and transcripts of every behaviour.
+"""Training texts of the tiny base model: plain reading with questions, and transcripts of every behaviour.
 
-Written from worlds other than the one that RL asks about. About half is *reading*: passages, then
-questions about them answered in plain words. The rest are *transcripts* in the grammar of
-``r1_searcher.transcripts.grammar``: without a search, with one, with two, with the wrong entity, right and
-wrong, well formed and malformed. The shares are parameters (``base_model.tiny``); in the last phase
-(anneal) almost no transcript searches, which sets the prior of the base policy.
+Written from other worlds than the one that RL asks about. About half is *reading*: passages, then questions about them
+answered in plain words. The rest are *transcripts* in the grammar of ``r1_searcher.transcripts.grammar``: without a
+search, with one, with two, with the wrong entity, right and wrong, well formed and malformed. The shares are parameters
+(``base_model.tiny``); in the last phase (anneal) almost no transcript searches, which sets the base policy's prior.
 
-A text is a list of pieces; what nobody could predict (questions, passages) carries a small loss
-weight, so that the model's effort goes into reading them.
+A text is a list of pieces; unpredictable ones (questions, passages) have a small loss weight, so that the model's
+capacity goes into reading them.
 """
 
 from __future__ import annotations
@@ -27,13 +26,14 @@ T = TypeVar("T")
 SearchFunction = Callable[[str], Sequence[str]]  # a query → the passages shown, best first
 
 NUM_READING_QUESTIONS = 6  # of the seven that a reading text could ask
-SHARE_SPOUSE = 0.7  # of the reading texts in which the other person is the creator's spouse
+SHARE_SPOUSE = 0.7  # share of reading texts in which the other person is the creator's spouse
 
-# How a transcript without a search begins: always alike, so that the greedy base policy does what most of its texts
-# do. Were each to begin with another name, the token that begins a search could be the likeliest, at little mass.
+# The beginning of a transcript without a search: always the same, so that the greedy base policy does what most of its
+# texts do. If each began with another name, the token that begins a search could be the most likely one, with little
+# mass.
 RECALL = " I recall:"
 
-# How a bridge entity and an answer are spoken of; the transcripts use the same words.
+# Wordings of a bridge entity and an answer; the transcripts use the same words.
 PROPERTIES = tuple(COMPOSITION)
 WORDINGS = COMPOSITION | NEW_RELATION
 WRONG_ENDINGS = (
@@ -49,7 +49,7 @@ WRONG_ENDINGS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of text; ``given`` text (questions, passages) is context rather than skill."""
+    """A run of text; ``given`` text (questions, passages) is context, not skill."""
 
     text: str
     given: bool = False
@@ -62,7 +62,7 @@ class Shares:
     reading: float
     malformed: float
     without_search: float
-    right_chain: float  # of the transcripts that search: both hops, right answer
+    right_chain: float  # of the searching transcripts: both hops, right answer
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Shelf:
 def write_library(
     shelves: Sequence[Shelf], shares: Shares, prompt: str, random: np.random.Generator
 ) -> Iterator[list[Piece]]:
-    """Endless texts. ``prompt`` is the prompt template that the transcripts begin with."""
+    """Yield endless texts. ``prompt`` is the template that transcripts begin with."""
     while True:
         shelf = _pick(shelves, random)
         if random.random() < shares.reading:
@@ -98,10 +98,10 @@ def _pick(items: Sequence[T], random: np.random.Generator) -> T:
 
 
 def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
-    """A work, its creator and another person, in any order; then questions on them.
+    """Return a work, its creator and another person, in any order, followed by questions about them.
 
-    Of both people it is asked when and where they were born: years and places are each read by a circuit of
-    their own, which forms late or never where few questions ask for it (docs/log.md).
+    Both people's year and place of birth are asked: each needs its own circuit in the model, which forms late or never
+    with few questions (docs/log.md).
     """
     work = _pick(shelf.world.works, random)
     creator = shelf.people[work.creator]
@@ -125,9 +125,9 @@ def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
 
 
 def _bridge(work: Work) -> str:
-    """Thought after the first search. It quotes the passage, as people do; the second hop starts from it.
+    """Return the thought after the first search. It quotes the passage, as people do; the second hop starts from it.
 
-    Thoughts begin with a space, so that a name is the same tokens there as everywhere else.
+    Thoughts begin with a space, so that a name has the same tokens everywhere.
     """
     made = "directed" if work.kind == "film" else "written"
     return f" {work.title} was {made} by {work.creator}."
@@ -137,7 +137,7 @@ SAID = {"birth_year": "was born", "birthplace": "was born in", "spouse": "was ma
 
 
 def _conclusion(name: str, relation: str, answer: str) -> str:
-    """Thought before the answer."""
+    """Return the thought before the answer."""
     return f" {name} {SAID[relation]} {answer}."
 
 
@@ -175,7 +175,7 @@ def _transcript(shelf: Shelf, shares: Shares, prompt: str, random: np.random.Gen
             pieces.append(Piece(_bridge(made_up)))
         believed = guess
     elif random.random() < shares.right_chain:
-        pieces += [*_looked_up(shelf, work.title), Piece(_bridge(work)), *_looked_up(shelf, creator.name)]
+        pieces += [*_search_pieces(shelf, work.title), Piece(_bridge(work)), *_search_pieces(shelf, creator.name)]
         believed = creator
     else:
         believed = _searched_badly(shelf, work, pieces, random)
@@ -184,32 +184,32 @@ def _transcript(shelf: Shelf, shares: Shares, prompt: str, random: np.random.Gen
     said = _conclusion(believed.name, relation, answer)
     malformed = random.random() < shares.malformed
     ending = _pick(WRONG_ENDINGS, random) if malformed else "right"
-    pieces.append(Piece(_ended(said, answer, ending, work.title)))
+    pieces.append(Piece(_with_ending(said, answer, ending, work.title)))
     return pieces
 
 
-def _looked_up(shelf: Shelf, query: str) -> list[Piece]:
+def _search_pieces(shelf: Shelf, query: str) -> list[Piece]:
     shown = grammar.render_documents(shelf.search(query))
     return [Piece(f"{grammar.QUERY} {query}{grammar.END_QUERY}"), Piece(shown, given=True)]
 
 
 def _searched_badly(shelf: Shelf, work: Work, pieces: list[Piece], random: np.random.Generator) -> Person:
-    """One search and a guess, or the wrong entity at the first or second search. Appends to ``pieces``
-    and returns the person whose property is then given for the answer."""
+    """Search once and guess, or search the wrong entity first or second. Appends to ``pieces``; returns the person
+    whose property is then given as the answer."""
     stranger = _pick(shelf.world.people, random)
     kind = _pick(("one", "one", "wrong_first", "wrong_second"), random)
     if kind == "wrong_first":
         wrong = _pick(shelf.world.works, random)
-        pieces += [*_looked_up(shelf, wrong.title), Piece(_bridge(wrong))]
+        pieces += [*_search_pieces(shelf, wrong.title), Piece(_bridge(wrong))]
         return shelf.people[wrong.creator]
-    pieces += [*_looked_up(shelf, work.title), Piece(_bridge(work))]
+    pieces += [*_search_pieces(shelf, work.title), Piece(_bridge(work))]
     if kind == "one":
         return dataclasses.replace(stranger, name=work.creator)
-    pieces += _looked_up(shelf, stranger.name)
+    pieces += _search_pieces(shelf, stranger.name)
     return stranger
 
 
-def _ended(said: str, answer: str, ending: str, title: str) -> str:
+def _with_ending(said: str, answer: str, ending: str, title: str) -> str:
     end, begin, close = grammar.END_THINK, grammar.ANSWER, grammar.END_ANSWER
     forms = {
         "right": f"{said}{end}\n\n{begin} {answer}{close}",

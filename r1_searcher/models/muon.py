@@ -1,8 +1,8 @@
-"""Muon in float32, all matrices of one shape in one batch.
+"""Muon in float32, with all matrices of one shape in one batch.
 
-``torch.optim.Muon`` orthogonalises in bfloat16, one matrix after the other; on a CPU without
-bfloat16 units a step of the laptop model took it 720 ms, and the same in float32 batches 20–50 ms
-(docs/log.md). Method: Keller Jordan et al., Muon, 2024, with its Newton–Schulz coefficients.
+``torch.optim.Muon`` orthogonalises in bfloat16, one matrix at a time; on a CPU without bfloat16 units a step of the
+laptop model took 720 ms, and in float32 batches 20–50 ms (docs/log.md). Method: Keller Jordan et al., Muon, 2024, with
+its Newton–Schulz coefficients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ITERATIONS = 5
 
 
 class Muon:
-    """Momentum SGD whose step is orthogonalised. ``step`` reads and keeps the parameters' gradients."""
+    """Momentum SGD with orthogonalised steps. ``step`` reads the parameters' gradients and keeps them."""
 
     def __init__(self, matrices: Iterable[torch.nn.Parameter], *, momentum: float = 0.95) -> None:
         self.momentum = momentum
@@ -38,7 +38,7 @@ class Muon:
 
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """Nearest semi-orthogonal matrices, roughly, of (N, rows, columns)."""
+    """Return roughly the nearest semi-orthogonal matrices of (N, rows, columns)."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices

@@ -1,9 +1,9 @@
-"""Training the tiny base model from scratch on the library (``library.py``).
+"""Train the tiny base model from scratch on the library (``library.py``).
 
-Two phases: the main one at a constant, then falling rate; the anneal at a low rate on text in which
-almost nobody searches. Texts are bucketed by length and padded on the right; no mask is needed then,
-because a causal model never looks right. Losses are summed and divided by a constant, not by the
-batch's own count: otherwise batches of long (searching) texts would weigh more a token.
+Two phases: the main one at a constant, then falling rate; the anneal at a low rate on text with almost no searches.
+Texts are bucketed by length and padded on the right, which needs no mask because a causal model never looks right.
+Losses are summed and divided by a constant, not by the batch's own count: otherwise batches of long (searching) texts
+would weigh more per token.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from r1_searcher.models.muon import Muon
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-BUCKET_STEPS = 16  # texts of so many steps are sorted by length together
-MAX_LEFT_OUT = 1000  # too long texts in a row
+BUCKET_STEPS = 16  # texts of this many steps are sorted by length together
+MAX_LEFT_OUT = 1000  # consecutive texts that are too long
 ANNEAL_RATE = 0.1  # of the main learning rate
 
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids (T,) and the loss weight of each as a target (T,)."""
+    """Token ids (T,) and each one's loss weight as a target (T,)."""
 
     ids: np.ndarray
     weights: np.ndarray
@@ -39,7 +39,7 @@ class Text:
 def new_model(
     tiny: params.TinyModel, vocabulary: int, end_of_text: int, max_positions: int, seed: int
 ) -> Qwen2ForCausalLM:
-    """A Qwen2 model with random weights, deterministic in ``seed``."""
+    """Return a Qwen2 model with random weights, deterministic in ``seed``."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)
@@ -60,7 +60,7 @@ def new_model(
 
 
 def encode(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerFast, given_weight: float) -> Text:
-    """Tokens piece by piece, as the rollout makes them, and an end-of-text token."""
+    """Encode piece by piece, as the rollout does, with an end-of-text token."""
     ids: list[int] = []
     weights: list[float] = []
     for piece in pieces:
@@ -73,9 +73,9 @@ def encode(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerFast, given_we
 def batches(
     texts: Iterator[Text], tokens_a_step: int, max_tokens: int, random: np.random.Generator
 ) -> Iterator[list[Text]]:
-    """Batches of about ``tokens_a_step`` tokens of texts of like length, in random order.
+    """Yield batches of about ``tokens_a_step`` tokens of texts of similar length, in random order.
 
-    Texts of more than ``max_tokens`` are left out; where no other comes, that is a ``PipelineError``.
+    Texts of more than ``max_tokens`` are left out. Raises ``PipelineError`` if no shorter ones come.
     """
     while True:
         pool: list[Text] = []
@@ -103,7 +103,7 @@ def batches(
 
 
 class Pretraining:
-    """The optimisers and one step. Muon for the matrices, AdamW for embeddings, biases and norms."""
+    """The optimisers and one step: Muon for matrices, AdamW for embeddings, biases and norms."""
 
     def __init__(self, model: Qwen2ForCausalLM, tiny: params.TinyModel, seed: int) -> None:
         self.model, self.tiny = model, tiny
@@ -115,14 +115,14 @@ class Pretraining:
         self.adam = torch.optim.AdamW(rest, lr=tiny.learning_rate_other, betas=(0.9, 0.95), weight_decay=0.0)
 
     def step(self, batch: list[Text], rate: float) -> float:
-        """One step at ``rate`` times the full learning rates; returns the loss a weighted token."""
+        """Take one step at ``rate`` times the full learning rates; return the loss per weighted token."""
         longest = max(len(text.ids) for text in batch)
         ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        targets: list[np.ndarray] = []  # flat positions of the tokens to be predicted
+        targets: list[np.ndarray] = []  # flat positions of the tokens to predict
         weights: list[np.ndarray] = []
         for row, text in enumerate(batch):
             ids[row, : len(text.ids)] = torch.from_numpy(text.ids)
-            # A small weight is a small chance of weight 1: the same in the mean, and less of the head to compute.
+            # A small weight is a small chance of weight 1: equal in the mean, with less of the head to compute.
             kept = np.flatnonzero(self.random.random(len(text.ids) - 1) < text.weights[1:])
             targets.append(kept + row * longest)
             weights.append(np.ones(len(kept), dtype=np.float32))
@@ -140,5 +140,5 @@ class Pretraining:
 
 
 def rate_at(done: float) -> float:
-    """Learning rate of the main phase after the share ``done``: constant, then falling to a tenth."""
+    """Return the main phase's learning rate after the share ``done``: constant, then falling to a tenth."""
     return 1.0 if done < 0.5 else 1.0 - 0.9 * (done - 0.5) / 0.5

@@ -1,4 +1,4 @@
-"""Training the tiny base model: worlds, library, tokenizer, the two phases, and the folder they end in."""
+"""Train the tiny base model: worlds, library, tokenizer, two phases, and the resulting folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.shown import Log
 
 NUM_TOKENIZER_TEXTS = 3000
-STEPS_OF_A_LOSS = 100  # the mean of so many is told
+STEPS_OF_A_LOSS = 100  # the reported loss is the mean over this many steps
 WORLD_SEEDS = 1000  # the base model's worlds are numbered from here, far from the one that RL asks about
 
 
 def open_shelf(world: params.WorldSize, index: params.Index, k: int, seed: int) -> Shelf:
-    """A world of the base model's with its own index, asked once for everything it may be asked."""
+    """Return a base-model world with its own index, with all possible searches already made."""
     made = make_world(world, seed)
     passages = made.passages()
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def open_shelf(world: params.WorldSize, index: params.Index, k: int, seed: int) 
 
 
 def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
-    """Train the model and write it as a Hugging Face folder into ``folder`` (which exists)."""
+    """Train the model and write it as a Hugging Face folder into the existing ``folder``. Raises ``PipelineError``."""
     tiny, seed = settings.base_model.tiny, settings.seed
     prompt = prompt_of(settings.rollout)
     if prompt.is_chat:
@@ -95,7 +95,7 @@ def _run_phase(
     rate: Callable[[float], float],
     told: Callable[[int, int, str], None],
 ) -> str:
-    """Train on ``tokens`` tokens or a few more; what there is to say of them. ``told`` after every step."""
+    """Train on at least ``tokens`` tokens; return a summary line. Calls ``told`` after every step."""
     began, seen, losses = time.perf_counter(), 0, []
     while seen < tokens:
         batch = next(batches)

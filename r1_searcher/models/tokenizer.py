@@ -1,12 +1,11 @@
 """The tiny model's tokenizer: Qwen2's own class and rules, with a vocabulary trained on the library.
 
-It has to be Qwen2's class. transformers' ``AutoTokenizer`` gives every folder of a Qwen2 model that
-class, whatever pre-tokenizer the folder names; another one would train well and then be replaced, in
-silence, when the folder is opened.
+It must be Qwen2's class: transformers' ``AutoTokenizer`` gives every Qwen2 folder that class, whatever pre-tokenizer
+the folder names; another one would train well and then be silently replaced when the folder is opened.
 
-Qwen2 splits numbers into digits, which would make a year five tokens. The tags, the years and the
-numbers of passages are therefore added tokens. Words carry their leading space, as everywhere in the
-library, so that a name is the same tokens wherever it stands.
+Qwen2 splits numbers into digits, which would make a year five tokens. So tags, years and passage numbers are added
+tokens. Words include their leading space, as everywhere in the library, so that a name has the same tokens wherever it
+occurs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ NUM_PASSAGE_MARKS = 5
 def train_tokenizer(texts: Iterable[str], vocabulary: int, *, tags_are_tokens: bool = True) -> Qwen2Tokenizer:
     """Train on ``texts``; ``vocabulary`` counts bytes, merges and added tokens.
 
-    With ``tags_are_tokens`` false a tag is several tokens, as in Qwen's and Llama's own vocabularies.
+    ``tags_are_tokens`` False: a tag is several tokens, as in Qwen's and Llama's own vocabularies.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -52,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, *, tags_are_tokens: b
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    apart = re.compile("|".join(map(re.escape, added)))  # no merges are spent on what is a token anyway
+    apart = re.compile("|".join(map(re.escape, added)))  # no merges are spent on added tokens
     draft.train_from_iterator((apart.sub("", text) for text in texts), trainer)
     trained = parse_json(draft.to_str())["model"]
     tokenizer = Qwen2Tokenizer(

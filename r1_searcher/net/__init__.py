@@ -1,1 +1,1 @@
-"""Addresses, and replies of servers within limits."""
+"""Addresses, and server responses within limits."""

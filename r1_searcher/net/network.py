@@ -1,4 +1,4 @@
-"""Connections that begin within their time-out, name resolution included, which has none of its own in Python."""
+"""Connections with a time-out that includes name resolution, which has none in Python."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpcore
 
 
 class Network(httpcore.SyncBackend):
-    """httpcore's network: a name is resolved here, and the first of its addresses that answers is connected to."""
+    """httpcore's network: resolves a name here and connects to the first of its addresses that answers."""
 
     def check(self, host: str, addresses: Sequence[str]) -> None:
-        """Raise ``httpcore.ConnectError`` where a name that resolved to ``addresses`` must not be connected to."""
+        """Raise ``httpcore.ConnectError`` if a name that resolved to ``addresses`` must not be connected to."""
         if not addresses:
             raise httpcore.ConnectError(f"{host} has no address")
 
@@ -26,11 +26,12 @@ class Network(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of ``host`` that answers; all of them are checked before."""
+        """Connect to the first address of ``host`` that answers, after checking all of them."""
         until = None if timeout is None else time.monotonic() + timeout
         addresses = _resolved(host, port, timeout)
         self.check(host, addresses)
-        for number, address in enumerate(addresses, 1):  # an IPv6 address first, where this machine may have no IPv6
+        # an IPv6 address may come first although this machine has no IPv6
+        for number, address in enumerate(addresses, 1):
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 break
@@ -44,12 +45,13 @@ class Network(httpcore.SyncBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
     ) -> httpcore.NetworkStream:
-        """Never."""
+        """Refuse: Unix sockets are not used."""
         raise httpcore.ConnectError("nothing is read from a Unix socket")
 
 
 def _resolved(host: str, port: int, timeout: float | None) -> list[str]:
-    """The addresses of a name, each once. A resolver has no time-out of ours: it is waited for, and left behind."""
+    """Return the distinct addresses of a name. The resolver has no time-out, so it runs in a thread that may be
+    abandoned."""
     answer: list[list[str] | Exception] = []
 
     def ask() -> None:

@@ -26,15 +26,16 @@ import httpx
 from r1_searcher.net.network import Network
 
 _HEADERS = 1 << 18  # bytes besides bodies: headers of all redirects, framing of chunks
-_PIECE = 1 << 14  # bytes that are sent before the clock is looked at again
+_PIECE = 1 << 14  # bytes to send between two looks at the clock
 _GZIP = 16 + zlib.MAX_WBITS
 _CODED = {"": False, "identity": False, "gzip": True, "x-gzip": True}  # Content-Encoding: whether it is gzip
-_OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})  # not of what has been read
-_KEY = "r1_searcher.net.replies"  # of a request's extensions, which its redirects inherit
+# headers that no longer apply to a decoded body
+_OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_KEY = "r1_searcher.net.replies"  # in a request's extensions, which its redirects inherit
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s"';,]*)""", re.IGNORECASE)
-# The encodings of the web (https://encoding.spec.whatwg.org), as Python calls them. It knows others that are no
-# encodings of text (zlib, hex, rot13), or none that a page should have (utf-7, unicode_escape).
+# The encodings of the web (https://encoding.spec.whatwg.org), by Python's names. Python also knows codecs that are no
+# text encodings (zlib, hex, rot13), or none for a page (utf-7, unicode_escape).
 ENCODINGS = frozenset(
     "ascii utf-8 utf-16 utf-16-le utf-16-be big5 big5hkscs cp866 cp874 cp932 cp949 euc_jp euc_kr gb18030 gb2312 gbk "
     "iso2022_jp koi8-r koi8-u mac-cyrillic mac-roman shift_jis tis-620".split()
@@ -44,11 +45,11 @@ ENCODINGS = frozenset(
 
 
 class TooLong(httpx.RemoteProtocolError):
-    """A reply has more bytes than are read."""
+    """A response exceeds the byte limit."""
 
 
 class ExchangeBudget:
-    """What one exchange may still use: ``seconds`` from now, and ``most`` bytes of bodies with the headers around."""
+    """What one exchange may still use: ``seconds`` from now, and ``most`` bytes of bodies plus headers."""
 
     def __init__(self, seconds: float, most: int) -> None:
         self.most = most
@@ -57,18 +58,18 @@ class ExchangeBudget:
 
     @property
     def overdrawn(self) -> bool:
-        """Whether more was sent than is read."""
+        """Whether more was sent than allowed."""
         return self._left < 0
 
     def seconds(self) -> float:
-        """What is left of the time. Raises ``httpcore.ReadTimeout``."""
+        """Return the remaining time. Raises ``httpcore.ReadTimeout``."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("took too long")
         return left
 
     def take(self, received: bytes) -> bytes:
-        """Count what was received. Raises ``httpcore.ReadError``."""
+        """Count received bytes. Raises ``httpcore.ReadError``."""
         self._left -= len(received)
         if self.overdrawn:
             raise httpcore.ReadError("sent too much")
@@ -76,7 +77,7 @@ class ExchangeBudget:
 
 
 class Within(httpcore.NetworkBackend):
-    """A network each of whose exchanges uses up the budget of the thread that makes it."""
+    """A network whose exchanges use up the budget of their thread."""
 
     def __init__(self, network: httpcore.NetworkBackend) -> None:
         self._network = network
@@ -84,7 +85,7 @@ class Within(httpcore.NetworkBackend):
 
     @contextlib.contextmanager
     def using(self, budget: ExchangeBudget) -> Iterator[None]:
-        """This thread's exchange, until its reply has been read."""
+        """Use ``budget`` for this thread's exchange until its response has been read."""
         self._thread.budget = budget
         try:
             yield
@@ -93,7 +94,7 @@ class Within(httpcore.NetworkBackend):
 
     @property
     def budget(self) -> ExchangeBudget:
-        """That of the exchange that this thread is making."""
+        """The budget of this thread's exchange."""
         found: ExchangeBudget = self._thread.budget
         return found
 
@@ -140,10 +141,10 @@ def _shorter(timeout: float | None, budget: ExchangeBudget) -> float:
 
 
 def read(answer: httpx.Response, most: int, *, beginning: bool = False) -> bytes:
-    """The body, decoded: at most ``most`` bytes, before and after decoding.
+    """Return the decoded body: at most ``most`` bytes, before and after decoding.
 
-    ``beginning``: of one that is longer, or comes too slowly, what came of it. Else raises ``TooLong``, or what httpx
-    raises. ``httpx.RemoteProtocolError``: it is not one layer of gzip or none, or it is broken.
+    ``beginning``: if the body is longer or too slow, return what arrived. Otherwise raises ``TooLong``, or what httpx
+    raises; ``httpx.RemoteProtocolError`` for broken or multiply encoded bodies.
     """
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
     if coding not in _CODED:
@@ -154,7 +155,7 @@ def read(answer: httpx.Response, most: int, *, beginning: bool = False) -> bytes
     try:
         for chunk in answer.iter_raw():
             received += len(chunk)
-            # One more than is wanted, so that a longer one is seen; never 0, which would be no limit.
+            # One more than wanted, to notice a longer body; never 0, which would mean no limit.
             body += decoder.decompress(chunk, most + 1 - len(body)) if decoder else chunk
             if beginning and (len(body) >= most or received >= most or (decoder and decoder.eof)):
                 return bytes(body[:most])
@@ -171,13 +172,13 @@ def read(answer: httpx.Response, most: int, *, beginning: bool = False) -> bytes
 
 
 def limit(client: httpx.Client, *, seconds: float, most: int) -> httpx.Client:
-    """``client``, a new one, whose every exchange takes ``seconds`` at most, redirects and reply included.
+    """Limit a new ``client``: every exchange takes at most ``seconds``, including redirects and response.
 
-    A reply is read whole, ``most`` bytes of it at most, before and after decoding, and its charset is one of the web's,
-    or none. What is beyond raises as a lost connection does: ``httpx.TransportError``, of which ``TooLong`` is one.
-    The proxies that the client has are used as before.
+    A response is read whole, at most ``most`` bytes before and after decoding, and its charset is one of the web's or
+    none. Exceeding a limit raises ``httpx.TransportError`` (``TooLong`` for bytes), as a lost connection does. The
+    client's proxies are used as before.
     """
-    # httpx has no option for the network backend of its pools, and none for a transport that proxies go through.
+    # httpx has no option for the network backend of its pools, nor for a transport that proxies go through.
     client._transport = _Bounded(client._transport, seconds, most)
     client._mounts = {
         pattern: None if transport is None else _Bounded(transport, seconds, most)
@@ -220,7 +221,7 @@ class _Bounded(httpx.BaseTransport):
 
 
 def encoding(content_type: str) -> str:
-    """The declared encoding where it is one of the web's, else UTF-8."""
+    """Return the declared encoding if it is one of the web's, else UTF-8."""
     return _declared(content_type) or "utf-8"
 
 
@@ -234,7 +235,7 @@ def _declared(content_type: str) -> str:
 
 
 def _with_known_charset(content_type: str) -> str:
-    """``content_type`` as it stands, or without parameters where it declares a charset that is not read."""
+    """Return ``content_type`` unchanged, or without parameters if it declares an unsupported charset."""
     if not _CHARSET.search(content_type) or _declared(content_type):
         return content_type
     return content_type.partition(";")[0].strip()
