@@ -12,7 +12,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Rollout, TrainStage, Update
 from r1_searcher.points import ESTIMATORS
-from r1_searcher.questions.prompt_lengths import few, lengths
+from r1_searcher.questions.prompt_lengths import few, lengths, too_long
 from r1_searcher.transcripts.documents import special_tokens
 from r1_searcher.update.advantages import compute_advantages
 
@@ -41,6 +41,25 @@ def check_groups(stage: TrainStage, name: str, update: Update) -> None:
             where=f"train.{name}.samples_a_question",
             fix="2 or more",
         )
+
+
+def evaluation_would_stop(
+    questions: Sequence[Mapping[str, Any]],
+    render: Callable[[str], str],
+    tokenizer: Any,
+    rollout: Rollout,
+    *,
+    where: str,
+) -> list[str]:
+    """Return a warning if prompts of ``questions`` (rows as in ``check_prompts``) leave no room: evaluation leaves no
+    question out, and would stop after all training."""
+    long = too_long(questions, render, tokenizer, rollout.max_total_tokens)
+    if not long:
+        return []
+    return [
+        f"evaluation will stop at {where}: the prompts of {len(long):,} of {len(questions):,} questions leave no room "
+        f"in rollout.max_total_tokens {rollout.max_total_tokens:,}: {few(list(long))}; take them out of the file"
+    ]
 
 
 def check_prompts(

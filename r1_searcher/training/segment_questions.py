@@ -14,9 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.files.artefacts import read_table
 from r1_searcher.params import Params, TrainSegment, TrainStage
 from r1_searcher.questions import prompt_lengths
 from r1_searcher.training import batches
+from r1_searcher.types.schemas import QUESTIONS
+from r1_searcher.types.splits import is_benchmark
 
 
 class SegmentQuestions:
@@ -70,6 +73,11 @@ class SegmentQuestions:
         """Return all questions that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
         kept = [(file, _without(table, self.left_out.get(file, []))) for file, table in self.whole]
         return [(file, _rows(table), *self._prompts) for file, table in kept]
+
+    def evaluated(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Return the questions of the benchmarks beside the validation set, by file."""
+        files = sorted(Path(self._watched_file).parent.glob("*.parquet"))
+        return [(str(file), _rows(read_table(file, QUESTIONS))) for file in files if is_benchmark(file.stem)]
 
     def _drawn(self, iteration: int) -> pa.Table:
         rows = batches.draw(

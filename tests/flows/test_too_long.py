@@ -102,3 +102,13 @@ def test_an_iteration_without_a_question_stops(project: Callable[..., Path]) -> 
     lengthen(TRAIN, set(second))
     with pytest.raises(PipelineError, match=r"all questions of iteration 2 are too long, and left out"):
         Workbench("s1")
+
+
+def test_of_an_evaluation_it_is_said_before_training(project: Callable[..., Path]) -> None:
+    project("evaluated", segments(2))
+    held_out = Path(VALIDATION).with_name("held_out.parquet")
+    write_table(held_out, read_table(Path(VALIDATION), QUESTIONS))
+    assert not [line for line in Workbench("s1").check_before() if "evaluation" in line]
+    lengthen(str(held_out), {"validation1"})
+    (line,) = [line for line in Workbench("s1").check_before() if "evaluation" in line]
+    assert "held_out.parquet: the prompts of 1 of 4 questions leave no room" in line and "validation1" in line

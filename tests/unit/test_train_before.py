@@ -57,6 +57,15 @@ def test_a_prompt_that_leaves_less_than_a_turn_is_a_warning() -> None:
     assert "1 of 2 questions in train.parquet leave less room than one turn" in line
 
 
+def test_an_evaluation_that_would_stop_is_said_before_training() -> None:
+    rollout = SETTINGS.rollout.model_copy(update={"max_total_tokens": 10})
+    look_at = ((lambda text: f"{text} <think>"), Words(), rollout)
+    assert preflight.evaluation_would_stop(asked("who", "where"), *look_at, where="held_out.parquet") == []
+    (line,) = preflight.evaluation_would_stop(asked("who", "w " * 9), *look_at, where="held_out.parquet")
+    assert "evaluation will stop at held_out.parquet: the prompts of 1 of 2 questions leave no room in" in line
+    assert line.endswith("10: q1; take them out of the file")
+
+
 def test_a_special_token_in_a_question_stops() -> None:
     with pytest.raises(PipelineError, match="1 questions hold a special token of the policy's tokenizer: q1"):
         look("who", "what is <|tool|>")
