@@ -1,7 +1,7 @@
-"""Parameters: ``params.yaml``, one top-level key a stage, checked once. Unknown keys fail.
+"""Parameters: ``params.yaml``, one top-level key per stage, checked once. Unknown keys fail.
 
-No torch here: reading parameters must stay quick. Defaults live in ``params.yaml`` alone, where they
-can be seen; a field has a default here only where its absence is a plain "no".
+No torch here: reading parameters must stay quick. Defaults live only in ``params.yaml``, where they are visible; a
+field has a default here only if its absence is a plain "no".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every section of params.yaml is, and what several of them have in common."""
+"""The base of every section of params.yaml, and what several of them share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Section(BaseModel):
 
 
 class ChatEndpoint(Section):
-    """A chat model on an OpenAI-compatible server. Prices are of a million tokens, in any one currency."""
+    """A chat model on an OpenAI-compatible server. Prices are per million tokens, in any one currency."""
 
     server: str  # base URL, e.g. http://127.0.0.1:8000/v1
     model: str
-    key_variable: str = ""  # the environment variable that holds the key; empty: the server needs none
-    concurrency: Count  # requests at a time
+    key_variable: str = ""  # environment variable with the key; empty: the server needs none
+    concurrency: Count  # simultaneous requests
     requests_a_minute: Annotated[float, Field(ge=0)] = 0.0  # 0: no limit; retries count
     timeout_seconds: Annotated[float, Field(gt=0)]  # of one attempt
     retries: Annotated[int, Field(ge=0)]  # after the first attempt, with growing pauses

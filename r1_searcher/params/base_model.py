@@ -8,7 +8,7 @@ from r1_searcher.params.base import Count, Section, Share
 
 
 class TinyModel(Section):
-    """A tiny Qwen2 model trained from scratch, and what it is shown (docs/design.md says it in full)."""
+    """A tiny Qwen2 model trained from scratch, and its training texts (described in docs/design.md)."""
 
     layers: Count
     hidden: Count
@@ -16,17 +16,17 @@ class TinyModel(Section):
     kv_heads: Count
     feed_forward: Count
     vocabulary: Count
-    worlds: Count  # worlds that contradict each other, none of them the one that RL asks about
+    worlds: Count  # worlds that contradict each other, without the one that RL asks about
     tokens: Count  # training tokens
     tokens_a_step: Count
     learning_rate: float  # Muon, matrices
     learning_rate_other: float  # AdamW, embeddings and norms
     passage_weight: Share  # loss weight of inserted passages' tokens
-    share_reading: Share  # of the documents: passages and plain question answering, the rest transcripts
+    share_reading: Share  # of the documents: passages with plain question answering; the rest are transcripts
     share_malformed: Share  # of the transcripts
     share_without_search: Share  # of the transcripts
-    share_right_chain: Share  # of the transcripts that search: both hops and the right answer
-    anneal_tokens: int  # the last phase, which sets the prior of the base policy; its shares:
+    share_right_chain: Share  # of the searching transcripts: both hops and the right answer
+    anneal_tokens: int  # the last phase, which sets the base policy's prior; its shares:
     anneal_share_reading: Share
     anneal_share_malformed: Share
     anneal_share_without_search: Share
@@ -45,5 +45,5 @@ class BaseModelParams(Section):
 
     source: str
     tiny: TinyModel
-    measure_questions: Count  # validation questions on which the base policy is measured
-    measure_samples: Count  # sampled trajectories a question in that measurement
+    measure_questions: Count  # validation questions for measuring the base policy
+    measure_samples: Count  # sampled trajectories per question in that measurement

@@ -1,4 +1,4 @@
-"""Sections in which something is chosen by a name that may be the user's own (``r1_searcher.points``)."""
+"""Sections that choose something by a name that may be the user's own (``r1_searcher.points``)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from r1_searcher.params.base import Section
 
 
 class Extensible(Section):
-    """A section with chosen names. What a chosen one takes as parameters of its own stands beside it, under its name:
+    """A section with chosen names. A chosen one's own parameters are beside it, under its name:
 
         reward: {set: brevity, answer_metric: f1, brevity: {words: 5}}
 
-    A name that nothing registers, and parameters that its model refuses, are a ``PipelineError``. Parameters under a
+    Raises ``PipelineError`` for an unregistered name, and for parameters that its model refuses. Parameters under a
     name that is not chosen are an unknown key like any other.
     """
 
     points: ClassVar[Mapping[str, Point]]  # by the field that chooses: one name, or a list of them
     section: ClassVar[str]  # its key in params.yaml
-    extensions: tuple[str, ...] = Field((), exclude=True, repr=False)  # the user's files: handed on by ``Params``
+    extensions: tuple[str, ...] = Field((), exclude=True, repr=False)  # the user's files, passed on by ``Params``
     own: Mapping[str, Any] = Field({}, exclude=True, repr=False)
 
     @model_validator(mode="before")
@@ -49,11 +49,11 @@ class Extensible(Section):
         return {**handler(self), **self.own}
 
     def found(self, field: str, name: str | None = None) -> Extension:
-        """What ``field`` chooses, imported; of a list of names the one that is named."""
+        """Return what ``field`` chooses, imported; of a list of names, the one named ``name``."""
         return self.points[field].find(getattr(self, field) if name is None else name, self.extensions)
 
     def parameters_of(self, field: str, name: str | None = None) -> BaseModel | None:
-        """The chosen one's own parameters, checked; None if it takes none."""
+        """Return the chosen one's own parameters, checked; None if it takes none."""
         found = self.found(field, name)
         chosen = found.registered.name
         if found.registered.parameters is None and self._taken_by_another(field, chosen):
@@ -61,18 +61,18 @@ class Extensible(Section):
         return own_parameters(found, self.own.get(chosen), where=f"{self.section}.{chosen}")
 
     def _taken_by_another(self, field: str, chosen: str) -> bool:
-        """Whether the same name is chosen for something else too, which takes the parameters: ``open`` is a tool, and
-        the prompt that tells of it."""
+        """Return whether the same name is also chosen for something that takes the parameters: ``open`` is a tool, and
+        the prompt that describes it."""
         others = (one for one in self.points if one != field and chosen in _listed(getattr(self, one)))
         return any(self.found(one, chosen).registered.parameters is not None for one in others)
 
     def chosen(self, point: Point) -> Callable[..., Any]:
-        """What the section chooses at ``point``, imported, to be called; see ``extensions.bound``."""
+        """Return what the section chooses at ``point``, imported and callable; see ``extensions.bound``."""
         field = next(field for field, its in self.points.items() if its == point)
         return bound(self.found(field), self.parameters_of(field), point.noun)
 
     def chosen_files(self, field: str | None = None) -> Iterator[Path]:
-        """The file of every chosen name, or of those of one ``field``: what is made with them depends on it."""
+        """Yield the file of every chosen name, or of those of one ``field``: results depend on it."""
         for one, point in self.points.items():
             if field in (None, one):
                 for name in _listed(getattr(self, one)):
@@ -80,7 +80,7 @@ class Extensible(Section):
 
 
 def _listed(chosen: Any) -> list[str]:
-    """The names in a field: one, a list, or a mapping from names to settings or from something else to names."""
+    """Return the names in a field: one, a list, or a mapping from or to names."""
     if isinstance(chosen, str):
         return [chosen]
     if isinstance(chosen, Mapping):

@@ -1,4 +1,4 @@
-"""``corpus``: the passages that are searched."""
+"""``corpus``: the passages to search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_searcher.params.base import Count, Section
 from r1_searcher.params.chosen import Extensible
 from r1_searcher.points import CORPUS_SOURCES
 
-NEEDS_FILES = "__needs_files__"  # marks a source that can do nothing without ``files``
+NEEDS_FILES = "__needs_files__"  # marks a source that requires ``files``
 
 
 class WorldSize(Section):
@@ -27,11 +27,11 @@ class WorldSize(Section):
 class Kilt(Section):
     """How KILT's pages are cut."""
 
-    words: Count  # a passage
+    words: Count  # per passage
 
 
 class Corpus(Extensible):
-    """``source: world`` writes a synthetic corpus; the others that ship read ``files``.
+    """``source: world`` writes a synthetic corpus; the other shipped sources read ``files``.
 
     ``files``: passages with title and text. ``kilt``: KILT's knowledge source. ``hotpotqa_abstracts``: HotpotQA's
     Wikipedia abstracts. ``contexts``: the paragraphs that HotpotQA, 2Wiki and MuSiQue give with their questions.
@@ -44,7 +44,7 @@ class Corpus(Extensible):
     world: WorldSize
     files: list[str] = Field(default_factory=list)
     kilt: Kilt
-    rows_a_part: Count  # more passages than this are written as several Parquet files
+    rows_a_part: Count  # more passages are written as several Parquet files
 
     @model_validator(mode="after")
     def _files_given(self) -> Corpus:

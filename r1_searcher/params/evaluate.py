@@ -16,26 +16,26 @@ from r1_searcher.transcripts.grammar import Mode
 
 
 class ServedPolicy(Section):
-    """A policy behind an OpenAI-compatible server, in the place of a folder."""
+    """A policy behind an OpenAI-compatible server, in place of a folder."""
 
     server: str  # base URL, e.g. http://127.0.0.1:8000/v1
     model: str
-    key_variable: str = ""  # the environment variable that holds the key; empty: the server needs none
-    interface: Literal["chat", "completions"] = "chat"  # completions: the transcript is continued as it stands
-    price_prompt: Annotated[float, Field(ge=0)] = 0.0  # a million tokens, in any one currency
+    key_variable: str = ""  # environment variable with the key; empty: the server needs none
+    interface: Literal["chat", "completions"] = "chat"  # completions: continues the transcript as it is
+    price_prompt: Annotated[float, Field(ge=0)] = 0.0  # per million tokens, in any one currency
     price_completion: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Serving(Section):
-    """How policies on servers are asked."""
+    """How policies on servers are called."""
 
-    concurrency: Count  # requests at a time
+    concurrency: Count  # simultaneous requests
     requests_a_minute: Annotated[float, Field(ge=0)]  # 0: no limit; retries count
     timeout_seconds: Annotated[float, Field(gt=0)]  # of one attempt
     retries: Annotated[int, Field(ge=0)]  # after the first attempt, with growing pauses
 
     def of(self, policy: ServedPolicy) -> ChatEndpoint:
-        """All that a client of the policy's server needs to know."""
+        """Return the settings of a client of the policy's server."""
         return ChatEndpoint(**self.model_dump(), **policy.model_dump(exclude={"interface"}))
 
 
@@ -49,15 +49,15 @@ EvaluatedPolicy = Annotated[
 
 
 class Evaluate(Extensible):
-    """Greedy evaluation, and the two baselines that a user asks for first."""
+    """Greedy evaluation, with two baselines."""
 
     points: ClassVar[Mapping[str, Point]] = {"prompts": PROMPTS}
     section: ClassVar[str] = "evaluate"
 
-    questions: Count  # at most so many a benchmark
+    questions: Count  # at most, per benchmark
     k: Count
     batch_questions: Count
-    prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, where it is not rollout.prompt
+    prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, if it differs from rollout.prompt
     served: Serving
     policies: dict[
         Name, EvaluatedPolicy
@@ -67,39 +67,39 @@ class Evaluate(Extensible):
 class Regression(Section):
     """When a policy counts as worse than another, and when as the same (docs/regression.md)."""
 
-    # Columns of an evaluation, in [0, 1], more is better; the number is the part of the allowed error that it gets.
+    # Columns of an evaluation, in [0, 1], more is better; the number is the metric's share of the allowed error.
     metrics: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    margin: Annotated[float, Field(gt=0, lt=1)]  # a difference in a mean that is too small to matter
-    # Two samplings of one policy are called better or worse in at most 1 − confidence of all comparisons, over
-    # all metrics and benchmarks together; worse_share of that is spent on "worse", the rest on "better".
+    margin: Annotated[float, Field(gt=0, lt=1)]  # the largest difference in a mean that does not matter
+    # Two samplings of one policy are called better or worse in at most 1 − confidence of all comparisons, over all
+    # metrics and benchmarks together; worse_share of that is spent on "worse", the rest on "better".
     confidence: Annotated[float, Field(ge=0.5, le=0.9999)]
     worse_share: Annotated[float, Field(gt=0, lt=1)]
 
 
 class BenchmarkSet(Section):
-    """A released benchmark: ``index`` is the index folder that its questions are answered from."""
+    """A released benchmark: ``index`` is the index folder that its questions are searched in."""
 
     index: PathText
 
 
 class Benchmarks(Extensible):
-    """Released benchmarks (r1_searcher/benchmarks/released, or the user's own), asked of every policy of
+    """Released benchmarks (r1_searcher/benchmarks/released, or the user's own), evaluated for every policy of
     ``evaluate.policies``."""
 
     points: ClassVar[Mapping[str, Point]] = {"sets": BENCHMARKS, "corpora": BENCHMARKS}
     section: ClassVar[str] = "benchmarks"
 
-    mirrors: list[str]  # folders or addresses that are tried for a released file before its own address
-    questions: Count  # at most so many a benchmark, the first ones
+    mirrors: list[str]  # folders or addresses to try for a released file before its own address
+    questions: Count  # at most, per benchmark: the first ones
     corpora: list[Name]  # benchmarks whose own context paragraphs become a corpus and an index
-    sets: dict[Name, BenchmarkSet]  # the benchmarks that are evaluated
+    sets: dict[Name, BenchmarkSet]  # the benchmarks to evaluate
 
 
 class Judge(ChatEndpoint):
-    """The judge of answers (ACC_L). ``server`` empty: there is none, and judged accuracy is absent everywhere."""
+    """The judge of answers (ACC_L). ``server`` empty: none, and judged accuracy is absent everywhere."""
 
     prompt: str  # a name in r1_searcher/judging/prompts, or a path to a file with {question}, {gold} and {prediction}
-    max_tokens: Count  # of a reply; a word or two
+    max_tokens: Count  # per reply: a word or two
 
     @model_validator(mode="after")
     def _model_given(self) -> Judge:

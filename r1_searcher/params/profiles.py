@@ -16,15 +16,15 @@ from r1_searcher.params.whole import extensible_sections
 from r1_searcher.texts import parse_yaml
 
 _FOLDER = Path("profiles")
-# Maps that an overlay names anew as a whole.
+# Maps that an overlay replaces as a whole.
 REPLACED = ("train.segments", "evaluate.policies", "benchmarks.sets", "difficulty.label", "difficulty.mixes")
-FREE = ("questions.files", "evaluate.prompts")  # maps whose keys are the user's own
+FREE = ("questions.files", "evaluate.prompts")  # maps with keys of the user's own
 
 
 def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:
-    """``base`` with the values of ``overlay``: a deep merge in which lists and ``REPLACED`` maps are replaced.
+    """Return ``base`` with the values of ``overlay``: a deep merge that replaces lists and ``REPLACED`` maps.
 
-    A key that ``base`` lacks, or a section where a value stood, is a ``PipelineError``.
+    Raises ``PipelineError`` for a key that ``base`` lacks, or a section in place of a value.
     """
     return _merge(base, overlay, where, ())
 
@@ -34,7 +34,7 @@ def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any], where: str, abov
     for key, value in overlay.items():
         path = (*above, str(key))
         name = ".".join(path)
-        # What a chosen extension takes stands under its name, which the base lacks: the whole is checked in the end.
+        # A chosen extension's parameters are under its name, which the base lacks: the final check covers them.
         if key not in base and ".".join(above) not in (*FREE, *extensible_sections()):
             raise PipelineError(
                 "unknown parameter", where=f"{where}, {name}", fix=f"known here: {', '.join(map(str, base))}"
@@ -50,7 +50,7 @@ def _merge(base: Mapping[str, Any], overlay: Mapping[str, Any], where: str, abov
 
 
 def assignment(text: str) -> dict[str, Any]:
-    """``a.b=1`` as an overlay: ``{"a": {"b": 1}}``; the value is YAML."""
+    """Parse ``a.b=1`` into an overlay: ``{"a": {"b": 1}}``; the value is YAML."""
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -62,7 +62,7 @@ def assignment(text: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 2e-4 as text; a person means a number."""
+    """Convert numbers such as 2e-4, which YAML 1.1 reads as text."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return float(value)
@@ -84,7 +84,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
 def overlays(
     name: str, *, seed: int | None = None, changes: Sequence[str] = (), root: Path = Path()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A profile's overlay, then the seed's, then the changes', each with where it comes from."""
+    """Yield a profile's overlay, then the seed's, then the changes', each with its origin."""
     path = root / _FOLDER / f"{checked_profile(name)}.yaml"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in (root / _FOLDER).glob("*.yaml")))
@@ -97,10 +97,10 @@ def overlays(
 
 
 def composed(base_text: str, parts: Sequence[tuple[str, Mapping[str, Any]]], *, where: str = "params.yaml") -> str:
-    """Text of the base parameters with overlays laid over it: checked, its comments kept."""
+    """Return the base parameters' text with overlays applied: checked, with its comments."""
     from ruamel.yaml import YAML  # DVC brings it
 
-    plain = parse(base_text, where=where).model_dump(mode="json")  # every key, defaults too
+    plain = parse(base_text, where=where).model_dump(mode="json")  # every key, including defaults
     for place, overlay in parts:
         plain = compose(plain, overlay, where=place)
     check(plain, where=" + ".join([where, *(place for place, _ in parts)]))
@@ -110,26 +110,26 @@ def composed(base_text: str, parts: Sequence[tuple[str, Mapping[str, Any]]], *, 
     editor.indent(mapping=2, sequence=4, offset=2)
     document = editor.load(base_text)
     for _, overlay in parts:
-        _lay(document, overlay, ())
+        _apply(document, overlay, ())
     out = io.StringIO()
     editor.dump(document, out)
     parse(out.getvalue(), where=where)
     return out.getvalue()
 
 
-def _lay(document: Any, overlay: Mapping[str, Any], above: tuple[str, ...]) -> None:
-    """``compose`` on a document with comments, in place."""
+def _apply(document: Any, overlay: Mapping[str, Any], above: tuple[str, ...]) -> None:
+    """Apply ``compose`` in place to a document with comments."""
     for key, value in overlay.items():
         path = (*above, str(key))
         if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and ".".join(path) not in REPLACED:
-            _lay(document[key], value, path)
+            _apply(document[key], value, path)
         else:
             document[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def base_text(root: Path = Path()) -> str:
-    """The base parameters: ``params.yaml`` as it stands, own changes too, or as it is committed where it
-    now holds another profile: so that composing twice is composing once."""
+    """Return the base parameters: ``params.yaml`` with the user's changes or, if it now holds another profile, as
+    committed, so that composing twice equals composing once."""
     try:
         here = (root / PARAMS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def base_text(root: Path = Path()) -> str:
     if shown.returncode != 0:
         return here
     committed = "params.yaml as it is committed"
-    # Its profile alone: it may lack a parameter that is new, and that the file beside it has.
+    # Only its profile: it may lack a new parameter that the present file has.
     raw = parse_yaml(shown.stdout, where=committed)
     if not isinstance(raw, Mapping) or raw.get("profile") == parse(here).profile:
         return here

@@ -15,7 +15,7 @@ from r1_searcher.points import ANSWER_METRICS, QUESTION_SOURCES
 
 
 class QuestionCounts(Section):
-    """How many questions a synthetic world is asked, by split."""
+    """How many questions a synthetic world gets, by split."""
 
     train: Count
     validation: Count
@@ -25,7 +25,7 @@ class QuestionCounts(Section):
 
 
 class Questions(Extensible):
-    """``files`` maps a split (train, validation, or a benchmark's name) to a file of the user's."""
+    """``files`` maps a split (train, validation, or a benchmark's name) to a user's file."""
 
     points: ClassVar[Mapping[str, Point]] = {"source": QUESTION_SOURCES}
     section: ClassVar[str] = "questions"
@@ -33,18 +33,19 @@ class Questions(Extensible):
     source: str  # a file of r1_searcher/questions/sources, or a name of the user's own
     world: QuestionCounts
     files: dict[Name, str] = Field(default_factory=dict)
-    # Of questions that training would ask and whose prompt leaves no room in rollout.max_total_tokens.
+    # For training questions whose prompt leaves no room in rollout.max_total_tokens.
     too_long: Literal["stop", "leave_out"] = "stop"
 
 
 class Audit(Section):
-    """What is held against training before it begins: leakage into the evaluation, and answerable questions."""
+    """Limits of the audit before training: leakage into the evaluation, and answerable questions."""
 
-    ngram: Count  # words of an n-gram
-    ngram_share: Share  # of a question's n-grams that training must have for the question to count as overlapping
-    questions: Count  # at most so many a split are searched for, evenly spaced
-    max_overlap: Share  # of a split's questions that training may ask too (same words)
-    min_coverage: Share  # of a split's questions that searches can answer, judged where supporting titles are known
+    ngram: Count  # words per n-gram
+    ngram_share: Share  # share of a question's n-grams in training from which it counts as overlapping
+    questions: Count  # searched per split at most, evenly spaced
+    max_overlap: Share  # share of a split's questions that training may ask too (same words)
+    # share of a split's questions that searches must be able to answer, if supporting titles are known
+    min_coverage: Share
     on_fail: Literal["warn", "stop"]
 
 
@@ -52,32 +53,32 @@ Level = Literal["easy", "medium", "difficult"]
 
 
 class Labelled(Section):
-    """A question file and the policy folder whose rollouts say how difficult each question is."""
+    """A question file, and the policy folder whose rollouts determine each question's difficulty."""
 
     policy: PathText
     questions: PathText
 
 
 class Mix(Section):
-    """A training mix: how many questions of a dataset and a difficulty, from a labelled file or a folder of them."""
+    """A training mix: numbers of questions by dataset and difficulty, from a labelled file or a folder of them."""
 
     questions: PathText
     counts: dict[str, dict[Level, Count]]  # dataset → difficulty → questions
 
 
 class Difficulty(Extensible):
-    """How a question's difficulty is found (paper section 4.1: rollouts needed for one right answer)."""
+    """How a question's difficulty is determined (paper section 4.1: rollouts needed for one right answer)."""
 
     points: ClassVar = {"metric": ANSWER_METRICS}
     section: ClassVar = "difficulty"
 
-    samples: Count  # rollouts a question
-    metric: str  # an answer metric: an answer is right if it is 1 or more
+    samples: Count  # rollouts per question
+    metric: str  # an answer metric: an answer is right if it is at least 1
     easy_below: Count  # needed rollouts below this: easy
     medium_up_to: Count  # up to this: medium; above: difficult
-    questions_a_chunk: Count  # questions whose counts are kept together; what a kill can cost
-    label: dict[Name, Labelled] = Field(default_factory=dict)  # name → what becomes data/difficulty/NAME.parquet
-    mixes: dict[Name, Mix] = Field(default_factory=dict)  # name → what becomes data/mixes/NAME.parquet
+    questions_a_chunk: Count  # questions whose counts are stored together; what a kill can cost
+    label: dict[Name, Labelled] = Field(default_factory=dict)  # name → contents of data/difficulty/NAME.parquet
+    mixes: dict[Name, Mix] = Field(default_factory=dict)  # name → contents of data/mixes/NAME.parquet
 
     @model_validator(mode="after")
     def _can_be_told_apart(self) -> Difficulty:

@@ -1,4 +1,4 @@
-"""Reading params.yaml: the first fault stops, with its key and what was allowed."""
+"""Read params.yaml; the first error is reported with its key and the allowed values."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from r1_searcher.texts import parse_yaml
 PARAMS_FILE = Path("params.yaml")
 SHIPPED = Path(__file__).with_name("defaults.yaml")
 _PIPELINE = Path("dvc.yaml")
-IN_A_STAGE = "DVC_STAGE"  # DVC sets it for the commands that it runs
+IN_A_STAGE = "DVC_STAGE"  # set by DVC for the commands that it runs
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse(text: str, *, where: str = "params.yaml") -> Params:
-    """Check the text of a params file. The first fault stops, with its key and what was allowed."""
+    """Check the text of a params file. Raises ``PipelineError`` with the first error's key and the allowed values."""
     return check(parse_yaml(text, where=where), where=where)
 
 
@@ -38,19 +38,21 @@ def check(raw: Any, *, where: str = "params.yaml") -> Params:
         faults = error.errors(include_url=False)
         # A mistyped key is also a missing one: name what was written.
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-        # Of a map's key pydantic says "map.key.[key]"; what it says itself names the key too.
+        # For a map's key pydantic says "map.key.[key]", and its message names the key too.
         key = ".".join(str(part) for part in fault["loc"][: -2 if fault["loc"][-1:] == ("[key]",) else None])
         if fault["type"] == "extra_forbidden":
-            raise PipelineError("unknown parameter", where=f"{where}, {key}", fix=_near(raw, fault["loc"])) from None
-        known = fault["type"] == "missing" or isinstance(fault["input"], dict)  # a whole section is no help
+            raise PipelineError(
+                "unknown parameter", where=f"{where}, {key}", fix=_suggestion(raw, fault["loc"])
+            ) from None
+        known = fault["type"] == "missing" or isinstance(fault["input"], dict)  # a whole section does not help
         given = "" if known else f", got {fault['input']!r}"
-        # Our own checks say themselves what they found; those of all parameters together have no key of their own.
+        # Our own checks describe what they found; those across sections have no key of their own.
         told = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else f"{fault['msg']}{given}"
         raise PipelineError(told, where=f"{where}, {key}" if key else where) from None
 
 
 def load(path: Path | str = PARAMS_FILE) -> Params:
-    """Read and check a params file."""
+    """Read and check a params file. Raises ``PipelineError``."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -62,7 +64,7 @@ def load(path: Path | str = PARAMS_FILE) -> Params:
 
 
 def check_listed(params: Params, pipeline: str) -> None:
-    """``PipelineError`` if a chosen name's file is no dependency in the text of dvc.yaml."""
+    """Raise ``PipelineError`` if a chosen name's file is not a dependency in the text of dvc.yaml."""
     words = set(re.findall(r"[^\s\[\],'\"]+", pipeline))
     if not any(word.startswith("r1_searcher/") for word in words):  # a pipeline that lists no code at all
         return
@@ -78,13 +80,13 @@ def check_listed(params: Params, pipeline: str) -> None:
 
 
 def shipped() -> Params:
-    """The parameters that the library ships with: those of the laptop profile, `params.yaml` as it was committed."""
+    """Return the parameters that the library ships with: the laptop profile's, `params.yaml` as committed."""
     return load(SHIPPED)
 
 
 def load_or_shipped(path: Path | str = PARAMS_FILE) -> Params:
-    """``load`` for a command that also runs outside a checkout: without a params.yaml, what is shipped, and a line on
-    stderr that says so. In a checkout, and for a file of another name, a missing file is an error as ever."""
+    """Load parameters for a command that also runs outside a checkout: without a params.yaml, the shipped ones, saying
+    so on stderr. In a checkout, or for another file name, a missing file is an error as usual."""
     if Path(path) != PARAMS_FILE or PARAMS_FILE.exists() or Path("dvc.yaml").exists():
         return load(path)
     show("no params.yaml here: the shipped parameters are used (see them: r1-searcher params)", file=sys.stderr)
@@ -92,15 +94,15 @@ def load_or_shipped(path: Path | str = PARAMS_FILE) -> Params:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that an annotation names, inside a dict or a choice too."""
+    """Yield the sections that an annotation names, also inside a dict or a choice."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in getattr(annotation, "__args__", ()):
         yield from _models(part)
 
 
-def _near(raw: dict[str, Any], loc: tuple[int | str, ...]) -> str:
-    """Which keys are known where an unknown one stands."""
+def _suggestion(raw: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    """Return the known keys in the place of an unknown one."""
     import difflib
 
     known: list[str] = []

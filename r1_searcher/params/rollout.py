@@ -20,14 +20,14 @@ _KIND = ("in_memory", "tensor_parallel", "own_process", "fixed_cache", "packages
 
 
 class Vllm(Section):
-    """The vLLM engine; nothing of it changes what is sampled, but for float rounding."""
+    """The vLLM engine; its settings affect only float rounding of what is sampled."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)]  # of a GPU: weights and cache
     cpu_cache_gb: Annotated[float, Field(gt=0)]  # the cache on a CPU, in 2^30 bytes
-    max_num_seqs: Count  # trajectories that are generated at once; more wait
-    max_num_batched_tokens: Count  # of a step, read and sampled
+    max_num_seqs: Count  # trajectories sampled at once; more wait
+    max_num_batched_tokens: Count  # per step, prefill and decode
     enforce_eager: bool  # no compilation, no CUDA graphs: starts sooner, runs slower on a GPU
-    sleep: bool  # give the GPU back while the trainer has it
+    sleep: bool  # release the GPU while the trainer uses it
 
     @model_validator(mode="after")
     def _a_token_a_trajectory(self) -> Vllm:
@@ -37,7 +37,7 @@ class Vllm(Section):
 
 
 class Rollout(Extensible):
-    """How a trajectory is made, in training and, greedy, in evaluation."""
+    """How a trajectory is made, in training and, greedily, in evaluation."""
 
     points: ClassVar[Mapping[str, Point]] = {"engine": ENGINES, "prompt": PROMPTS, "tools": TOOLS}
     section: ClassVar[str] = "rollout"
@@ -45,23 +45,23 @@ class Rollout(Extensible):
     engine: str  # r1_searcher/rollout/engine_kinds, or one of your own
     vllm: Vllm  # for the engine vllm
     prompt: str  # a name in r1_searcher/rollout/prompts, one of your own, or a path to a file with {question}
-    tools: tuple[str, ...] = ("search",)  # what the policy may call; the baselines search, and nothing else
-    passages: Literal["text", "title_and_text"]  # what of a passage is shown
+    tools: tuple[str, ...] = ("search",)  # what the policy may call; the baselines only search
+    passages: Literal["text", "title_and_text"]  # what is shown of a passage
     k: Count
     max_searches: Count
     max_turn_tokens: Count
     max_total_tokens: Count
-    max_passage_tokens: Count  # a longer passage is cut
-    max_documents_tokens: Annotated[int, Field(ge=0)]  # all passages of a search; 0: no limit of their own
-    max_batch: Count  # trajectories generated together
-    max_error_share: Share  # of trajectories lost to the retriever before an iteration stops
+    max_passage_tokens: Count  # longer passages are cut
+    max_documents_tokens: Annotated[int, Field(ge=0)]  # all passages of a search; 0: no limit
+    max_batch: Count  # trajectories sampled together
+    max_error_share: Share  # share of trajectories that may be lost to the retriever before an iteration stops
     dtype: Literal["float32", "bfloat16"]
     temperature: float
     top_p: float
 
     @property
     def kind(self) -> EngineKind:
-        """What is known of the engine before one is loaded. ``PipelineError`` for something registered that is none."""
+        """What is known of the engine before one is loaded. Raises ``PipelineError`` if it is not an ``EngineKind``."""
         made: EngineKind = self.chosen(ENGINES)()
         if not all(hasattr(made, name) for name in _KIND):
             raise PipelineError(

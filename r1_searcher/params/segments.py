@@ -1,4 +1,4 @@
-"""The chain of training segments: other lengths, with everything that follows from them."""
+"""Other lengths for the chain of training segments, with everything that follows from them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from r1_searcher.params import Train, TrainSegment
 
 
 def with_iterations(segments: Mapping[str, TrainSegment], iterations: Mapping[str, int]) -> dict[str, Any]:
-    """The map ``train.segments`` with other numbers of iterations, as an overlay of the parameters.
+    """Return ``train.segments`` with other numbers of iterations, as an overlay of the parameters.
 
-    A segment that continues another of its stage starts where that one now ends (``iteration_offset``).
-    Raises ``PipelineError`` for a segment that is not there.
+    A segment that continues another of its stage starts where that one now ends (``iteration_offset``). Raises
+    ``PipelineError`` for an unknown segment.
     """
     for name in iterations:
         if name not in segments:
@@ -42,7 +42,7 @@ def with_iterations(segments: Mapping[str, TrainSegment], iterations: Mapping[st
 
 
 def least_questions(train: Train) -> dict[str, int]:
-    """How many questions an iteration asks at most of each split of data/questions, by the split's name."""
+    """Return the most questions that an iteration asks of each split of data/questions, by the split's name."""
     least: dict[str, int] = {}
     for segment in train.segments.values():
         path = PurePath(segment.questions)

@@ -24,33 +24,33 @@ class Reward(Extensible):
 
 
 class Lora(Section):
-    """Low-rank adapters (peft): they alone are trained, and a policy folder has them merged. There is no dropout: the
-    policy that is trained is the policy that sampled."""
+    """Low-rank adapters (peft): only they are trained, and a policy folder contains them merged. There is no dropout:
+    the policy trained is the policy that sampled."""
 
-    rank: Annotated[int, Field(ge=0)]  # 0: none, all weights are trained
-    alpha: Annotated[float, Field(gt=0)]  # an adapter counts alpha / rank times
+    rank: Annotated[int, Field(ge=0)]  # 0: none; all weights are trained
+    alpha: Annotated[float, Field(gt=0)]  # an adapter is scaled by alpha / rank
     targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]  # layers by name; never the output head
 
 
 class Update(Extensible):
-    """One policy update. The learning rate stands with the stage in ``train``."""
+    """One policy update. The learning rate is the stage's, in ``train``."""
 
     points: ClassVar = {"estimator": ESTIMATORS, "loss": LOSSES, "trainer": TRAINERS}
     section: ClassVar = "update"
 
     trainer: str  # r1_searcher/update/trainer_kinds, or one of your own
-    layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention where it is installed
+    layout: Literal["padded", "packed"]  # packed: trajectories end to end, by flash attention if installed
 
     estimator: str  # r1_searcher/update/estimators, or one of your own
     loss: str  # of a policy token: r1_searcher/update/policy_losses, or one of your own
     clip: float
     kl_coefficient: Annotated[float, Field(ge=0)]
-    loss_mean: Literal["trajectory", "token"]  # token: sum over tokens by a constant
-    importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: not corrected
-    flat_groups: Literal["kept", "dropped"]  # questions whose samples all have the same reward
-    overlong: Literal["kept", "left_out"]  # trajectories that ended at rollout.max_total_tokens
-    minibatches: Count  # optimiser steps an iteration, one epoch over the rollouts
-    max_tokens_a_pass: Count  # tokens of one forward and backward pass, padding included
+    loss_mean: Literal["trajectory", "token"]  # token: sum over tokens divided by a constant
+    importance_cap: Annotated[float, Field(ge=0)]  # truncation of engine/trainer ratios; 0: no correction
+    flat_groups: Literal["kept", "dropped"]  # zero-advantage groups: questions whose samples all have the same reward
+    overlong: Literal["kept", "left_out"]  # truncated trajectories: those that ended at rollout.max_total_tokens
+    minibatches: Count  # optimiser steps per iteration, one epoch over the rollouts
+    max_tokens_a_pass: Count  # per forward and backward pass, including padding
     max_gradient_norm: float
     weight_decay: float
     betas: tuple[float, float]
@@ -76,41 +76,41 @@ class Update(Extensible):
 
 
 class Collapse(Section):
-    """When a run stops itself: its means stay on the wrong side for ``patience`` iterations."""
+    """When a run stops itself: its means stay beyond a limit for ``patience`` iterations."""
 
     min_format_rate: Share
-    max_tokens_growth: float  # mean policy tokens against the segment's first iteration
+    max_tokens_growth: float  # mean policy tokens relative to the segment's first iteration
     patience: Count
 
 
 class TrainStage(Section):
-    """What differs between the recipe's two stages."""
+    """Settings that differ between the recipe's two stages."""
 
     reward_stage: Literal[1, 2]
     learning_rate: float
     warmup_iterations: int
     questions_an_iteration: Count
     samples_a_question: Count
-    evaluate_every: Count  # iterations between two watches on validation questions
+    evaluate_every: Count  # iterations between two validations
     evaluate_questions: Count
     checkpoint_every: Count  # iterations between two resumable checkpoints in the store
     collapse: Collapse
 
 
 class TrainSegment(Section):
-    """What DVC versions of training: ``iterations`` iterations of a stage, from the policy ``prev``."""
+    """A part of training that DVC versions: ``iterations`` iterations of a stage, from the policy ``prev``."""
 
     stage: Literal["stage1", "stage2"]
     prev: PathText  # a policy folder
     iterations: Count
-    iteration_offset: int  # iterations of this stage that earlier segments did
-    questions: PathText = "data/questions/train.parquet"  # what is asked; dvc.yaml needs it said
+    iteration_offset: int  # iterations of this stage in earlier segments
+    questions: PathText = "data/questions/train.parquet"  # stated because dvc.yaml needs it
 
 
 class Train(Section):
     """The two stages and the chain of segments."""
 
-    overlap: Literal[0, 1]  # 1: an iteration is sampled while the update before it runs, off-policy by that update
+    overlap: Literal[0, 1]  # 1: an iteration is sampled during the update before it, off-policy by that update
     stage1: TrainStage
     stage2: TrainStage
     segments: dict[Name, TrainSegment]

@@ -94,7 +94,7 @@ class Params(Section):
 
 
 def extensible_sections() -> list[str]:
-    """The sections in which something is chosen by a name that may be the user's own."""
+    """Return the sections that choose something by a name that may be the user's own."""
     return [
         key
         for key, field in Params.model_fields.items()

@@ -10,16 +10,19 @@ from r1_searcher.params.base import Count, Section
 
 
 class Hardware(Section):
-    """The machine that a profile is meant for. `python -m stages.plan` holds the parameters against it, and `make train
-    PROFILE=…` begins only where it is there. It places no process: the run still does what its parameters say."""
+    """The machine that a profile is meant for.
 
-    gpus: Annotated[int, Field(ge=0)]  # of one machine; 0: none is needed
+    `python -m stages.plan` checks the parameters against it, and `make train PROFILE=…` starts only if it is there. It
+    places no process: the parameters do.
+    """
+
+    gpus: Annotated[int, Field(ge=0)]  # of one machine; 0: none needed
     gpu_memory_gib: Annotated[float, Field(ge=0)]  # of one GPU, in 2^30 bytes, as its maker counts
-    main_memory_gib: Annotated[float, Field(ge=0)]  # of the machine; 0: not stated, so what is offloaded is not judged
-    trainer_gpus: Annotated[int, Field(ge=0)]  # a rank each
+    main_memory_gib: Annotated[float, Field(ge=0)]  # of the machine; 0: unknown, so offloading is not judged
+    trainer_gpus: Annotated[int, Field(ge=0)]  # one rank each
     engine_gpus: Annotated[int, Field(ge=0)]  # of all engines together
-    tensor_parallel: Count  # GPUs of one engine
-    reference_gpus: Literal[0, 1]  # of the frozen reference policy; 0: it stands with the trainer
+    tensor_parallel: Count  # GPUs per engine
+    reference_gpus: Literal[0, 1]  # for the frozen reference policy; 0: it shares the trainer's
 
     @model_validator(mode="after")
     def _adds_up(self) -> Hardware:
@@ -40,14 +43,14 @@ class Hardware(Section):
 class WorkersParams(Section):
     """Where rollout engines and trainer ranks run (docs/workers.md).
 
-    ``inside``: one process holds both. ``local``: a process each on this machine. ``ray``: the same on a Ray cluster.
+    ``inside``: one process holds both. ``local``: one process each on this machine. ``ray``: the same on a Ray cluster.
     """
 
     place: Literal["inside", "local", "ray"]
     engines: Count
     shards: Count  # parts of an iteration's rollouts, each sampled by one engine; part of the keys
     ranks: Count  # of the trainer
-    reference: Literal[0, 1]  # 1: the frozen reference policy (update.kl_coefficient) is a process of its own
+    reference: Literal[0, 1]  # 1: the frozen reference policy (update.kl_coefficient) has a process of its own
     ray_address: str  # host:port of a running cluster, or auto; empty: one is started on this machine
 
     @model_validator(mode="after")

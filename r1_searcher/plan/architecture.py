@@ -1,4 +1,4 @@
-"""A decoder's size from its configuration: parameters, bytes of cache a token, activations of a layer."""
+"""A decoder's size from its configuration: parameters, cache bytes per token, activations per layer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Architecture:
     feed_forward: int
     vocabulary: int
     tied: bool  # the output head is the embedding
-    qkv_bias: bool  # Qwen2's queries, keys and values have one
+    qkv_bias: bool  # queries, keys and values have a bias (Qwen2)
 
     @property
     def layer_parameters(self) -> int:
@@ -49,7 +49,7 @@ class Architecture:
         }
 
     def adapted(self, lora: Lora) -> list[tuple[int, int]]:
-        """Those of one decoder layer that get an adapter; none at rank 0."""
+        """Return those of one decoder layer that get an adapter; none at rank 0."""
         if not lora.rank:
             return []
         return [
@@ -57,21 +57,21 @@ class Architecture:
         ]
 
     def adapter_parameters(self, lora: Lora) -> int:
-        """Parameters of all adapters: rank × (inputs + outputs) of each adapted layer."""
+        """Return the parameters of all adapters: rank × (inputs + outputs) per adapted layer."""
         return self.layers * lora.rank * sum(inputs + outputs for inputs, outputs in self.adapted(lora))
 
     @property
     def parameters(self) -> int:
-        """All parameters, a tied head counted once."""
+        """All parameters, counting a tied head once."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return embeddings + self.layers * self.layer_parameters + self.hidden
 
     def cache_bytes(self, width: int) -> int:
-        """Keys and values of one token in all layers, at ``width`` bytes a number."""
+        """Return the bytes of one token's keys and values in all layers, at ``width`` bytes per number."""
         return 2 * self.layers * self.kv_heads * self.head_dim * width
 
     def layer_activations(self, width: int) -> int:
-        """Bytes a token that one layer keeps for its backward pass, attention by a fused kernel.
+        """Return the bytes per token that one layer keeps for its backward pass, with a fused attention kernel.
 
         Inputs, outputs and normed values around the two norms (6 hidden), queries and keys before and after rotation,
         values, the attention's output, and four arrays of the feed-forward's width.
@@ -87,8 +87,8 @@ def _known(name: str, *figures: int, tied: bool, qkv_bias: bool) -> Architecture
     )
 
 
-# From the config.json that each model was published with (layers, hidden, heads, key-value heads, head size,
-# feed-forward, rows of the embedding). A test holds their sums to the published numbers of parameters.
+# From each model's published config.json (layers, hidden, heads, key-value heads, head size, feed-forward, rows of the
+# embedding). A test compares their sums with the published numbers of parameters.
 KNOWN = {
     "qwen2.5-0.5b": _known("Qwen2.5-0.5B", 24, 896, 14, 2, 64, 4864, 151936, tied=True, qkv_bias=True),
     "qwen2.5-3b": _known("Qwen2.5-3B", 36, 2048, 16, 2, 128, 11008, 151936, tied=True, qkv_bias=True),
@@ -96,11 +96,13 @@ KNOWN = {
     "llama-3.1-8b": _known("Llama-3.1-8B", 32, 4096, 32, 8, 128, 14336, 128256, tied=False, qkv_bias=False),
     "smollm2-135m": _known("SmolLM2-135M", 30, 576, 9, 3, 64, 1536, 49152, tied=True, qkv_bias=False),
 }
-_BIASED_QKV = {"qwen2": True, "llama": False, "mistral": False}  # model_type: a bias on queries, keys and values
+# model_type: whether queries, keys and values have a bias
+_BIASED_QKV = {"qwen2": True, "llama": False, "mistral": False}
 
 
 def of_config(config: Mapping[str, Any], where: str) -> Architecture:
-    """The architecture that a config.json describes; ``PipelineError`` for another kind or a missing figure."""
+    """Return the architecture that a config.json describes. Raises ``PipelineError`` for another kind or a missing
+    figure."""
     kind = config.get("model_type")
     if kind not in _BIASED_QKV:
         raise PipelineError(
@@ -127,10 +129,10 @@ def of_config(config: Mapping[str, Any], where: str) -> Architecture:
 
 
 def of_source(base_model: BaseModelParams, model: Path | None = None) -> Architecture:
-    """The architecture of ``base_model.source``, or of the folder ``model``.
+    """Return the architecture of ``base_model.source``, or of the folder ``model``.
 
-    A folder is read, the tiny model is in the parameters, and a hub name is looked up by the models that it is
-    made from (an ``-instruct`` has the size of its base).
+    A folder is read, the tiny model is in the parameters, and a hub name is looked up among the known base models (an
+    ``-instruct`` has its base's size).
     """
     source = str(model) if model else base_model.source
     if source == "tiny":

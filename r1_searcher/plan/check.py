@@ -1,4 +1,4 @@
-"""Whether a profile can run: in the memory that it names, and on the machine at hand."""
+"""Check whether a profile can run in the memory that it names and on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from r1_searcher.plan.units import size
 from r1_searcher.plan.work import Workload, disk
 
 SMALL = "PROFILE=laptop and PROFILE=smoke need none, PROFILE=smollm2-135m-instruct trains a real model without one"
-SOLD = 0.97  # a card that is sold with 80 GB shows 79.6 GiB
+SOLD = 0.97  # a card sold with 80 GB shows 79.6 GiB
 
 
 def check_profile(name: str, params: Params, machine: Machine) -> str:
-    """``PipelineError`` where the profile ``name`` cannot run on ``machine``, or in the memory that it names; what to
-    use instead is said. Returns a warning, empty where there is nothing to warn of.
+    """Raise ``PipelineError``, with what to use instead, if profile ``name`` cannot run on ``machine`` or in its stated
+    memory.
 
-    A model whose size is not known is not judged where no GPU is asked for.
+    Returns a warning, or "". A model of unknown size is not judged if no GPU is needed.
     """
     if params.hardware.gpus:
         _check_gpus(name, params.hardware, machine)
@@ -51,7 +51,7 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
     needed = disk(model, params, work).total
     if needed <= machine.disk:
         return ""
-    # Not refused: a run that goes on has some of it already.
+    # Only a warning: a resumed run already has some of it.
     return (
         f"profile {name} writes about {size(needed)} in all, and {size(machine.disk)} are free here "
         "(a larger train.stage1.checkpoint_every and train.stage2.checkpoint_every keep less)"
@@ -59,8 +59,8 @@ def check_profile(name: str, params: Params, machine: Machine) -> str:
 
 
 def check_questions(params: Params) -> None:
-    """``PipelineError`` if a synthetic world has fewer training questions than an iteration asks; files are counted
-    when they are read (`dvc repro questions`)."""
+    """Raise ``PipelineError`` if a synthetic world has fewer training questions than an iteration asks. Files are
+    counted when they are read (`dvc repro questions`)."""
     least = least_questions(params.train).get("train", 0)
     if params.questions.source == "world" and params.questions.world.train < least:
         raise PipelineError(
@@ -79,9 +79,11 @@ def check_fit(
     *,
     here: Callable[[Params], None] = lambda changed: None,
 ) -> None:
-    """``PipelineError`` where a device of ``memory`` bytes (0: not known), what vLLM is given, or the main memory that
-    the profile states holds less than it must; with the changes that help and that ``here`` does not refuse by a
-    ``PipelineError``."""
+    """Raise ``PipelineError`` if a device of ``memory`` bytes (0: unknown), vLLM's share, or the stated main memory is
+    too small.
+
+    The error lists the changes that help and that ``here`` accepts (does not refuse by a ``PipelineError``).
+    """
 
     def is_accepted(changed: Params) -> bool:
         try:
@@ -101,13 +103,13 @@ def check_fit(
 
 
 def _check_machine(name: str, params: Params, needed: list[Use], machine: Machine) -> None:
-    """Main memory: all of the run on a CPU, what stands beside the GPUs else."""
+    """Check main memory: the whole run on a CPU, else what is placed beside the GPUs."""
     if params.hardware.gpus:
         wanted, what = sum(use.total for use in needed if use.device == MAIN), MAIN
         fix = "a machine with more, or less in update.offload, rollout.vllm.sleep=false, index.dense.kind=ivfpq"
     else:
-        # The cache of transformers grows only as far as trajectories do; what must be there is the rest. vLLM's is
-        # taken whole.
+        # transformers' cache grows only as far as trajectories do; the rest must be available. vLLM takes its cache
+        # whole.
         grows = not params.rollout.kind.fixed_cache
         cache = sum(use.parts[f"engine's {CACHE}"] for use in needed) if grows else 0
         wanted, what = sum(use.total for use in needed) - cache, "memory"

@@ -1,4 +1,4 @@
-"""What stands together on each device of a run, and what of it is in the main memory beside the GPUs."""
+"""What is placed on each device of a run, and in main memory beside the GPUs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ MAIN = "main memory beside the GPUs"
 
 
 def uses(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
-    """What stands on each device of ``memory`` bytes (0: not known), and in the main memory beside GPUs."""
-    placed = _apart if params.hardware.gpus > 1 else _together
+    """Return what each device of ``memory`` bytes (0: unknown) holds, and the main memory beside GPUs."""
+    placed = _on_own_devices if params.hardware.gpus > 1 else _on_one_device
     found = [replace(use, memory=memory) for use in placed(model, params, work, memory)]
     away = main_memory(model, params, work)
     return [*found, Use(MAIN, away, memory=params.hardware.main_memory_gib * GIB)] if away else found
 
 
 def shortages(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
-    """Those that do not fit, and a vLLM that could not start."""
+    """Return the devices whose contents do not fit, and a vLLM that could not start."""
     found = [*least(model, params, memory), *uses(model, params, work, memory)]
     return [use for use in found if use.lacks]
 
 
 def main_memory(model: Architecture, params: Params, work: Workload) -> dict[str, int]:
-    """Bytes of the main memory of a machine with GPUs that hold what left these, and what dense search wants; empty
-    where nothing does. Without GPUs the index is not judged: what is mapped can be read again from the disk."""
+    """Return the bytes in a GPU machine's main memory of what was offloaded and of dense search; empty if none.
+
+    Without GPUs the index is not judged: mapped files can be read again from disk.
+    """
     parts = search.in_main_memory(params, work.passages) if params.hardware.gpus else {}
     if not params.train.segments:
         return parts
@@ -40,8 +42,8 @@ def main_memory(model: Architecture, params: Params, work: Workload) -> dict[str
     return parts
 
 
-def _apart(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
-    """GPUs of the trainer, of engines, and of the reference policy."""
+def _on_own_devices(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
+    """Return the GPUs of the trainer, the engines, and the reference policy."""
     rolling = engine(model, params, memory)
     if not params.train.segments:
         return [rolling]
@@ -49,9 +51,12 @@ def _apart(model: Architecture, params: Params, work: Workload, memory: float) -
     return [trainer(model, params, work), rolling, *([reference(model, params, work)] if frozen else [])]
 
 
-def _together(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
-    """One GPU, or none: trainer and engine share it, or the process. A vLLM that sleeps leaves the trainer all of the
-    GPU; while it samples, the trainer keeps everything but what a pass makes. No other engine gives anything back."""
+def _on_one_device(model: Architecture, params: Params, work: Workload, memory: float) -> list[Use]:
+    """Return one GPU or none: trainer and engine share it, or the process.
+
+    A sleeping vLLM leaves the trainer the whole GPU; while it samples, the trainer keeps everything except a pass's
+    temporaries. Other engines release nothing.
+    """
     name = "the GPU" if params.hardware.gpus else "the process"
     rolling = {f"engine's {part}": size for part, size in engine(model, params, memory).parts.items()}
     if not params.train.segments:
@@ -65,5 +70,5 @@ def _together(model: Architecture, params: Params, work: Workload, memory: float
 
 
 def _takes_turns(params: Params) -> bool:
-    """Whether the engine sleeps while the trainer works, on the one GPU that both have."""
+    """Return whether the engine sleeps while the trainer works on their shared GPU."""
     return params.hardware.gpus == 1 and params.rollout.kind.sleeps(params.rollout)

@@ -1,9 +1,9 @@
-"""Memory of a rollout engine: transformers grows a cache with its batch, vLLM takes what it is given and fills it.
+"""Memory of a rollout engine: transformers grows a cache with its batch, vLLM fills the share that it is given.
 
-Source: vLLM 0.32, which on a GPU measures weights and the largest step, and makes a cache of what is left of
-`rollout.vllm.gpu_memory_utilization` of the card. On a CPU it makes one of `rollout.vllm.cpu_cache_gb`. It does not
-start where the cache cannot hold one trajectory of full length. What scoring a probe takes
-(r1_searcher/rollout/sync.py) it does not measure: that comes beside its share.
+Source: vLLM 0.32. On a GPU it measures weights and the largest step, and makes a cache of the rest of
+`rollout.vllm.gpu_memory_utilization` of the card; on a CPU, one of `rollout.vllm.cpu_cache_gb`. It does not start if
+the cache cannot hold one trajectory of full length. Scoring a probe (r1_searcher/rollout/sync.py) is not measured and
+comes on top of its share.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from r1_searcher.plan.memory import GIB, HEAD_BYTES, Use, named
 from r1_searcher.plan.work import WIDTHS
 
 CACHE = "KV cache"
-SCORE_BYTES = 8  # a logit of a scored token beside the logit itself: as float32, and its log-softmax
-_BLOCK = 32  # tokens of a block of vLLM's cache on a CPU; on a GPU 16, which differs by less than a block a trajectory
+SCORE_BYTES = 8  # per scored token's logit, besides the logit itself: as float32, and its log-softmax
+_BLOCK = 32  # tokens per cache block of vLLM on a CPU; 16 on a GPU, which differs by less than a block per trajectory
 
 
 def engine(model: Architecture, params: Params, memory: float) -> Use:
-    """A device of an engine, of ``memory`` bytes; without GPUs ``memory`` is not looked at."""
+    """Return an engine's device of ``memory`` bytes, which is ignored without GPUs."""
     parts = _vllm(model, params, memory) if params.rollout.kind.fixed_cache else _transformers(model, params)
     parts |= search.on_gpu(params)
     return Use(named("engine", params.hardware.engine_gpus if params.hardware.gpus else 0), parts)
@@ -40,13 +40,13 @@ def _transformers(model: Architecture, params: Params) -> dict[str, int]:
 
 
 def _vllm(model: Architecture, params: Params, memory: float) -> dict[str, int]:
-    """Weights with an output head of their own (r1_searcher/rollout/untied.py), the largest step, and the cache:
-    what vLLM is given, and no less than one trajectory of full length."""
+    """Weights with an output head of their own (r1_searcher/rollout/untied.py), the largest step, and the cache: what
+    vLLM is given, but at least one trajectory of full length."""
     rollout, settings, on_gpu = params.rollout, params.rollout.vllm, params.hardware.gpus > 0
     width, gpus = WIDTHS[rollout.dtype], _gpus_together(params)
     step = settings.max_num_batched_tokens
     if not on_gpu:
-        step = max(step, rollout.max_total_tokens)  # there a prompt is read in one piece
+        step = max(step, rollout.max_total_tokens)  # on a CPU a prompt is prefilled in one pass
     measured = {
         "weights": width * (model.parameters + model.tied * model.vocabulary * model.hidden) // gpus,
         "activations": model.layer_activations(width) * step,
@@ -62,7 +62,7 @@ def _vllm(model: Architecture, params: Params, memory: float) -> dict[str, int]:
 
 
 def least(model: Architecture, params: Params, memory: float) -> list[Use]:
-    """What vLLM must have to start at all, and what it is given; nothing of an engine that grows."""
+    """Return what vLLM needs to start at all, and what it is given; empty for an engine that grows."""
     settings = params.rollout.vllm
     if not params.rollout.kind.fixed_cache:
         return []
@@ -74,9 +74,10 @@ def least(model: Architecture, params: Params, memory: float) -> list[Use]:
 
 
 def _cached(model: Architecture, params: Params, tokens: float) -> int:
-    """Bytes of vLLM's cache, a device, that a trajectory takes, in whole blocks with a place for the token to come."""
+    """Return the bytes per device that a trajectory takes in vLLM's cache: whole blocks, with room for the next
+    token."""
     blocks = math.ceil((tokens + 1) / _BLOCK)
-    spread = min(_gpus_together(params), model.kv_heads)  # more GPUs than key-value heads hold copies of them
+    spread = min(_gpus_together(params), model.kv_heads)  # with more GPUs than key-value heads, some hold copies
     return model.cache_bytes(WIDTHS[params.rollout.dtype]) * blocks * _BLOCK // spread
 
 
@@ -85,7 +86,8 @@ def _gpus_together(params: Params) -> int:
 
 
 def trajectories_at_a_time(model: Architecture, params: Params, memory: float, tokens: float) -> int:
-    """How many trajectories of ``tokens`` tokens one engine generates at a time, with ``memory`` bytes a device."""
+    """Return how many trajectories of ``tokens`` tokens one engine samples at once, with ``memory`` bytes per
+    device."""
     rollout = params.rollout
     if not rollout.kind.fixed_cache:
         return rollout.max_batch

@@ -1,4 +1,4 @@
-"""The machine at hand: its GPUs, memory and disk."""
+"""This machine's GPUs, memory and disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASK_GPUS = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nou
 
 @dataclass(frozen=True)
 class Machine:
-    """GPUs' memory, main memory that can be had, and free disk, in bytes."""
+    """Memory of each GPU, available main memory, and free disk, in bytes."""
 
     gpus: tuple[int, ...]
     memory: int
@@ -21,14 +21,15 @@ class Machine:
 
 
 def this_machine(place: Path = Path()) -> Machine:
-    """What is here: NVIDIA GPUs that this process may use, memory, and the disk that ``place`` is on."""
+    """Return this machine's NVIDIA GPUs that the process may use, its memory, and the disk of ``place``."""
     import psutil
 
     return Machine(tuple(_gpus()), int(psutil.virtual_memory().available), shutil.disk_usage(place.resolve()).free)
 
 
 def _gpus() -> list[int]:
-    """Bytes of each GPU, by the driver's own tool: it is there wherever the driver is, and loads no framework."""
+    """Return each GPU's bytes by the driver's own tool, which exists wherever the driver does and loads no
+    framework."""
     if shutil.which(ASK_GPUS[0]) is None:
         return []
     run = subprocess.run(ASK_GPUS, capture_output=True, text=True, check=False)

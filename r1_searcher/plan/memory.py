@@ -1,8 +1,8 @@
-"""Memory of a trainer's rank and of the reference policy, in bytes by what they hold, and what was offloaded of it.
+"""Memory of a trainer's rank and of the reference policy, in bytes by content, and what is offloaded of it.
 
 Sources: ZeRO (arXiv 1910.02054, section 3) for what is divided among ranks, DeepSpeed 0.19.8 for the precision of its
-gradients and its bucket, and `stages/update` for the arrays of the output head. The last part of a device's memory
-is left free: fragments, libraries, communication.
+gradients and its bucket, and `r1_searcher/update` for the arrays of the output head. The last part of a device's memory
+is left free for fragments, libraries and communication.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from r1_searcher.plan.architecture import Architecture
 from r1_searcher.plan.work import WIDTHS, Workload
 
 GIB = 2**30
-BUCKET = 5 * 10**8  # numbers; DeepSpeed's reduce_bucket_size where a configuration says nothing
-LIVE = 10**9  # numbers; what ZeRO 3 keeps of parameters that come and go (stage3_max_live_parameters)
-HEAD_BYTES = 12  # a logit: as float32, its log-softmax, its probability
+BUCKET = 5 * 10**8  # numbers; DeepSpeed's default reduce_bucket_size
+LIVE = 10**9  # numbers; parameters that ZeRO 3 keeps gathered (stage3_max_live_parameters)
+HEAD_BYTES = 12  # per logit: as float32, its log-softmax, its probability
 USABLE = 0.9  # of a device's memory
-# What a rank frees after a pass. Gradients are counted as kept between two updates: in ZeRO 1 and bfloat16 they are.
+# What a rank frees after a pass. Gradients count as kept between two updates: in ZeRO 1 and bfloat16 they are.
 PASSING = ("activations", "output head")
 
 
 @dataclass(frozen=True)
 class Use:
-    """Bytes on one device, by what they hold, and what of the device they may take."""
+    """Bytes on one device by content, and how much of the device they may take."""
 
     device: str  # e.g. "each of 4 trainer GPUs"
     parts: dict[str, int] = field(default_factory=dict)
-    memory: float = 0.0  # bytes of the device; 0: not known, and not judged
-    share: float = USABLE  # of it
+    memory: float = 0.0  # bytes of the device; 0: unknown and not judged
+    share: float = USABLE  # the usable part of it
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
     @property
     def room(self) -> float:
-        """Bytes that may be taken."""
+        """Usable bytes."""
         return self.share * self.memory
 
     @property
     def lacks(self) -> bool:
-        """Whether they are known to be too few."""
+        """Whether the usable bytes are known to be too few."""
         return 0 < self.room < self.total
 
 
 def trainer(model: Architecture, params: Params, work: Workload) -> Use:
-    """A trainer rank: weights, gradients, optimizer, bucket, reference policy, activations of one pass.
+    """Return a trainer rank: weights, gradients, optimizer, bucket, reference policy, activations of one pass.
 
-    Under adapters these alone have gradients and an optimizer, and the base is the reference. What is offloaded from a
-    GPU is not here but in ``offloaded``.
+    With adapters only these have gradients and an optimizer, and the base is the reference. What is offloaded from a
+    GPU is in ``offloaded`` instead.
     """
     update, ranks = params.update, max(params.hardware.trainer_gpus, 1)
     width, size = WIDTHS[update.dtype], model.parameters + model.adapter_parameters(update.lora)
     trained = trained_parameters(model, update)
     stage = zero_stage(update)
     split = [ranks if stage >= least else 1 for least in (3, 2, 1)]  # of weights, gradients, optimizer
-    # Stage 0 is float32 with torch's AdamW (two moments). DeepSpeed's optimizers keep float32 weights besides, and sum
+    # Stage 0 is float32 with torch's AdamW (two moments). DeepSpeed's optimizers also keep float32 weights, and sum
     # gradients in float32.
     parts = {
         "weights": width * size // split[0],
@@ -68,7 +68,7 @@ def trainer(model: Architecture, params: Params, work: Workload) -> Use:
     away = offloads(params)
     if away:
         del parts["optimizer"]
-        if stage >= 2:  # they are summed where the optimizer is
+        if stage >= 2:  # gradients are summed where the optimizer is
             del parts["gradients"]
     if away == "all":
         parts["weights"] = width * min(LIVE, size)
@@ -82,17 +82,18 @@ def trainer(model: Architecture, params: Params, work: Workload) -> Use:
 
 
 def trained_parameters(model: Architecture, update: Update) -> int:
-    """Parameters that learn: all, or the adapters."""
+    """Return the number of trained parameters: all, or the adapters."""
     return model.adapter_parameters(update.lora) or model.parameters
 
 
 def offloads(params: Params) -> str:
-    """What leaves the GPUs: "", "optimizer" or "all". Without GPUs main memory is where everything is anyway."""
+    """Return what is offloaded from GPUs: "", "optimizer" or "all". Without GPUs everything is in main memory
+    anyway."""
     return params.update.offload if params.hardware.gpus and params.update.offload != "none" else ""
 
 
 def offloaded(model: Architecture, params: Params) -> dict[str, int]:
-    """Bytes of main memory that all ranks together take for what left their GPUs; empty where nothing did."""
+    """Return the bytes of main memory that all ranks together need for what was offloaded; empty if nothing was."""
     away, update = offloads(params), params.update
     if not away:
         return {}
@@ -106,12 +107,12 @@ def offloaded(model: Architecture, params: Params) -> dict[str, int]:
 
 
 def zero_stage(update: Update) -> int:
-    """The stage that runs: bfloat16 needs float32 weights besides, which stage 0 lacks (stages/update)."""
+    """Return the effective stage: bfloat16 needs extra float32 weights, which stage 0 lacks (r1_searcher/update)."""
     return max(update.zero_stage, 1) if update.dtype == "bfloat16" else update.zero_stage
 
 
 def activations(model: Architecture, update: Update, tokens: int) -> int:
-    """Bytes of one pass: every layer's, or with checkpointing every layer's input and one layer's all."""
+    """Return the bytes of one pass: all layers', or with checkpointing every layer's input and one whole layer."""
     width = WIDTHS[update.dtype]
     layer = model.layer_activations(width) * tokens
     layer += width * update.lora.rank * len(model.adapted(update.lora)) * tokens  # between A and B
@@ -121,12 +122,12 @@ def activations(model: Architecture, update: Update, tokens: int) -> int:
 
 
 def head(model: Architecture, width: int, policy_tokens: int) -> int:
-    """Bytes of the logits of the policy tokens of one pass."""
+    """Return the bytes of the logits of one pass's policy tokens."""
     return policy_tokens * model.vocabulary * (HEAD_BYTES + width)
 
 
 def reference(model: Architecture, params: Params, work: Workload) -> Use:
-    """A GPU of the frozen reference policy."""
+    """Return a GPU of the frozen reference policy."""
     width, number = WIDTHS[params.update.dtype], params.hardware.reference_gpus
     one_layer = model.layer_activations(width) * work.pass_tokens(params)
     parts = {

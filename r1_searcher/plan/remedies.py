@@ -1,5 +1,5 @@
-"""What to change where a profile does not fit: each change holds all that must change with it, and was tried by
-checking the parameters and computing the plan again."""
+"""Changes that make a profile fit; each includes everything that must change with it, and was verified by checking the
+parameters and recomputing the plan."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ def remedies(
     *,
     here: Callable[[Params], bool] = lambda changed: True,
 ) -> list[str]:
-    """Changes with which the parameters are accepted and everything fits into ``memory`` bytes a device, into the main
-    memory that the profile states, and ``here``; least costly first, of each the first that helps. Where none does
-    alone, each with another share of the GPU for vLLM: it is a part of a card, and other cards are of other sizes."""
+    """Return changes that the parameters' check and ``here`` accept, and with which everything fits ``memory`` bytes
+    per device and the stated main memory.
+
+    Cheapest first, and of each kind the first that helps. If none helps alone, each is combined with another share of
+    the GPU for vLLM, because shares depend on the card's size.
+    """
     raw = params.model_dump(mode="json")
     tries = [*_of_engine(model, params), *_of_trainer(params), *_of_gpus(model, params), *_of_lengths(params)]
     tries += [*_of_offload(params), *_of_main_memory(model, params, work, memory)]
@@ -53,7 +56,7 @@ def remedies(
 
 
 def _changed(raw: Mapping[str, Any], change: ParamsChange) -> Params | None:
-    """The parameters with a change; nothing where they are refused so."""
+    """Return the changed parameters, or None if they are refused."""
     whole = dict(raw)
     for key, value in change.items():
         *path, last = key.split(".")
@@ -73,7 +76,8 @@ def _written(value: Any) -> str:
 
 
 def _of_engine(model: Architecture, params: Params) -> Iterator[ParamsChange]:
-    """vLLM: another cache on a CPU; asleep while the trainer works, another share of its GPU, or smaller steps."""
+    """Yield vLLM's changes: another cache on a CPU; on a GPU sleeping while the trainer works, another share, or
+    smaller steps."""
     hardware, settings = params.hardware, params.rollout.vllm
     if not params.rollout.kind.fixed_cache:
         return
@@ -91,7 +95,7 @@ def _of_engine(model: Architecture, params: Params) -> Iterator[ParamsChange]:
 
 
 def _of_share(params: Params) -> Iterator[ParamsChange]:
-    """Another share of its GPU for vLLM, the largest first."""
+    """Yield other shares of the GPU for vLLM, the largest first."""
     if not params.rollout.kind.fixed_cache or not params.hardware.gpus:
         return
     for share in UTILIZATIONS:
@@ -110,8 +114,10 @@ def _of_trainer(params: Params) -> Iterator[ParamsChange]:
 
 
 def _of_gpus(model: Architecture, params: Params) -> Iterator[ParamsChange]:
-    """A GPU for the reference policy, more ranks, or more GPUs an engine, where each has its own: of the machine's that
-    nobody has or that fewer engines leave, else on a machine with more."""
+    """Yield a GPU for the reference policy, more ranks, or more GPUs per engine, if each has its own.
+
+    They come from the machine's unused GPUs or from fewer engines, else from a larger machine.
+    """
     hardware, engines = params.hardware, params.workers.engines
     if hardware.gpus <= 1:
         return
@@ -136,12 +142,12 @@ def _of_gpus(model: Architecture, params: Params) -> Iterator[ParamsChange]:
 
 
 def _ranks(number: int) -> ParamsChange:
-    """The trainer with so many GPUs, a rank each."""
+    """Return the change to ``number`` trainer GPUs, one rank each."""
     return {"hardware.trainer_gpus": number, "workers.ranks": number}
 
 
 def _machine(gpus: int, free: int, more: int) -> ParamsChange:
-    """A machine of so many GPUs that ``more`` can be taken; nothing to change where they are free."""
+    """Return the change to a machine with enough GPUs for ``more``; empty if they are free."""
     return {"hardware.gpus": gpus + more - free} if more > free else {}
 
 
@@ -152,7 +158,8 @@ def _of_lengths(params: Params) -> Iterator[ParamsChange]:
 
 
 def _of_offload(params: Params) -> Iterator[ParamsChange]:
-    """To main memory: the optimizer, in the ZeRO stage of the profile or in 1; all of it, in stage 3. Or less of it."""
+    """Yield changes of offloading to main memory: the optimizer, in the profile's ZeRO stage or 1; everything, in stage
+    3; or less."""
     if not params.hardware.gpus:
         return
     stage = max(params.update.zero_stage, 1)
@@ -165,7 +172,7 @@ def _of_offload(params: Params) -> Iterator[ParamsChange]:
 
 
 def _of_main_memory(model: Architecture, params: Params, work: Workload, memory: float) -> Iterator[ParamsChange]:
-    """A machine with more of it, where that is what lacks, or a dense index of codes."""
+    """Yield a machine with more main memory if that is short, or a dense index of codes."""
     for use in shortages(model, params, work, memory):
         if use.device == MAIN:
             yield {"hardware.main_memory_gib": math.ceil(use.total / USABLE / GIB)}
@@ -174,7 +181,8 @@ def _of_main_memory(model: Architecture, params: Params, work: Workload, memory:
 
 
 def _halved(params: Params, key: str) -> Iterator[ParamsChange]:
-    """The parameter of ``rollout`` halved until it is small; a pass' tokens with the length of a trajectory."""
+    """Yield the parameter of ``rollout`` halved until it is small; a pass's tokens shrink with a trajectory's
+    length."""
     value, longest = getattr(params.rollout, key) // 2, params.update.max_tokens_a_pass
     while value >= (1 if key == "max_batch" else 512):
         short = {"update.max_tokens_a_pass": value} if key != "max_batch" and longest > value else {}

@@ -1,7 +1,7 @@
-"""What dense search takes: the passages' vectors, mapped into main memory and on the disk, and the model that embeds
-queries, beside each engine. Nothing of BM25, whose columns are read from the disk as queries need them.
+"""Memory and disk of dense search: the passages' vectors, mapped into main memory, and each engine's query encoder.
 
-Sources: faiss' layouts as r1_searcher/retrieval/dense/vectors.py makes them; the models' published configurations.
+BM25 is not counted: its columns are read from disk as queries need them. Sources: faiss' layouts as in
+r1_searcher/retrieval/dense/vectors.py; the models' published configurations.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 from r1_searcher.params import Dense, Params
 
 PASSAGE_COUNTS = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
-# BERT's: layers and hidden size, with feed-forwards of four times that, 30,522 words and 512 places.
+# BERT's: layers and hidden size; feed-forwards of four times that, 30,522 words and 512 positions.
 ENCODERS = {"bge-small-en-v1.5": (12, 384), "bge-base-en-v1.5": (12, 768), "bge-large-en-v1.5": (24, 1024)}
 _WORDS, _PLACES, _TOKEN_TYPES = 30_522, 512, 2
 _WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def passages(params: Params, given: float) -> float:
-    """Passages of the corpus: those given, else what its source is known to have; 0: not known."""
+    """Return the corpus' passages: those given, else what its source is known to have; 0: unknown."""
     known = PASSAGE_COUNTS.get(params.corpus.source, 0)
     if params.corpus.source == "kilt":
         known = known * 100 // params.corpus.kilt.words
@@ -26,7 +26,7 @@ def passages(params: Params, given: float) -> float:
 
 
 def vectors(params: Params, given: float) -> int:
-    """Bytes of the dense index; 0 where none is made, or its size is not known."""
+    """Return the bytes of the dense index; 0 if there is none, or its size is unknown."""
     dense, number = _asked(params), passages(params, given)
     shape = _shape(dense) if dense else None
     if not dense or not shape:
@@ -43,15 +43,15 @@ def vectors(params: Params, given: float) -> int:
 
 
 def kept_vectors(params: Params, given: float) -> int:
-    """Bytes of the shards of vectors that the store keeps, of which an index of any kind is made."""
+    """Return the bytes of the stored shards of vectors, from which any kind of index is made."""
     dense = _asked(params)
     shape = _shape(dense) if dense else None
     return int(passages(params, given) * shape[1] * _WIDTHS[dense.storage]) if dense and shape else 0
 
 
 def in_main_memory(params: Params, given: float) -> dict[str, int]:
-    """Bytes of a machine's main memory that searches want: vectors once for all processes, which map the same file,
-    and a model an engine where queries are embedded on the CPU."""
+    """Return the bytes of main memory for searches: vectors once for all processes, which map the same file, and one
+    model per engine if queries are embedded on the CPU."""
     if not _searched(params):
         return {}
     parts = {"dense index": vectors(params, given)}
@@ -61,7 +61,7 @@ def in_main_memory(params: Params, given: float) -> dict[str, int]:
 
 
 def on_gpu(params: Params) -> dict[str, int]:
-    """Bytes on an engine's first GPU, where queries are embedded there; its activations are not counted."""
+    """Return the bytes on an engine's first GPU if queries are embedded there; activations are not counted."""
     dense = _asked(params)
     if not dense or not _searched(params) or params.retriever.dense.device == "cpu" or not params.hardware.gpus:
         return {}
@@ -70,7 +70,7 @@ def on_gpu(params: Params) -> dict[str, int]:
 
 
 def uncounted(params: Params, given: float) -> str:
-    """What of dense search cannot be counted, and why; empty where all is."""
+    """Return what of dense search cannot be counted, and why; "" if everything is."""
     dense = _asked(params)
     if not dense:
         return ""
@@ -95,7 +95,7 @@ def _shape(dense: Dense) -> tuple[int, int] | None:
 
 
 def encoder_parameters(layers: int, hidden: int) -> int:
-    """Parameters of a BERT: embeddings with their norm, layers, and the pooler."""
+    """Return the parameters of a BERT: embeddings with their norm, layers, and the pooler."""
     layer = 4 * (hidden + 1) * hidden + 2 * 4 * hidden * hidden + 5 * hidden + 4 * hidden
     return (_WORDS + _PLACES + _TOKEN_TYPES + 2) * hidden + layers * layer + (hidden + 1) * hidden
 

@@ -1,19 +1,20 @@
-"""Seconds and bytes as a reader takes them in: in the largest unit of which there is enough to be seen."""
+"""Format seconds and bytes for readers, in the largest sensible unit."""
 
 from __future__ import annotations
 
 DURATIONS = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 0.001}
 SIZES = {"GiB": 2.0**30, "MiB": 2.0**20, "KiB": 2.0**10, "B": 1.0}
-ENOUGH = 0.1  # of a GiB: 0.3 GiB is read more easily than 307.2 MiB
+ENOUGH = 0.1  # of a GiB: 0.3 GiB reads more easily than 307.2 MiB
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes, seconds or milliseconds: the largest unit that holds one whole; a decimal below 10."""
+    """Format hours, minutes, seconds or milliseconds, in the largest unit with a value of at least 1; a decimal below
+    10."""
     return _of(seconds, DURATIONS, 1, None)
 
 
 def size(number: float, decimals: int = 1) -> str:
-    """Bytes in the largest unit that holds a tenth."""
+    """Format bytes in the largest unit with a value of at least 0.1."""
     return _of(number, SIZES, ENOUGH, decimals)
 
 

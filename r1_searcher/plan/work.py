@@ -1,4 +1,4 @@
-"""Tokens, time and disk of a run, from a workload and from a device's stated speed. All figures are expectations."""
+"""Expected tokens, time and disk of a run, from a workload and a device's stated speed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ WIDTHS = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Device:
-    """Speed of one device: dense multiply-adds of the training precision counted as 2, and memory read a second."""
+    """Speed of one device: dense operations in the training precision (a multiply-add counts as 2), and memory
+    bandwidth."""
 
     name: str
-    flops: float  # operations a second
-    bandwidth: float  # bytes a second
+    flops: float  # operations per second
+    bandwidth: float  # bytes per second
     source: str
 
 
@@ -26,37 +27,37 @@ DEVICES = {
     "h100": Device("h100", 989e12, 3.35e12, "NVIDIA's data sheet of the H100 SXM, dense bfloat16"),
     "h200": Device("h200", 989e12, 4.8e12, "NVIDIA's data sheet of the H200 SXM, dense bfloat16"),
     "rtx4090": Device("rtx4090", 165e12, 1.008e12, "NVIDIA's data sheet of the RTX 4090, dense bfloat16"),
-    # 138e9 was measured: forward and backward of 512 tokens of a 135M model in 3.0 s of one core. The plan divides by
-    # the same part of the peak as for a GPU, so the peak here is that figure over 0.35; memory alike.
+    # 138e9 was measured: forward and backward of 512 tokens of a 135M model in 3.0 s on one core. The plan multiplies
+    # by the same share of the peak as for a GPU, so the peak here is that figure over 0.35; memory likewise.
     "cpu-core": Device("cpu-core", 394e9, 20e9, "a 135M model in bfloat16 on one x86-64 core with AVX-512, measured"),
 }
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A trajectory as it is expected, and how well a device is used.
+    """An expected trajectory, and how well a device is used.
 
-    The defaults of the trajectory are the released ones' means (1,000 trajectories of the trained Qwen-2.5-7B:
-    1,236 characters by the policy, 2.2 searches, 480 characters a passage), at about 4.2 characters a token.
-    Those of the use are assumptions: they are common for training and for decoding of this size. Give your own.
+    The trajectory's defaults are the means of the released ones (1,000 trajectories of the trained Qwen-2.5-7B: 1,236
+    characters by the policy, 2.2 searches, 480 characters per passage), at about 4.2 characters per token. The usage
+    figures are assumptions, common for training and decoding at this size. Give your own.
     """
 
     prompt_tokens: float = 200
     policy_tokens: float = 300
     searches: float = 2.2
     passage_tokens: float = 115
-    update_use: float = 0.35  # of the peak, by the operations that the model needs (MFU)
+    update_use: float = 0.35  # of the peak, counting only the operations that the model needs (MFU)
     decode_use: float = 0.5  # of the memory bandwidth
     prefill_use: float = 0.5  # of the peak
-    padding: float = 0.1  # of an update's tokens, beside them, in the padded layout
+    padding: float = 0.1  # extra share of an update's tokens in the padded layout
     passages: float = 0.0  # of the corpus, for a dense index; 0: what the corpus is known to have
 
     def trajectory_tokens(self, params: Params) -> float:
-        """Mean tokens of a trajectory, within the profile's limit."""
+        """Return the mean tokens of a trajectory, within the profile's limit."""
         return min(self._unlimited(params), params.rollout.max_total_tokens)
 
     def policy_part(self, params: Params) -> float:
-        """Policy tokens of such a trajectory; under a limit all parts shrink alike."""
+        """Return the policy tokens of such a trajectory; a limit shrinks all parts alike."""
         return self.policy_tokens * self.trajectory_tokens(params) / self._unlimited(params)
 
     def _unlimited(self, params: Params) -> float:
@@ -65,11 +66,11 @@ class Workload:
         return self.prompt_tokens + self.policy_tokens + passages
 
     def pass_tokens(self, params: Params) -> int:
-        """Tokens of the largest pass of the update: its budget, or one trajectory that is longer."""
+        """Return the tokens of the update's largest pass: its budget, or one longer trajectory."""
         return max(params.update.max_tokens_a_pass, params.rollout.max_total_tokens)
 
     def pass_policy_tokens(self, params: Params) -> int:
-        """Policy tokens of such a pass: all turns of one longest trajectory, or a pass of mean ones."""
+        """Return the policy tokens of such a pass: all turns of one longest trajectory, or a pass of mean ones."""
         rollout, tokens = params.rollout, self.pass_tokens(params)
         longest = (rollout.max_searches + 1) * rollout.max_turn_tokens
         usual = tokens * self.policy_part(params) / self.trajectory_tokens(params)
@@ -78,25 +79,25 @@ class Workload:
 
 @dataclass(frozen=True)
 class IterationEstimate:
-    """One iteration's tokens and seconds; searches are not in it."""
+    """One iteration's tokens and seconds, without searches."""
 
     trajectories: int
     tokens: float
     policy_tokens: float
-    read_seconds: float  # prompts and passages into the engine
+    read_seconds: float  # prefill of prompts and passages in the engine
     decode_seconds: float
     update_seconds: float
 
     @property
     def seconds(self) -> float:
-        """One after the other, as an iteration runs."""
+        """Sum of the steps, which run one after the other."""
         return self.read_seconds + self.decode_seconds + self.update_seconds
 
 
 def iteration(
     model: Architecture, params: Params, work: Workload, device: Device, *, stage: str, at_a_time: int
 ) -> IterationEstimate:
-    """An iteration of ``stage`` with ``at_a_time`` trajectories in each engine."""
+    """Return an iteration of ``stage`` with ``at_a_time`` trajectories per engine."""
     settings = getattr(params.train, stage)
     trajectories = settings.questions_an_iteration * settings.samples_a_question
     mean, by_policy = work.trajectory_tokens(params), work.policy_part(params)
@@ -104,14 +105,15 @@ def iteration(
     trainers, engine_gpus = max(hardware.trainer_gpus, 1), max(hardware.engine_gpus, 1)
     if not hardware.gpus:
         trainers = engine_gpus = params.threads
-    matrices = model.parameters - (0 if model.tied else model.vocabulary * model.hidden)  # an embedding is looked up
+    # an embedding is only looked up
+    matrices = model.parameters - (0 if model.tied else model.vocabulary * model.hidden)
     read = trajectories * (mean - by_policy) * 2 * matrices / (engine_gpus * device.flops * work.prefill_use)
     a_group = hardware.tensor_parallel if hardware.gpus > 1 else engine_gpus
     engines = max(engine_gpus // a_group, 1)
     rows = max(min(at_a_time, -(-trajectories // engines)), 1)
     width = WIDTHS[params.rollout.dtype]
-    # A step reads all weights once and each row's cache, half full on average, and writes a token a row; it cannot be
-    # quicker than its operations either.
+    # A decode step reads all weights once and each row's cache, half full on average, and writes one token per row; its
+    # operations are another lower bound.
     moved = width * matrices + rows * model.cache_bytes(width) * mean / 2
     step = max(
         moved / (a_group * device.bandwidth * work.decode_use),
@@ -131,26 +133,28 @@ def iteration(
 
 
 def operations_a_token(model: Architecture, update: Update, length: float) -> float:
-    """Operations of an update on one token: 2 a parameter for a forward pass and 4 for a backward one (arXiv
-    2001.08361, section 2.1), a forward pass more each for checkpointing, for the reference policy and for the
-    correction of importance; attention over half the length. Under adapters weights that do not learn need no gradient
-    of their own, which is half of a backward pass; the adapters' own operations are not counted."""
+    """Return the operations of an update per token (arXiv 2001.08361, section 2.1).
+
+    2 per parameter for a forward pass and 4 for a backward one; one more forward pass each for checkpointing, the
+    reference policy and the importance correction; attention over half the length. With adapters, frozen weights need
+    no gradient of their own, which is half of a backward pass; the adapters' own operations are not counted.
+    """
     passes = 3 + update.gradient_checkpointing + (update.kl_coefficient > 0) + (update.importance_cap > 0)
     return forward_operations(model, length) * (passes - (update.lora.rank > 0))
 
 
 def forward_operations(model: Architecture, length: float) -> float:
-    """Operations of a forward pass on one token of a trajectory of ``length`` tokens."""
+    """Return the operations of a forward pass per token of a trajectory of ``length`` tokens."""
     return 2 * model.parameters + 2 * model.layers * model.heads * model.head_dim * length
 
 
-# Of the peak: the laptop profile's base model takes 206 s on two threads (docs/benchmarks.md). Matrices as small as
-# a tiny model's use a core less well than a Workload's update_use.
+# Of the peak: the laptop profile's base model takes 206 s on two threads (docs/benchmarks.md). A tiny model's small
+# matrices use a core less well than a Workload's update_use.
 TINY_USE = 0.1
 
 
 def base_training_seconds(model: Architecture, params: Params, device: Device) -> float:
-    """Seconds of the tiny base model's training from scratch, on all threads; 0 where a model is brought.
+    """Return the seconds to train the tiny base model from scratch on all threads; 0 for an imported model.
 
     Its sequences are packed to the trajectory's limit. Worlds, their searches and the tokenizer are not counted.
     """
@@ -163,24 +167,24 @@ def base_training_seconds(model: Architecture, params: Params, device: Device) -
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes by what they hold, of a whole run."""
+    """Bytes of a whole run by content."""
 
     parts: dict[str, int]
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
 
-TEXT_BYTES = 8.4  # a token's characters, kept twice: the text and its segments
+TEXT_BYTES = 8.4  # per token: its characters, stored twice, as text and in segments
 
 
 def disk(model: Architecture, params: Params, work: Workload) -> Disk:
-    """The base model, each segment's policy and trainer state, checkpoints in the store, rollouts with advantages, and
-    a dense index with the vectors that it is made of.
+    """Return the base model, each segment's policy and trainer state, checkpoints in the store, rollouts with
+    advantages, and a dense index with its vectors.
 
-    DVC's cache holds a second copy of what a stage makes, unless the file system can share it (reflink). Parquet's
+    DVC's cache holds a second copy of a stage's outputs, unless the file system can share it (reflink). Parquet's
     compression is not counted.
     """
     update, segments = params.update, params.train.segments.values()
@@ -189,20 +193,20 @@ def disk(model: Architecture, params: Params, work: Workload) -> Disk:
     adapters = model.adapter_parameters(update.lora)
     state = (8 if update.dtype == "float32" and update.zero_stage == 0 else 12) * (adapters or model.parameters)
     if adapters:
-        state += width * (model.parameters + adapters)  # the base, and the adapters as they are
+        state += width * (model.parameters + adapters)  # the base, and the adapters themselves
     checkpoints = rollouts = 0
     for segment in segments:
         settings = getattr(params.train, segment.stage)
         checkpoints += -(-segment.iterations // settings.checkpoint_every)
         rollouts += segment.iterations * settings.questions_an_iteration * settings.samples_a_question
-    token_bytes = 4 + 1 + TEXT_BYTES  # its id, its source, its text
+    token_bytes = 4 + 1 + TEXT_BYTES  # its id, source and text
     policy_bytes = 4 * (3 + (update.kl_coefficient > 0))  # log-probability, advantage, return, reference
     trajectory = work.trajectory_tokens(params) * token_bytes + work.policy_part(params) * policy_bytes
     parts = {
         "base model": WIDTHS[params.rollout.dtype] * model.parameters,
         "policies and trainer state": len(params.train.segments) * (policy + state),
         "checkpoints in the store": checkpoints * (policy + state),
-        "rollouts": int(rollouts * trajectory * 2),  # the store's, and the segment's
+        "rollouts": int(rollouts * trajectory * 2),  # in the store and in the segment
     }
     index = search.vectors(params, work.passages)
     if index:

@@ -1,8 +1,8 @@
 """The audit before training (`python -m stages.questions audit`): leakage, coverage, and a verdict.
 
-``metrics/audit.json`` has every figure and every finding. The verdict file beside the data is what training
-depends on. It says that training may begin and nothing else, so it is the same bytes whatever the figures
-are: a changed audit trains nothing anew, and one that must stop leaves no verdict.
+``metrics/audit.json`` has every figure and finding. Training depends on the verdict file beside the data, which only
+says that training may begin, in the same bytes whatever the figures are: so a changed audit does not repeat training,
+and one that must stop leaves no verdict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERDICT = {"training": "may begin"}
 
 
 def read_splits(folder: Path) -> dict[str, pa.Table]:
-    """The question files of a folder by split; ``train`` must be among them."""
+    """Return the question files of a folder by split. Raises ``PipelineError`` without ``train``."""
     files = sorted(folder.glob("*.parquet"))
     splits = {file.stem: artefacts.read_table(file, schemas.QUESTIONS) for file in files}
     if TRAIN not in splits:
@@ -41,14 +41,14 @@ def read_splits(folder: Path) -> dict[str, pa.Table]:
 
 
 def read_benchmark(folder: Path, questions: Path) -> tuple[dict[str, pa.Table], Path]:
-    """A released benchmark's questions under its name beside the training splits, and the index that it is asked of."""
+    """Return a released benchmark's questions (under its name) with the training splits, and the benchmark's index."""
     splits = {name: table for name, table in read_splits(questions).items() if is_training(name)}
     splits[folder.name] = artefacts.read_table(folder / "questions.parquet", schemas.QUESTIONS)
     return splits, Path(artefacts.read_json(folder / "search.json")["index"])
 
 
 def open_local(settings: params.Params, index: Path) -> Retriever | None:
-    """The retriever of the parameters, its searches not recorded; None where it is a service or a replay."""
+    """Return the parameters' retriever without recording; None if it is a service or a replay."""
     from r1_searcher.retrieval import open_retriever
     from r1_searcher.retrieval.retrievers import is_lasting
 
@@ -62,8 +62,11 @@ def open_local(settings: params.Params, index: Path) -> Retriever | None:
 def audit(
     splits: Mapping[str, pa.Table], settings: params.Params, index: Path | None, *, searched: str | None = None
 ) -> dict[str, Any]:
-    """All figures and findings of the question splits. Coverage is that of the split ``searched``, or of all;
-    there is none without ``index``, and none of a retriever that costs money or remembers only what training asked."""
+    """Return all figures and findings of the question splits.
+
+    Coverage is measured on the split ``searched``, or on all; not without ``index``, nor with a retriever that costs
+    money or only replays training's searches.
+    """
     asked = settings.audit
     report: dict[str, Any] = {"overlap": leakage(splits, ngram=asked.ngram, ngram_share=asked.ngram_share)}
     retriever = None if index is None else open_local(settings, index)
@@ -81,7 +84,7 @@ def audit(
 
 
 def findings(report: Mapping[str, Any], limits: params.Audit) -> list[str]:
-    """A line for each split that shares more with training, or is answered less, than the parameters allow."""
+    """Return one line per split that overlaps more with training, or is less answerable, than the parameters allow."""
     lines = []
     for name, shared in report["overlap"].items():
         number, same = shared["num_questions"], shared["normalised"]
@@ -101,9 +104,9 @@ def findings(report: Mapping[str, Any], limits: params.Audit) -> list[str]:
 
 
 def run(settings: params.Params, questions: Path, index: Path | None, metrics: Path, verdict: Path) -> dict[str, Any]:
-    """Audit a questions folder; write the metrics, and the verdict where training may begin; returns the metrics.
+    """Audit a questions folder; write the metrics, and the verdict if training may begin; return the metrics.
 
-    Raises ``PipelineError`` where there are findings and ``audit.on_fail`` is stop; the metrics are written then too.
+    Raises ``PipelineError``, after writing the metrics, if there are findings and ``audit.on_fail`` is stop.
     """
     report = audit(read_splits(questions), settings, index)
     artefacts.write_json(metrics, report)
@@ -115,7 +118,8 @@ def run(settings: params.Params, questions: Path, index: Path | None, metrics: P
 
 
 def run_benchmark(settings: params.Params, questions: Path, folder: Path, metrics: Path) -> dict[str, Any]:
-    """Hold a released benchmark's folder against the training splits of ``questions``; as ``run``, but no verdict."""
+    """Audit a released benchmark's folder against the training splits of ``questions``; as ``run``, but without a
+    verdict."""
     splits, index = read_benchmark(folder, questions)
     report = audit(splits, settings, index, searched=folder.name)
     artefacts.write_json(metrics, report)
@@ -130,7 +134,7 @@ def _stopped(report: Mapping[str, Any], metrics: Path) -> PipelineError:
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """The audit in a few lines for the terminal."""
+    """Return the audit in a few lines for the terminal."""
     shown = []
     for name, shared in report["overlap"].items():
         line = (

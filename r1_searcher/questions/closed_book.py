@@ -1,4 +1,4 @@
-"""What a policy answers without any search: questions that need none teach nobody to search."""
+"""What a policy answers without searching: questions that need no search teach no searching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r1_searcher.types.protocols import Engine, Passage
 
 
 class _NoRetriever:
-    """Stands where a retriever is asked for and none may be used."""
+    """A retriever that must not be used."""
 
     fingerprint = "none"
 
@@ -32,7 +32,8 @@ def closed_book(
     number: int,
     told: Callable[[str, dict[str, float]], None] = lambda name, figures: None,
 ) -> dict[str, dict[str, float]]:
-    """Greedy answers without a search to at most ``number`` questions a split: EM and Cover-EM (the pass rate)."""
+    """Answer at most ``number`` questions per split greedily without a search; return EM and Cover-EM (the pass
+    rate)."""
     from r1_searcher.rollout import roll_out
 
     found: dict[str, dict[str, float]] = {}
@@ -52,7 +53,7 @@ def closed_book(
 
 
 def open_policy(policy: Path, settings: params.Params) -> Engine:
-    """The engine of a policy folder."""
+    """Return the engine of a policy folder."""
     import torch
 
     from r1_searcher.rollout import load_engine

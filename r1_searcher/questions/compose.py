@@ -1,9 +1,8 @@
 """Questions composed from a world's facts, split so that no entity of a chain is in two splits.
 
-Kinds: ``composition`` (two hops: a work's creator, then a property of theirs) is what is trained on
-and what ``held_out`` asks. ``held_out_kind`` holds compositions that training never shows: another
-relation (``new_relation``: the creator's job) and another depth (``three_hop``: a property of the
-creator's spouse). ``comparison`` asks which of two works came first.
+Kinds: ``composition`` (two hops: a work's creator, then a property of theirs) is in ``train`` and ``held_out``.
+``held_out_kind`` has compositions that training never shows: another relation (``new_relation``: the creator's job) and
+another depth (``three_hop``: a property of the creator's spouse). ``comparison`` asks which of two works came first.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Facts:
 
 
 def compose(facts: pa.Table, counts: params.QuestionCounts, seed: int) -> dict[str, pa.Table]:
-    """All splits as QUESTIONS tables. Raises where the world is too small for the counts asked."""
+    """Return all splits as QUESTIONS tables. Raises ``PipelineError`` if the world is too small for the counts."""
     known = Facts.of(facts)
     random = np.random.default_rng([seed, 2])
     works = _split_works(known, random)
@@ -104,7 +103,7 @@ def _row(question: str, answer: str, kind: str, hops: int, titles: list[str]) ->
 
 
 def creator_phrase(title: str, kind: str) -> str:
-    """How a question names the creator of a work."""
+    """Return how a question names the creator of a work."""
     return f"the {ROLES[kind]} of {title}"
 
 

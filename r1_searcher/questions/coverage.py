@@ -1,8 +1,8 @@
-"""What part of the questions searches can answer at all: the upper limit of what training can teach.
+"""The share of questions that searches can answer at all: the upper limit of what training can teach.
 
-A question is answerable where the top k passages hold a gold answer, or are all of its supporting
-passages. Two kinds of search are tried: the question itself, and an oracle's sub-queries, which are the titles
-of its supporting passages (in a synthetic world the chain of facts that it was composed from).
+A question is answerable if the top k passages contain a gold answer, or are all of its supporting passages. Two kinds
+of search are tried: the question itself, and an oracle's sub-queries, the titles of its supporting passages (in a
+synthetic world the chain of facts that it was composed from).
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from r1_searcher.questions.overlap import normalised
 from r1_searcher.rewards.metrics import normalise
 from r1_searcher.types.protocols import Passage, Retriever
 
-CLOSED_ANSWERS = ("yes", "no", "noanswer")  # as words they stand in every other passage and answer nothing
+CLOSED_ANSWERS = ("yes", "no", "noanswer")  # as words they occur in every other passage and answer nothing
 
 Figures = dict[str, Any]
 
 
 def spaced(table: pa.Table, number: int) -> pa.Table:
-    """At most ``number`` rows, evenly spaced: a file's beginning need not be like its end."""
+    """Return at most ``number`` rows, evenly spaced: a file's beginning may differ from its end."""
     if table.num_rows <= number:
         return table
     return table.take([place * table.num_rows // number for place in range(number)])
 
 
 def coverage(splits: Mapping[str, pa.Table], ks: Mapping[str, int], retriever: Retriever) -> dict[str, Figures]:
-    """Shares of the questions of each split (QUESTIONS) that searches answer, with ``ks[split]`` passages a search.
+    """Return the shares of each split's questions (QUESTIONS) that searches answer, with ``ks[split]`` passages per
+    search.
 
-    Of every split: ``num_questions``, ``k``, and by ``question`` (its own words as the query) the shares whose
-    passages hold a gold answer (``answer``), all supporting titles (``titles``; of those that know any), and
-    either (``answerable``). Where supporting titles are known, ``oracle`` has the same of the passages that the
-    question and its titles find together, over the ``num_questions`` with known titles. One call of the retriever.
+    Per split: ``num_questions``, ``k``, and under ``question`` (its own words as the query) the shares whose passages
+    contain a gold answer (``answer``), all supporting titles (``titles``; of those with known titles), and either
+    (``answerable``). ``oracle`` has the same for the passages that the question and its titles find together, over the
+    ``num_questions`` with known titles, if any. Calls the retriever once.
     """
     rows = {
         name: table.select(["question", "answers", "supporting_titles"]).to_pylist() for name, table in splits.items()
     }
-    queries: dict[str, int] = {}  # and the most passages that any split wants of it
+    queries: dict[str, int] = {}  # query → the most passages that any split wants
     for name, asked in rows.items():
         for row in asked:
             for query in (row["question"], *row["supporting_titles"]):
@@ -51,13 +52,13 @@ def coverage(splits: Mapping[str, pa.Table], ks: Mapping[str, int], retriever: R
 
 
 class _Shelf:
-    """Normalised titles and texts of the passages that were found, each made once."""
+    """Normalised titles and texts of the found passages, each computed once."""
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[str, str]] = {}
 
     def read(self, passage: Passage) -> tuple[str, str]:
-        """A passage's title, and its title and text as they are compared, between spaces."""
+        """Return a passage's title, and its title and text, normalised and between spaces."""
         if passage.passage_id not in self._made:
             whole = f" {normalise(f'{passage.title} {passage.text}')} "
             self._made[passage.passage_id] = normalised(passage.title), whole
@@ -65,19 +66,19 @@ class _Shelf:
 
 
 def _figures(rows: Sequence[dict[str, Any]], k: int, found: Mapping[str, list[Passage]], shelf: _Shelf) -> Figures:
-    alone = [_look(row, found[row["question"]][:k], shelf) for row in rows]
+    alone = [_contents(row, found[row["question"]][:k], shelf) for row in rows]
     figures: Figures = {"num_questions": len(rows), "k": k, "question": _shares(alone)}
     known = [row for row in rows if row["supporting_titles"]]
     if known:
         queries = [(row["question"], *row["supporting_titles"]) for row in known]
         seen = [[passage for query in tried for passage in found[query][:k]] for tried in queries]
-        together = [_look(row, passages, shelf) for row, passages in zip(known, seen, strict=True)]
+        together = [_contents(row, passages, shelf) for row, passages in zip(known, seen, strict=True)]
         figures["oracle"] = {"num_questions": len(known), **_shares(together)}
     return figures
 
 
-def _look(row: dict[str, Any], passages: Iterable[Passage], shelf: _Shelf) -> tuple[bool, bool | None]:
-    """Whether the passages hold a gold answer, and all supporting titles (None where none are known)."""
+def _contents(row: dict[str, Any], passages: Iterable[Passage], shelf: _Shelf) -> tuple[bool, bool | None]:
+    """Return whether the passages contain a gold answer, and all supporting titles (None if none are known)."""
     read = [shelf.read(passage) for passage in passages]
     golds = [normalise(answer) for answer in row["answers"]]
     answer = any(f" {gold} " in whole for gold in golds if gold and gold not in CLOSED_ANSWERS for _, whole in read)

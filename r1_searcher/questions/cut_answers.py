@@ -1,7 +1,7 @@
-"""How many training questions lose their answer where passages are cut, before training pays for it.
+"""How many training questions lose their answer because passages are cut, found before training pays for it.
 
-A policy sees of a passage what ``rollout.max_passage_tokens`` and ``rollout.max_documents_tokens`` leave. Where the
-answers stand behind the cut, searching is of no use, and training goes on without a word.
+A policy sees what ``rollout.max_passage_tokens`` and ``rollout.max_documents_tokens`` leave of a passage. If the
+answers are beyond the cut, searching is useless, and training goes on silently.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from r1_searcher.rewards.metrics import normalise
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.types.protocols import Engine, Passage, Retriever
 
-AT_MOST = 200  # questions that are looked at: with dense search on a CPU each query takes up to a tenth of a second
+AT_MOST = 200  # questions to check: with dense search on a CPU each query takes up to 0.1 s
 
 
 def may_search(settings: params.RetrieverParams) -> bool:
-    """Whether searches beside training cost nothing and leave no trace: no paid calls, no record, no replay."""
+    """Return whether extra searches cost nothing and leave no trace: no paid calls, no record, no replay."""
     from r1_searcher.retrieval.retrievers import is_lasting
 
     return settings.searches.mode in ("auto", "live") and is_lasting(settings)
@@ -29,11 +29,11 @@ def may_search(settings: params.RetrieverParams) -> bool:
 def cut_answers(
     questions: pa.Table, retriever: Retriever, engine: Engine, rollout: params.Rollout, *, at_most: int = AT_MOST
 ) -> dict[str, int]:
-    """Of at most ``at_most`` questions (QUESTIONS, evenly spaced) the numbers looked at, found, and lost.
+    """Return how many of at most ``at_most`` questions (QUESTIONS, evenly spaced) were checked, found, and lost.
 
-    ``num_found``: a gold answer stands, as whole words after the metrics' normalisation, in what the top k passages for
-    the question or for one of its supporting titles say before they are cut (a yes or no never counts).
-    ``num_lost``: of these, the ones with no gold answer in what is shown. One call of the retriever.
+    ``num_found``: a gold answer occurs, as whole words after the metrics' normalisation, in the uncut top k passages
+    for the question or one of its supporting titles (yes and no never count). ``num_lost``: of these, those without a
+    gold answer in what is shown. Calls the retriever once.
     """
     rows = spaced(questions, at_most).select(["question", "answers", "supporting_titles"]).to_pylist()
     asked = [list(dict.fromkeys([row["question"], *row["supporting_titles"]])) for row in rows]
@@ -52,11 +52,11 @@ def cut_answers(
 
 
 def _whole(passages: Iterable[Passage], rollout: params.Rollout) -> list[str]:
-    """What would be shown of passages if nothing were cut."""
+    """Return what would be shown of passages without cutting."""
     return [one.text if rollout.passages == "text" else f"{one.title}: {one.text}" for one in passages]
 
 
 def _hold(texts: Sequence[str], golds: Sequence[str]) -> bool:
-    """Whether a gold answer stands in one of the texts."""
+    """Return whether a gold answer occurs in one of the texts."""
     read = [f" {normalise(text)} " for text in texts]
     return any(f" {gold} " in text for gold in golds for text in read)

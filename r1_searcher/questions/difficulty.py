@@ -1,7 +1,7 @@
-"""How difficult a question is for a policy: the rollouts that it needs for one right answer (paper, section 4.1).
+"""A question's difficulty for a policy: the rollouts needed for one right answer (paper, section 4.1).
 
-Every question gets ``samples`` rollouts. Their counts are kept in the store, chunk by chunk, so that a killed run
-goes on, other thresholds or another metric need no rollout, and a changed question costs its own chunk.
+Every question gets ``samples`` rollouts. Their counts are stored chunk by chunk, so that a killed run continues, other
+thresholds or metrics need no rollout, and a changed question costs only its own chunk.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, Retriever
 
-_KIND = "passes"  # of the store
+_KIND = "passes"  # in the store
 LEVELS = ("easy", "medium", "difficult")
 COUNTS = pa.schema(
     [
         ("question_id", pa.string()),
-        ("num_rollouts", pa.int32()),  # without those that the retriever failed
+        ("num_rollouts", pa.int32()),  # without those lost to the retriever
         ("em", pa.int32()),  # rollouts that were right by this metric
         ("cover_em", pa.int32()),
     ]
 )
 
-COUNTED = ("em", "cover_em")  # whichever metric is chosen
-RIGHT_COLUMN = "right"  # the column of any other
+COUNTED = ("em", "cover_em")  # always counted
+RIGHT_COLUMN = "right"  # the column of any other metric
 
 Opened = tuple[Engine, Retriever]
 
 
 def level(num_rollouts: int, num_passes: int, settings: params.Difficulty) -> str | None:
-    """easy, medium or difficult by the rollouts that one right answer takes, estimated as rollouts / passes.
+    """Return easy, medium or difficult by the rollouts per right answer, estimated as rollouts / passes.
 
-    Without a pass more than ``num_rollouts`` are needed: difficult, or None where that are too few to say so.
+    Without a pass more than ``num_rollouts`` are needed: difficult, or None if those are too few to tell.
     """
     if num_passes == 0:
         return "difficult" if num_rollouts >= settings.medium_up_to else None
@@ -57,7 +57,7 @@ def level(num_rollouts: int, num_passes: int, settings: params.Difficulty) -> st
 
 
 def other_metric(settings: params.Difficulty) -> Metric | None:
-    """The chosen metric, if it is not among those that are counted in any case."""
+    """Return the chosen metric unless it is always counted."""
     if settings.metric in COUNTED:
         return None
     return metric_of(settings.metric, extensions=settings.extensions, own=settings.own, section="difficulty")
@@ -103,12 +103,12 @@ def count_passes(
     store: Store,
     told: Callable[[int, bool], None] = lambda done, stored: None,
 ) -> pa.Table:
-    """COUNTS of ``questions`` (QUESTIONS), in their order, from the store or by rollouts.
+    """Return COUNTS of ``questions`` (QUESTIONS), in order, from the store or by rollouts.
 
-    ``policy`` and ``index`` are identities (fingerprints); ``opened`` gives the engine and the retriever, and is
-    called only where something is missing. ``told`` hears of each chunk: questions done, and whether it was stored.
-    With ``questions.too_long: leave_out`` a question whose prompt leaves no room has no rollouts, and so no label.
-    Raises ``PipelineError`` where the retriever fails more than ``rollout.max_error_share`` of a chunk.
+    ``policy`` and ``index`` are identities (fingerprints); ``opened`` returns engine and retriever, and is called only
+    if something is missing. ``told`` is called per chunk with the questions done, and whether it was stored. With
+    ``questions.too_long: leave_out`` a question whose prompt leaves no room has no rollouts and no label. Raises
+    ``PipelineError`` if the retriever fails on more than ``rollout.max_error_share`` of a chunk.
     """
     from r1_searcher.rollout import roll_out
 
@@ -123,11 +123,11 @@ def count_passes(
             engine, retriever = opened()
             how: dict[str, Any] = {"samples": samples, "seed": settings.seed}
             with Paced(f"difficulty, from question {start + 1:,}", unit="trajectories") as paced:
-                asked = _that_fit(chunk, engine, settings)
+                asked = _with_room(chunk, engine, settings)
                 rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **how)
             table = count(rollouts, samples, metric)
             _check_errors(table, samples, settings.rollout.max_error_share)
-            table = _of_all(chunk, table)
+            table = _with_unasked(chunk, table)
             with store.put(_KIND, key) as draft:
                 artefacts.write_table(draft / "passes.parquet", table, {"key": key, "engine": engine.name})
         parts.append(artefacts.read_table(store.place(_KIND, key) / "passes.parquet", _schema(metric)))
@@ -135,9 +135,9 @@ def count_passes(
     return pa.concat_tables(parts).replace_schema_metadata(None)
 
 
-def _that_fit(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Table:
-    """The questions that are asked: all, or with ``questions.too_long: leave_out`` those whose prompt leaves room."""
-    if settings.questions.too_long == "stop":  # whoever samples stops with the question's name
+def _with_room(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Table:
+    """Return the questions to ask: all, or with ``questions.too_long: leave_out`` those whose prompt leaves room."""
+    if settings.questions.too_long == "stop":  # sampling then stops with the question's name
         return chunk
     from r1_searcher.rollout.prompt import prompt_of
 
@@ -148,8 +148,8 @@ def _that_fit(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.Ta
     return chunk.filter(pa.array([row["question_id"] not in long for row in rows], pa.bool_()))
 
 
-def _of_all(chunk: pa.Table, counts: pa.Table) -> pa.Table:
-    """COUNTS of every question of a chunk: zeros of those that were not asked."""
+def _with_unasked(chunk: pa.Table, counts: pa.Table) -> pa.Table:
+    """Return COUNTS of every question of a chunk, with zeros for those that were not asked."""
     if counts.num_rows == chunk.num_rows:
         return counts
     known = {row["question_id"]: row for row in counts.to_pylist()}
@@ -189,7 +189,8 @@ def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
 
 
 def label(questions: pa.Table, counts: pa.Table, settings: params.Difficulty) -> pa.Table:
-    """``questions`` (QUESTIONS) with ``num_rollouts``, ``num_passes`` and ``difficulty`` by COUNTS of the same rows."""
+    """Return ``questions`` (QUESTIONS) with ``num_rollouts``, ``num_passes`` and ``difficulty`` from COUNTS of the same
+    rows."""
     assert questions["question_id"].to_pylist() == counts["question_id"].to_pylist()
     passes = counts[settings.metric if settings.metric in COUNTED else RIGHT_COLUMN].to_pylist()
     rollouts = counts["num_rollouts"].to_pylist()
@@ -203,7 +204,7 @@ def label(questions: pa.Table, counts: pa.Table, settings: params.Difficulty) ->
 
 
 def tally(labelled: pa.Table) -> dict[str, dict[str, int]]:
-    """Questions by dataset and difficulty; ``unknown`` where rollouts were lost and none was right."""
+    """Count questions by dataset and difficulty; ``unknown`` if rollouts were lost and none was right."""
     found: dict[str, dict[str, int]] = {}
     for row in labelled.select(["dataset", "difficulty"]).to_pylist():
         cells = found.setdefault(row["dataset"], dict.fromkeys(LEVELS, 0))
@@ -222,7 +223,8 @@ def run(
     samples: int,
     say: Callable[[str], None],
 ) -> dict[str, dict[str, int]]:
-    """Label the questions of a Parquet file by the rollouts of a policy folder; write ``out``; returns the tally."""
+    """Label a Parquet file's questions by a policy folder's rollouts; write ``out``; return the tally. Raises
+    ``PipelineError``."""
     if samples < settings.difficulty.medium_up_to:
         raise PipelineError(
             f"{samples} rollouts cannot tell medium (up to {settings.difficulty.medium_up_to}) from difficult",

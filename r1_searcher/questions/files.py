@@ -55,17 +55,17 @@ _COLUMNS = (
 
 
 def read_questions(path: Path) -> pa.Table:
-    """The questions of one file (schema QUESTIONS), in the file's order.
+    """Return the questions of one file (schema QUESTIONS), in the file's order.
 
-    Raises ``PipelineError`` with file and line for a broken line, a missing column, an empty question or
-    answer, and an id that occurs twice; with the file where it holds no question.
+    Raises ``PipelineError`` with file and line for a broken line, a missing column, an empty question or answer, and an
+    id that occurs twice; with the file if it has no question.
     """
     return table_of(read_records(path, _COLUMNS), path.stem, where=str(path), fix="see questions.files in params.yaml")
 
 
 def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:
-    """The questions (schema QUESTIONS) of ``records``, checked as ``read_questions`` says. ``dataset``: of those that
-    name none. ``where`` and ``fix``: for the message if there is no question."""
+    """Return the questions (schema QUESTIONS) of ``records``, checked as in ``read_questions``. ``dataset``: the
+    default; ``where`` and ``fix``: for the message if there is no question."""
     rows: list[dict[str, Any]] = []
     places: dict[str, str] = {}
     for record in records:
@@ -84,8 +84,11 @@ def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | 
 
 
 def without_control(table: pa.Table) -> tuple[pa.Table, int]:
-    """``table`` (QUESTIONS) with tags, ends of text and chat tokens inside questions neutralised as in passages, and in
-    how many. Other questions stay as they are: a question is data, and must open or end nothing in a prompt."""
+    """Neutralise tags, ends of text and chat tokens in the questions of ``table`` (QUESTIONS); also return how many
+    changed.
+
+    A question is data and must open or end nothing in a prompt. Other questions are unchanged.
+    """
     texts = table["question"].to_pylist()
     safe = [neutralise(text) if holds_control(text) else text for text in texts]
     number = sum(one != other for one, other in zip(texts, safe, strict=True))
@@ -118,7 +121,7 @@ def _question(record: Record, stem: str) -> dict[str, Any]:
 
 
 def _present(record: Record, names: tuple[str, ...]) -> str | None:
-    """The first of ``names`` that has a value."""
+    """Return the first of ``names`` that has a value."""
     return next((name for name in names if record.fields.get(name) not in (None, "")), None)
 
 
@@ -127,7 +130,7 @@ def _question_id(record: Record, dataset: str) -> str:
     if given:
         return given[1]
     number = identifier(record, ("idx",))
-    # An idx is unique in its own file only, so the dataset's name goes before it.
+    # An idx is unique only in its own file, so it is prefixed with the dataset's name.
     return f"{dataset}-{number[1] if number else record.number}"
 
 
@@ -148,7 +151,7 @@ def _answers(record: Record) -> list[str]:
 
 
 def _strings(record: Record, name: str, value: Any) -> list[str]:
-    """Strings of a value that is a string, a whole number, or a list of these (in TSV: such a list as JSON)."""
+    """Return the strings of a value that is a string, a whole number, or a list of these (in TSV: a JSON list)."""
     if isinstance(value, str) and value.lstrip().startswith("[") and record.textual:
         try:
             value = parse_json(value)
@@ -162,7 +165,7 @@ def _strings(record: Record, name: str, value: Any) -> list[str]:
 
 
 def _spans(record: Record, objects: Any) -> list[str]:
-    """Answers of IRCoT's layout: a list of {"spans": [...]}."""
+    """Return the answers in IRCoT's layout: a list of {"spans": [...]}."""
     try:
         return [span for answer in objects for span in _strings(record, "spans", answer["spans"])]
     except (TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Gold answers that no right answer can score with, found before training pays for them."""
+"""Gold answers that no right answer can match, found before training pays for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from r1_searcher.transcripts.grammar import has_cjk
 
 
 def unscorable(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
-    """For each split (QUESTIONS) that has any: ``empty``, the questions all of whose golds normalise to nothing, so
-    that F1 and Cover-EM are 0 for every answer; ``cjk``, the questions all of whose golds hold Chinese characters,
-    which the format rules of every reward set punish in an answer. Zeros are left out."""
+    """Count, per split (QUESTIONS) that has any, the questions that no answer can score on.
+
+    ``empty``: all golds normalise to nothing, so that F1 and Cover-EM are always 0; ``cjk``: all golds contain Chinese
+    characters, which the format rules of every reward set punish. Zeros are left out.
+    """
     found = {}
     for name, table in splits.items():
         golds = table["answers"].to_pylist()
@@ -27,7 +29,7 @@ def unscorable(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
 
 
 def notes(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], reward_set: str) -> list[str]:
-    """``unscorable`` in words; ``sizes``: the number of questions of each split."""
+    """Describe ``unscorable`` in words; ``sizes``: the number of questions per split."""
     lines = []
     for name, counts in found.items():
         questions = f"of the {sizes[name]:,} questions of {name}"

@@ -1,4 +1,4 @@
-"""A stage's training mix: so many questions of each dataset and difficulty (paper, section 4.1, table 1)."""
+"""A stage's training mix: numbers of questions by dataset and difficulty (paper, section 4.1, table 1)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Counts = Mapping[str, Mapping[Level, int]]
 
 
 def draw(pool: pa.Table, counts: Counts, *, seed: int, name: str) -> pa.Table:
-    """Rows of ``pool`` (QUESTIONS): ``counts[dataset][difficulty]`` of each cell, in an order drawn by (seed, name).
+    """Return rows of ``pool`` (QUESTIONS): ``counts[dataset][difficulty]`` of each cell, in an order drawn by (seed,
+    name).
 
-    A question's rank depends on (seed, name, its id) alone: the order of the pool does not matter, and a larger
-    count adds questions to those of a smaller one. Raises ``PipelineError`` naming every cell that has too few,
-    and for an id that occurs twice.
+    A question's rank depends only on (seed, name, its id): the pool's order does not matter, and a larger count adds
+    questions to those of a smaller one. Raises ``PipelineError`` naming every cell with too few questions, and for an
+    id that occurs twice.
     """
     rows: dict[Cell, list[tuple[str, int]]] = defaultdict(list)  # (rank, row)
     ids = pool["question_id"].to_pylist()
@@ -70,7 +71,7 @@ def _check(ids: list[str], rows: Mapping[Cell, list[tuple[str, int]]], counts: C
 
 
 def read_pool(path: Path) -> pa.Table:
-    """The questions of a Parquet file, or of all Parquet files of a folder."""
+    """Return the questions of a Parquet file, or of all Parquet files of a folder."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise PipelineError("no question file here", where=str(path))
@@ -79,7 +80,7 @@ def read_pool(path: Path) -> pa.Table:
 
 
 def run(name: str, settings: Params, out: Path) -> pa.Table:
-    """Draw the mix ``name`` of the parameters and write it to ``out``; returns it."""
+    """Draw the mix ``name`` of the parameters, write it to ``out``, and return it."""
     mixes = settings.difficulty.mixes
     if name not in mixes:
         known = ", ".join(mixes) or "none"

@@ -1,4 +1,4 @@
-"""What training questions share with the others: the same question, most of its words in a row, or its subjects."""
+"""What training questions share with others: the same question, most of its words in a row, or its subjects."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Grams = set[tuple[str, ...]]
 
 
 def normalised(question: str) -> str:
-    """A question's words: case, punctuation and white space do not make two questions different."""
+    """Return a question's words, without case, punctuation and white space, for comparison."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", question).casefold()))
 
 
 def overlap(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
-    """Overlap of the training splits, taken together, with each other split (QUESTIONS tables).
+    """Return the overlap of all training splits together with each other split (QUESTIONS tables).
 
-    ``same_question``: questions of the split that training asks too. ``same_title``: those with a
-    supporting title that a training question has as well; null where either side knows no titles.
+    ``same_question``: questions of the split that training asks too. ``same_title``: those with a supporting title that
+    a training question also has; null if either side has no titles.
     """
-    training, others = _parted(splits)
+    training, others = _split(splits)
     asked = {normalised(question) for question in _column(training, "question")}
     titles = {title for row in _column(training, "supporting_titles") for title in row}
     found: dict[str, dict[str, Any]] = {}
@@ -41,14 +41,14 @@ def overlap(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
 
 
 def leakage(splits: Mapping[str, pa.Table], *, ngram: int, ngram_share: float) -> dict[str, dict[str, int]]:
-    """Questions of each split that training asks too, by three measures of which each holds the one before.
+    """Count questions of each split that training asks too, by three measures, each including the one before.
 
-    ``exact``: the same string. ``normalised``: the same words. ``ngram``: at least ``ngram_share`` of the
-    question's runs of ``ngram`` words occur in training questions, not necessarily in one (PaLM's measure of
-    contamination, arXiv 2204.02311, section 8; questions from templates share much by their form alone). A
-    question of fewer words is one run. ``same_title`` as in ``overlap``, absent where no titles are known.
+    ``exact``: the same string. ``normalised``: the same words. ``ngram``: at least ``ngram_share`` of the question's
+    runs of ``ngram`` words occur in training questions, not necessarily in one (PaLM's measure of contamination, arXiv
+    2204.02311, section 8; questions from templates share much by their form alone). A question of fewer words is one
+    run. ``same_title`` as in ``overlap``, absent if no titles are known.
     """
-    training, others = _parted(splits)
+    training, others = _split(splits)
     questions = list(_column(training, "question"))
     exact = set(questions)
     asked = [normalised(question) for question in questions]
@@ -69,7 +69,7 @@ def leakage(splits: Mapping[str, pa.Table], *, ngram: int, ngram_share: float) -
 
 
 def grams(question: str, length: int) -> list[tuple[str, ...]]:
-    """The runs of ``length`` words of a normalised question; of a shorter question the whole of it."""
+    """Return the runs of ``length`` words of a normalised question; the whole question if it is shorter."""
     words = question.split()
     return [tuple(words[start : start + length]) for start in range(max(1, len(words) - length + 1))]
 
@@ -78,7 +78,7 @@ def _share(found: list[tuple[str, ...]], known: Grams) -> float:
     return sum(gram in known for gram in found) / len(found)
 
 
-def _parted(splits: Mapping[str, pa.Table]) -> tuple[list[pa.Table], dict[str, pa.Table]]:
+def _split(splits: Mapping[str, pa.Table]) -> tuple[list[pa.Table], dict[str, pa.Table]]:
     training = [table for name, table in splits.items() if is_training(name)]
     return training, {name: table for name, table in splits.items() if not is_training(name)}
 

@@ -15,10 +15,10 @@ from r1_searcher.questions.source import QuestionRequest, Splits, check_splits
 
 
 def own_splits(found: Extension, request: QuestionRequest, parameters: Any) -> Splits:
-    """What the source ``found`` gives, as tables.
+    """Return the questions of the source ``found`` as tables.
 
-    Raises ``PipelineError`` with split and number for a question that a file could not hold either, for a missing split
-    or a name that is none, and with the line of the user's file for what that raises.
+    Raises ``PipelineError`` with split and number for a question that a file could not contain either, for a missing
+    split or an invalid name, and with the line of the user's file for its exceptions.
     """
     name = found.registered.name
     what = f"the question source {name!r}"

@@ -1,4 +1,4 @@
-"""What a source of questions is given, and what it gives."""
+"""The arguments and the result of a question source."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NEEDED_SPLITS = ("train", "validation", "held_out")
 class QuestionRequest:
     """The first argument of a source; the second is its own parameters (None if it takes none).
 
-    A source of the user's own returns a mapping from a split's name to its questions, each a mapping with the columns
-    that a file of questions may have (r1_searcher/questions/files.py): ``question`` and ``answer`` at least.
+    A user's source returns a mapping from a split's name to its questions, each a mapping with the columns of a
+    question file (r1_searcher/questions/files.py), at least ``question`` and ``answer``.
 
     Attributes:
         settings: the section ``questions`` of params.yaml.
         seed: of the run.
-        corpus: folder of the corpus; a world's holds facts.parquet.
+        corpus: folder of the corpus; a world's contains facts.parquet.
     """
 
     settings: Questions
@@ -35,14 +35,15 @@ class QuestionRequest:
 
 @dataclass(frozen=True)
 class Splits:
-    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files."""
+    """Questions by split, tables of schema QUESTIONS. ``metadata``: their origin, written into the files."""
 
     tables: Mapping[str, pa.Table]
     metadata: Mapping[str, Any]
 
 
 def check_splits(given: Collection[str], *, where: str, what: str) -> None:
-    """``PipelineError`` if a split that training and evaluation need is missing; ``what`` each of them is."""
+    """Raise ``PipelineError`` if a split that training and evaluation need is missing; ``what`` names the missing
+    thing."""
     missing = [split for split in NEEDED_SPLITS if split not in given]
     if missing:
         raise PipelineError(

@@ -1,1 +1,1 @@
-"""The question sources that ship, one file each; a file is imported only if its source is chosen."""
+"""The shipped question sources, one file each; a file is imported only if its source is chosen."""

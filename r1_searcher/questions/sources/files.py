@@ -1,4 +1,4 @@
-"""``questions.source: files``: a file for each split."""
+"""``questions.source: files``: one file per split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from r1_searcher.questions.source import QuestionRequest, Splits, check_splits
 
 @question_source("files")
 def files(request: QuestionRequest, parameters: None) -> Splits:
-    """The questions of ``questions.files``."""
+    """Return the questions of ``questions.files``."""
     from r1_searcher.questions.files import read_questions
 
     named = request.settings.files

@@ -11,7 +11,7 @@ from r1_searcher.types import schemas
 
 @question_source("world")
 def world(request: QuestionRequest, parameters: None) -> Splits:
-    """The questions that ``questions.world`` counts, drawn by the seed."""
+    """Compose as many questions as ``questions.world`` asks for, drawn by the seed."""
     from r1_searcher.questions.compose import compose
 
     path = request.corpus / "facts.parquet"
