@@ -1,7 +1,7 @@
 """R1-Searcher as a library: retrieval, rollouts, rewards, updates, evaluation, statistics.
 
-What another project uses most stands here under its own name and is imported when it is first used, so that
-``import r1_searcher`` loads nothing: ``r1_searcher.open_index("data/index").search(["who directed Silent River"], 3)``.
+The names that other projects use most are available here and imported on first use, so that ``import r1_searcher``
+loads nothing: ``r1_searcher.open_index("data/index").search(["who directed Silent River"], 3)``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Type checkers see it as it stands, and ``__getattr__`` reads it; ruff holds ``__all__`` to it.
+# Type checkers read this block directly, and ``__getattr__`` parses it; ruff keeps ``__all__`` in line with it.
 if TYPE_CHECKING:
     from r1_searcher.evaluation.evaluate_policy import evaluate_policy
     from r1_searcher.evaluation.score import score_files
@@ -75,7 +75,7 @@ __all__ = [
 
 @functools.cache
 def _names() -> dict[str, tuple[str, str]]:
-    """Each public name with the module that has it, and its name there."""
+    """Return each public name with its module and its name there."""
     blocks = [node for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
     return {
         alias.asname or alias.name: (line.module or "", alias.name)

@@ -1,4 +1,4 @@
-"""``python -m r1_searcher``: the command `r1-searcher` where it is not installed."""
+"""``python -m r1_searcher``: the command `r1-searcher` if it is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the one way in which a command ends because of them."""
+"""Errors that a user can act on, and how a command ends because of them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from r1_searcher.shown import printable, show
 
 
 class PipelineError(Exception):
-    """Something the user can mend. Prints as one line: what is wrong, where, and what to do.
+    """An error that the user can fix. Prints as one line: what is wrong, where, and what to do.
 
     ``what`` names the fault, ``where`` the file, line or parameter, ``fix`` the remedy.
     """
 
-    status = 2  # of a command that ends because of it
+    status = 2  # exit status of a command that ends because of it
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
@@ -33,30 +33,29 @@ class PipelineError(Exception):
 
 
 class Refused(PipelineError):
-    """Things that must not be compared, or a baseline that cannot be read: there is no verdict, and so not "worse"."""
+    """A comparison that must not be made, or an unreadable baseline: there is no verdict, not even "worse"."""
 
     status = 4
 
 
-CLOSED_PIPE = 141  # what a shell shows for a process that SIGPIPE ended
+CLOSED_PIPE = 141  # what a shell shows for a process ended by SIGPIPE
 
 
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Make a ``main`` that raises into one that returns an exit status: its own where it returns one, else 0.
+    """Turn a ``main`` that raises into one that returns an exit status: its own, if any, else 0.
 
-    ``PipelineError`` becomes one line on stderr and its status (2; 4 where a comparison is refused); a disk that is
-    full or read-only, and a file that this user may not use, one line and 2; Ctrl-C becomes 130. SIGTERM ends the
-    process as ever, but with a line that says how to go on. A reader of the output that has seen enough (``| head``)
-    ends the command without a word, with 141.
-    Anything else is a bug of ours and keeps its traceback.
+    ``PipelineError`` becomes one line on stderr and its status (2; 4 for a refused comparison). So do a full or
+    read-only disk and missing permissions, with status 2; Ctrl-C becomes 130. SIGTERM ends the process as usual, but
+    with a line that says how to continue. If the reader of the output stops (``| head``), the command ends silently
+    with 141. Anything else is a bug and keeps its traceback.
     """
 
     @functools.wraps(main)
     def run(*args: object, **kwargs: object) -> int:
         try:
-            with _farewell():
+            with _sigterm_message():
                 status = main(*args, **kwargs)
-            sys.stdout.flush()  # here, where a closed pipe can still be met
+            sys.stdout.flush()  # here, where a closed pipe can still be caught
         except PipelineError as error:
             show(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
             return error.status
@@ -65,7 +64,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
                 raise  # another pipe or a socket
             return CLOSED_PIPE
         except OSError as error:
-            if (said := _mendable(error)) is None:
+            if (said := _system_error(error)) is None:
                 raise
             show(f"error: {said}", file=sys.stderr)
             return PipelineError.status
@@ -77,8 +76,8 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
     return run
 
 
-def _mendable(error: OSError) -> PipelineError | None:
-    """What the user can do about an error of the system; None: nothing, or it does not say about which file."""
+def _system_error(error: OSError) -> PipelineError | None:
+    """Return what the user can do about a system error; None if nothing, or if it names no file."""
     where = _file_of(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         fix = "free some space and run the same command again; what was finished before is kept"
@@ -90,12 +89,12 @@ def _mendable(error: OSError) -> PipelineError | None:
         return PipelineError("the file system is read-only", where=where, fix=fix)
     if error.errno in (errno.EACCES, errno.EPERM):
         fix = "change its owner with chown or its permissions with chmod, and run the same command again"
-        return PipelineError(f"permission denied{_whose(Path(where))}", where=where, fix=fix)
+        return PipelineError(f"permission denied{_ownership(Path(where))}", where=where, fix=fix)
     return None
 
 
 def _file_of(error: OSError) -> str | None:
-    """The file that an error is about. Of two (a rename) the one whose folder cannot be written."""
+    """Return the file that an error is about. Of two (a rename) the one whose folder is not writable."""
     names = [
         os.fsdecode(one) for one in (error.filename, error.filename2) if isinstance(one, str | bytes | os.PathLike)
     ]
@@ -103,8 +102,8 @@ def _file_of(error: OSError) -> str | None:
     return next(iter(closed + names), None)
 
 
-def _whose(path: Path) -> str:
-    """To whom a file belongs, and who asks; of the nearest folder above it where it is not there, or not to be seen."""
+def _ownership(path: Path) -> str:
+    """Return a file's owner and the current user; of the nearest folder above if it is missing or invisible."""
     for place in (path, *path.parents):
         with contextlib.suppress(OSError):
             found = place.stat()
@@ -115,7 +114,7 @@ def _whose(path: Path) -> str:
 
 
 def _name(user: int) -> str:
-    """Of a user; the number where the system has none, as in some containers."""
+    """Return a user's name; the number if the system has no name, as in some containers."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -123,11 +122,11 @@ def _name(user: int) -> str:
 
 
 @contextlib.contextmanager
-def _farewell() -> Iterator[None]:
-    """Let SIGTERM say a line before it ends the process, as it does anyway; where nobody else has taken it over.
+def _sigterm_message() -> Iterator[None]:
+    """Print a line at SIGTERM before the process ends, unless another handler is installed.
 
-    What the process started in its own group ends with it, as with Ctrl-C: a stage must not go on below a command that
-    is gone."""
+    Children in its process group end with it, as with Ctrl-C: no stage must outlive its command.
+    """
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if not ours:
         yield
@@ -150,7 +149,7 @@ def _farewell() -> Iterator[None]:
 
 
 def _children() -> list[int]:
-    """The processes below this one that are in its group; others lead a life of their own (a server, workers)."""
+    """Return the child processes in this one's group; others are independent (a server, workers)."""
     import psutil
 
     found = []
@@ -163,13 +162,14 @@ def _children() -> list[int]:
 
 
 def _output_is_closed() -> bool:
-    """Whether nobody reads stdout any more. If so it is sent nowhere: Python would try once more at its end."""
+    """Return whether stdout is no longer read. If so it is redirected to nowhere: Python would write once more at
+    exit."""
     try:
         output = sys.stdout.fileno()
     except OSError:  # not a file at all
         return False
     poll = select.poll()
-    poll.register(output, 0)  # errors are reported unasked
+    poll.register(output, 0)  # errors are always reported
     closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     if closed:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""What a file of your own imports: a decorator for each extension point.
+"""What a user's own file imports: one decorator per extension point.
 
     from r1_searcher.extend import reward_set
 
@@ -59,6 +59,6 @@ def benchmark(name: str) -> Callable[[T], T]:
 
 
 def prompt(name: str) -> Callable[[T], T]:
-    """The decorator of a function that returns a template. It takes no parameters of its own: a stage that is made with
-    a prompt, the tiny model's, depends on its file and not on all of ``rollout``."""
+    """Decorate a function that returns a template. It has no parameters of its own: the tiny model's stage depends on
+    the prompt's file, but not on all of ``rollout``."""
     return PROMPTS.register(name)

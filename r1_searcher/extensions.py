@@ -1,12 +1,12 @@
-"""Extension points: what is registered under a name, here or in a user's own file.
+"""Extension points: functions and classes registered by name, in the library or in a user's own file.
 
-A point has a folder of the library with a module for each name or some of them. What stands there is found by reading
-the modules and not by importing them, so a name that nobody selected costs nothing and changes nothing:
+A point has a folder of the library with one module per name, or several names per module. The modules are parsed, not
+imported, so that unselected names cost nothing and change nothing:
 
     @reward_set("brevity", parameters=Brevity)
     def brevity(case: Case, parameters: Brevity) -> dict[str, float]: ...
 
-A user's own file does the same and is named in params.yaml under ``extensions``. Names are string literals, so that
+A user's own file does the same and is listed in params.yaml under ``extensions``. Names are string literals, so that
 they can be read without running the file. The decorator only marks the object with its ``Registered``.
 """
 
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from r1_searcher.errors import PipelineError
 
-if TYPE_CHECKING:  # whoever scores a file of transcripts need not load it
+if TYPE_CHECKING:  # scoring transcript files need not import it
     from pydantic import BaseModel
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ RAISED = (Exception, SystemExit)  # by a user's code, which may raise anything
 
 @dataclass(frozen=True)
 class Registered:
-    """What a decorator says of what it decorates: the point's decorator, the name, the model of its own parameters."""
+    """A decorator's mark: the point's decorator, the name, and the model of its own parameters."""
 
     point: str
     name: str
@@ -55,7 +55,7 @@ class Extension:
     file: Path
 
     def place(self, error: BaseException | None = None) -> str:
-        """Where it stands, for a message: its file, and the line of the file that raised ``error``, or else its own."""
+        """Return its place for a message: its file, with the line that raised ``error``, or else its own line."""
         if error is not None and (raised := _last_line(error, self.file)) is not None:
             return f"{_shown(self.file)}, line {raised}"
         line = getattr(getattr(inspect.unwrap(self.value), "__code__", None), "co_firstlineno", None)
@@ -67,11 +67,11 @@ class Point:
     """One extension point.
 
     Attributes:
-        decorator: the name of its decorator, as it stands in the files, e.g. ``reward_set``.
+        decorator: the name of its decorator in the files, e.g. ``reward_set``.
         noun: for messages, e.g. ``reward set``.
-        package: the library's package with the names that ship, e.g. ``r1_searcher.rewards.sets``.
-        parameter: where params.yaml selects one, e.g. ``reward.set``.
-        texts: whether text files have names too: NAME.txt in the package's folder, and any path with an ending.
+        package: the library's package with the shipped names, e.g. ``r1_searcher.rewards.sets``.
+        parameter: the key in params.yaml that selects one, e.g. ``reward.set``.
+        texts: whether text files have names too: NAME.txt in the package's folder, and any path with a suffix.
     """
 
     decorator: str
@@ -81,8 +81,8 @@ class Point:
     texts: bool = False
 
     def register(self, name: str, *, parameters: type[BaseModel] | None = None) -> Callable[[T], T]:
-        """The decorator. ``parameters``: a pydantic model of what stands in params.yaml beside the selection, under
-        the selected name."""
+        """Return the decorator. ``parameters``: a pydantic model of the parameters under the selected name in
+        params.yaml."""
 
         if parameters is not None and not hasattr(parameters, "model_validate"):
             raise TypeError(f"parameters of {name!r} must be a pydantic model, got {parameters!r:.60}")
@@ -94,7 +94,8 @@ class Point:
         return mark
 
     def files(self, extensions: Sequence[str] = ()) -> dict[str, Path]:
-        """The file of every known name, read and not imported. A name that is registered twice is an error."""
+        """Return the file of every known name, parsed and not imported. Raises ``PipelineError`` for a name registered
+        twice."""
         found: dict[str, Path] = {}
         folder = _ROOT.parent.joinpath(*self.package.split("."))
         texts = sorted(folder.glob("*.txt")) if self.texts else []
@@ -110,13 +111,13 @@ class Point:
         return found
 
     def names(self, extensions: Sequence[str] = ()) -> list[str]:
-        """All known names, sorted."""
+        """Return all known names, sorted."""
         return sorted(self.files(extensions))
 
     def file(self, name: str, extensions: Sequence[str] = (), *, where: str | None = None) -> Path:
-        """The file that registers ``name``; a ``PipelineError`` with all known names if none does.
+        """Return the file that registers ``name``. Raises ``PipelineError`` with all known names if none does.
 
-        ``where``: what chooses it, if that is not ``parameter``. A path of a text file is not looked up.
+        ``where``: the key that selects it, if not ``parameter``. A path of a text file is not looked up.
         """
         files = self.files(extensions)
         if name in files:
@@ -126,7 +127,7 @@ class Point:
         raise self.unknown(name, extensions, where=where)
 
     def unknown(self, name: str, extensions: Sequence[str] = (), *, where: str | None = None) -> PipelineError:
-        """The error of a name that nothing registers, with all known names."""
+        """Return the error for an unregistered name, with all known names."""
         path = "or the path of a text file, e.g. mine.txt; " if self.texts else ""
         return PipelineError(
             f"no {self.noun} {name!r}",
@@ -135,7 +136,7 @@ class Point:
         )
 
     def find(self, name: str, extensions: Sequence[str] = ()) -> Extension:
-        """What is registered under ``name``; its file is imported now, and no other. A text file is a function that
+        """Return what is registered under ``name``, importing only its file. A text file becomes a function that
         returns its text."""
         path = self.file(name, extensions)
         if path.suffix != ".py":
@@ -153,14 +154,14 @@ class Point:
 
 
 def shipped(path: Path) -> bool:
-    """Whether a file is the library's own, and no user's."""
+    """Return whether a file is the library's own."""
     return path.is_relative_to(_ROOT)
 
 
 def names_in(path: Path, decorator: str) -> list[str]:
-    """The names that a file registers with ``@decorator("name")``, in its order. The file is read, not run.
+    """Return the names that a file registers with ``@decorator("name")``, in order, by parsing it.
 
-    Raises ``PipelineError`` for a file that is missing or is no Python, and for a name that is no string literal.
+    Raises ``PipelineError`` for a file that is missing or not Python, and for a name that is not a string literal.
     """
     found: list[str] = []
     for kind, name, line in _decorations(path):
@@ -177,12 +178,12 @@ def names_in(path: Path, decorator: str) -> list[str]:
 
 
 def registered_in(path: Path) -> set[str]:
-    """The decorators that a file uses, by their last name: which points it may extend."""
+    """Return the decorators that a file uses, by their last name: the points that it may extend."""
     return {kind for kind, _, _ in _decorations(path)}
 
 
 def _marks(value: Any) -> tuple[Registered, ...]:
-    """A function's or class's own marks; a class has none of its parents'."""
+    """Return a function's or class's own marks, without those of its parents."""
     return getattr(value, "__dict__", {}).get(_MARK, ()) if callable(value) else ()
 
 
@@ -217,7 +218,7 @@ def _parsed(content: bytes, shown: str) -> list[tuple[str, str | None, int]]:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """A user's file as a module, once per place and content; what it raises is one line with the place in the file."""
+    """Import a user's file, once per place and content; its exceptions become one line with the place in the file."""
     content = path.read_bytes()
     name = (
         f"r1_searcher_extension_{path.stem}_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:12]}"
@@ -226,9 +227,9 @@ def _import_file(path: Path) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
-    sys.modules[name] = module  # pydantic and dataclasses look a module up by its name
+    sys.modules[name] = module  # pydantic and dataclasses look modules up by name
     try:
-        # Not by Python's loader: its bytecode cache takes a file of the same size and second for the same file.
+        # Not by Python's loader: its bytecode cache confuses files of equal size and second.
         exec(compile(content, str(path), "exec"), module.__dict__)
     except RAISED as error:
         del sys.modules[name]
@@ -239,7 +240,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def place_of(error: BaseException, path: Path) -> str:
-    """The last line of ``path`` in an error's traceback, for a message."""
+    """Return the last line of ``path`` in an error's traceback, for a message."""
     line = _last_line(error, path)
     return _shown(path) if line is None else f"{_shown(path)}, line {line}"
 
@@ -252,7 +253,7 @@ def _last_line(error: BaseException, path: Path) -> int | None:
 
 @contextlib.contextmanager
 def called(path: Path, what: str) -> Iterator[None]:
-    """Around a call of a user's code: whatever it raises is a ``PipelineError`` with the line of ``path``."""
+    """Turn whatever a user's code raises in the block into a ``PipelineError`` with the line of ``path``."""
     try:
         yield
     except PipelineError:
@@ -266,9 +267,9 @@ def _shown(path: Path) -> str:
 
 
 def bound(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., Any]:
-    """What was found as a plain callable: its own parameters, if it takes some, as the keyword ``parameters``.
+    """Return what was found as a plain callable, with its own parameters, if any, as the keyword ``parameters``.
 
-    Whatever a user's file raises is a ``PipelineError`` with the place in the file; what ships raises as it is.
+    Exceptions of a user's file become ``PipelineError`` with the place in the file; shipped code raises as usual.
     """
     call = found.value if own is None else functools.partial(found.value, parameters=own)
     if shipped(found.file):
@@ -290,9 +291,10 @@ def bound(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., A
 
 
 def own_parameters(found: Extension, given: Any, *, where: str) -> BaseModel | None:
-    """What stands in params.yaml under an extension's own name, checked by its model; None if it has no model.
+    """Return the parameters in params.yaml under an extension's own name, checked by its model; None if it has no
+    model.
 
-    Raises ``PipelineError`` for unknown keys and wrong types, each with the place in params.yaml, and for parameters of
+    Raises ``PipelineError`` with the place in params.yaml for unknown keys and wrong types, and for parameters of
     something that takes none.
     """
     model = found.registered.parameters

@@ -1,7 +1,7 @@
-"""Keys of servers: from the environment alone, under a name made for keys, never in a message, never in clear text.
+"""Keys of servers: only from the environment, under names made for keys, never in a message or in clear text.
 
-The variable's name and the server's address are parameters, so somebody else's profile may name them. Else
-``AWS_SECRET_ACCESS_KEY`` could be asked for, and sent to any address.
+The variable's name and the server's address are parameters, so a profile from elsewhere may set them. Without the check
+it could request ``AWS_SECRET_ACCESS_KEY`` and send it to any address.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from urllib.parse import urlsplit
 from r1_searcher.errors import PipelineError
 
 _ENDING = "_API_KEY"
-ALLOWED = "R1_SEARCHER_KEY_VARIABLES"  # in the environment: names, apart by commas, that may hold keys as well
+ALLOWED = "R1_SEARCHER_KEY_VARIABLES"  # in the environment: comma-separated names that may hold keys as well
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_KEY = re.compile(r"[!-~]+")  # what a header carries
+_KEY = re.compile(r"[!-~]+")  # what a header can carry
 
 
 def read_key(variable: str, address: str, *, where: str, fix: str, environment: Mapping[str, str] | None = None) -> str:
-    """The key in ``variable`` of the environment, for the server at ``address``; empty where no variable is named.
+    """Return the key in the environment's ``variable`` for the server at ``address``; empty if no variable is named.
 
-    Raises ``PipelineError`` with ``where``, never showing what may be a key: where the name is not made for keys, where
-    the variable is empty (then with ``fix``), where its value fits in no header, and where the way to the server
-    is clear text over a network.
+    Raises ``PipelineError`` with ``where``, never showing a possible key: if the name is not made for keys, the
+    variable is empty (then with ``fix``), the value fits in no header, or it would travel over a network in clear text.
     """
     if not variable:
         return ""
@@ -48,10 +47,10 @@ def read_key(variable: str, address: str, *, where: str, fix: str, environment: 
 
 
 def check_variable(variable: str, allowed: str, *, where: str) -> None:
-    """Raise ``PipelineError`` unless ``variable`` is a name that keys may stand under; ``allowed``: more such names."""
+    """Raise ``PipelineError`` unless ``variable`` is a name that may hold a key; ``allowed``: more such names."""
     if variable in {name.strip() for name in allowed.split(",") if name.strip()}:
         return
-    if not _NAME.fullmatch(variable) or not variable.endswith(_ENDING):  # maybe a key: it is not shown
+    if not _NAME.fullmatch(variable) or not variable.endswith(_ENDING):  # it may be a key, so it is not shown
         raise PipelineError(
             f"must be the name of an environment variable that ends in {_ENDING} (and is not shown: it may be a key)",
             where=where,
@@ -60,7 +59,7 @@ def check_variable(variable: str, allowed: str, *, where: str) -> None:
 
 
 def without_key(text: str, key: str) -> str:
-    """``text`` without ``key``, also as JSON or a Python string would write it."""
+    """Remove ``key`` from ``text``, also as JSON or a Python string would write it."""
     if not key:
         return text
     escaped = key.replace("\\", "\\\\")
@@ -70,7 +69,7 @@ def without_key(text: str, key: str) -> str:
 
 
 def _private_way(address: str) -> bool:
-    """Whether nobody on the way can read what is sent there."""
+    """Return whether nobody on the way can read what is sent to ``address``."""
     try:
         parts = urlsplit(address)
         host = parts.hostname or ""

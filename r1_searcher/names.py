@@ -1,7 +1,7 @@
-"""Names and paths that parameters give and that reach a shell, a DVC stage or a file's path.
+"""Names and paths from parameters that reach a shell, a DVC stage or a file's path.
 
-DVC puts such values into the commands and outputs of dvc.yaml as they stand, and removes an output before it runs its
-stage. So a name is letters, digits, _ and -, and a path has no character that a shell reads as anything else.
+DVC inserts such values unchanged into the commands and outputs of dvc.yaml, and removes an output before it runs its
+stage. So a name is letters, digits, _ and -, and a path has no character that is special in a shell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 
 from r1_searcher.errors import PipelineError
 
-_MOST = 50  # characters of a name: with an ending and in any alphabet still a file's name
+_MOST = 50  # characters of a name: with a suffix and in any alphabet still a valid file name
 _NAME = re.compile(r"\w[\w-]*")
 _PROFILE = re.compile(r"\w[\w.-]*")
 _PATH = re.compile(r"[\w./][\w./@+=,-]*")
@@ -22,14 +22,14 @@ _SHOWN = 60
 
 
 def name(text: str) -> str:
-    """``text``, where it is a name; else ``ValueError``."""
+    """Return ``text`` if it is a name; else raise ``ValueError``."""
     if not _NAME.fullmatch(text) or len(text) > _MOST:
         raise ValueError(f"{_shown(text)} is no name: letters, digits, _ and -, at most {_MOST} of them")
     return text
 
 
 def profile_name(text: str) -> str:
-    """``text``, where it may name a profile, its workspace and its files; else ``ValueError``."""
+    """Return ``text`` if it may name a profile, its workspace and its files; else raise ``ValueError``."""
     if not _PROFILE.fullmatch(text) or len(text) > _MOST:
         raise ValueError(
             f"{_shown(text)} is no profile's name: letters, digits, _, - and dots, at most {_MOST} of them"
@@ -38,7 +38,8 @@ def profile_name(text: str) -> str:
 
 
 def path_text(text: str) -> str:
-    """``text``, where it is a path within the project or an absolute one, in plain characters; else ``ValueError``."""
+    """Return ``text`` if it is a path within the project or an absolute one, in plain characters; else raise
+    ``ValueError``."""
     if not _PATH.fullmatch(text):
         raise ValueError(f"{_shown(text)} is no path for a command: letters, digits and _ . / @ + = , - only")
     if posixpath.normpath(text).split("/")[0] == "..":
@@ -47,7 +48,7 @@ def path_text(text: str) -> str:
 
 
 def checked_profile(text: str, *, where: str = "profile") -> str:
-    """``profile_name`` for command lines and flows: raises ``PipelineError``."""
+    """As ``profile_name``, for command lines and flows: raises ``PipelineError``."""
     try:
         return profile_name(text)
     except ValueError as error:

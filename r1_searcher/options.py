@@ -8,12 +8,12 @@ from r1_searcher.errors import PipelineError
 
 
 def examples(prog: str, *lines: str) -> str:
-    """``epilog`` of a parser with RawDescriptionHelpFormatter: how the command ``prog`` is typed."""
+    """Return the ``epilog`` of a parser with RawDescriptionHelpFormatter: examples of the command ``prog``."""
     return "examples:\n" + "\n".join(f"  {prog} {line}".rstrip() for line in lines)
 
 
 def whole_number(name: str, least: int | None = None, most: int | None = None) -> Callable[[str], int]:
-    """``type`` of an argparse option ``name``; raises ``PipelineError``, which argparse lets through."""
+    """Return the ``type`` of an argparse option ``name``; it raises ``PipelineError``, which argparse lets through."""
 
     def parse(text: str) -> int:
         try:
@@ -30,7 +30,7 @@ def whole_number(name: str, least: int | None = None, most: int | None = None) -
 
 
 def seconds(name: str) -> Callable[[str], float]:
-    """The same for a time: a number of seconds, 0 or more."""
+    """Return the same for a time: a number of seconds, 0 or more."""
 
     def parse(text: str) -> float:
         try:

@@ -1,6 +1,6 @@
 """The extension points: everything in params.yaml that is chosen by a name that may be the user's own.
 
-Their decorators stand in ``r1_searcher.extend``.
+Their decorators are in ``r1_searcher.extend``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Signs of life of long work, by the clock and not by count: a bar on a terminal, else a line about every 15 seconds.
+"""Progress of long work, by the clock: a bar on a terminal, else a line about every 15 seconds.
 
-A thread looks at the clock, so that work with nothing to tell for minutes (a first batch, a model that loads, a
-busy machine) is not silent either. It says only what the work has told it, and touches nothing else.
+A thread watches the clock, so that work that cannot report for minutes (a first batch, a loading model, a busy machine)
+is not silent either. It prints only what the work has reported, and touches nothing else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from r1_searcher.shown import printable, show, terminal_width
 SECONDS_A_LINE = 15.0
 SECONDS_BEFORE_A_BAR = 1.0
 
-Told = Callable[[int, int], None]  # how many are done, of how many
+Told = Callable[[int, int], None]  # called with the number done and the total
 
 
 def nobody(done: int, total: int) -> None:
-    """Where nobody wants to know."""
+    """Ignore progress."""
 
 
 class Paced:
@@ -68,7 +68,7 @@ class Paced:
             self._bar.close()
 
     def told(self, done: int, total: int, note: str = "") -> None:
-        """So many are done in all. ``total``: 0 if nobody knows. ``note``: what else there is to say (the loss)."""
+        """Report progress. ``total``: 0 if unknown. ``note``: anything else to show (the loss)."""
         with self._lock:
             self._done, self._total, self._note = done, total, note
         self.look()
@@ -79,7 +79,7 @@ class Paced:
         self._note = note or self._note
 
     def look(self) -> None:
-        """Speak if it is time to. Any thread may call it."""
+        """Print if it is time to. Any thread may call it."""
         with self._lock:
             now = self._clock()
             self._done = self._added or self._done

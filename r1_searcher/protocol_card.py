@@ -1,4 +1,4 @@
-"""The protocol card: all that an evaluation's figures depend on besides the policy, line by line."""
+"""The protocol card: everything that an evaluation's figures depend on besides the policy, line by line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ SUBJECT = (
     "policy_sha256",
     "policy_step",
     "policy_model",
-)  # whom a card is about; everything else is how it was measured
+)  # the card's subject; everything else is how it was measured
 GOLD_ALIASES = "the best match of all gold answers"  # how r1_searcher/rewards/metrics.py scores several
 
 
 def mode_of(name: str) -> Mode:
-    """How a policy of this name is run: ``no_search`` and ``base_no_search`` without search,
-    ``plain_rag`` and ``base_plain_rag`` with one search of the question itself, ``ircot`` and ``base_ircot``
-    with a search after every sentence of reasoning, all others as trained."""
+    """Return how a policy of this name is run.
+
+    ``no_search`` and ``base_no_search``: without search; ``plain_rag`` and ``base_plain_rag``: one search of the
+    question itself; ``ircot`` and ``base_ircot``: a search after every sentence of reasoning; all others as trained.
+    """
     for mode in MODES[1:]:
         if name == mode or name.endswith(f"_{mode}"):
             return mode
@@ -35,10 +37,10 @@ def mode_of(name: str) -> Mode:
 
 
 def policy_identity(policy: Path | ServedPolicy) -> dict[str, Any]:
-    """``policy_sha256`` and, where the manifest has it, ``policy_step`` of a policy folder.
+    """Return ``policy_sha256`` and, if the manifest has it, ``policy_step`` of a policy folder.
 
-    A folder of the user's own has no manifest: there the weights are read. Of a policy on a server only its
-    name is known, ``policy_model``: what stands behind it may change, and its address is nobody's business.
+    A user's own folder has no manifest: its weights are hashed. Of a policy on a server only the name is known,
+    ``policy_model``: the model behind it may change, and its address is private.
     """
     if isinstance(policy, ServedPolicy):
         return {"policy_sha256": None, "policy_step": None, "policy_model": policy.model}
@@ -60,12 +62,12 @@ def policy_identity(policy: Path | ServedPolicy) -> dict[str, Any]:
 
 
 def questions_fingerprint(questions: pa.Table) -> str:
-    """Sha256 of what is asked and what counts as right: ids, questions, gold answers, in their order."""
+    """Return the sha256 of questions and correct answers: ids, questions, gold answers, in order."""
     return fingerprint(questions.select(["question_id", "question", "answers"]).to_pylist())
 
 
 def text_sha256(text: str) -> str:
-    """Sha256 of a text's UTF-8 bytes."""
+    """Return the sha256 of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -82,11 +84,11 @@ def make_card(
     engine: str,
     metric_version: str,
 ) -> dict[str, Any]:
-    """The card of one benchmark under one mode, the policy's own lines left out.
+    """Return the card of one benchmark in one mode, without the policy's own lines.
 
-    ``rollout`` are the parameters that were in force (evaluation has its own ``k``); ``corpus`` and
-    ``index`` are fingerprints, ``retriever`` names the method and its settings. Every value is a
-    plain string or number, so that two cards are compared line by line.
+    ``rollout``: the parameters in force (evaluation has its own ``k``); ``corpus`` and ``index`` are fingerprints,
+    ``retriever`` names the method and its settings. Every value is a plain string or number, so that cards are compared
+    line by line.
     """
     offered = _offered(rollout) if mode == "search" else ""  # the baselines have search alone
     return {
@@ -127,7 +129,7 @@ def _offered(rollout: RolloutParams) -> str:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, besides: Iterable[str] = SUBJECT) -> list[str]:
-    """The lines in which two cards differ, each as ``name: this, that``; empty: they may be compared."""
+    """Return the lines in which two cards differ, each as ``name: this, that``; empty: they may be compared."""
     left_out = set(besides)
     names = [name for name in {**one, **other} if name not in left_out]
     absent = "absent"

@@ -1,8 +1,8 @@
-"""Text from outside as it may be shown: on a terminal, in a log, as JSON that is printed, inside Markdown.
+"""Make text from outside safe to show: on a terminal, in a log, as printed JSON, inside Markdown.
 
-Names of benchmarks and policies, ids and texts of questions, predictions, paths and the lines of other programs are
-data. On a terminal they must not move the cursor, set its title or turn lines around; on a page they must not become
-mark-up, links, mentions or references.
+Names of benchmarks and policies, ids, questions, predictions, paths and other programs' output are data. On a terminal
+they must not move the cursor, set its title or reverse lines; on a page they must not become mark-up, links, mentions
+or references.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TextIO
 Log = Callable[[str], None]  # takes one line, e.g. ``show``
 
 _LONGEST = 100  # characters of a cell
-JOINER = "\u2060"  # U+2060: nobody sees it, no line breaks at it, and no address or mention goes on behind it
-# What makes a link, a mention or a reference, where U+2060 has to stand; "www." and "GH-" too.
+JOINER = "\u2060"  # U+2060: invisible, no line breaks at it, and it ends an address or mention
+# Where a link, mention or reference begins and needs U+2060; also "www." and "GH-".
 _LINKED = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=[@#])|(?<=\bGH)(?=-\d)", re.IGNORECASE)
-# An underscore within a word is none: names stay as they are.
+# An underscore within a word is not mark-up: names stay unchanged.
 _MARKS = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _BEGINS = re.compile(r"\A(?=[-+=])|\A\d{1,9}(?=[.)])")  # a list, or a heading's underline
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&dollar;"})  # $: mathematics on GitHub
@@ -30,7 +30,7 @@ _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 def printable(text: str) -> str:
-    """Text from outside for a terminal, a log or a table: what is no visible character shows as its escape (\\x1b)."""
+    r"""Return text for a terminal, a log or a table, with invisible characters as escapes (\\x1b)."""
     if text.isprintable():
         return text
     return "".join(
@@ -42,17 +42,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same for several lines: line feeds stay, and tabs become spaces."""
+    """Return the same for several lines: line feeds stay, and tabs become spaces."""
     return text if text.isprintable() else "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
 def show(line: str, *, file: TextIO | None = None) -> None:
-    """Print one line, at once: the one way to a terminal, with ``show_lines``. ``file``: stdout unless given."""
+    """Print one line at once: with ``show_lines`` the only way to a terminal. ``file``: default stdout."""
     print(printable(line), file=sys.stdout if file is None else file, flush=True)
 
 
 def show_lines(text: str) -> None:
-    """Print several lines: a table, JSON. Whoever made them has seen to it that a name has no line end."""
+    """Print several lines: a table, JSON. The caller ensures that no name contains a line end."""
     print(printable_lines(text), flush=True)
 
 
@@ -66,7 +66,7 @@ def terminal_width(out: TextIO | None = None) -> int | None:
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:
-    """JSON to print: letters of all scripts as they are, what is not ``printable`` as JSON's own escapes."""
+    """Return JSON to print: letters of all scripts unchanged, anything not ``printable`` as JSON escapes."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     if text.isprintable():
         return text
@@ -74,24 +74,26 @@ def json_text(value: object, *, indent: int | None = 2) -> str:
 
 
 def markdown(text: str, *, longest: int | None = _LONGEST) -> str:
-    """One line of plain text inside Markdown, in a paragraph, cut after ``longest`` characters (None: never). No
-    mark-up, link, mention or reference comes of it, on GitHub or on Prefect's pages."""
+    """Return one line of plain text for a Markdown paragraph, cut after ``longest`` characters (None: never).
+
+    It contains no mark-up, link, mention or reference, on GitHub or on Prefect's pages.
+    """
     return _BEGINS.sub(lambda begins: f"{begins[0]}\\", markdown_cell(text, longest=longest))
 
 
 def markdown_cell(text: str, *, longest: int | None = _LONGEST) -> str:
-    """``markdown`` in the cell of a table, where no list can begin: a figure keeps its sign."""
+    """As ``markdown``, for a table's cell, where no list can begin: a figure keeps its sign."""
     line = _MARKS.sub(lambda mark: f"\\{mark[0]}", _one_line(text, longest).translate(_ENTITIES))
     return _LINKED.sub(JOINER, line)
 
 
 def visible(text: str) -> str:
-    """Text for an HTML page, its lines kept: control characters and what turns directions around as ⟦1B⟧."""
+    """Return text for an HTML page, with its lines: control characters and direction changes appear as ⟦1B⟧."""
     return _ACTING.sub(lambda match: f"⟦{ord(match[0]):02X}⟧", text)
 
 
 def code_span(text: str, *, longest: int | None = _LONGEST) -> str:
-    """One line as code inside a paragraph of Markdown, whatever backticks it holds. Not for cells of tables."""
+    """Return one line as code in a Markdown paragraph, whatever backticks it contains. Not for table cells."""
     line = _one_line(text, longest)
     fence = "`" * (_longest_run(line) + 1)
     pad = " " if not line or line[0] == "`" or line[-1] == "`" else ""
@@ -99,7 +101,7 @@ def code_span(text: str, *, longest: int | None = _LONGEST) -> str:
 
 
 def fenced(text: str) -> str:
-    """Lines as a block of code in Markdown, which no line of their own can close."""
+    """Return lines as a Markdown code block that none of them can close."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}\n{printable_lines(text)}\n{fence}"
 

@@ -1,4 +1,4 @@
-"""Tables as text, for terminals and logs, and as Markdown, for pages. Text from outside in their cells does not act."""
+"""Tables as text, for terminals and logs, and as Markdown, for pages. Text from outside in cells is neutralised."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 
 from r1_searcher.shown import _LONGEST, markdown_cell, printable
 
-_NARROWEST = 8  # cells of a column, the two between columns included
+_NARROWEST = 8  # characters per column, including the two between columns
 _UNBOUNDED = 1 << 20
 
 Rows = Sequence[Sequence[str]]
 
 
 def text(rows: Rows, *, left: Collection[int] = (0,), width: int | None = None) -> str:
-    """Lines of aligned columns, two spaces apart; the columns ``left`` stand to the left, figures to the right.
+    """Return lines of aligned columns, two spaces apart; columns in ``left`` are left-aligned, figures right-aligned.
 
-    ``rows``: all of one length, the headings first where there are any. ``width``: longer cells go on in the next line,
-    so that a line has so many cells of a terminal if it can; None: a row is a line, however long. Nothing is cut.
+    ``rows``: of equal length, headings first if there are any. ``width``: the terminal's width, at which long cells
+    wrap; None: one line per row, however long. Nothing is cut.
     """
     from rich.console import Console
     from rich.table import Table
@@ -39,7 +39,8 @@ def text(rows: Rows, *, left: Collection[int] = (0,), width: int | None = None) 
 def markdown(
     headings: Sequence[str], rows: Rows, *, left: Collection[int] = (0,), longest: int | None = _LONGEST
 ) -> str:
-    """The same in Markdown, cells cut after ``longest`` characters (None: never). ``headings`` are our own."""
+    """Return the same in Markdown, with cells cut after ``longest`` characters (None: never). ``headings`` are our
+    own."""
     rule = "|".join("---" if number in left else "---:" for number in range(len(headings)))
     lines = [" | ".join(markdown_cell(cell, longest=longest) for cell in row) for row in rows]
     return "\n".join([f"| {' | '.join(headings)} |", f"|{rule}|", *(f"| {line} |" for line in lines)])

@@ -1,7 +1,7 @@
-"""JSON and YAML from outside: whatever they hold, what they raise is one kind of error.
+"""Parse JSON and YAML from outside with one kind of error, whatever they contain.
 
-The standard parsers raise others too for text that is well formed and hostile: brackets nested by the ten thousand
-(``RecursionError``), whole numbers of thousands of digits (``ValueError``), impossible dates.
+The standard parsers raise other errors for well-formed but hostile text: brackets nested ten thousand deep
+(``RecursionError``), integers of thousands of digits (``ValueError``), impossible dates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _YAML_FAULTS = (ValueError, TypeError, LookupError, AttributeError)  # of PyYAML
 
 
 def parse_json(text: str | bytes) -> Any:
-    """``json.loads`` that raises ``json.JSONDecodeError`` alone."""
+    """``json.loads`` that raises only ``json.JSONDecodeError``."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -31,7 +31,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
-    """``yaml.safe_load`` that raises ``PipelineError`` alone, in one line."""
+    """``yaml.safe_load`` that raises only ``PipelineError``, in one line."""
     import yaml  # here: scoring transcripts loads no library
 
     try:

@@ -1,1 +1,1 @@
-"""Released benchmarks: fetched by checksum."""
+"""Released benchmarks, fetched by checksum."""

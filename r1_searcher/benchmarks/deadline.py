@@ -1,6 +1,6 @@
-"""Connections of requests that end when the time of what they are for is over.
+"""Connections of requests that end at a deadline.
 
-A time-out of requests is one of each read: a server that sends a byte of its header now and then is waited for.
+A time-out of requests applies to each read: it would wait for a server that sends a byte now and then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class Over(Exception):
-    """The time is over."""
+    """The deadline has passed."""
 
 
 class Deadline:
@@ -41,11 +41,11 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self._until
 
     def adapter(self, **settings: Any) -> HTTPAdapter:
-        """An adapter of requests within this time, by proxies too."""
+        """Return an adapter for requests within the deadline, also through proxies."""
         pools = _pools(self)
 
         class Adapter(HTTPAdapter):
@@ -61,9 +61,9 @@ class Deadline:
         return Adapter(**settings)
 
     def note(self, connection: HTTPConnection) -> None:
-        """To be ended with the rest. Raises ``Over``."""
+        """Register a connection to be ended. Raises ``Over``."""
         with self._lock:
-            self._open.append(connection.sock)  # the connection forgets it where the answer ends with it
+            self._open.append(connection.sock)  # the connection drops it if the response ends with it
         if self.over:
             raise Over
 
@@ -71,12 +71,12 @@ class Deadline:
         with self._lock:
             opened = list(self._open)
         for one in opened:
-            with contextlib.suppress(OSError):  # closed before
+            with contextlib.suppress(OSError):  # already closed
                 one.shutdown(socket.SHUT_RDWR)
 
 
 def _pools(deadline: Deadline) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools, whose connections the deadline knows."""
+    """Return urllib3's pools with connections that the deadline knows."""
 
     class Plain(HTTPConnection):
         def connect(self) -> None:

@@ -1,7 +1,7 @@
-"""Fetch a released file from a folder, a mirror or its own address; kept in the store under its checksum.
+"""Fetch a released file from a folder, a mirror or its own address; it is stored under its checksum.
 
-A file whose checksum is another is never used: it stops the command, wherever it came from. A place that
-does not have the file, or does not answer, is passed over for the next one.
+A file with another checksum is never used and stops the command, wherever it came from. A place that lacks the file, or
+does not answer, is skipped.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import sha256_file
 from r1_searcher.files.store import Store
 
-FETCHED_KIND = "benchmarks"  # of the store
-RETRIES = 4  # of a request that failed in a way that may pass: no connection, 429, 5xx
+FETCHED_KIND = "benchmarks"  # in the store
+RETRIES = 4  # of a request with a transient failure: no connection, 429, 5xx
 BACKOFF = 0.5  # s before the second retry, doubled each time
-TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of an answer
-LONGEST = 600.0  # s for a file, its retries included
-LONGEST_PAUSE = 30  # s between two retries, whatever a server advises
+TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of a response
+LONGEST = 600.0  # s per file, including retries
+LONGEST_PAUSE = 30  # s between two retries, whatever a server asks for
 _BLOCK = 1 << 16
 _PASSING = (429, 500, 502, 503, 504)
 
 
 class Absent(Exception):
-    """A place does not give the file; the message says why, in a few words."""
+    """A place does not provide the file; the message briefly says why."""
 
 
 def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: float = BACKOFF) -> Path:
-    """The released file, whole and checked, in the store; taken from there where it was fetched before.
+    """Return the released file, whole and verified, in the store; fetch it if it is not there yet.
 
-    ``mirrors``: folders and addresses (http, https) that may hold ``release.file``, tried in their order
-    before the release's own address. Raises ``PipelineError`` for a wrong checksum, and where no place has it.
+    ``mirrors``: folders and addresses (http, https) that may have ``release.file``, tried in order before the release's
+    own address. Raises ``PipelineError`` for a wrong checksum, and if no place has it.
     """
     kept = store.get(FETCHED_KIND, release.sha256)
     if kept is not None:
@@ -47,8 +47,8 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
         try:
             with store.put(FETCHED_KIND, release.sha256) as draft:
                 path = draft / release.file
-                _take(place, path, release.num_bytes, backoff)
-                _check(path, release, place)
+                _copy_from(place, path, release.num_bytes, backoff)
+                _verify(path, release, place)
         except Absent as reason:
             missed.append(f"{place}: {reason}")
         else:
@@ -60,8 +60,8 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
     )
 
 
-def _take(place: str, path: Path, num_bytes: int, backoff: float) -> None:
-    """Bring ``path.name`` from ``place``, a folder or an address, to ``path``; at most ``num_bytes`` + 1."""
+def _copy_from(place: str, path: Path, num_bytes: int, backoff: float) -> None:
+    """Copy ``path.name`` from ``place``, a folder or an address, to ``path``; at most ``num_bytes`` + 1 bytes."""
     scheme = place.partition("://")[0] if "://" in place else ""
     if scheme in ("http", "https"):
         _download(f"{place.rstrip('/')}/{path.name}", path, num_bytes, backoff)
@@ -81,9 +81,9 @@ def _take(place: str, path: Path, num_bytes: int, backoff: float) -> None:
 
 
 def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
-    """GET ``address`` into ``path``, again from the start where the connection breaks on the way.
+    """GET ``address`` into ``path``, restarting if the connection breaks.
 
-    What would have to be decoded is not taken, and nothing is read beyond ``num_bytes`` + 1 or after LONGEST seconds.
+    Encoded responses are refused, and nothing is read beyond ``num_bytes`` + 1 bytes or after LONGEST seconds.
     """
     import requests
     import urllib3
@@ -111,7 +111,7 @@ def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
                     if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
                         raise Absent("the server sends it encoded")
                     _receive(answer.raw, file, num_bytes)
-                if deadline.over:  # and what came may have been cut off by that
+                if deadline.over:  # the deadline may have cut off what came
                     raise Over
                 return
             except Over:
@@ -127,7 +127,7 @@ def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
 
 
 def _receive(answer: Any, file: IO[bytes], num_bytes: int) -> None:
-    """Write the body of a urllib3 response as it comes. A body cut short is a ``ProtocolError``."""
+    """Write the body of a urllib3 response as it arrives. A truncated body raises ``ProtocolError``."""
     left = num_bytes + 1
     while left and (block := answer.read1(min(left, _BLOCK), decode_content=False)):
         file.write(block)
@@ -135,7 +135,7 @@ def _receive(answer: Any, file: IO[bytes], num_bytes: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is at the bottom of a chain of connection errors, in a few words."""
+    """Return the innermost reason of a chain of connection errors, briefly."""
     seen: BaseException | None = error
     while seen is not None:  # requests wraps urllib3's error, which wraps the socket's
         error = seen
@@ -145,7 +145,7 @@ def _reason(error: BaseException) -> str:
     return text.rpartition(": ")[2] if "Failed to" in text else text
 
 
-def _check(path: Path, release: Release, place: str) -> None:
+def _verify(path: Path, release: Release, place: str) -> None:
     size, found = path.stat().st_size, sha256_file(path)
     if size > release.num_bytes or found != release.sha256:
         other = f"sha256 {found[:16]}…, not {release.sha256[:16]}…"

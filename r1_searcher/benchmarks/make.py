@@ -1,4 +1,4 @@
-"""From a released file to a benchmark's folder: its questions, its own corpus and index, what it searches."""
+"""From a released file to a benchmark's folder: its questions, its own corpus and index, and what it searches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CORPUS, _INDEX, _PASSAGES_FILE = "corpus", "index", "passages.parquet"
 
 
 def make_questions(release: Release, source: Path, index: str, limit: int, folder: Path) -> int:
-    """Write the first ``limit`` questions of ``source``, and search.json: where they are searched.
+    """Write the first ``limit`` questions of ``source``, and search.json; return the number of questions.
 
-    search.json holds the index folder and the content that its meta.json names, so that whatever depends on
-    ``folder`` is made anew when that index changes. Returns the number of questions.
+    search.json holds the index folder and the content named in its meta.json, so that what depends on ``folder`` is
+    remade when that index changes. Raises ``PipelineError``.
     """
     from r1_searcher.questions.files import read_questions, without_control
 
@@ -46,10 +46,10 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
 
 
 def make_corpus(release: Release, source: Path, settings: params.Index, folder: Path) -> dict[str, Any]:
-    """Write the distinct context paragraphs of ``source`` as a corpus, and their index; returns the index's meta.
+    """Write the distinct context paragraphs of ``source`` as a corpus with its index; return the index's meta.
 
-    A passage's id is a hash of its title and text: it depends neither on the order of the questions nor on
-    how many of them there are. Raises ``PipelineError`` for a release that brings no paragraphs.
+    A passage's id is a hash of its title and text, independent of the questions' order and number. Raises
+    ``PipelineError`` for a release without paragraphs.
     """
     from r1_searcher.corpus.contexts import read_contexts
     from r1_searcher.files.passages import fingerprint

@@ -1,9 +1,8 @@
-"""Released benchmarks: where each file is published, and the checksum that it must have.
+"""Released benchmarks: where each file is published, and its checksum.
 
-Those that are known here stand in r1_searcher/benchmarks/released; a file of the user's own may register more. Nothing
-of them is part of this repository. A checksum is that of the copy that was at hand when it was written down (2026-11);
-a file that was published anew under its old address is refused. The addresses of R1-Searcher's files name a branch, so
-they may move; the others name a commit.
+The known ones are in r1_searcher/benchmarks/released; a user's file may register more. None of them is part of this
+repository. A checksum is that of the copy at the time of writing (2026-11); a file republished under its old address is
+refused. The addresses of R1-Searcher's files name a branch, so they may move; the others name a commit.
 """
 
 from __future__ import annotations
@@ -21,38 +20,38 @@ from r1_searcher.points import BENCHMARKS
 
 @dataclass(frozen=True)
 class Release:
-    """One released file of questions. ``contexts``: whether it holds the paragraphs that they are asked about."""
+    """One released file of questions. ``contexts``: whether it includes their context paragraphs."""
 
-    name: str  # of the benchmark, in parameters and in summaries
+    name: str  # of the benchmark, in parameters and summaries
     about: str
     file: str
-    address: str  # of the folder that holds ``file``
+    address: str  # of the folder that contains ``file``
     sha256: str
-    num_bytes: int  # of the file: a place that sends more does not send this file
+    num_bytes: int  # of the file: more bytes cannot be this file
     num_questions: int
     licence: str
     contexts: bool = False
 
 
 def known(extensions: Sequence[str] = ()) -> list[str]:
-    """The names of all benchmarks, the user's behind those that ship."""
+    """Return the names of all benchmarks, shipped ones first."""
     return list(BENCHMARKS.files(extensions))
 
 
 def release_of(name: str, extensions: Sequence[str] = ()) -> Release:
-    """The release called ``name``; a ``PipelineError`` for an unknown one, which says what is known, and for a user's
-    definition that is none."""
+    """Return the release called ``name``. Raises ``PipelineError`` for an unknown one, listing the known ones, and for
+    an invalid definition by the user."""
     found = BENCHMARKS.find(name, extensions)
     with called(found.file, f"the benchmark {name!r}"):
         made = found.value(name)
     if not shipped(found.file):
-        _check(made, name, found)
+        _check_release(made, name, found)
     release: Release = made
     return release
 
 
-def _check(made: Any, name: str, found: Extension) -> None:
-    """A user's definition: what a fetch takes for granted."""
+def _check_release(made: Any, name: str, found: Extension) -> None:
+    """Check a user's definition for what fetching takes for granted."""
     fault = None
     if not isinstance(made, Release):
         fault = f"must return a Release, got {made!r:.60}"

@@ -1,9 +1,8 @@
-"""A model behind any OpenAI-compatible server: asked concurrently, retried, paced, accounted for.
+"""A model behind an OpenAI-compatible server: concurrent, retried, rate-limited, with accounting.
 
-The `openai` client does the talking and the retries with back-off (429 with its Retry-After, 408, 409,
-5xx, time-outs, lost connections, replies that are no completion). What it does not do stands
-here: a limit of requests a minute, tokens and money, giving up a server that is gone, and one clear
-line for what a user can mend. Keys come from the environment and are never shown.
+The `openai` client sends requests and retries them with back-off (429 with its Retry-After, 408, 409, 5xx, time-outs,
+lost connections, malformed replies). This module adds a rate limiter, tokens and cost, a circuit breaker, and one clear
+line for errors that a user can fix. Keys come from the environment and are never shown.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ from r1_searcher.texts import parse_json
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Messages = Sequence[Mapping[str, str]]  # {"role": …, "content": …}, as the API has them
+Messages = Sequence[Mapping[str, str]]  # {"role": …, "content": …}, as in the API
 
 _CONNECT_SECONDS = 10.0
-MAX_REPLY_BYTES = 16 << 20  # bytes of a reply
-_SHOWN = 200  # characters of a server's own words in our messages
+MAX_REPLY_BYTES = 16 << 20  # bytes per reply
+_SHOWN = 200  # characters of a server's own message in our messages
 
 
 class RequestFailed(Exception):
-    """One request got no reply, its retries included; others may still do. Its text is the reason, in one line."""
+    """One request got no reply after its retries; others may succeed. Its text is the reason in one line."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model wrote (empty where it wrote nothing), why it ended, and the tokens that were counted."""
+    """What the model wrote (perhaps nothing), why it ended, and the reported tokens."""
 
     text: str
-    finish_reason: str  # stop, length, or what the server says
+    finish_reason: str  # stop, length, or what the server reports
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """What a server's replies have cost. ``uncounted``: replies that did not say their tokens."""
+    """Usage of a server so far. ``uncounted``: replies without token counts."""
 
     replies: int = 0
     prompt_tokens: int = 0
@@ -55,16 +54,16 @@ class TokenUsage:
     uncounted: int = 0
 
     def cost(self, settings: ChatEndpoint) -> float:
-        """Money, in the currency of the prices (a million tokens)."""
+        """Return the cost in the currency of the prices (per million tokens)."""
         spent = self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion
         return spent / 1_000_000
 
 
 class ChatServer:
-    """One model on one server. May be shared by threads; ``with`` closes its connections.
+    """One model on one server. Threads may share it; ``with`` closes its connections.
 
-    ``where`` names the section of params.yaml for messages. Raises ``PipelineError`` where the address
-    or the key's variable is of no use.
+    ``where`` names the section of params.yaml in messages. Raises ``PipelineError`` if the address or the key's
+    variable is unusable.
     """
 
     def __init__(self, settings: ChatEndpoint, *, where: str) -> None:
@@ -81,7 +80,7 @@ class ChatServer:
         )
         self._lock = threading.Lock()
         self._usage = TokenUsage()
-        self._failures = 0  # in a row, of requests that the server did not answer
+        self._failures = 0  # consecutive requests that the server did not answer
         self._pace = Pace(settings.requests_a_minute)
         seconds = settings.timeout_seconds
         asking = openai.DefaultHttpxClient(
@@ -90,7 +89,7 @@ class ChatServer:
         )
         self._client = openai.OpenAI(
             base_url=address,
-            api_key=self._key or "none",  # the client insists on one; a server without keys looks at none
+            api_key=self._key or "none",  # the client requires one; a server without keys ignores it
             max_retries=settings.retries,
             http_client=replies.limit(asking, seconds=seconds, most=MAX_REPLY_BYTES),
         )
@@ -102,23 +101,22 @@ class ChatServer:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; requests that are under way fail."""
+        """Close the connections; running requests fail."""
         self._client.close()
 
     @property
     def usage(self) -> TokenUsage:
-        """What the replies so far have cost."""
+        """Usage of the replies so far."""
         with self._lock:
             return self._usage
 
     def complete(
         self, prompt: Messages | str, *, max_tokens: int, stop: Sequence[str] = (), temperature: float = 0.0
     ) -> Reply:
-        """One reply: to messages (chat/completions), or to a text that is continued (completions). ``stop``
-        strings are not part of it.
+        """Return one reply, to messages (chat/completions) or to a text to continue (completions), without ``stop``
+        strings.
 
-        ``RequestFailed``: this request had no luck. ``PipelineError``: none will have (unknown model,
-        refused key).
+        Raises ``RequestFailed`` if this request failed, ``PipelineError`` if all would (unknown model, rejected key).
         """
         import openai
 
@@ -140,28 +138,28 @@ class ChatServer:
                 if variable
                 else f"name the key's variable in {self._where}.key_variable"
             )
-            raise PipelineError(f"{self._place} refuses the key: {self._said(error)}", fix=fix) from None
+            raise PipelineError(f"{self._place} refuses the key: {self._one_line(error)}", fix=fix) from None
         except openai.NotFoundError as error:
             raise PipelineError(
-                f"{self._place} knows no model {self.settings.model!r}, or is no such address: {self._said(error)}",
+                f"{self._place} knows no model {self.settings.model!r}, or is no such address: {self._one_line(error)}",
                 fix=f"check {self._where}.model and {self._where}.server, which usually ends in /v1",
             ) from None
         except openai.APITimeoutError:
             raise self._failed(f"no answer within {self.settings.timeout_seconds:g} s") from None
         except openai.APIConnectionError as error:
-            raise self._failed(self._said(error.__cause__ or error)) from None
+            raise self._failed(self._one_line(error.__cause__ or error)) from None
         except openai.APIStatusError as error:
             self_inflicted = error.status_code < 500 and error.status_code != 429
-            raise self._failed(self._said(error), answered=self_inflicted) from None
+            raise self._failed(self._one_line(error), answered=self_inflicted) from None
         return self._account(completion)
 
     def each(
         self, work: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[tuple[Item, Result | RequestFailed]]:
-        """``work(item)`` of every item, as they are done, ``concurrency`` of them at a time.
+        """Yield ``work(item)`` for every item as it finishes, ``concurrency`` at a time.
 
-        ``work`` calls ``complete``, once or many times. A ``RequestFailed`` of it is yielded in the place
-        of its result; anything else stops the rest and is raised.
+        ``work`` calls ``complete``, once or more. Its ``RequestFailed`` is yielded in place of a result; any other
+        exception stops the rest and is raised.
         """
         pool = ThreadPoolExecutor(self.settings.concurrency)
         try:
@@ -179,15 +177,15 @@ class ChatServer:
 
     @property
     def given_up(self) -> bool:
-        """Whether so many requests in a row went unanswered that no more are sent."""
+        """Whether the circuit breaker is open: so many consecutive requests failed that no more are sent."""
         return self._failures >= 2 * self.settings.concurrency
 
     @property
     def _place(self) -> str:
         return f"{self._where}: the server at {self.settings.server}"
 
-    def _said(self, error: BaseException) -> str:
-        """An error's text in one line, without the key."""
+    def _one_line(self, error: BaseException) -> str:
+        """Return an error's text in one line, without the key."""
         text = " ".join(str(error).split()) or type(error).__name__
         text = without_key(text, self._key)
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
@@ -219,7 +217,8 @@ class ChatServer:
 
 
 def _check_completion(response: Any) -> None:
-    """Raise where a 200 is no completion: the client takes that for a lost connection, and tries again."""
+    """Raise ``ValueError`` for a malformed reply with status 200: the client treats that as a lost connection and
+    retries."""
     if response.status_code != 200:
         return
     response.read()
@@ -232,7 +231,7 @@ def _check_completion(response: Any) -> None:
 
 
 def _is_completion(said: Any) -> bool:
-    """Whether all that is read of a reply has the type that it is read as."""
+    """Return whether every field that is read has the expected type."""
     try:
         choice, usage = said["choices"][0], said.get("usage")
         text = choice["message"].get("content") if "message" in choice else choice["text"]

@@ -1,4 +1,4 @@
-"""A limit of requests a minute, shared by threads."""
+"""A rate limiter in requests per minute, shared by threads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 
 class Stopped(BaseException):
-    """Not an ``Exception``: the client would take it for a lost connection."""
+    """Not an ``Exception``: the client would treat it as a lost connection."""
 
 
 class Pace:
-    """Lets requests go one by one, at most so many a minute (0: at once); retries count as well."""
+    """Spaces requests evenly, at most so many per minute (0: no limit); retries count too."""
 
     def __init__(self, requests_a_minute: float) -> None:
         self._interval = 60.0 / requests_a_minute if requests_a_minute else 0.0
@@ -22,7 +22,7 @@ class Pace:
         self._stop = threading.Event()
 
     def wait(self, _request: object = None) -> None:
-        """Sleep until it is this request's turn."""
+        """Sleep until this request may be sent."""
         with self._lock:
             now = time.monotonic()
             turn = max(now, self._next)
@@ -32,7 +32,7 @@ class Pace:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Meanwhile no request is sent, retries neither: who has stopped (Ctrl-C) need not wait for their turns."""
+        """Send no requests or retries within the context: after Ctrl-C nobody should wait for them."""
         self._stop.set()
         try:
             yield

@@ -31,11 +31,11 @@ _CONTENTS = re.compile(r"Title:\s*(.*?)\s*\bText:(.*)", re.DOTALL)
 def read_abstracts(
     paths: Sequence[Path], counts: list[FileCount], on_bytes: streams.OnBytes | None = None
 ) -> Iterator[dict[str, str]]:
-    """Yield the abstracts of ``paths`` as rows of PASSAGES, in their order, under the ids that they come with.
+    """Yield the abstracts of ``paths`` as rows of PASSAGES, in order, under their own ids.
 
-    An article that occurs again, and one without text, is skipped and counted. Appends a ``FileCount`` a file to
-    ``counts`` and keeps it up to date. Of the articles read, ``SeenIds`` is all that is kept. Raises ``PipelineError``
-    with file and line for what is laid out otherwise, and for a file without an abstract.
+    Repeated articles, and those without text, are skipped and counted. Appends a ``FileCount`` per file to ``counts``
+    and keeps it up to date. Streams: of the articles read, only ``SeenIds`` is kept. Raises ``PipelineError`` with file
+    and line for another layout, and for a file without an abstract.
     """
     seen = SeenIds()
     for path in paths:
@@ -70,7 +70,7 @@ def _records(path: Path, count: FileCount, on_bytes: streams.OnBytes | None) -> 
 
 
 def _archive(path: Path, count: FileCount, on_bytes: streams.OnBytes | None) -> Iterator[Record]:
-    """All lines of the archive's .bz2 members, as they come: nothing is unpacked to disk."""
+    """Yield all lines of the archive's .bz2 members in order, without unpacking to disk."""
     with streams.opened(path, on_bytes) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             packed = archive.extractfile(member) if member.isfile() else None
@@ -86,7 +86,7 @@ def _archive(path: Path, count: FileCount, on_bytes: streams.OnBytes | None) -> 
 
 
 def _article(record: Record) -> tuple[str, str, str]:
-    """Id, title, text."""
+    """Return id, title and text."""
     given = identifier(record, ("id",))
     if given is None:
         raise PipelineError("no 'id'", where=record.place)

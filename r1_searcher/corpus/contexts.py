@@ -35,7 +35,7 @@ _MAPPING = ("title", "sentences")
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A context paragraph. ``supporting``: whether the question needs it; None where the data does not say."""
+    """A context paragraph. ``supporting``: whether the question needs it; None if the data does not say."""
 
     title: str
     text: str
@@ -43,15 +43,15 @@ class Paragraph:
 
     @property
     def passage_id(self) -> str:
-        """The id that this paragraph has in the corpus of contexts: a hash of title and text."""
+        """The paragraph's id in the corpus of contexts: a hash of title and text."""
         return passage_id(self.title, self.text)
 
 
 def paragraphs(record: Record) -> list[Paragraph]:
-    """The context paragraphs of one question, in their order; runs of white space become one space.
+    """Return the context paragraphs of one question, in order; runs of white space become one space.
 
-    A paragraph's text may be empty. Raises ``PipelineError`` where there is no such column, and where it
-    is laid out in none of the ways above.
+    A paragraph's text may be empty. Raises ``PipelineError`` without such a column, and for any other layout than
+    above.
     """
     if _MAPPING[1] in record.fields:
         return [_titled(record)]
@@ -75,7 +75,7 @@ def paragraphs(record: Record) -> list[Paragraph]:
 
 
 def _titled(record: Record) -> Paragraph:
-    """An entry of a corpus that is one object."""
+    """Return an entry of a corpus that is one object."""
     title, sentences = (record.fields[name] for name in _MAPPING)
     try:
         return Paragraph(_clean(title), _clean(_joined(sentences)), None)
@@ -86,11 +86,10 @@ def _titled(record: Record) -> Paragraph:
 def read_contexts(
     paths: Sequence[Path], counts: list[FileCount], on_bytes: streams.OnBytes | None = None
 ) -> Iterator[dict[str, str]]:
-    """Yield each distinct context paragraph of ``paths`` once, as a row of PASSAGES, in the order of first occurrence.
+    """Yield each distinct context paragraph of ``paths`` once, as a row of PASSAGES, in order of first occurrence.
 
-    ``source`` is the file's name. Appends a ``FileCount`` a file to ``counts`` (its figures count paragraphs)
-    and keeps it up to date. Of the paragraphs read, ``SeenIds`` is all that is kept. Raises ``PipelineError`` as
-    ``paragraphs`` does, and for a file that holds none.
+    ``source`` is the file's name. Appends a ``FileCount`` per file to ``counts`` (counting paragraphs) and keeps it up
+    to date. Streams: only ``SeenIds`` is kept. Raises ``PipelineError`` as ``paragraphs``, and for a file without any.
     """
     seen = SeenIds()
     for path in paths:
@@ -122,7 +121,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _triples(value: Any) -> Iterator[tuple[str, str, bool | None]]:
-    """Title, text, and whether it is marked as supporting (None: not marked either way)."""
+    """Yield title, text, and whether it is marked as supporting (None: unmarked)."""
     if isinstance(value, dict):  # the hub's columns
         for title, sentences in zip(value["title"], value["sentences"], strict=True):
             yield title, _joined(sentences), None
@@ -139,7 +138,7 @@ def _triples(value: Any) -> Iterator[tuple[str, str, bool | None]]:
 
 
 def _joined(sentences: Any) -> str:
-    """HotpotQA's sentences begin with a space, 2Wiki's do not: ``_clean`` makes one space of either."""
+    """Join sentences: HotpotQA's begin with a space, 2Wiki's do not; ``_clean`` makes it one space."""
     if isinstance(sentences, str):
         return sentences
     return " ".join(sentences)

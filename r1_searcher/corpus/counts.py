@@ -1,4 +1,4 @@
-"""What became of each file of a corpus: read, kept, skipped and why, with a few examples."""
+"""Counts per file of a corpus: read, kept, skipped and why, with a few examples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from r1_searcher.files.records import Record
 
 SKIPPED_EMPTY, SKIPPED_REPEATED = "empty_text", "repeated_passage"
-EXAMPLES = 5  # a reason and file
+EXAMPLES = 5  # per reason and file
 
 
 @dataclass
 class FileCount:
-    """``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``: what the file consists of.
+    """``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``, the kind of thing in the file.
 
-    ``passages`` were made of what was kept. ``examples`` are the first ones skipped for a reason, as
-    "line 3: Title"; they say where to look.
+    ``passages``: made from what was kept. ``examples``: the first ones skipped per reason, as "line 3: Title".
     """
 
     file: str
@@ -28,12 +27,12 @@ class FileCount:
     examples: dict[str, list[str]] = field(default_factory=dict, compare=False)
 
     def keep(self, passages: int = 1) -> None:
-        """Count a unit that is kept, and the passages that it gave."""
+        """Count a kept unit and its passages."""
         self.kept += 1
         self.passages += passages
 
     def skip(self, reason: str, record: Record | None = None, title: str = "", path: Path | None = None) -> None:
-        """Count a unit that is left out; ``record`` is where it stands in the file ``path``."""
+        """Count a skipped unit; ``record`` is its position in the file ``path``."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         shown = self.examples.setdefault(reason, [])
         if record is not None and len(shown) < EXAMPLES:

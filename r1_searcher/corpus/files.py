@@ -63,7 +63,7 @@ def read_passages(
 def kept_passage(
     record: Record, count: FileCount, seen: SeenIds, source: str, path: Path | None = None
 ) -> dict[str, str] | None:
-    """A row of PASSAGES from one record, counted; None if its text is empty, or its passage without an id is repeated.
+    """Return one record as a row of PASSAGES, counted; None if its text is empty, or it has no id and is repeated.
 
     Raises ``PipelineError`` for a missing column, a wrong type, and a given id that occurs twice.
     """
@@ -88,9 +88,9 @@ def kept_passage(
 
 
 def passage_id(title: str, text: str) -> str:
-    """The id of a passage that came without one: 16 hex digits of a hash of its title and text.
+    """Return the id of a passage without one: 16 hex digits of a hash of title and text.
 
-    So it does not change when passages are added, removed or put in another order.
+    It does not change when passages are added, removed or reordered.
     """
     return artefacts.fingerprint([title, text])[:16]
 

@@ -1,10 +1,10 @@
-"""KILT's knowledge source (Petroni et al., 2021, arXiv 2009.02252) as passages of so many words.
+"""KILT's knowledge source (Petroni et al., 2021, arXiv 2009.02252) as passages of a fixed number of words.
 
-A line is a Wikipedia page: ``wikipedia_title``, ``text`` (a list of paragraphs of which the first is the
-title), and in the full file ``wikipedia_id``. Headings are paragraphs "Section::::History.", items of lists
-"BULLET::::- …"; the marks go, the words stay. All words of a page, the title line first, are cut every
-``words`` words; the last passage of a page is what is left. This is how the release of R1-Searcher cuts
-its corpus; such a file (idx<TAB>title, three spaces, text) is read as well, when its name ends in .tsv.
+A line is a Wikipedia page: ``wikipedia_title``, ``text`` (a list of paragraphs, the first of which is the title) and,
+in the full file, ``wikipedia_id``. Headings are paragraphs "Section::::History.", list items "BULLET::::- …"; the marks
+are removed, the words stay. All words of a page, beginning with the title line, are cut every ``words`` words; the last
+passage is shorter. The release of R1-Searcher cuts its corpus like this; its file (idx<TAB>title, three spaces, text)
+is also accepted if its name ends in .tsv.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ def read_kilt(
     at: Position | None = None,
     seen: SeenIds | None = None,
 ) -> Iterator[dict[str, str]]:
-    """Yield the passages of ``paths`` as rows of PASSAGES, in their order; ``source`` is the file's name.
+    """Yield the passages of ``paths`` as rows of PASSAGES, in order; ``source`` is the file's name.
 
-    A passage's id is its page's, or a hash of the title where pages have none, and its number in the page
-    from 0. A page that occurs again, or holds nothing but its title, is skipped and counted. Appends a ``FileCount``
-    a file to ``counts`` (of pages) and keeps it up to date. Of the pages read, ``SeenIds`` is all that is kept.
-    ``at`` is kept up to date as well; where it, ``counts`` and ``seen`` tell of pages that were read, it goes on there.
-    Raises ``PipelineError`` with file and line for what is laid out otherwise, and for a file without a passage.
+    A passage's id is its page's id (or a hash of the title if pages have none) and its number in the page, from 0.
+    Repeated pages, and those with only a title, are skipped and counted. Appends a ``FileCount`` per file to ``counts``
+    (of pages) and keeps it and ``at`` up to date; continues from ``at``, ``counts`` and ``seen``. Streams: only
+    ``seen`` is kept. Raises ``PipelineError`` with file and line for another layout, and for a file without a passage.
     """
     at, seen = at or Position(), SeenIds() if seen is None else seen
     for path in unread(paths, at, on_bytes):
@@ -58,7 +57,7 @@ def _pages(
 ) -> Iterator[dict[str, str]]:
     if streams.kind(path) not in (".json", ".jsonl"):
         raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
-    begun = at.line  # a page that was counted before, and of which some passages were given
+    begun = at.line  # a page that was counted before, with some passages already yielded
     for record in read_json_lines(path, on_bytes, max(0, begun - 1)):
         again = record.number == begun
         count.read += not again
@@ -88,7 +87,7 @@ def _paragraphs(record: Record) -> list[str]:
 
 
 def split(paragraphs: Sequence[str], words: int) -> list[str]:
-    """Passages of ``words`` words (the last of fewer), words parted by single spaces, marks removed."""
+    """Return passages of ``words`` words (the last may be shorter), separated by single spaces, without marks."""
     found: list[str] = []
     for paragraph in paragraphs:
         mark = next((mark for mark in MARKS if paragraph.startswith(mark)), "")
@@ -97,10 +96,10 @@ def split(paragraphs: Sequence[str], words: int) -> list[str]:
 
 
 def _cut(path: Path, count: FileCount, seen: SeenIds, on_bytes: streams.OnBytes | None) -> Iterator[dict[str, str]]:
-    """Passages that were cut before: TSV of an id, and title, three spaces, text."""
+    """Yield passages that were cut before: TSV of an id, and title, three spaces, text."""
     for record in read_records(path, _CUT_COLUMNS, _CUT_COLUMNS, on_bytes=on_bytes):
         count.read += 1
-        text_field(record, "contents")  # is there
+        text_field(record, "contents")  # checks that it exists
         title, separator, text = record.fields["contents"].partition(_CUT_SEPARATOR)
         if not separator:
             raise PipelineError("no three spaces between title and text", where=record.place)

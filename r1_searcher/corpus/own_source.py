@@ -1,4 +1,4 @@
-"""Passages of a user's own source: checked, counted and told apart like those of files."""
+"""Passages of a user's own source: checked, counted and deduplicated like those of files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from r1_searcher.files.records import Record
 
 
 def checked_passages(found: Extension, given: Any, counts: list[FileCount], seen: SeenIds) -> Iterator[dict[str, str]]:
-    """What the source ``found`` gives, (id, title, text) one by one, as rows of PASSAGES; ``source`` is its name.
+    """Yield the passages of the source ``found``, each (id, title, text), as rows of PASSAGES; ``source`` is its name.
 
-    Appends one ``FileCount`` to ``counts``. Raises ``PipelineError`` with the number of the passage for what is no
-    three strings and for an id that occurs twice, and with the line of the user's file for what that raises.
+    Appends one ``FileCount`` to ``counts``. Raises ``PipelineError`` with the passage's number unless it is three
+    strings with a new id, and with the line of the user's file for its exceptions.
     """
     name = f"the corpus source {found.registered.name!r}"
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):

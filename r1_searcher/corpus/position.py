@@ -1,4 +1,4 @@
-"""Where a reader of a corpus' files stands, so that it can go on there."""
+"""The position of a reader in a corpus' files, from which it can continue."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from r1_searcher.files import streams
 
 @dataclass
 class Position:
-    """Where a reader stands: which file, the line (item, row) of the record whose passages it gives, and how many of
-    these it has given. Line 0: before the first."""
+    """A reader's position: the file, the line (item, row) of the current record, and how many of its passages were
+    yielded. Line 0: before the first."""
 
     file: int = 0
     line: int = 0
@@ -21,7 +21,8 @@ class Position:
 
 
 def unread(paths: Sequence[Path], at: Position, on_bytes: streams.OnBytes | None) -> Iterator[Path]:
-    """The files from ``at`` on; with each ``at`` moves to its beginning, but for the first, which was begun."""
+    """Yield the files from ``at`` on, moving ``at`` to the beginning of each, except the first, which was already
+    begun."""
     for number, path in enumerate(paths):
         if number < at.file:
             if on_bytes is not None:
@@ -33,7 +34,7 @@ def unread(paths: Sequence[Path], at: Position, on_bytes: streams.OnBytes | None
 
 
 def count_of(at: Position, counts: list[FileCount], path: Path, unit: str) -> FileCount:
-    """The count of the file ``at`` stands in: as it was, or a new one."""
+    """Return the count of the file at ``at``: the existing one, or a new one."""
     if at.file == len(counts):
         counts.append(FileCount(path.name, unit=unit))
     return counts[at.file]

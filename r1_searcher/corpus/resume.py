@@ -1,8 +1,8 @@
-"""Finished parts of a large corpus, kept in the store until the corpus is whole: a run that was killed goes on there.
+"""Finished parts of a large corpus, stored until the corpus is whole, so that a killed run continues.
 
-A part is kept with where its reader stood behind its last passage, and with what had been counted until then. So
-the next run reads on from that line, in the same state, and writes the same bytes. The key holds the files by path,
-size and time of change, the settings and the code: after any change it begins anew.
+A part is stored with the reader's position after its last passage and the counts so far. So the next run continues from
+that line, in the same state, and writes the same bytes. The key includes the files by path, size and time of change,
+the settings and the code: any change starts anew.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from r1_searcher.files import artefacts, streams
 from r1_searcher.files.store import Store, link_or_copy
 from r1_searcher.types import schemas
 
-_KIND = "corpus_parts"  # of the store
+_KIND = "corpus_parts"  # in the store
 _PART, _STATE = "part.parquet", "state.json"
 _CODE = ("corpus", "files/records.py", "files/streams.py", "files/passages.py", "files/json_stream.py")
 
 
 class Parts:
-    """The parts of one corpus in the store."""
+    """The stored parts of one corpus."""
 
     def __init__(self, corpus: params.Corpus, paths: list[Path], store: Store) -> None:
         self._store = store
@@ -46,12 +46,12 @@ class Parts:
         self._number = 0
 
     def kept(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The parts that a killed run left, in order, each with its entry of the manifest; then ``position``,
-        ``counts`` and ``seen`` are as they were behind the last."""
+        """Yield the parts that a killed run left, in order, each with its manifest entry; afterwards ``position``,
+        ``counts`` and ``seen`` are those after the last one."""
         state = None
         while (place := self._place()) is not None:
             state = artefacts.read_json(place / _STATE)
-            self._remember(place / _PART)
+            self._add_ids(place / _PART)
             self._number += 1
             yield place / _PART, state["entry"]
         if state is not None:
@@ -59,7 +59,7 @@ class Parts:
             self.counts[:] = [FileCount(**count) for count in state["counts"]]
 
     def keep(self, part: Path, entry: dict[str, Any]) -> None:
-        """Keep the next part. (A link where the file system allows: it costs no disk.)"""
+        """Store the next part. (As a link if the file system allows it, which takes no disk.)"""
         if self._identity is not None:
             with self._store.put(_KIND, self._key(self._number)) as draft:
                 link_or_copy(part, draft / _PART)
@@ -69,7 +69,7 @@ class Parts:
         self._number += 1
 
     def forget(self) -> None:
-        """The corpus is whole: nothing need be kept."""
+        """Remove the stored parts: the corpus is whole."""
         if self._identity is not None:
             for number in range(self._number):
                 self._store.remove(_KIND, self._key(number))
@@ -80,8 +80,8 @@ class Parts:
     def _key(self, number: int) -> str:
         return artefacts.fingerprint([self._identity, number])
 
-    def _remember(self, part: Path) -> None:
-        """The ids of a part's passages; of KILT's those of its pages, which stand before "-0"."""
+    def _add_ids(self, part: Path) -> None:
+        """Add the ids of a part's passages to ``seen``; for KILT the ids of its pages, before "-0"."""
         for batch in pq.ParquetFile(part).iter_batches(columns=["passage_id"]):
             ids = batch["passage_id"]
             if self._kilt:

@@ -1,9 +1,8 @@
-"""Which ids occurred before, in a few bytes an id.
+"""Remember which ids occurred, in a few bytes per id.
 
-Ids that are plain decimal numbers, as those of Wikipedia's pages are, cost one bit of a table of 16 MB at most,
-whatever their number. Of any other 64 bits of a hash are kept: 11 to 22 bytes an id (half as much again while the
-table grows), where a Python set of strings takes about 120. Two different ids of these fall together with a
-probability of n² / 2⁶⁵: 2e-5 for 29M.
+Plain decimal numbers, such as Wikipedia's page ids, take one bit each in a table of at most 16 MB. Of other ids, 64
+bits of a hash are kept: 11 to 22 bytes per id (half as much again while the table grows); a Python set of strings takes
+about 120. Two such ids collide with a probability of n² / 2⁶⁵: 2e-5 for 29M.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 
-_NUMBERS = 1 << 27  # ids below this have a bit of their own; Wikipedia's stand at 8 · 10⁷
+_NUMBERS = 1 << 27  # smaller ids have a bit of their own; Wikipedia's reach 8 · 10⁷
 _DIGITS = 9
-_PAGE_BITS = 16  # numbers that share a block of the table, made when the first of them comes
+_PAGE_BITS = 16  # numbers that share a block of the table, which is made on first use
 
 
 class SeenIds:
@@ -33,7 +32,7 @@ class SeenIds:
         return len(self._slots) * self._slots.itemsize + len(self._blocks) * (1 << _PAGE_BITS >> 3)
 
     def add(self, identity: str) -> bool:
-        """Put ``identity`` in; whether it is new."""
+        """Add ``identity``; return whether it is new."""
         number = _number(identity)
         if number is not None:
             return self._mark(number)
@@ -74,7 +73,8 @@ class SeenIds:
 
 
 def _number(identity: str) -> int | None:
-    """The number that ``identity`` writes as Python would, where it is small; "007" is another id than "7"."""
+    """Return the number that ``identity`` is in Python's notation if it is small, else None; "007" is another id than
+    "7"."""
     if len(identity) > _DIGITS or not (identity.isascii() and identity.isdecimal()):
         return None
     number = int(identity)

@@ -1,4 +1,4 @@
-"""What a source of a corpus is given, and what it gives."""
+"""The arguments and the result of a corpus source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from r1_searcher.params.corpus import NEEDS_FILES
 
-if TYPE_CHECKING:  # parameters ask a source what it needs, and stay quick
+if TYPE_CHECKING:  # the parameters' check imports this module and must stay quick
     import pyarrow as pa
 
     from r1_searcher.corpus.counts import FileCount
@@ -25,15 +25,15 @@ T = TypeVar("T")
 class CorpusRequest:
     """The first argument of a source; the second is its own parameters (None if it takes none).
 
-    A source of the user's own yields (id, title, text), three strings; an empty id becomes a hash of title and text.
-    Passages are counted, and repeated and empty ones left out, as those of files are.
+    A user's source yields (id, title, text), three strings; an empty id becomes a hash of title and text. Passages are
+    counted, and repeated and empty ones left out, like those of files.
 
     Attributes:
         settings: the section ``corpus`` of params.yaml.
         seed: of the run.
         files: ``corpus.files``.
-        counts, position, seen: what was read before, for sources that ship and count themselves; kept up to date.
-        on_bytes: told how many bytes of the files were read.
+        counts, position, seen: what was read before, for shipped sources that count themselves; kept up to date.
+        on_bytes: called with the number of bytes read from the files.
     """
 
     settings: Corpus
@@ -47,7 +47,7 @@ class CorpusRequest:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A corpus that is made whole, with what its passages say: tables of schema PASSAGES and FACTS."""
+    """A corpus made at once with its facts: tables of schema PASSAGES and FACTS."""
 
     passages: pa.Table
     facts: pa.Table
@@ -55,6 +55,6 @@ class Drawn:
 
 
 def reads_files(source: Callable[..., T]) -> Callable[..., T]:
-    """Marks a source that can do nothing without ``corpus.files``."""
+    """Mark a source that requires ``corpus.files``."""
     setattr(source, NEEDS_FILES, True)
     return source

@@ -1,11 +1,9 @@
-"""A synthetic world: people, films, books and cities, written up as one passage each.
+"""A synthetic world: people, films, books and cities, with one passage each.
 
-A world is drawn from a seed. Two worlds share their stock of names and contradict each other in
-every fact, so a model that has read one knows nothing about the other but must look things up.
-
-Couples are the unit of everything: a work belongs to the couple of its creator, and a question's
-whole chain (work, creator, spouse) stays inside one couple. Splitting couples therefore splits
-questions with no entity in common (``r1_searcher/questions/compose.py``).
+A world is drawn from a seed. Two worlds share their stock of names and contradict each other in every fact, so a model
+that has read one knows nothing about the other and must search. Couples are the unit: a work belongs to its creator's
+couple, and a question's whole chain (work, creator, spouse) stays within one couple. So splitting couples splits
+questions without shared entities (``r1_searcher/questions/compose.py``).
 """
 
 from __future__ import annotations
@@ -42,18 +40,18 @@ CODAS = ("l", "m", "n", "r", "s", "x")
 COUNTRIES = "Altaria Borvia Cestan Dorland Elmark Fennia Gorvia Halmark".split()
 JOBS = "pilot nurse lawyer baker sailor teacher farmer soldier tailor painter".split()
 YEARS = range(1900, 1950)
-NUM_SURNAMES = 180  # the stock; with the first names it makes 10,800 people
+NUM_SURNAMES = 180  # with the first names it makes 10,800 people
 NUM_CITIES = 120
 CITY_ENDINGS = ("ton", "burg", "ville", "dal", "by", "ford", "stad")
 STOCK_SEED = 2503_05592  # names are the same in every world
 
-# relation → which kind of thing it is said of. `spouse` is symmetric.
+# relations of people; `spouse` is symmetric
 PERSON_RELATIONS = ("birth_year", "birthplace", "spouse", "job")
 
 
 @dataclass(frozen=True)
 class Person:
-    """A person; ``couple`` numbers the pair that this person and ``spouse`` form."""
+    """A person; ``couple`` numbers the pair formed with ``spouse``."""
 
     name: str
     birth_year: str
@@ -83,14 +81,14 @@ class Work:
 
 @dataclass(frozen=True)
 class World:
-    """All of one world, in a fixed order."""
+    """One whole world, in a fixed order."""
 
     people: tuple[Person, ...]
     works: tuple[Work, ...]
     cities: dict[str, str]  # city → country
 
     def passages(self) -> pa.Table:
-        """One passage a thing (schema PASSAGES), ids ``w0``, ``w1``, …"""
+        """Return one passage per thing (schema PASSAGES), ids ``w0``, ``w1``, …"""
         rows = [(work.title, work.passage()) for work in self.works]
         rows += [(person.name, person.passage()) for person in self.people]
         rows += [(city, f"{city} is a city in {country}.") for city, country in self.cities.items()]
@@ -103,7 +101,7 @@ class World:
         return pa.table(columns, schema=schemas.PASSAGES)
 
     def facts(self) -> pa.Table:
-        """Every fact (schema FACTS); ``couple`` is a relation too, from which questions are split."""
+        """Return every fact (schema FACTS); ``couple`` is a relation too, by which questions are split."""
         rows: list[tuple[str, str, str, str]] = []
         for work in self.works:
             role = "director" if work.kind == "film" else "author"
@@ -119,7 +117,8 @@ class World:
 
 
 def make_world(world: params.WorldSize, seed: int) -> World:
-    """Draw a world. Couples of two people; each work is made by one person. Deterministic in ``seed``."""
+    """Draw a world, deterministic in ``seed``: couples of two people, each work made by one person. Raises
+    ``PipelineError`` for more names than there are."""
     random = np.random.default_rng([seed, 1])
     surnames, city_stock = name_stock()
     people_stock = len(FIRST_NAMES) * len(surnames)
@@ -158,7 +157,7 @@ def make_world(world: params.WorldSize, seed: int) -> World:
     ]
     works = []
     for number, title in enumerate(titles):
-        # The first works go once round the couples, so that every couple has one where works suffice.
+        # The first works cover all couples, so that every couple has one if there are enough works.
         couple = number % (len(people) // 2)
         creator = people[2 * couple + int(random.integers(2))]
         kind = "film" if number < world.films else "book"
@@ -167,7 +166,8 @@ def make_world(world: params.WorldSize, seed: int) -> World:
 
 
 def _couples(random: np.random.Generator, surnames: list[str], count: int) -> list[str]:
-    """Names of ``count`` couples, (2 * count,), partners side by side. A couple has one surname, as families do."""
+    """Return the names of ``count`` couples, (2 * count,), partners adjacent. A couple shares a surname, as families
+    do."""
     pairs = [
         (f"{FIRST_NAMES[first]} {surname}", f"{FIRST_NAMES[second]} {surname}")
         for surname in surnames
@@ -177,7 +177,7 @@ def _couples(random: np.random.Generator, surnames: list[str], count: int) -> li
 
 
 def name_stock() -> tuple[list[str], list[str]]:
-    """Surnames and cities, built from syllables; the same in every world, no word in both."""
+    """Return surnames and cities built from syllables; equal in every world, no word in both."""
     random = np.random.default_rng(STOCK_SEED)
     taken: set[str] = set()
 

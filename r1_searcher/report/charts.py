@@ -1,4 +1,4 @@
-"""Charts as SVG text: a curve over iterations, and means with their intervals. Colours are CSS classes."""
+"""Charts as SVG text: curves over iterations, and means with their intervals. Colours are CSS classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_searcher.shown import visible
 _WIDTH, HEIGHT = 360, 210
 LEFT, _RIGHT, TOP, BOTTOM = 42, 10, 22, 28
 SMOOTH_OVER = 5  # iterations in the bold curve's mean
-_FEW = 12  # points up to which every point is drawn and nothing is smoothed
+_FEW = 12  # up to so many points all are drawn and nothing is smoothed
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def _escaped(text: str) -> Markup:
 
 
 def number(value: float) -> str:
-    """A figure for people: three decimals below 10, fewer above; no trailing noise."""
+    """Format a figure for people: three decimals below 10, fewer above."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)
@@ -46,7 +46,7 @@ def number(value: float) -> str:
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round values that span ``low`` to ``high``: the first at or below, the last at or above."""
+    """Return round values that span ``low`` to ``high``: the first at or below, the last at or above."""
     assert low <= high
     if low == high:
         low, high = (low - 0.5, high + 0.5)
@@ -58,7 +58,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def smoothed(points: Sequence[ChartPoint], over: int = SMOOTH_OVER) -> list[ChartPoint]:
-    """Centred means over at most ``over`` neighbours of the same stage."""
+    """Return centred means over at most ``over`` neighbours of the same stage."""
     half = over // 2
     out = []
     for place, point in enumerate(points):
@@ -68,7 +68,7 @@ def smoothed(points: Sequence[ChartPoint], over: int = SMOOTH_OVER) -> list[Char
 
 
 def _by_stage(points: Sequence[ChartPoint]) -> list[list[ChartPoint]]:
-    """Runs of one stage: a line is not drawn across a boundary, where the reward changes its meaning."""
+    """Return runs of one stage: no line crosses a boundary, because the reward's meaning changes there."""
     runs: list[list[ChartPoint]] = []
     for point in points:
         if runs and runs[-1][-1].stage == point.stage:
@@ -85,11 +85,8 @@ def curve_chart(
     watch: Sequence[ChartPoint] = (),
     unit: tuple[float, float] | None = None,
 ) -> Markup:
-    """A curve over iterations, smoothed when it is long, stage boundaries marked, ``watch`` as dots of their own.
-
-    ``unit`` fixes the vertical range (a rate's 0 to 1); without it the range is that of the data,
-    with 0 inside it where the data come near.
-    """
+    """Return a curve over iterations, smoothed if long, with stage boundaries, and ``watch`` (validation) as separate
+    dots."""
     if not points:
         raise ValueError(f"no points for {title}")
     every = [*points, *watch]
@@ -143,7 +140,7 @@ def curve_chart(
 
 
 def stage_name(stage: str) -> str:
-    """``stage1`` as people say it."""
+    """Return ``stage1`` in words."""
     return f"stage {stage[5:]}" if stage.startswith("stage") and stage[5:].isdigit() else stage
 
 
@@ -165,7 +162,7 @@ def _mark(x: float, y: float, kind: str, tip: str, radius: float) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean between the ends of its interval."""
+    """A mean with its interval."""
 
     label: str
     value: float
@@ -174,7 +171,7 @@ class Interval:
 
 
 def interval_chart(title: str, rows: Sequence[Interval], *, guess: float | None = None) -> Markup:
-    """Shares from 0 to 1 as bars with interval whiskers, a row each; ``guess`` as a dashed line."""
+    """Return shares from 0 to 1 as bars with interval whiskers, one per row; ``guess`` as a dashed line."""
     left, right, row_height, top = 106, 46, 26, 6
     width, height = 380, top + row_height * len(rows) + 22
 

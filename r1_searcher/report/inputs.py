@@ -1,4 +1,4 @@
-"""What the report reads, each file whole or with one clear line, and where every figure came from."""
+"""Read the report's inputs, each whole or with a one-line error, and record where every figure came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_searcher.params import Params
 from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.types.schemas import ADVANTAGES, EVALUATION
 
-NAMES = ("iteration", "stage", "segment")  # columns of the curves that are no figures
+NAMES = ("iteration", "stage", "segment")  # columns of the curves that are not figures
 _CURVES = ("reward", "response_length", "searches", "format_rate", "f1", "cover_em")
 
 TableRow = dict[str, Any]
@@ -22,7 +22,7 @@ TableRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class IterationFigures:
-    """One row of the curves: its number over all segments, its stage, and every figure that was measured."""
+    """One row of the curves: its number over all segments, its stage, and every measured figure."""
 
     number: int
     stage: str
@@ -31,22 +31,22 @@ class IterationFigures:
 
 @dataclass(frozen=True)
 class Moment:
-    """One iteration's trajectories: rows of ROLLOUTS with ``reward`` and ``advantages`` beside them."""
+    """One iteration's trajectories: rows of ROLLOUTS with ``reward`` and ``advantages``."""
 
     segment: str
     stage: str
-    iteration: str  # the file's stem: counted inside the segment, from 0
+    iteration: str  # the file's stem: counted within the segment, from 0
     rows: list[TableRow]
 
 
 @dataclass
 class Sources:
-    """Files that were read, in the order of reading: path, sha256, what each gave."""
+    """The files read, in order: path, sha256, and purpose."""
 
     read: list[tuple[str, str, str]] = field(default_factory=list)
 
     def note(self, path: Path, purpose: str) -> Path:
-        """Record ``path`` (it must exist) and hand it back."""
+        """Record ``path``, which must exist, and return it."""
         if not path.is_file():
             raise PipelineError("no such file", where=str(path), fix="run `dvc repro`, which makes it")
         self.read.append((path.as_posix(), sha256_file(path), purpose))
@@ -55,7 +55,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that the page shows."""
+    """Everything that the page shows."""
 
     params: Params
     params_text: str
@@ -69,7 +69,7 @@ class Inputs:
 
 
 def read_curves(path: Path) -> list[IterationFigures]:
-    """Rows of one segment's curve file; an empty cell is a figure that was not measured then."""
+    """Return the rows of one segment's curve file; an empty cell is a figure that was not measured."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         missing = [name for name in ("iteration", "stage", *_CURVES) if name not in (reader.fieldnames or ())]
@@ -89,7 +89,8 @@ def read_curves(path: Path) -> list[IterationFigures]:
 
 
 def read_moment(folder: Path, segment: str, stage: str, place: int, sources: Sources) -> Moment:
-    """The first (``place`` 0) or last (−1) iteration of a segment, rewards and advantages joined by trajectory."""
+    """Return a segment's first (``place`` 0) or last (−1) iteration, with rewards and advantages joined by
+    trajectory."""
     files = sorted((folder / "rollouts").glob("*.parquet"))
     if not files:
         raise PipelineError("no rollouts here", where=str(folder / "rollouts"), fix="run `dvc repro` or `dvc checkout`")
@@ -105,13 +106,13 @@ def read_moment(folder: Path, segment: str, stage: str, place: int, sources: Sou
         name = row["trajectory_id"]
         if name not in joined["rewards"]:
             raise PipelineError(f"no reward for trajectory {name!r}", where=str(folder / "rewards" / file.name))
-        advantages = joined["advantages"].get(name)  # absent: it was left out of training
+        advantages = joined["advantages"].get(name)  # absent: left out of training
         rows.append({**row, "reward": joined["rewards"][name], "advantages": advantages and advantages["advantages"]})
     return Moment(segment, stage, file.stem, rows)
 
 
 def _moments(params: Params, train: Path, sources: Sources) -> list[Moment]:
-    """Where training began, and where each stage ended."""
+    """Return the beginning of training and the end of each stage."""
     names = list(params.train.segments)
     wanted = [(names[0], 0)]
     for place, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""From the inputs to one self-contained HTML page: no script, no address that is fetched."""
+"""Render the inputs as one self-contained HTML page: no script, no external address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_BENCHMARK = "held_out"
 STEPS = ("base", "stage1", "stage2")
 
-# Of a benchmark's table: key, heading, what it says.
+# A benchmark's table: key, heading, meaning.
 _COLUMNS = (
     ("em", "EM", "equal to a gold answer after normalisation"),
     ("cover_em", "Cover-EM", "every gold token occurs in the answer"),
@@ -56,23 +56,23 @@ _NAMES = {
 
 
 def policy_name(name: str) -> str:
-    """A policy of the summary as people read it."""
+    """Return a policy of the summary in words."""
     return _NAMES.get(name, charts.stage_name(name))
 
 
 def _ordered(names: Any) -> list[str]:
-    """Policies along the way of training, then the baselines."""
+    """Return policies in order of training, then the baselines."""
     names = list(names)
     return [name for name in STEPS if name in names] + sorted(name for name in names if name not in STEPS)
 
 
 def points(curves: list[IterationFigures], column: str) -> list[charts.ChartPoint]:
-    """A column of the curves, where it was measured."""
+    """Return a column of the curves where it was measured."""
     return [charts.ChartPoint(row.number, row.figures[column], row.stage) for row in curves if column in row.figures]
 
 
 def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
-    """Headline figures: each metric along base, stage 1, stage 2 on the headline benchmark."""
+    """Return headline figures: each metric for base, stage 1 and stage 2 on the headline benchmark."""
     steps = [name for name in STEPS if HEADLINE_BENCHMARK in inputs.summary.get(name, {})]
     if not steps:
         return []
@@ -107,7 +107,7 @@ def _diagnostic_charts(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
-    """A table and a chart a benchmark."""
+    """Return one table and chart per benchmark."""
     out = []
     for benchmark in sorted({name for row in inputs.summary.values() for name in row}, key=_benchmark_order):
         policies = [name for name in _ordered(inputs.summary) if benchmark in inputs.summary[name]]
@@ -136,7 +136,7 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
                 "svg": charts.interval_chart(f"{heading} on {benchmark}", bars, guess=guess),
             }
         )
-    return sorted(out, key=lambda benchmark: benchmark["guess"] is not None)  # what can be guessed comes last
+    return sorted(out, key=lambda benchmark: benchmark["guess"] is not None)  # benchmarks that can be guessed come last
 
 
 def _benchmark_order(name: str) -> tuple[bool, str]:
@@ -144,7 +144,7 @@ def _benchmark_order(name: str) -> tuple[bool, str]:
 
 
 def _before_and_after(inputs: Inputs) -> dict[str, Any] | None:
-    """The same held-out questions under every step's policy, greedy."""
+    """Return the same held-out questions under every stage's policy, greedy."""
     steps = [name for name in STEPS if HEADLINE_BENCHMARK in inputs.evaluated.get(name, {})]
     if len(steps) < 2:
         return None
@@ -183,7 +183,7 @@ def _training(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _protocol(inputs: Inputs) -> dict[str, Any]:
-    """Lines of the cards that all files share, and those that differ, a row a policy and benchmark."""
+    """Return the lines of the cards that all files share, and those that differ, one row per policy and benchmark."""
     cards = [
         (policy, benchmark, inputs.cards[policy][benchmark])
         for policy in _ordered(inputs.cards)
@@ -200,14 +200,14 @@ def _protocol(inputs: Inputs) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested metrics as (dotted name, value)."""
+    """Return the leaves of nested metrics as (dotted name, value)."""
     if isinstance(value, dict):
         return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{prefix}.{key}" if prefix else key)]
     return [(prefix, value)]
 
 
 def figure(value: Any) -> str:
-    """A cell: figures rounded for people, intervals as "a to b", absent ones as a dash."""
+    """Format a cell: figures rounded, intervals as "a to b", missing ones as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -223,12 +223,12 @@ def figure(value: Any) -> str:
 
 
 def visible(value: Any) -> Any:
-    """What the template prints: text as ``shown.visible`` has it, mark-up of our own as it is."""
+    """Escape what the template prints as ``shown.visible`` does, except our own mark-up."""
     return shown.visible(value) if type(value) is str else value
 
 
 def render(inputs: Inputs) -> str:
-    """The page. Everything from the data is escaped; equal inputs give equal bytes."""
+    """Return the page. All data is escaped; equal inputs give equal bytes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -265,7 +265,7 @@ def render(inputs: Inputs) -> str:
 
 
 def _sentence(inputs: Inputs) -> str:
-    """What happened, in one sentence that only says what the summary holds."""
+    """Summarise the run in one sentence that says only what the summary contains."""
     steps = [name for name in STEPS if HEADLINE_BENCHMARK in inputs.summary.get(name, {})]
     if not steps:
         return f"This run was not evaluated on {HEADLINE_BENCHMARK}."

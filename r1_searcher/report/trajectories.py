@@ -1,4 +1,4 @@
-"""Trajectories as a page shows them: who wrote what, queries and answers marked, advantage a policy segment."""
+"""Trajectories for a page: who wrote what, with queries and answers marked, and the advantage per policy segment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from r1_searcher.transcripts.grammar import (
 )
 
 _SEARCH = Tags("search", QUERY, END_QUERY)
-_STRONG_ADVANTAGE = 1.5  # at and beyond it the tint is at its strongest
+_STRONG_ADVANTAGE = 1.5  # from here on the tint is strongest
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def spans(text: str, tools: Sequence[Tags] = ()) -> list[Span]:
 
 
 def _framed(text: str) -> list[Span]:
-    """A document block between its own two tags; anything tag-like inside it is a passage's text."""
+    """Split a document block at its own two tags; anything tag-like inside is a passage's text."""
     if not (text.startswith(DOCUMENTS) and text.endswith(END_DOCUMENTS)):
         return [Span("text", text)]
     inside = text.removeprefix(DOCUMENTS).removesuffix(END_DOCUMENTS)
@@ -88,7 +88,7 @@ def _framed(text: str) -> list[Span]:
 
 
 def segment_advantages(token_source: Sequence[int], advantages: Sequence[float]) -> list[float]:
-    """Mean advantage of each run of policy tokens. ``token_source`` (T,), ``advantages`` (P,)."""
+    """Return the mean advantage of each run of policy tokens. ``token_source`` (T,), ``advantages`` (P,)."""
     means, position = [], 0
     for source, run in groupby(token_source):
         if source == POLICY:
@@ -132,7 +132,7 @@ def calls(figures: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def evaluated(row: TableRow) -> dict[str, Any]:
-    """A row of an evaluation file as a card; without provenance columns its text is shown as one piece."""
+    """Return a row of an evaluation file as a card; without provenance columns its text is one piece."""
     segments = row.get("segments") or [{"source": "policy", "text": row["text"]}]
     shown = parts(segments, tools=offered(row))
     return {**row, "parts": shown, "calls": calls(row), "violations": row.get("violations") or []}
@@ -157,7 +157,7 @@ def choose_questions(
 
 
 def best_and_worst(moment: Moment, groups: int) -> list[dict[str, Any]]:
-    """The ``groups`` questions whose samples were rewarded most unequally: each one's best and worst sample."""
+    """Return the ``groups`` questions with the most unequal rewards: each one's best and worst sample."""
     by_question: dict[str, list[TableRow]] = {}
     for row in moment.rows:
         by_question.setdefault(row["question_id"], []).append(row)

@@ -1,1 +1,1 @@
-"""The released benchmarks that are known, by who published them; a file is imported only if one of its is used."""
+"""The known released benchmarks, one file per publisher; a file is imported only if one of its benchmarks is used."""

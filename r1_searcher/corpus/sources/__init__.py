@@ -1,1 +1,1 @@
-"""The corpus sources that ship, one file each; a file is imported only if its source is chosen."""
+"""The shipped corpus sources, one file each; a file is imported only if its source is chosen."""

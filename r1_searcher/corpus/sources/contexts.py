@@ -11,7 +11,7 @@ from r1_searcher.extend import corpus_source
 @corpus_source("contexts")
 @reads_files
 def contexts(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
-    """Each distinct paragraph once."""
+    """Yield each distinct paragraph once."""
     from r1_searcher.corpus.contexts import read_contexts
 
     return read_contexts(request.files, request.counts, request.on_bytes)

@@ -11,7 +11,7 @@ from r1_searcher.extend import corpus_source
 @corpus_source("hotpotqa_abstracts")
 @reads_files
 def hotpotqa_abstracts(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
-    """The abstracts, one passage for each article."""
+    """Yield the abstracts, one passage per article."""
     from r1_searcher.corpus.abstracts import read_abstracts
 
     return read_abstracts(request.files, request.counts, request.on_bytes)

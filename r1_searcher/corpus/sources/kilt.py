@@ -11,7 +11,7 @@ from r1_searcher.extend import corpus_source
 @corpus_source("kilt")
 @reads_files
 def kilt(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
-    """KILT's pages, in passages of ``corpus.kilt.words`` words."""
+    """Yield KILT's pages in passages of ``corpus.kilt.words`` words."""
     from r1_searcher.corpus.kilt import read_kilt
 
     words, at, seen = request.settings.kilt.words, request.position, request.seen

@@ -8,7 +8,7 @@ from r1_searcher.extend import corpus_source
 
 @corpus_source("world")
 def world(request: CorpusRequest, parameters: None) -> Drawn:
-    """The world that ``corpus.world`` and the seed draw, with its facts."""
+    """Return the world drawn by ``corpus.world`` and the seed, with its facts."""
     from r1_searcher.corpus.world import make_world
 
     settings = request.settings.world
