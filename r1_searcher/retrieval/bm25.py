@@ -106,9 +106,9 @@ class Bm25Retriever:
         self._compiled = compiled(scorer.scores)
         self._passages = passages
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         """See ``Windows``."""
-        return self._passages.around(passage_id, before, after)
+        return self._passages.around(passage.passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the best ``k`` passages per query: by score, equal scores in corpus order.

@@ -40,10 +40,10 @@ class HybridRetriever:
         self._retrievers, self._settings = retrievers, settings
         self.fingerprint = hybrid_fingerprint([one.fingerprint for one in retrievers], settings)
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         """See ``Windows``; all of them search one corpus."""
         opens = next(one for one in self._retrievers if isinstance(one, Windows))
-        return opens.around(passage_id, before, after)
+        return opens.around(passage, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the best ``k`` per query of each retriever's first ``depth``."""

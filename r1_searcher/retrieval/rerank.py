@@ -13,7 +13,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.retrieval.dense import models
 from r1_searcher.retrieval.dense.encoder import embedded_text
-from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole, windows_of
 
 _WHERE = "params.yaml, retriever.rerank.model"
 _FORM = 1  # version of this code in the fingerprint: raise it if the same passages get another order
@@ -55,6 +55,17 @@ class RerankingRetriever:
         self._retriever, self._settings = retriever, settings
         self._lock = threading.Lock()  # a fast tokenizer is not safe for two threads
         self.fingerprint = reranked_fingerprint(retriever.fingerprint, models.identity(folder), settings)
+
+    @property
+    def opens(self) -> bool:
+        """See ``Windows``."""
+        return windows_of(self._retriever) is not None
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return the other retriever's window: the cross-encoder orders search results only."""
+        windows = windows_of(self._retriever)
+        assert windows is not None, "the other retriever has no windows"
+        return windows.around(passage, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the best ``k`` per query by the cross-encoder's score, ties in the former order. Failed searches stay

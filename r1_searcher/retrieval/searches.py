@@ -20,10 +20,11 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import fingerprint
 from r1_searcher.files.sums import REPAIR
 from r1_searcher.texts import parse_json
-from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole, windows_of
 
 SEARCHES_FILE = "searches.sqlite"
 _FORM = 1
+_WINDOW = 0  # stands for k if a window is recorded: no search has it
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
 _TABLES = """
 create table if not exists retrievers (
@@ -212,6 +213,11 @@ def _key(retriever: str, query: str, k: int) -> str:
     return fingerprint([retriever, query, k])
 
 
+def _window(passage: Passage, before: int, after: int) -> str:
+    """Return what stands for the query if a window is recorded."""
+    return json.dumps([passage.passage_id, passage.title, before, after], ensure_ascii=False)
+
+
 def _address(passage: Passage) -> str:
     return fingerprint([passage.passage_id, passage.title, passage.text])
 
@@ -228,6 +234,22 @@ class RecordingRetriever:
     def __init__(self, retriever: Retriever, record: SearchRecord) -> None:
         self._retriever, self._record = retriever, record
         self.fingerprint = retriever.fingerprint
+
+    @property
+    def opens(self) -> bool:
+        """See ``Windows``."""
+        return windows_of(self._retriever) is not None
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return the other retriever's window and record it like a search; a recorded one is not read again."""
+        asked = _window(passage, before, after)
+        known = self._record.get(self.fingerprint, [asked], _WINDOW)
+        if asked not in known:
+            windows = windows_of(self._retriever)
+            assert windows is not None, "the other retriever has no windows"
+            known = {asked: windows.around(passage, before, after)}
+            self._record.put(self.fingerprint, _WINDOW, known)
+        return known[asked]
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Search like the other retriever; results are recorded even if some queries failed."""
@@ -257,6 +279,19 @@ class ReplayRetriever:
     def __init__(self, retriever: str, record: SearchRecord) -> None:
         self.fingerprint = retriever
         self._record = record
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return the recorded window. Raises ``PipelineError`` that names a passage without a record of it."""
+        asked = _window(passage, before, after)
+        found = self._record.get(self.fingerprint, [asked], _WINDOW)
+        if asked not in found:
+            raise PipelineError(
+                f"no recorded window of {passage.passage_id!r}, {before} passages before and {after} after, by "
+                f"retriever {self.fingerprint[:12]}",
+                where=str(self._record.path),
+                fix="record it: run the same command with retriever.searches.mode: record",
+            )
+        return found[asked]
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the recorded passages. Raises ``PipelineError`` that names a search without a record."""

@@ -184,12 +184,22 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class Windows(Protocol):
-    """A retriever that has the passages in corpus order."""
+    """A retriever that has passages in an order: the corpus', or that of a page.
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
-        """Return a passage between its neighbours in corpus order, with scores of 0; empty if no passage has this
-        id."""
+    One that may lack it, because it wraps another or because of its settings, says so in a property ``opens``.
+    """
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return a found passage between its neighbours, in their order, with scores of 0; empty if it is not there.
+
+        Raises ``RetrieverError``.
+        """
         ...
+
+
+def windows_of(retriever: Retriever) -> Windows | None:
+    """Return the retriever as one that has windows; None if it has none."""
+    return retriever if isinstance(retriever, Windows) and getattr(retriever, "opens", True) else None
 
 
 def search_each(retriever: Retriever, queries: Sequence[str], k: int) -> list[list[Passage] | RetrieverError]:

@@ -40,10 +40,10 @@ PAPER = Reward(set="paper", answer_metric="f1")
 class Opens(ScriptedRetriever):
     """Opens each passage, but for the page that is away."""
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         if self.calls[-1] == ["away"]:
             raise ToolError("the page is away")
-        return [Passage(passage_id, "Title 0", "Trabo is a town.", 0.0)]
+        return [Passage(passage.passage_id, "Title 0", "Trabo is a town.", 0.0)]
 
 
 def play(scripts: list[str], *tools: str, mode: Mode = "search") -> pa.Table:

@@ -48,8 +48,8 @@ class Indexed:
     def search(self, queries: Any, k: int) -> list[list[Passage]]:
         return [[self.passages.get(3, 1.0)] if query == "p3" else [] for query in queries]
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
-        return self.passages.around(passage_id, before, after)
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        return self.passages.around(passage.passage_id, before, after)
 
 
 def play(script: str, retriever: Any, **own: Any) -> dict[str, Any]:

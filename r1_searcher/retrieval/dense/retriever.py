@@ -183,9 +183,9 @@ class DenseRetriever:
         self._encoder, self._vectors = encoder, opened
         self._passages = passages
 
-    def around(self, passage_id: str, before: int, after: int) -> list[Passage]:
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         """See ``Windows``."""
-        return self._passages.around(passage_id, before, after)
+        return self._passages.around(passage.passage_id, before, after)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the nearest ``k`` passages per query, best first. There is always a nearest, whether or not it is

@@ -8,8 +8,10 @@ web; one passage per page, because k of the same page repeat each other.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 
@@ -99,6 +101,26 @@ class OnlineRetriever:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    @property
+    def opens(self) -> bool:
+        """See ``Windows``: only if pages are read."""
+        return self._pages is not None
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return a window of the passage's page, which is fetched again if it was fetched long ago.
+
+        The passage alone if its page cannot be read or has become shorter, and if it is an engine's snippet.
+        """
+        assert self._pages is not None, "pages are not read"
+        url, _, number = passage.passage_id.rpartition("#")
+        place = int(number) if re.fullmatch(r"\d{1,4}", number, re.ASCII) else None
+        texts = self._pages.passages(url) if place is not None else ()
+        if place is None or place >= len(texts):
+            return [replace(passage, score=0.0)]
+        first = max(0, place - before)
+        window = enumerate(texts[first : place + after + 1], first)
+        return [Passage(f"{url}#{one}", passage.title, text, 0.0) for one, text in window]
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the best ``k`` passages per query; equal queries are sent once. ``score`` is 1 / rank.

@@ -16,7 +16,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.extend import tool
 from r1_searcher.params.base import Count
 from r1_searcher.tools.protocol import Budget, Call, Context, Tool, ToolResult
-from r1_searcher.types.protocols import ToolError, Windows
+from r1_searcher.types.protocols import ToolError, windows_of
 
 _NUMBER = re.compile(r"\(?([1-9]\d{0,3})\)?")
 
@@ -46,13 +46,14 @@ class OpenTool(Tool):
     begin, end = "<|begin_of_open|>", "<|end_of_open|>"
 
     def __init__(self, context: Context, parameters: OpenParameters) -> None:
-        if not isinstance(context.retriever, Windows):
+        windows = windows_of(context.retriever)
+        if windows is None:
             raise PipelineError(
-                "the tool 'open' needs the passages in the order of the corpus, which this retriever does not have",
+                "the tool 'open' needs the passages in the order of the corpus or page, which this retriever lacks",
                 where="rollout.tools",
-                fix="leave it out, or retriever.kind bm25, dense or hybrid, neither reranked nor recorded",
+                fix="leave it out, or retriever.kind bm25, dense, hybrid, or online with pages: true",
             )
-        self._retriever, self._parameters = context.retriever, parameters
+        self._retriever, self._parameters = windows, parameters
         self.budget = Budget(
             calls=parameters.calls,
             passages=parameters.before + 1 + parameters.after,
@@ -73,7 +74,7 @@ class OpenTool(Tool):
                 continue
             asked, settings = call.shown[number - 1], self._parameters
             try:
-                window = self._retriever.around(asked.passage_id, settings.before, settings.after)
+                window = self._retriever.around(asked, settings.before, settings.after)
             except ToolError as error:
                 found.append(error)
                 continue
