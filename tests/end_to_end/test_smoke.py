@@ -45,42 +45,28 @@ def test_nothing_is_run_twice(checkout: Path) -> None:
     assert "up to date" in again.stdout
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "stale"),
-    [
-        ("clip: 0.2", "clip: 0.25", {"train@s1-00", "train@s2-00", "train@s2-01"}),
-        ("title: R1-Searcher, smoke test", "title: another", {"report"}),
-    ],
-)
-def test_a_changed_parameter_makes_stale_only_what_depends_on_it(
-    checkout: Path, old: str, new: str, stale: set[str]
-) -> None:
-    assert stale_stages(checkout, old, new) == stale
-
-
-def test_stage_2_and_evaluation_leave_what_is_before_them_alone(checkout: Path) -> None:
-    text = (checkout / "params.yaml").read_text(encoding="utf-8")
-    stage2 = text[text.index("  stage2:") :]
-    assert stale_stages(checkout, stage2, stage2.replace("samples_a_question: 8", "samples_a_question: 4", 1)) == {
-        "train@s2-00",
-        "train@s2-01",
-    }
-    changed = stale_stages(checkout, "  questions: 20\n", "  questions: 19\n")
-    assert changed == {"evaluate"}
-
-
-def stale_stages(checkout: Path, old: str, new: str) -> set[str]:
-    """Stages whose own parameters or code a change of params.yaml touches (``dvc status``)."""
-    params = checkout / "params.yaml"
-    before = params.read_text(encoding="utf-8")
-    assert before.count(old) == 1, f"{old!r} is there {before.count(old)} times"
-    try:
-        params.write_text(before.replace(old, new), encoding="utf-8")
-        status = run(checkout, "dvc", "status", "--json")
-    finally:
-        params.write_text(before, encoding="utf-8")
-    assert status.returncode == 0, status.stderr
-    return set(json.loads(status.stdout))
+def test_only_what_a_stage_uses_makes_it_stale(checkout: Path) -> None:
+    """Parts that nobody selected, inside and outside of the library; comments in other parts; single parameters."""
+    root, train = checkout.parents[1], ["train@s1-00", "train@s2-00", "train@s2-01"]
+    done = run(root, "benchmarks.extending", "--workspace", str(checkout), "--short", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["what"], row["how"], row["stale"]) for row in rows] == [
+        ("nothing", "the finished workspace", []),
+        ("all five", "inside, not selected", []),
+        ("all five", "outside, not selected", []),
+        ("reward set", "outside, selected", ["audit", "base_metrics", "evaluate", *train]),
+        ("a comment", "in `r1_searcher/retrieval/kinds/online.py`", []),
+        ("a comment", "in `r1_searcher/retrieval/service/server.py`", []),
+        ("a comment", "in `r1_searcher/statistics/verdict.py`", []),
+        ("a comment", "in `r1_searcher/report/charts.py`", ["report"]),
+        ("a comment", "in `r1_searcher/update/losses.py`", train),
+        ("a comment", "in `r1_searcher/corpus/seen_ids.py`", ["corpus"]),
+        ("a parameter", "of `report`", ["report"]),
+        ("a parameter", "of `update`", train),
+        ("a parameter", "of `train`", train[1:]),
+        ("a parameter", "of `evaluate`", ["evaluate"]),
+    ]
 
 
 def test_a_killed_segment_continues_and_ends_in_the_same_bytes(checkout: Path) -> None:
