@@ -43,6 +43,7 @@ python -m stages.reward --rollouts rollouts.parquet --stage 2 --out rewards.parq
 python -m stages.update --help
 python -m stages.evaluate run --name mine --policy path/to/model --out evaluations/mine
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
+python -m stages.evaluate score predictions.jsonl
 python -m stages.evaluate score transcripts.jsonl
 python -m stages.reward score --set released-base --stage 2 transcripts.jsonl
 python -m stages.benchmarks list

@@ -107,8 +107,10 @@ def add_score_command(commands: Any) -> argparse.ArgumentParser:
     parser = _command(
         commands,
         "score",
-        "score transcript files in the release's format (JSON lines)",
-        shown=["transcripts.jsonl", "a.jsonl b.jsonl --json"],
+        "score answers of any system: predictions, or transcripts in the release's format",
+        "EM, Cover-EM, contiguous cover and F1 of files with gold answers and predictions (JSONL, JSON, CSV, TSV, "
+        "Parquet; compressed or not). Of transcripts in the release's format, also searches and judged answers.",
+        shown=["predictions.jsonl", "transcripts.jsonl", "a.jsonl b.parquet --json"],
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print JSON; rates are fractions")

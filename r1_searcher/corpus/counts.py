@@ -7,15 +7,16 @@ from pathlib import Path
 
 from r1_searcher.files.records import Record
 
-SKIPPED_EMPTY, SKIPPED_REPEATED = "empty_text", "repeated_passage"
-EXAMPLES = 5  # per reason and file
+SKIPPED_EMPTY, SKIPPED_REPEATED, SKIPPED_BAD = "empty_text", "repeated_passage", "bad_row"
+EXAMPLES = 5  # a reason and file
 
 
 @dataclass
 class FileCount:
     """``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``, the kind of thing in the file.
 
-    ``passages``: made from what was kept. ``examples``: the first ones skipped per reason, as "line 3: Title".
+    ``passages`` were made of what was kept. ``examples`` are the first ones skipped for a reason, as
+    "line 3: Title"; they say where to look. ``layout`` and ``columns`` (our names → the file's): as what it was read.
     """
 
     file: str
@@ -25,6 +26,8 @@ class FileCount:
     passages: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict, compare=False)
+    layout: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
 
     def keep(self, passages: int = 1) -> None:
         """Count a kept unit and its passages."""
@@ -32,9 +35,13 @@ class FileCount:
         self.passages += passages
 
     def skip(self, reason: str, record: Record | None = None, title: str = "", path: Path | None = None) -> None:
-        """Count a skipped unit; ``record`` is its position in the file ``path``."""
+        """Count a unit that is left out; ``record`` is where it stands in the file ``path``."""
+        place = "" if record is None else record.place if path is None else record.place.removeprefix(f"{path}, ")
+        self.leave_out(reason, f"{place}: {title}" if title and place else place)
+
+    def leave_out(self, reason: str, example: str) -> None:
+        """Count a unit that is left out, with what to show of it."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         shown = self.examples.setdefault(reason, [])
-        if record is not None and len(shown) < EXAMPLES:
-            place = record.place if path is None else record.place.removeprefix(f"{path}, ")
-            shown.append(f"{place}: {title}" if title else place)
+        if example and len(shown) < EXAMPLES:
+            shown.append(example)

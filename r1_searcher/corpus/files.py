@@ -1,73 +1,33 @@
-"""Passages of the user's own, from JSONL, a JSON array, TSV or Parquet.
-
-| column | |
-|---|---|
-| text | needed; a passage whose text is empty is skipped and counted |
-| title | needed, may be empty |
-| passage_id, or id | optional; without one, the id is a hash of title and text |
-
-A TSV file has a header with these names, or no header and the columns id, title, text.
-Other columns are ignored.
-"""
+"""One passage of the user's own as a row of PASSAGES: its id, title and text, and what is left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
-from r1_searcher.corpus.position import Position, count_of, unread
+from r1_searcher.corpus.layouts import PASSAGE_ID_NAMES, PASSAGE_TITLE_NAMES, PassageLayout, split_contents, text_of
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
-from r1_searcher.files import artefacts, streams
-from r1_searcher.files.records import Record, identifier, read_records, text_field
+from r1_searcher.files import artefacts
+from r1_searcher.files.records import Record, identifier
 
-_ID_NAMES = ("passage_id", "id")
-_COLUMNS = (*_ID_NAMES, "title", "text")
-HEADERLESS = ("id", "title", "text")
-
-
-def read_passages(
-    paths: Sequence[Path],
-    counts: list[FileCount],
-    on_bytes: streams.OnBytes | None = None,
-    *,
-    at: Position | None = None,
-    seen: SeenIds | None = None,
-) -> Iterator[dict[str, str]]:
-    """Yield the passages of ``paths`` in their order as rows of PASSAGES; ``source`` is the file's name.
-
-    Appends a ``FileCount`` per file to ``counts`` and keeps it and ``at`` up to date; goes on where ``at``, ``counts``
-    and ``seen`` stand. Streams: of the passages read, only ``seen`` is kept in memory. Raises ``PipelineError`` with
-    file and line for a broken line, a missing column or an id that occurs twice, and with the file for one without
-    passages.
-    """
-    at, seen = at or Position(), SeenIds() if seen is None else seen
-    for path in unread(paths, at, on_bytes):
-        count = count_of(at, counts, path, "passage")
-        for record in read_records(path, _COLUMNS, HEADERLESS, on_bytes=on_bytes, after=at.line):
-            count.read += 1
-            row = kept_passage(record, count, seen, path.name, path)
-            if row is None:
-                continue
-            at.line, at.given = record.number, 1
-            yield row
-        if not count.kept:
-            raise PipelineError(
-                "no passage in this file" if not count.read else f"none of its {count.read} passages has a new text",
-                where=str(path),
-                fix="see corpus.files in params.yaml",
-            )
+PLAIN = PassageLayout("title and text", "text", "title", "id")
 
 
 def kept_passage(
-    record: Record, count: FileCount, seen: SeenIds, source: str, path: Path | None = None
+    record: Record,
+    count: FileCount,
+    seen: SeenIds,
+    source: str,
+    *,
+    path: Path | None = None,
+    layout: PassageLayout = PLAIN,
 ) -> dict[str, str] | None:
     """Return one record as a row of PASSAGES, counted; None if its text is empty, or it has no id and is repeated.
 
     Raises ``PipelineError`` for a missing column, a wrong type, and a given id that occurs twice.
     """
-    row = _passage(record, source)
+    row = _passage(record, source, layout)
     given = bool(row["passage_id"])
     if not row["text"]:
         count.skip(SKIPPED_EMPTY, record, row["title"], path)
@@ -95,7 +55,11 @@ def passage_id(title: str, text: str) -> str:
     return artefacts.fingerprint([title, text])[:16]
 
 
-def _passage(record: Record, source: str) -> dict[str, str]:
-    given = identifier(record, _ID_NAMES)
-    title, text = text_field(record, "title"), text_field(record, "text")
+def _passage(record: Record, source: str, layout: PassageLayout) -> dict[str, str]:
+    given = identifier(record, PASSAGE_ID_NAMES)
+    # A row may have a title although the first one had none.
+    title = text_of(record, next((name for name in PASSAGE_TITLE_NAMES if name in record.fields), None))
+    text = text_of(record, layout.text)
+    if layout.splits:
+        title, text = split_contents(text)
     return {"passage_id": given[1] if given else "", "title": title, "text": text, "source": source}

@@ -47,14 +47,15 @@ def read_kilt(
     for path in unread(paths, at, on_bytes):
         cut = streams.kind(path) == ".tsv"
         count = count_of(at, counts, path, "passage" if cut else "page")
-        yield from _cut(path, count, seen, on_bytes) if cut else _pages(path, count, seen, words, on_bytes, at=at)
+        yield from _cut(path, count, seen, on_bytes) if cut else kilt_pages(path, count, seen, words, on_bytes, at=at)
         if not count.kept:
             raise PipelineError("no passage in this file", where=str(path), fix="see corpus.files in params.yaml")
 
 
-def _pages(
+def kilt_pages(
     path: Path, count: FileCount, seen: SeenIds, words: int, on_bytes: streams.OnBytes | None, *, at: Position
 ) -> Iterator[dict[str, str]]:
+    """The passages of one file of pages, as in ``read_kilt``."""
     if streams.kind(path) not in (".json", ".jsonl"):
         raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
     begun = at.line  # a page that was counted before, with some passages already yielded

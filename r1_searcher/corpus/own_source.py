@@ -38,6 +38,8 @@ def _record(one: Any, place: str, number: int) -> Record:
         raise PipelineError(f"must be (id, title, text), got {one!r:.60}", where=place)
     fields = dict(zip(("id", "title", "text"), one, strict=True))
     for name, value in fields.items():
+        if not isinstance(value, str) and name != "id":
+            raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=place)
         try:
             str(value).encode()
         except UnicodeEncodeError:

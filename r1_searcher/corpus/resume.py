@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from r1_searcher import params
 from r1_searcher.corpus.counts import FileCount
+from r1_searcher.corpus.layouts import KILT_PAGES
+from r1_searcher.corpus.own_files import layout_of
 from r1_searcher.corpus.position import Position
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.files import artefacts, streams
@@ -26,7 +28,10 @@ from r1_searcher.types import schemas
 
 _KIND = "corpus_parts"  # in the store
 _PART, _STATE = "part.parquet", "state.json"
-_CODE = ("corpus", "files/records.py", "files/streams.py", "files/passages.py", "files/json_stream.py")
+_CODE = (
+    "corpus",
+    *(f"files/{name}.py" for name in ("columns", "delimited", "json_stream", "passages", "records", "streams")),
+)
 
 
 class Parts:
@@ -37,8 +42,7 @@ class Parts:
         self._kilt = corpus.source == "kilt"
         self.position, self.counts, self.seen = Position(), list[FileCount](), SeenIds()
         self._identity: list[Any] | None = None
-        lines = corpus.source == "files" or (self._kilt and all(streams.kind(path) != ".tsv" for path in paths))
-        if lines and all(path.is_file() for path in paths):
+        if _resumable(corpus, paths):
             about = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
             settings = corpus.model_dump(mode="json", exclude={"world"})
             self._identity = [about, settings, schemas.PASSAGES.to_string(), pa.__version__]
@@ -88,3 +92,12 @@ class Parts:
                 ids = pc.utf8_slice_codeunits(ids.filter(pc.ends_with(ids, "-0")), 0, -2)
             for identity in ids.to_pylist():
                 self.seen.add(identity)
+
+
+def _resumable(corpus: params.Corpus, paths: list[Path]) -> bool:
+    """Whether a reader can go on at a record: of passages in any layout, and of KILT's pages alone."""
+    if not all(path.is_file() for path in paths):
+        return False
+    if corpus.source == "kilt":
+        return all(streams.kind(path) != ".tsv" for path in paths)
+    return corpus.source == "files" and all(layout_of(path, corpus.mapping).name != KILT_PAGES for path in paths)

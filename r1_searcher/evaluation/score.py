@@ -1,4 +1,4 @@
-"""Scores of transcript files as the release has them: what `python -m stages.evaluate score` prints."""
+"""Scores of files of answers, with transcripts in the release's form or without: `python -m stages.evaluate score`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,50 @@ FileScore = dict[str, float | int | None]
 def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
     """``{file name: {n, em, f1, cover_em, cover_em_contiguous, judge_true, searches_per_question}}``.
 
-    Rates are fractions. ``judge_true`` is a count, None where no row has a verdict.
+    Rates are fractions. ``judge_true`` is a count, None if no row has a verdict; ``searches_per_question`` is None for
+    plain predictions. Raises ``PipelineError`` for rows that cannot be scored.
     """
-    return {name: score_rows(read_transcripts(path)) for name, path in zip(names_of(paths), paths, strict=True)}
+    return {name: _score(Path(path)) for name, path in zip(names_of(paths), paths, strict=True)}
+
+
+def _score(path: Path) -> FileScore:
+    if _are_transcripts(path):
+        return score_rows(read_transcripts(path))
+    from r1_searcher.evaluation.predictions import read_predictions  # here: transcripts are scored without pyarrow
+
+    rows = read_predictions(path)
+    return _metrics([row.prediction for row in rows], [row.golds for row in rows]) | {
+        "judge_true": None,
+        "searches_per_question": None,
+    }
+
+
+def _are_transcripts(path: Path) -> bool:
+    """Whether its first line has a transcript."""
+    try:
+        with open(path, "rb") as file:
+            return b'"gen_text_store"' in next((line for line in file if line.strip()), b"")
+    except OSError:
+        return False
 
 
 def score_rows(rows: Sequence[ReleasedRow]) -> FileScore:
     """Return the means over the rows of one file (at least one)."""
     verdicts = [row.judge for row in rows if row.judge is not None]
-    return {
-        "n": len(rows),
-        "em": _mean([metrics.em(row.prediction, row.golds) for row in rows]),
-        "f1": _mean([metrics.f1(row.prediction, row.golds) for row in rows]),
-        "cover_em": _mean([metrics.cover_em(row.prediction, row.golds) for row in rows]),
-        "cover_em_contiguous": _mean([metrics.cover_em_contiguous(row.prediction, row.golds) for row in rows]),
+    return _metrics([row.prediction for row in rows], [row.golds for row in rows]) | {
         "judge_true": sum(verdicts) if verdicts else None,
         "searches_per_question": _mean([grammar.written_searches(row.transcript.text) for row in rows]),
+    }
+
+
+def _metrics(predictions: Sequence[str | None], golds: Sequence[Sequence[str]]) -> FileScore:
+    pairs = list(zip(predictions, golds, strict=True))
+    return {
+        "n": len(pairs),
+        "em": _mean([metrics.em(*pair) for pair in pairs]),
+        "f1": _mean([metrics.f1(*pair) for pair in pairs]),
+        "cover_em": _mean([metrics.cover_em(*pair) for pair in pairs]),
+        "cover_em_contiguous": _mean([metrics.cover_em_contiguous(*pair) for pair in pairs]),
     }
 
 
@@ -43,7 +71,8 @@ def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
     for name, score in scores.items():
         rates = [f"{100 * (score[key] or 0):.1f}" for key in ("em", "cover_em", "cover_em_contiguous", "f1")]
         judge = "-" if score["judge_true"] is None else f"{score['judge_true']} of {score['n']}"
-        rows.append([name, str(score["n"]), *rates, judge, f"{score['searches_per_question']:.2f}"])
+        searches = score["searches_per_question"]
+        rows.append([name, str(score["n"]), *rates, judge, "-" if searches is None else f"{searches:.2f}"])
     return tables.text(rows, width=width)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -16,11 +17,12 @@ from r1_searcher.texts import DEEP, LONG_NUMBER
 CHUNK = 1 << 20  # bytes
 LARGEST_ITEM = 1 << 26  # characters; a longer unparsable item is an error, not an incomplete item
 _SPACE = " \t\n\r"
+_OBJECTS = re.compile(r"\[\s*(\S)")
 _AFTER_NUMBER = tuple(_SPACE + ",]}")
 
 
 def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]]:
-    """Yield (None, item) of an array, or (key, value) of an object.
+    """Yield (None, item) of an array, (key, value) of an object; (None, item) of an array of objects in an object.
 
     Raises ``PipelineError`` with ``where`` and the line for invalid JSON and for bytes that are not UTF-8.
     """
@@ -36,7 +38,10 @@ def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]
         more = True
         while more:
             key = _key(text) if first == "{" else None
-            yield key, text.value()
+            if key is not None and text.opens_objects():
+                yield from _array(text)
+            else:
+                yield key, text.value()
             found = text.next_character()
             if found not in (",", closing):
                 raise text.fault("Expecting ',' delimiter")
@@ -44,6 +49,19 @@ def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]
             more = found == ","
     if text.next_character():
         raise text.fault("Extra data")
+
+
+def _array(text: _Text) -> Iterator[tuple[None, Any]]:
+    """The items of an array that is not empty."""
+    text.skip()
+    while True:
+        yield None, text.value()
+        found = text.next_character()
+        if found not in (",", "]"):
+            raise text.fault("Expecting ',' delimiter")
+        text.skip()
+        if found == "]":
+            return
 
 
 def _key(text: _Text) -> str:
@@ -81,6 +99,14 @@ class _Text:
                 return buffer[place]
             if not self._more():
                 return ""
+
+    def opens_objects(self) -> bool:
+        """Whether an array comes whose first item is an object; nothing is consumed."""
+        if self.next_character() != "[":
+            return False
+        while (found := _OBJECTS.match(self._buffer, self._place)) is None and self._more():
+            pass
+        return found is not None and found.group(1) == "{"
 
     def skip(self) -> None:
         """Consume one character."""

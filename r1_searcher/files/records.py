@@ -1,8 +1,8 @@
-"""Records of a user's file (JSONL, JSON array, TSV, Parquet), each with its position.
+"""Records of a user's own file (JSONL, JSON, TSV, CSV, Parquet), each with the place it stands at.
 
-`corpus` and `questions` read the same kinds of file, by the file's name. All are streamed; JSONL, JSON and TSV may be
-compressed (.gz, .bz2, .zst). Every error names the file and the line (in a JSON array the item, in Parquet the row),
-counted from 1.
+`corpus` and `questions` read the same kinds of file; the kind follows from the file's name, or else from its content
+(``streams``). All are streamed, and all but Parquet may be compressed. Every fault names the file and the line (of a
+JSON array the item, of a Parquet file the row), counted from 1.
 """
 
 from __future__ import annotations
@@ -19,66 +19,102 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files import streams
+from r1_searcher.files import delimited, streams
 from r1_searcher.files.artefacts import reading
+from r1_searcher.files.delimited import Headerless, OnFault
 from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
-_SUFFIXES = (".jsonl", ".json", ".tsv", ".parquet")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of a surrogate
+_LOOKED_AT = 1 << 20  # bytes of a line that tell whether a file's name is right
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
 
 
 @dataclass(frozen=True)
 class Record:
     """One record: ``place`` is "file, line 3" for error messages, ``number`` that line, item or row, ``fields`` the
-    values by name, ``textual`` whether the file has only strings (TSV)."""
+    values by name, ``textual`` whether the file knows no other values than strings (TSV, CSV). ``columns``: all that
+    the file has, if ``fields`` holds only those that were asked for (Parquet)."""
 
     place: str
     number: int
     fields: dict[str, Any]
     textual: bool = False
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The names of the file's columns."""
+        return tuple(self.fields) if self.columns is None else self.columns
 
 
 def read_records(
     path: Path,
     columns: Sequence[str],
-    headerless: Sequence[str] = (),
+    headerless: Sequence[str] | Headerless = (),
     *,
     mapping: tuple[str, str] | None = None,
     on_bytes: streams.OnBytes | None = None,
+    on_fault: OnFault | None = None,
     after: int = 0,
 ) -> Iterator[Record]:
     """Yield the records of ``path``, or those after line (item, row) ``after``.
 
-    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV file's first line
-    is its header if it contains one of them. ``headerless``: the columns of a TSV file without a header; empty if a
-    header is required. ``mapping``: a .json file may also be one object whose entries become records with these names
-    for key and value. ``on_bytes`` is called with the number of bytes read, for a progress bar. Blank lines are
-    skipped. Raises ``PipelineError``.
+    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV or CSV
+    file's first line is its header when one of its fields is such a name. ``headerless``: what the
+    fields of such a file without a header are (or a function of its first rows); empty if a header is required.
+    ``mapping``: a .json file may also be one object, each entry a record with these names for key and value.
+    ``on_bytes`` is told how many bytes of the file were read, for a progress bar. ``on_fault`` is told of each row that
+    is broken, and reading goes on; without it such a row raises. Blank lines are passed over.
     """
     if not path.is_file():
         raise PipelineError("no such file", where=str(path))
-    match streams.kind(path):
+    match _kind(path):
         case ".jsonl":
-            yield from read_json_lines(path, on_bytes, after)
+            yield from read_json_lines(path, on_bytes, after, on_fault)
         case ".json":
             with streams.opened(path, on_bytes) as stream:
-                yield from _behind(after, _json(stream, path, mapping))
-        case ".tsv":
+                yield from _behind(after, _json(stream, path, mapping, on_fault))
+        case ".tsv" | ".csv" as kind:
+            where = str(path)
             with streams.opened(path, on_bytes) as stream:
-                yield from _behind(after, _tsv(stream, path, columns, headerless))
-        case ".parquet" if path.suffix == ".parquet":
+                lines = _lines(stream, where, on_fault=on_fault) if kind == ".tsv" else iter(())
+                rows = delimited.tab_separated(lines) if kind == ".tsv" else delimited.comma_separated(stream, where)
+                for place, number, fields in delimited.named_rows(rows, columns, headerless, on_fault):
+                    if number > after:
+                        yield Record(place, number, dict(fields), textual=True)
+        case ".parquet":
             yield from _behind(after, _parquet(path, columns, on_bytes))
         case other:
-            raise PipelineError(
-                f"unknown kind of file {other!r}", where=str(path), fix=f"known: {', '.join(_SUFFIXES)}"
-            )
+            known = ", ".join(streams.KINDS)
+            raise PipelineError(f"unknown kind of file {other!r}", where=str(path), fix=f"known: {known}")
 
 
-def read_json_lines(path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0) -> Iterator[Record]:
-    """Yield the records of a file with one JSON object per line, whatever its name, skipping lines up to ``after``."""
+def _kind(path: Path) -> str:
+    """As ``content_kind``, but lines named .json are .jsonl, an array named .jsonl is .json, a .csv of tabs .tsv; a
+    compressed Parquet file is refused."""
+    found = streams.content_kind(path)
+    if found == ".parquet" and path.suffix.lower() in streams.COMPRESSIONS:
+        raise PipelineError("a compressed Parquet file", where=str(path), fix="unpack it")
+    if found in (".parquet", ".tsv"):
+        return found
+    with streams.opened(path) as stream:
+        first, second = (stream.readline(_LOOKED_AT).strip(b"\xef\xbb\xbf \t\r\n") for _ in range(2))
+    match found:
+        case ".csv" if b"," not in first.split(b"\t")[0] and b"\t" in first:
+            return ".tsv"
+        case ".jsonl" if first.startswith(b"["):
+            return ".json"
+        case ".json" if first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{"):
+            return ".jsonl"
+    return found
+
+
+def read_json_lines(
+    path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0, on_fault: OnFault | None = None
+) -> Iterator[Record]:
+    """The records of a file with one JSON object a line, whatever its name; lines up to ``after`` are not looked at."""
     with streams.opened(path, on_bytes) as stream:
-        yield from json_lines(stream, str(path), after)
+        yield from json_lines(stream, str(path), after, on_fault)
 
 
 def _behind(after: int, records: Iterator[Record]) -> Iterator[Record]:
@@ -88,7 +124,7 @@ def _behind(after: int, records: Iterator[Record]) -> Iterator[Record]:
 def text_field(record: Record, name: str) -> str:
     """Return the stripped string in column ``name``; it may be empty. Raises ``PipelineError`` if it is missing."""
     if name not in record.fields:
-        found = ", ".join(record.fields) or "none"
+        found = ", ".join(record.found) or "none"
         raise PipelineError(f"column {name!r} is missing", where=record.place, fix=f"columns found: {found}")
     value = record.fields[name]
     if not isinstance(value, str):
@@ -113,37 +149,54 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[tuple[str, int, str]]:
-    """Yield non-blank lines: place, number, text. Only a line feed ends a line; U+0085 and the like are text."""
+def _lines(
+    stream: IO[bytes], where: str, after: int = 0, on_fault: OnFault | None = None
+) -> Iterator[tuple[str, int, str]]:
+    """Lines that are not blank: place, number, text. Only a line feed ends one; U+0085 and the like are text."""
     for number, raw in enumerate(itertools.islice(stream, after, None), after + 1):
         place = f"{where}, line {number}"
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise PipelineError(f"not UTF-8 at byte {error.start + 1} of the line", where=place) from None
+            fault = PipelineError(f"not UTF-8 at byte {error.start + 1} of the line", where=place)
+            _report(fault, number, on_fault)
+            continue
         if line.strip():
             yield place, number, line
 
 
-def json_lines(stream: IO[bytes], where: str, after: int = 0) -> Iterator[Record]:
-    """Yield the records of an open stream with one JSON object per line; ``where`` names it in errors."""
-    for place, number, line in _lines(stream, where, after):
+def _report(fault: PipelineError, number: int, on_fault: OnFault | None) -> None:
+    if on_fault is None:
+        raise fault from None
+    on_fault(fault, number)
+
+
+def json_lines(stream: IO[bytes], where: str, after: int = 0, on_fault: OnFault | None = None) -> Iterator[Record]:
+    """The records of an open stream with one JSON object a line; ``where`` names it in errors."""
+    for place, number, line in _lines(stream, where, after, on_fault):
         try:
-            fields = parse_json(line)
-        except json.JSONDecodeError as error:
-            if line.lstrip().startswith("["):
-                fix = "one JSON object a line is needed; name a JSON array .json"
-            else:
-                fix = "mend or remove the line"
-            raise PipelineError(
-                f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}", where=place, fix=fix
-            ) from None
-        if not isinstance(fields, dict):
-            raise PipelineError(
-                f"a JSON object is needed, got {_shown(fields)}", where=place, fix="name a JSON array .json"
-            )
-        record = Record(place, number, fields)
-        yield _writable(record) if _SURROGATE.search(line) else record
+            yield _json_line(place, number, line)
+        except PipelineError as fault:
+            _report(fault, number, on_fault)
+
+
+def _json_line(place: str, number: int, line: str) -> Record:
+    try:
+        fields = parse_json(line)
+    except json.JSONDecodeError as error:
+        if line.lstrip().startswith("["):
+            fix = "one JSON object a line is needed; name a JSON array .json"
+        else:
+            fix = "mend or remove the line"
+        raise PipelineError(
+            f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}", where=place, fix=fix
+        ) from None
+    if not isinstance(fields, dict):
+        raise PipelineError(
+            f"a JSON object is needed, got {_shown(fields)}", where=place, fix="name a JSON array .json"
+        )
+    record = Record(place, number, fields)
+    return _writable(record) if _SURROGATE.search(line) else record
 
 
 def _writable(record: Record) -> Record:
@@ -159,59 +212,40 @@ def _writable(record: Record) -> Record:
     return record
 
 
-def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None) -> Iterator[Record]:
+def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None, on_fault: OnFault | None) -> Iterator[Record]:
     items = read_items(stream, str(path))
-    for number, (key, fields) in enumerate(items, 1):
+    others: dict[str, Any] = {}  # entries of one object, which may stand beside its list of records
+    number = 0
+    for number, (key, value) in enumerate(items, 1):
         place = f"{path}, item {number}"
-        if key is not None:
-            if mapping is None:
-                # Either one object, or a file of lines: only what follows the object tells.
-                for _ in items:
-                    pass
-                raise PipelineError("a JSON array of objects is needed", where=str(path))
-            yield _writable(Record(place, number, dict(zip(mapping, (key, fields), strict=True))))
-        elif isinstance(fields, dict):
+        fields = dict(zip(mapping, (key, value), strict=True)) if key is not None and mapping else value
+        if key is not None and mapping is None:
+            others[key] = len(value) if isinstance(value, list) else None
+            continue
+        try:
+            if not isinstance(fields, dict):
+                raise PipelineError(f"a JSON object is needed, got {_shown(fields)}", where=place)
             yield _writable(Record(place, number, fields))
-        else:
-            raise PipelineError(f"a JSON object is needed, got {_shown(fields)}", where=place)
-
-
-def _tsv(stream: IO[bytes], path: Path, columns: Sequence[str], headerless: Sequence[str]) -> Iterator[Record]:
-    names: Sequence[str] = ()
-    for place, number, line in _lines(stream, str(path)):
-        values = [_unquoted(value) for value in line.split("\t")]
-        if not names:
-            if any(value in columns for value in values):
-                if len(set(values)) != len(values):
-                    raise PipelineError("the header names a column twice", where=place)
-                names = values
-                continue
-            if not headerless:
-                raise PipelineError("no header", where=place, fix=f"first line: names among {', '.join(columns)}")
-            names = headerless
-        if len(values) != len(names):
-            raise PipelineError(
-                f"{len(values)} tab-separated fields, not {len(names)}", where=place, fix=f"needed: {', '.join(names)}"
-            )
-        yield Record(place, number, dict(zip(names, values, strict=True)), textual=True)
-
-
-def _unquoted(value: str) -> str:
-    """Undo CSV quoting (used by DPR's and KILT's files) if the whole field is well quoted.
-
-    A csv reader would take a stray quote at a field's start as an opening one and swallow the lines after it.
-    """
-    inner = value[1:-1]
-    if len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"')
-    return value
+        except PipelineError as fault:
+            _report(fault, number, on_fault)
+    if others and len(others) == number:
+        lengths = set(others.values())
+        raise PipelineError(
+            "one object of columns, not a list of records"
+            if len(lengths) == 1 and None not in lengths
+            else "a JSON array of objects is needed",
+            where=str(path),
+            fix=f"found one object with {', '.join(list(others)[:5])}; pandas writes records by "
+            "to_json(orient='records', lines=True)",
+        )
 
 
 def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | None) -> Iterator[Record]:
     with contextlib.ExitStack() as stack:
         with reading(path):
             file = stack.enter_context(pq.ParquetFile(path, memory_map=True))
-            wanted = [name for name in file.schema_arrow.names if name in columns]
+            found = tuple(file.schema_arrow.names)
+            wanted = [name for name in found if name in columns]
             bytes_a_row = path.stat().st_size / max(1, file.metadata.num_rows)
             batches = file.iter_batches(batch_size=10_000, columns=wanted)
         number = 0
@@ -225,4 +259,4 @@ def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | Non
                 on_bytes(round(batch.num_rows * bytes_a_row))
             for fields in rows:
                 number += 1
-                yield Record(f"{path}, row {number}", number, fields)
+                yield Record(f"{path}, row {number}", number, fields, columns=found)

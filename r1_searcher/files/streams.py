@@ -1,4 +1,7 @@
-"""Files as byte streams, plain or compressed (.gz, .bz2, .zst), and the kind of a file by its name."""
+"""Files as streams of bytes, plain or compressed (gzip, bzip2, Zstandard, xz, zip), and what kind of file each is.
+
+Compression is recognised by a file's first bytes, whatever its name; the kind by the name, or else by the first bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import bz2
 import contextlib
 import gzip
 import io
+import lzma
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
 import pyarrow as pa
@@ -19,46 +24,127 @@ from r1_searcher.errors import PipelineError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-COMPRESSIONS = (".gz", ".bz2", ".zst")
-_BLOCK = 1 << 18  # bytes per read
-OnBytes = Callable[[int], None]  # called with the number of bytes of the file, as on disk, that were read
+COMPRESSIONS = (".gz", ".bz2", ".zst", ".xz", ".zip")
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"BZh": ".bz2",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\xfd7zXZ\x00": ".xz",
+    b"PK\x03\x04": ".zip",
+    b"PK\x05\x06": ".zip",  # an empty one
+}
+_SYNONYMS = {".ndjson": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}
+KINDS = (".jsonl", ".json", ".tsv", ".csv", ".parquet")
+_BLOCK = 1 << 18  # bytes a read
+_PEEKED = 1 << 16  # bytes of the content that tell its kind
+OnBytes = Callable[[int], None]  # told how many bytes of the file, as it lies on disk, were read
 
 
 def kind(path: Path) -> str:
-    """Return the suffix that names a file's kind, without compression: ``.jsonl`` for ``a.jsonl.gz``."""
-    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+    """The ending that tells what a file holds, in lower case and without compression: ``A.JSONL.gz`` is ``.jsonl``."""
+    name = PurePosixPath(path.name.lower())
+    found = PurePosixPath(name.stem).suffix if name.suffix in COMPRESSIONS else name.suffix
+    return _SYNONYMS.get(found, found)
+
+
+def content_kind(path: Path) -> str:
+    """The kind of a file, one of ``KINDS``, by its name, or by its first bytes if the name tells of none of them.
+
+    Raises ``PipelineError`` for a file that cannot be opened and for one of no known kind.
+    """
+    known = kind(path)
+    if known in KINDS:
+        return known
+    with opened(path) as stream:
+        start = stream.read(_PEEKED)
+    found = _sniffed(start, cut=len(start) == _PEEKED)
+    if found is None:
+        raise PipelineError(
+            f"neither its name ({known or 'no ending'}) nor its first bytes tell what kind of file it is",
+            where=str(path),
+            fix=f"a name that ends in one of {', '.join(KINDS)}",
+        )
+    return found
+
+
+def _sniffed(start: bytes, *, cut: bool) -> str | None:
+    """``.json`` and not ``.jsonl`` only if the text is one array or one object over several lines."""
+    if start.startswith(b"PAR1"):
+        return ".parquet"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"["):
+        return ".json"
+    first, _, rest = text.partition(b"\n")
+    if text.startswith(b"{"):
+        return ".jsonl" if first.rstrip().endswith(b"}") or (not rest and cut) else ".json"
+    if b"\t" in first:
+        return ".tsv"
+    return ".csv" if b"," in first else None
 
 
 @contextlib.contextmanager
 def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
-    """Open a file's content as a stream; the name decides on compression, and concatenated streams are read as one.
+    """The content of a file as a stream; several compressed streams end to end are one, a zip holds one file.
 
-    Raises ``PipelineError`` inside the block at a truncated or damaged place of a compressed file.
+    ``PipelineError``, inside the block, for a compressed file that is cut off or damaged, for UTF-16 text and for a
+    pointer of Git LFS.
     """
     try:
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(io.BufferedReader(_Watched(path, on_bytes), _BLOCK))
-            match path.suffix:
+            start = raw.peek(256)[:256]
+            match _compression(path, start):
                 case ".gz":
                     stream: object = stack.enter_context(gzip.GzipFile(fileobj=raw))
                 case ".bz2":
                     stream = stack.enter_context(bz2.BZ2File(raw))
+                case ".xz":
+                    stream = stack.enter_context(lzma.LZMAFile(raw))
                 case ".zst":
                     unpacked = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
                     stream = io.BufferedReader(unpacked)
+                case ".zip":
+                    archive = stack.enter_context(zipfile.ZipFile(raw))
+                    stream = stack.enter_context(archive.open(_member(archive, path)))
                 case _:
+                    _check_text(path, start)
                     stream = raw
             yield cast(IO[bytes], stream)
     except FileNotFoundError:
         raise PipelineError("no such file", where=str(path)) from None
     except IsADirectoryError:
         raise PipelineError("is a folder, not a file", where=str(path)) from None
-    except (EOFError, zlib.error, tarfile.TarError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from None
+    except NotImplementedError as error:  # zipfile's, of compression methods
+        raise PipelineError(f"a zip that cannot be unpacked: {error}", where=str(path), fix="unpack it") from None
     except OSError as error:
         if error.errno is not None:  # an error of the disk or network, not of the file
             raise
         raise _damaged(path, error) from None
+
+
+def _compression(path: Path, start: bytes) -> str:
+    """By the first bytes; a name that tells of compression is believed if they tell of none, and is then a fault."""
+    found = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), "")
+    named = path.suffix.lower()
+    return found or (named if named in COMPRESSIONS else "")
+
+
+def _member(archive: zipfile.ZipFile, path: Path) -> str:
+    names = [one.filename for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX")]
+    if len(names) != 1:
+        raise PipelineError(
+            f"a zip with {len(names)} files in it, and only one can be meant", where=str(path), fix="unpack it"
+        )
+    return names[0]
+
+
+def _check_text(path: Path, start: bytes) -> None:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise PipelineError("UTF-16 text", where=str(path), fix="convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW")
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise PipelineError("a pointer of Git LFS, not the file itself", where=str(path), fix="git lfs pull")
 
 
 def _damaged(path: Path, error: Exception) -> PipelineError:
@@ -75,6 +161,15 @@ class _Watched(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         number = self._file.readinto(buffer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,9 +42,16 @@ class Corpus(Extensible):
 
     source: str  # a file of r1_searcher/corpus/sources, or a name of the user's own
     world: WorldSize
-    files: list[str] = Field(default_factory=list)
+    files: list[str] = Field(default_factory=list)  # a folder and a pattern are all their files
+    columns: dict[Literal["passage_id", "title", "text"], str | int] = Field(default_factory=dict)
+    on_bad_row: Literal["stop", "skip"] = "stop"  # a row that is broken or of a wrong type
     kilt: Kilt
     rows_a_part: Count  # more passages are written as several Parquet files
+
+    @property
+    def mapping(self) -> dict[str, str | int]:
+        """``columns`` as files are read with them."""
+        return {str(name): path for name, path in self.columns.items()}
 
     @model_validator(mode="after")
     def _files_given(self) -> Corpus:

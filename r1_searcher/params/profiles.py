@@ -18,7 +18,12 @@ from r1_searcher.texts import parse_yaml
 _FOLDER = Path("profiles")
 # Maps that an overlay replaces as a whole.
 REPLACED = ("train.segments", "evaluate.policies", "benchmarks.sets", "difficulty.label", "difficulty.mixes")
-FREE = ("questions.files", "evaluate.prompts")  # maps with keys of the user's own
+FREE = (
+    "questions.files",
+    "questions.columns",
+    "corpus.columns",
+    "evaluate.prompts",
+)  # maps whose keys are the user's own
 
 
 def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -24,17 +24,43 @@ class QuestionCounts(Section):
     comparison: Count
 
 
+QuestionColumn = Literal[
+    "question", "answers", "question_id", "dataset", "kind", "supporting_titles", "difficulty", "num_hops"
+]
+
+
 class Questions(Extensible):
-    """``files`` maps a split (train, validation, or a benchmark's name) to a user's file."""
+    """``files`` maps a split (train, validation, or a benchmark's name) to a file of the user's, a folder, a pattern,
+    or a list of these. ``columns``: our names → the files', for all splits, or for one by its name."""
 
     points: ClassVar[Mapping[str, Point]] = {"source": QUESTION_SOURCES}
     section: ClassVar[str] = "questions"
 
     source: str  # a file of r1_searcher/questions/sources, or a name of the user's own
     world: QuestionCounts
-    files: dict[Name, str] = Field(default_factory=dict)
-    # For training questions whose prompt leaves no room in rollout.max_total_tokens.
+    files: dict[Name, str | list[str]] = Field(default_factory=dict)
+    columns: dict[Name, str | int | dict[QuestionColumn, str | int]] = Field(default_factory=dict)
+    on_bad_row: Literal["stop", "skip"] = "stop"  # a row that is broken or of a wrong type
+    on_no_answer: Literal["skip", "stop"] = "skip"  # a question without a gold answer
+    # Of questions that training would ask and whose prompt leaves no room in rollout.max_total_tokens.
     too_long: Literal["stop", "leave_out"] = "stop"
+
+    def columns_of(self, split: str) -> dict[str, str | int]:
+        """The mapping of a split's files."""
+        own = self.columns.get(split)
+        if isinstance(own, dict):
+            return {str(name): path for name, path in own.items()}
+        return {name: path for name, path in self.columns.items() if not isinstance(path, dict)}
+
+    @model_validator(mode="after")
+    def _columns_known(self) -> Questions:
+        for name, path in self.columns.items():
+            if isinstance(path, dict):
+                if name not in self.files:
+                    raise ValueError(f"columns.{name} is a mapping, but questions.files has no split {name}")
+            elif name not in get_args(QuestionColumn):
+                raise ValueError(f"columns.{name}: unknown; known: {', '.join(get_args(QuestionColumn))}")
+        return self
 
 
 class Audit(Section):

@@ -1,86 +1,203 @@
-"""Questions of the user's own, from JSONL, a JSON array, TSV (with a header) or Parquet.
+"""Questions of the user's own files, in any layout that is known (``layouts``) or mapped, as tables of QUESTIONS.
 
-| column | |
-|---|---|
-| question, question_text, or Question | needed |
-| answers, answer, golden_answers, or Answer | needed: a string, or a list of strings of which each one is right |
-| answer_aliases | optional: more right answers, as MuSiQue has them |
-| question_id, id, or _id | optional: the id, kept as it is |
-| idx | optional: a running number as the released R1-Searcher files have it; the id is dataset-idx |
-| dataset | optional; without it, the file's name without its ending |
-| kind, or type | optional, e.g. composition, comparison |
-| num_hops, num_rollouts, num_passes | optional whole numbers |
-| difficulty | optional: easy, medium or difficult |
-| supporting_titles | optional: titles of the passages that hold the answer |
-
-Where there is no id at all it is dataset-line. In TSV, lists are written as JSON. Titles are also found
-where HotpotQA (supporting_facts), MuSiQue (paragraphs) and IRCoT's samples (contexts, is_supporting;
-answers_objects) have them. Other columns are ignored.
+Beside the columns of ``layouts``: num_hops, num_rollouts and num_passes (whole numbers), difficulty (easy, medium or
+difficult). If there is no id at all it is dataset-line. An id need be unique in its dataset only: if files that were
+put together repeat ids, each gets its dataset's name before it. Other columns are ignored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.files.columns import ColumnMapping, look
+from r1_searcher.files.faults import Faults, OnBadRow
 from r1_searcher.files.records import Record, identifier, read_records, text_field
+from r1_searcher.questions.answers import golds
+from r1_searcher.questions.layouts import (
+    ALIASES,
+    DATASET_NAMES,
+    KIND_NAMES,
+    NUMBER_NAME,
+    NUMBER_NAMES,
+    QUESTION_ID_NAMES,
+    SUPPORTING_NAMES,
+    first,
+    flat,
+    mapped,
+    recognise,
+    wanted,
+    without_header,
+)
 from r1_searcher.texts import parse_json
 from r1_searcher.transcripts.documents import holds_control, neutralise
 from r1_searcher.types import schemas
 
-QUESTION_NAMES = ("question", "question_text", "Question")
-ANSWER_NAMES = ("answers", "answer", "golden_answers", "answers_objects", "Answer")
-_ID_NAMES = ("question_id", "id", "_id")
-KIND_NAMES = ("kind", "type")
-TITLE_NAMES = ("supporting_titles", "supporting_facts", "paragraphs", "contexts")
-NUMBER_NAMES = ("num_hops", "num_rollouts", "num_passes")
-DIFFICULTIES = ("easy", "medium", "difficult")
-_COLUMNS = (
-    *QUESTION_NAMES,
-    *ANSWER_NAMES,
-    "answer_aliases",
-    *_ID_NAMES,
-    "idx",
-    "dataset",
-    *KIND_NAMES,
-    *NUMBER_NAMES,
-    "difficulty",
-    *TITLE_NAMES,
-)
+_DIFFICULTIES = ("easy", "medium", "difficult")
+WITHOUT_ANSWER, BAD_ROW = "no_answer", "bad_row"
+_EXAMPLES = 5  # of a reason
+
+
+@dataclass
+class QuestionCount:
+    """What became of a file's questions: ``read`` = ``kept`` + the sum of ``skipped`` (by reason); ``examples`` say
+    where the first of a reason stand. ``columns``: our names → the file's, of the first question. ``unknown_levels``:
+    values of difficulty that are none of ours, and how often; they count as not given."""
+
+    file: str = ""
+    read: int = 0
+    kept: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    unknown_levels: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, example: str) -> None:
+        """Count a question that is left out, with where it stands."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        shown = self.examples.setdefault(reason, [])
+        if len(shown) < _EXAMPLES:
+            shown.append(example)
 
 
 def read_questions(path: Path) -> pa.Table:
-    """Return the questions of one file (schema QUESTIONS), in the file's order.
+    """The questions of one file (schema QUESTIONS), in the file's order, as ``read_counted`` reads them."""
+    return read_counted(path)[0]
 
-    Raises ``PipelineError`` with file and line for a broken line, a missing column, an empty question or answer, and an
-    id that occurs twice; with the file if it has no question.
+
+def read_counted(
+    path: Path,
+    *,
+    columns: ColumnMapping | None = None,
+    on_bad_row: OnBadRow = "stop",
+    on_no_answer: Literal["skip", "stop"] = "skip",
+) -> tuple[pa.Table, QuestionCount]:
+    """The questions of one file (schema QUESTIONS), in the file's order, and what became of its rows.
+
+    ``columns``: our names → the file's. A question without a gold answer is left out and counted, unless
+    ``on_no_answer`` is stop. Raises ``PipelineError`` for a layout that is unknown, for a file without a question and,
+    unless ``on_bad_row`` is skip, once for all rows that are broken, of a wrong type, or have an id a second time.
     """
-    return table_of(read_records(path, _COLUMNS), path.stem, where=str(path), fix="see questions.files in params.yaml")
+    columns = columns or {}
+    count, faults = QuestionCount(path.name), Faults(str(path), on_bad_row)
+
+    def broken(fault: PipelineError, number: int) -> None:
+        count.read += 1
+        count.leave_out(BAD_ROW, faults.add(fault))
+
+    records = read_records(path, wanted(columns), without_header(columns, str(path)), on_fault=broken)
+    given = (mapped(record, columns) for record in flat(records))
+    reader = _Reader(count, faults, path.stem, on_no_answer == "skip", "questions.on_bad_row")
+    return reader.table(given, where=str(path), fix="see questions.files in params.yaml"), count
 
 
 def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:
-    """Return the questions (schema QUESTIONS) of ``records``, checked as in ``read_questions``. ``dataset``: the
-    default; ``where`` and ``fix``: for the message if there is no question."""
-    rows: list[dict[str, Any]] = []
-    places: dict[str, str] = {}
-    for record in records:
-        row = _question(record, dataset)
-        first = places.setdefault(row["question_id"], record.place)
-        if first != record.place:
-            raise PipelineError(
-                f"question id {row['question_id']!r} occurs a second time, first at {first}",
-                where=record.place,
-                fix="give every question an id of its own, or none",
+    """The questions (schema QUESTIONS) of ``records``. ``dataset``: of those that name none. Raises ``PipelineError``
+    for every row that cannot be used, and for a question without a gold answer."""
+    return _Reader(QuestionCount(), Faults(where, "stop"), dataset, leaves_out=False).table(
+        records, where=where, fix=fix
+    )
+
+
+@dataclass
+class _Reader:
+    count: QuestionCount
+    faults: Faults
+    dataset: str
+    leaves_out: bool  # questions without an answer
+    parameter: str | None = None  # what would leave bad rows out
+
+    def table(self, records: Iterable[Record], *, where: str, fix: str | None) -> pa.Table:
+        rows = list(self._rows(records))
+        rows = self._with_ids(rows)
+        self.faults.check(self.parameter)
+        if not rows:
+            empty = self.count.skipped.get(WITHOUT_ANSWER)
+            what = f"none of its {self.count.read:,} questions has an answer" if empty else "no question"
+            raise PipelineError(f"{what} in this file" if fix and not empty else what, where=where, fix=fix)
+        self.count.kept = len(rows)
+        return pa.Table.from_pylist([row for _, row in rows], schema=schemas.QUESTIONS)
+
+    def _rows(self, records: Iterable[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
+        for record in records:
+            self.count.read += 1
+            try:
+                row = self._row(record)
+            except PipelineError as fault:
+                self._broken(fault)
+                continue
+            if row is not None:
+                yield record, row
+
+    def _row(self, record: Record) -> dict[str, Any] | None:
+        layout = recognise(record)
+        self.count.columns = self.count.columns or layout.columns
+        fields = record.fields | {name: look(record.fields, name) for name in (layout.question, layout.answers)}
+        seen = Record(record.place, record.number, fields, record.textual, record.columns)
+        question = "" if fields[layout.question] is None else text_field(seen, layout.question)
+        if not question:
+            raise PipelineError("the question is empty", where=record.place)
+        answers = list(dict.fromkeys(golds(seen, layout.answers) + golds(seen, ALIASES)))
+        if not answers:
+            if self.leaves_out:
+                self.count.leave_out(WITHOUT_ANSWER, _short(record.place, self.faults.where))
+                return None
+            raise PipelineError(f"{layout.answers!r} holds no answer", where=record.place)
+        name = first(record, DATASET_NAMES)
+        dataset = (_optional_text(record, name) if name else None) or self.dataset
+        kind = first(record, KIND_NAMES)
+        return {
+            "question_id": _question_id(record, dataset),
+            "question": question,
+            "answers": answers,
+            "dataset": dataset,
+            "kind": _optional_text(record, kind) if kind else None,
+            "supporting_titles": _supporting_titles(record),
+            "difficulty": self._level(record),
+        } | {name: _optional_number(record, name) for name in NUMBER_NAMES}
+
+    def _level(self, record: Record) -> str | None:
+        level = record.fields.get("difficulty")
+        if level in (None, "") or level in _DIFFICULTIES:
+            return level or None
+        self.count.unknown_levels[str(level)] = self.count.unknown_levels.get(str(level), 0) + 1
+        return None
+
+    def _with_ids(self, rows: list[tuple[Record, dict[str, Any]]]) -> list[tuple[Record, dict[str, Any]]]:
+        """The rows whose ids are unique; with their dataset's name before them if only that makes them so."""
+        ids = [row["question_id"] for _, row in rows]
+        if len(set(ids)) < len(ids):
+            named = [f"{row['dataset']}-{row['question_id']}" for _, row in rows]
+            if len(set(named)) == len(named):
+                return [(record, row | {"question_id": name}) for (record, row), name in zip(rows, named, strict=True)]
+        kept, places = [], dict[str, str]()
+        for record, row in rows:
+            before = places.setdefault(row["question_id"], record.place)
+            if before == record.place:
+                kept.append((record, row))
+                continue
+            self._broken(
+                PipelineError(
+                    f"question id {row['question_id']!r} occurs a second time, first at {before}",
+                    where=record.place,
+                    fix="give every question an id of its own, or none",
+                )
             )
-        rows.append(row)
-    if not rows:
-        raise PipelineError("no question in this file" if fix else "no question", where=where, fix=fix)
-    return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
+        return kept
+
+    def _broken(self, fault: PipelineError) -> None:
+        self.count.leave_out(BAD_ROW, self.faults.add(fault))
+
+
+def _short(place: str, where: str) -> str:
+    return place.removeprefix(f"{where}, ")
 
 
 def without_control(table: pa.Table) -> tuple[pa.Table, int]:
@@ -98,87 +215,27 @@ def without_control(table: pa.Table) -> tuple[pa.Table, int]:
     return table.set_column(place, table.schema.field(place), pa.array(safe, pa.string())), number
 
 
-def _question(record: Record, stem: str) -> dict[str, Any]:
-    question = text_field(record, _present(record, QUESTION_NAMES) or QUESTION_NAMES[0])
-    if not question:
-        raise PipelineError("the question is empty", where=record.place)
-    dataset = _optional_text(record, "dataset") or stem
-    kind = _present(record, KIND_NAMES)
-    row: dict[str, Any] = {
-        "question_id": _question_id(record, dataset),
-        "question": question,
-        "answers": _answers(record),
-        "dataset": dataset,
-        "kind": _optional_text(record, kind) if kind else None,
-        "supporting_titles": _supporting_titles(record),
-        "difficulty": _optional_text(record, "difficulty"),
-    }
-    if row["difficulty"] not in (None, *DIFFICULTIES):
-        raise PipelineError(
-            f"unknown difficulty {row['difficulty']!r}", where=record.place, fix=f"known: {', '.join(DIFFICULTIES)}"
-        )
-    return row | {name: _optional_number(record, name) for name in NUMBER_NAMES}
-
-
-def _present(record: Record, names: tuple[str, ...]) -> str | None:
-    """Return the first of ``names`` that has a value."""
-    return next((name for name in names if record.fields.get(name) not in (None, "")), None)
-
-
 def _question_id(record: Record, dataset: str) -> str:
-    given = identifier(record, _ID_NAMES)
+    given = identifier(record, QUESTION_ID_NAMES)
     if given:
         return given[1]
-    number = identifier(record, ("idx",))
-    # An idx is unique only in its own file, so it is prefixed with the dataset's name.
+    number = identifier(record, (NUMBER_NAME,))
+    # An idx is unique in its own file only, so the dataset's name goes before it.
     return f"{dataset}-{number[1] if number else record.number}"
 
 
-def _answers(record: Record) -> list[str]:
-    name = _present(record, ANSWER_NAMES)
-    if name is None:
-        given = [name for name in ANSWER_NAMES if name in record.fields]
-        if given:
-            raise PipelineError(f"{given[0]!r} is empty", where=record.place, fix="give at least one right answer")
-        found = ", ".join(record.fields) or "none"
-        raise PipelineError("column 'answer' is missing", where=record.place, fix=f"columns found: {found}")
-    value = record.fields[name]
-    answers = _spans(record, value) if name == "answers_objects" else _strings(record, name, value)
-    answers += _strings(record, "answer_aliases", record.fields.get("answer_aliases") or [])
-    if not answers or not all(answers):
-        raise PipelineError(f"{name!r} holds no or an empty answer", where=record.place)
-    return list(dict.fromkeys(answers))
-
-
-def _strings(record: Record, name: str, value: Any) -> list[str]:
-    """Return the strings of a value that is a string, a whole number, or a list of these (in TSV: a JSON list)."""
-    if isinstance(value, str) and value.lstrip().startswith("[") and record.textual:
+def _supporting_titles(record: Record) -> list[str]:
+    name = first(record, SUPPORTING_NAMES)
+    value = None if name is None else record.fields[name]
+    if name is None or value in (None, ""):
+        return _provenance(record)
+    if isinstance(value, str) and name != "supporting_titles":  # some Parquet copies keep JSON
         try:
             value = parse_json(value)
         except json.JSONDecodeError:
-            raise PipelineError(f"{name!r} starts like a JSON list but is none", where=record.place) from None
-    values = value if isinstance(value, list) else [value]
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, str | int):
-            raise PipelineError(f"{name!r} must be a string or a list of strings, got {one!r:.40}", where=record.place)
-    return [str(one).strip() for one in values]
-
-
-def _spans(record: Record, objects: Any) -> list[str]:
-    """Return the answers in IRCoT's layout: a list of {"spans": [...]}."""
-    try:
-        return [span for answer in objects for span in _strings(record, "spans", answer["spans"])]
-    except (TypeError, KeyError):
-        raise PipelineError("'answers_objects' must be a list of objects with spans", where=record.place) from None
-
-
-def _supporting_titles(record: Record) -> list[str]:
-    name = _present(record, TITLE_NAMES)
-    if name is None:
-        return []
-    value = record.fields[name]
+            raise PipelineError(f"{name!r} is not laid out as its dataset has it", where=record.place) from None
     if name == "supporting_titles":
-        return list(dict.fromkeys(title for title in _strings(record, name, value) if title))
+        return golds(record, name)
     try:
         if name == "supporting_facts":  # HotpotQA: [[title, sentence], …]; its hub copies: {"title": […], …}
             titles = value["title"] if isinstance(value, dict) else [title for title, _ in value]
@@ -186,7 +243,15 @@ def _supporting_titles(record: Record) -> list[str]:
             titles = [paragraph["title"] for paragraph in value if paragraph["is_supporting"]]
     except (TypeError, KeyError, ValueError):
         raise PipelineError(f"{name!r} is not laid out as its dataset has it", where=record.place) from None
-    return list(dict.fromkeys(_strings(record, name, titles)))
+    return golds(Record(record.place, record.number, {name: titles}), name)
+
+
+def _provenance(record: Record) -> list[str]:
+    """Titles of the pages that KILT's output names."""
+    output = record.fields.get("output")
+    items = [one for one in output if isinstance(one, dict)] if isinstance(output, list) else []
+    pages = [page for one in items for page in one.get("provenance") or [] if isinstance(page, dict)]
+    return list(dict.fromkeys(page["title"] for page in pages if isinstance(page.get("title"), str)))
 
 
 def _optional_text(record: Record, name: str) -> str | None:
@@ -197,10 +262,12 @@ def _optional_text(record: Record, name: str) -> str | None:
 
 def _optional_number(record: Record, name: str) -> int | None:
     value = record.fields.get(name)
-    if value is None or value == "":
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
-    if record.textual and isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise PipelineError(f"{name!r} must be a whole number, got {value!r:.40}", where=record.place)
     return value

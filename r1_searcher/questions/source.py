@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ class QuestionRequest:
 
 @dataclass(frozen=True)
 class Splits:
-    """Questions by split, tables of schema QUESTIONS. ``metadata``: their origin, written into the files."""
+    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files.
+    ``files``: by split, what became of the rows of each file, for the report."""
 
     tables: Mapping[str, pa.Table]
     metadata: Mapping[str, Any]
+    files: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def check_splits(given: Collection[str], *, where: str, what: str) -> None:

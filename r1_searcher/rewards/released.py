@@ -90,10 +90,12 @@ def _row(line: str, *, where: str) -> ReleasedRow:
 
 
 def _golds(answer: object, *, where: str) -> tuple[str, ...]:
-    golds = (answer,) if isinstance(answer, str) else tuple(answer) if isinstance(answer, list) else ()
-    if not golds or not all(isinstance(gold, str) and gold.strip() for gold in golds):
+    listed = answer if isinstance(answer, list) else [answer]
+    golds = tuple(str(gold) for gold in listed if isinstance(gold, str | int) and not isinstance(gold, bool))
+    given = tuple(gold for gold in golds if gold.strip())
+    if not given or len(golds) < len(listed):
         raise PipelineError("'answer' must be a gold answer, or a list of them, not empty", where=where)
-    return golds
+    return given
 
 
 def parse_verdict(reply: object) -> bool | None:

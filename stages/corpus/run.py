@@ -15,6 +15,7 @@ from r1_searcher.corpus.source import CorpusRequest, Drawn
 from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import called, shipped
 from r1_searcher.files import artefacts, passages
+from r1_searcher.files.named import files_of
 from r1_searcher.files.store import Store
 from r1_searcher.points import CORPUS_SOURCES
 from r1_searcher.progress import Paced
@@ -34,7 +35,7 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     """
     for draft in artefacts.remove_orphans(folder):
         show(f"corpus: removed {draft}, left by a killed run", file=sys.stderr)
-    parts = Parts(corpus, [Path(name) for name in corpus.files], Store())
+    parts = Parts(corpus, _files(corpus), Store())
     with artefacts.atomic(folder, folder=True) as draft:
         report = _write(corpus, seed, parts, draft)
         artefacts.write_json(draft / _REPORT_FILE, report)
@@ -42,8 +43,12 @@ def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     return report
 
 
+def _files(corpus: params.Corpus) -> list[Path]:
+    return files_of(corpus.files, where="params.yaml, corpus.files")
+
+
 def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict[str, Any]:
-    paths = [Path(name) for name in corpus.files]
+    paths = _files(corpus)
     kept = list(parts.kept())
     if kept:
         number = sum(entry["rows"] for _, entry in kept)

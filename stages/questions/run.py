@@ -46,6 +46,8 @@ def run(
     }
     for name, number in neutralised.items():
         report["splits"][name]["num_neutralised"] = number
+    for name, counts in made.files.items():
+        report["splits"][name]["files"] = counts
     report["overlap_with_train"] = overlap(splits)
     with artefacts.atomic(folder, folder=True) as draft:
         for name, table in splits.items():

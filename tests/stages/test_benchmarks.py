@@ -262,7 +262,7 @@ def one_missing(path: Path) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        (spoil_line, "made_by_hand.jsonl, line 2: column 'answer' is missing"),
+        (spoil_line, "made_by_hand.jsonl, line 2: column 'answers' is missing"),
         (broken_line, "made_by_hand.jsonl, line 3: not JSON"),
         (one_missing, "holds 2 questions, not the 3 of the release"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from r1_searcher.corpus.contexts import CONTEXT_COLUMNS, Paragraph, paragraphs, read_contexts
 from r1_searcher.corpus.counts import FileCount
-from r1_searcher.corpus.files import read_passages
+from r1_searcher.corpus.own_files import read_passages
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.records import Record, read_records
 

@@ -87,6 +87,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(root / "data/questions/held_out.parquet", questions_table([f"Who is {title}?" for title in titles]))
     shutil.copytree(ROOT / "profiles", root / "profiles")
     shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", root / "transcripts.jsonl")
+    (root / "predictions.jsonl").write_text('{"answer": "Ada", "pred": "Ada"}\n')
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

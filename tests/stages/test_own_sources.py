@@ -134,9 +134,21 @@ def test_questions_of_the_users_own(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"answer": 2 * number', '"answer": 0.5', "mine.py, train 1: 'answer' must be a string or a list of strings"),
-        ('"answer": 2 * number', '"answer": ""', "mine.py, train 1: 'answer' is empty"),
-        ('{"question"', '{"id": "same", "question"', "mine.py, train 2: question id 'same' occurs a second time"),
+        (
+            '"answer": 2 * number',
+            '"answer": True',
+            "mine.py, train: 20 rows cannot be used: 1: 'answer' must be a string or a list of strings",
+        ),
+        (
+            '"answer": 2 * number',
+            '"answer": ""',
+            "mine.py, train: 20 rows cannot be used: 1: 'answer' holds no answer; 2: 'answer' holds",
+        ),
+        (
+            '{"question"',
+            '{"id": "same", "question"',
+            "mine.py, train: 19 rows cannot be used: 2: question id 'same' occurs a second time",
+        ),
         ('return {"question"', 'return "x"; {"question"', "mine.py, train 1: must be a mapping with question and"),
         ('f"What', '"\\ud800" f"What', "mine.py, train 1: is no valid Unicode"),
         ("range(20)", "range(0)", "mine.py, train: no question"),

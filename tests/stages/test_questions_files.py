@@ -158,29 +158,22 @@ def test_supporting_titles(tmp_path: Path, given: dict[str, Any]) -> None:
         (
             "a.jsonl",
             '{"query": "Q", "answer": "A"}',
-            "line 1: column 'question' is missing (columns found: query, answ",
+            "line 1: column 'question' is missing (columns found: query, answer; known: question, question_text, Que",
         ),
-        ("a.jsonl", '{"question": "Q"}', "a.jsonl, line 1: column 'answer' is missing (columns found: question)"),
+        (
+            "a.jsonl",
+            '{"question": "Q"}',
+            "a.jsonl, line 1: column 'answers' is missing (columns found: question; known:",
+        ),
+        ("a.jsonl", '{"q": "Q", "gold": "A"}', "name yours by questions.columns: {question: NAME, answers: NAME})"),
         ("a.jsonl", '{"question": " ", "answer": "A"}', "a.jsonl, line 1: the question is empty"),
         ("a.jsonl", '{"question": "", "answer": "A"}', "a.jsonl, line 1: the question is empty"),
         ("a.jsonl", '{"question": 3, "answer": "A"}', "line 1: 'question' must be a string, got 3"),
-        ("a.jsonl", '{"question": "Q", "answer": ""}', "line 1: 'answer' is empty"),
-        ("a.jsonl", '{"question": "Q", "answer": null}', "line 1: 'answer' is empty"),
-        ("a.jsonl", '{"question": "Q", "answers": []}', "line 1: 'answers' holds no or an empty answer"),
-        ("a.jsonl", '{"question": "Q", "answers": ["A", " "]}', "line 1: 'answers' holds no or an empty answer"),
+        ("a.jsonl", '{"question": "Q", "answer": ""}', "a.jsonl: none of its 1 questions has an answer"),
+        ("a.jsonl", '{"question": null, "answer": "A"}', "a.jsonl, line 1: the question is empty"),
         ("a.jsonl", '{"question": "Q", "answers": [["A"]]}', "line 1: 'answers' must be a string or a list of strings"),
         ("a.jsonl", '{"question": "Q", "answer": true}', "line 1: 'answer' must be a string or a list of strings"),
         ("a.jsonl", '{"question": "Q", "answer": {"a": 1}}', "line 1: 'answer' must be a string or a list of strings"),
-        (
-            "a.jsonl",
-            '{"question": "Q", "answers_objects": ["A"]}',
-            "line 1: 'answers_objects' must be a list of objects",
-        ),
-        (
-            "a.jsonl",
-            '{"question": "Q", "answer": "A", "difficulty": "hard"}',
-            "line 1: unknown difficulty 'hard' (known:",
-        ),
         ("a.jsonl", '{"question": "Q", "answer": "A", "num_hops": "two"}', "line 1: 'num_hops' must be a whole number"),
         ("a.jsonl", '{"question": "Q", "answer": "A", "num_hops": -1}', "line 1: 'num_hops' must be a whole number"),
         (
@@ -193,12 +186,12 @@ def test_supporting_titles(tmp_path: Path, given: dict[str, Any]) -> None:
         (
             "a.json",
             '[{"question": "Q", "answer": "A"}, {"question": "Q"}]',
-            "a.json, item 2: column 'answer' is missing",
+            "a.json, item 2: column 'answers' is missing",
         ),
         ("a.tsv", "Who?\tAnn\n", "a.tsv, line 1: no header (first line: names among question, "),
-        ("a.tsv", "question\tanswer\nWho?\n", "a.tsv, line 2: 1 tab-separated fields, not 2"),
-        ("a.tsv", "question\tanswers\nWho?\t[Ann\n", "a.tsv, line 2: 'answers' starts like a JSON list but is none"),
-        ("a.txt", "Who?", "a.txt: unknown kind of file '.txt'"),
+        ("a.tsv", "question\tanswer\nWho?\n", "a.tsv, line 2: 1 fields, not 2"),
+        ("a.tsv", "question\tanswers\nWho?\t[Ann\n", "a.tsv, line 2: 'answers' starts like a list but is none: [Ann"),
+        ("a.txt", "Who?", "a.txt: neither its name (.txt) nor its first bytes tell"),
     ],
 )
 def test_bad_input_names_the_file_and_the_line(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -242,6 +235,17 @@ def test_the_questions_folder(project: Path, capsys: pytest.CaptureFixture[str])
         "datasets": {"test": 2},
         "kinds": {"two_hop": 1, "unknown": 1},
         "with_supporting_titles": 2,
+        "files": [
+            {
+                "file": "test.jsonl",
+                "read": 2,
+                "kept": 2,
+                "skipped": {},
+                "examples": {},
+                "columns": {"question": "question", "answers": "answer"},
+                "unknown_levels": {},
+            }
+        ],
     }
     assert report["overlap_with_train"] == {
         "held_out": {"num_questions": 2, "same_question": 1, "same_title": 1},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from r1_searcher.corpus.files import read_passages
+from r1_searcher.corpus.own_files import read_passages
 from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.questions.files import read_questions
 from r1_searcher.types import schemas

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
@@ -152,7 +153,7 @@ def test_no_verdict_is_absent_and_not_zero(tmp_path: Path) -> None:
         ('{"answer": "x", "gen_text_store": null}', "line 3: 'gen_text_store' must be a string, not NoneType"),
         ('{"answer": " ", "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
         ('{"answer": [], "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
-        ('{"answer": [1], "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
+        ('{"answer": [true], "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
         ('{"answer": "x", "gen_text_store": "x", "pred_ans": 7}', "line 3: 'pred_ans' must be a string, not int"),
     ],
 )
@@ -160,6 +161,43 @@ def test_a_broken_line_stops_with_its_number(line: str, fault: str, tmp_path: Pa
     path = written(tmp_path, {"answer": "x", "gen_text_store": "x"}, "", line)
     with pytest.raises(PipelineError, match=rf"rows\.jsonl, {fault}"):
         evaluation.score_files([path])
+
+
+def test_golds_that_are_numbers_or_partly_empty(tmp_path: Path) -> None:
+    rows = [{"answer": answer, "gen_text_store": "x", "pred_ans": "1984"} for answer in (1984, ["1984", ""])]
+    assert [row.golds for row in read_transcripts(written(tmp_path, *rows))] == [("1984",), ("1984",)]
+
+
+PLAIN = [
+    {"question": "q", "answer": "Ada Penn", "pred_ans": "Ada"},
+    {"id": "1", "question": "q", "golden_answers": ["Ada", "Penn"], "pred": "Ada"},
+    {"golden_answers": ["Ada"], "output": {"pred": "Ada", "metric_score": {"em": 1}}},
+    {"answer": 1984, "prediction": "1984"},
+    {"answer": "Ada", "prediction": None},
+]
+
+
+@pytest.mark.parametrize("packed", ["rows.jsonl", "rows.json", "rows.jsonl.gz"])
+def test_plain_predictions_in_any_form(tmp_path: Path, packed: str) -> None:
+    path = tmp_path / packed
+    text = json.dumps(PLAIN) if packed == "rows.json" else "".join(json.dumps(row) + "\n" for row in PLAIN)
+    path.write_bytes(gzip.compress(text.encode()) if packed.endswith(".gz") else text.encode())
+    score = evaluation.score_files([path])[packed]
+    assert (score["n"], score["em"], score["cover_em"]) == (5, 0.6, 0.6)
+    assert score["f1"] == pytest.approx((2 / 3 + 3) / 5) and score["searches_per_question"] is None
+    assert evaluation.table({packed: score}).splitlines()[1].split()[-2:] == ["-", "-"]
+
+
+def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
+    rows = [{"answer": "Ada"}, {"pred": "Ada"}, {"answer": "", "pred": "x"}, {"answer": "Ada", "pred": ["Ada"]}]
+    with pytest.raises(PipelineError) as caught:
+        evaluation.score_files([written(tmp_path, *rows)])
+    said = str(caught.value)
+    assert "rows.jsonl: 4 rows cannot be used: line 1: no column of a prediction (pred_ans, prediction, " in said
+    assert "line 2: no column of gold answers (answers, " in said
+    assert "line 3: 'answer' holds no answer; line 4: 'pred' must be a string, got ['Ada']" in said
+    with pytest.raises(PipelineError, match="holds no predictions"):
+        evaluation.score_files([written(tmp_path, "")])
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

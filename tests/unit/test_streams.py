@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="is a folder"), streams.opened(tmp_path):
         pass
     (tmp_path / "a.parquet.gz").write_bytes(b"")
-    with pytest.raises(PipelineError, match=r"unknown kind of file '\.parquet'"):
+    with pytest.raises(PipelineError, match="a compressed Parquet file"):
         list(records.read_records(tmp_path / "a.parquet.gz", []))
 
 
@@ -95,7 +96,16 @@ def test_any_array_in_any_chunks(values: list[Any], chunk: int, indent: int | No
 def test_any_object_in_any_chunks(values: dict[str, Any], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "CHUNK", chunk)
-        assert items(json.dumps(values, indent=2)) == list(values.items())
+        assert items(json.dumps(values, indent=2)) == list(_flat(values))
+
+
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:
+    """An array that begins with an object is one of records."""
+    for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from ((None, item) for item in value)
+        else:
+            yield key, value
 
 
 BROKEN = [

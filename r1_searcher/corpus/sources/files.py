@@ -1,4 +1,4 @@
-"""``corpus.source: files``: passages with title and text."""
+"""``corpus.source: files``: passages of the user's own, in any layout that is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from r1_searcher.extend import corpus_source
 @corpus_source("files")
 @reads_files
 def files(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
-    """Yield the passages of ``corpus.files``."""
-    from r1_searcher.corpus.files import read_passages
+    """The passages of ``corpus.files``."""
+    from r1_searcher.corpus.own_files import read_passages
 
-    return read_passages(request.files, request.counts, request.on_bytes, at=request.position, seen=request.seen)
+    settings = request.settings
+    return read_passages(
+        request.files,
+        request.counts,
+        request.on_bytes,
+        columns=settings.mapping,
+        on_bad_row=settings.on_bad_row,
+        words=settings.kilt.words,
+        at=request.position,
+        seen=request.seen,
+    )

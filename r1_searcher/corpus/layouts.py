@@ -1,0 +1,171 @@
+"""How the passages of a file are laid out: recognised by its columns, or as the user's mapping says.
+
+| layout | columns |
+|---|---|
+| title and text | title (may be missing), text, or in its place passage, segment, body, paragraph_text, content |
+| contents | Search-R1's, FlashRAG's and Pyserini's: title, line feed, text in one column |
+| KILT pages | wikipedia_title, and text as a list of paragraphs |
+
+The id is passage_id, id, docid, doc_id, _id (BEIR) or pid (MS MARCO). TSV and CSV without a header: id and text; id,
+and title and text in either order if one is clearly the shorter; id, address, title, text (MS MARCO's documents).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.files.columns import ColumnMapping, positions, renamed, top_level
+from r1_searcher.files.delimited import looks_like_header
+from r1_searcher.files.records import Record
+
+PASSAGE_ID_NAMES = ("passage_id", "id", "docid", "doc_id", "_id", "pid")
+PASSAGE_TITLE_NAMES = ("title", "wikipedia_title")
+_TEXT_NAMES = ("text", "passage", "segment", "body", "paragraph_text", "content")
+_CONTENTS = "contents"
+PASSAGE_COLUMNS = (*PASSAGE_ID_NAMES, *PASSAGE_TITLE_NAMES, *_TEXT_NAMES, _CONTENTS, "wikipedia_id")
+_PARAMETER = "corpus.columns"
+KILT_PAGES = "KILT pages"
+
+_CLEARLY = 2.0  # times as long, on average: the text, and not the title
+_NEARLY_ALL = 0.9  # of the rows in which it is the longer one
+_MAPPING = f"say which is which: {_PARAMETER}: {{passage_id: 1, title: 2, text: 3}}, numbers of columns from 1"
+
+
+@dataclass(frozen=True)
+class PassageLayout:
+    """Which columns hold what; ``title`` and ``id`` are None if the file has none. ``name``: for the report."""
+
+    name: str
+    text: str
+    title: str | None = None
+    id: str | None = None
+
+    @property
+    def splits(self) -> bool:
+        """Whether the title is the first line of the text's column."""
+        return self.text == _CONTENTS and self.title is None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Our names → the file's, for the report."""
+        found = {"passage_id": self.id, "title": self.title, "text": self.text}
+        return {name: column for name, column in found.items() if column is not None}
+
+
+def wanted(columns: ColumnMapping) -> tuple[str, ...]:
+    """The names of columns that are read."""
+    paths = columns.values()
+    return (*PASSAGE_COLUMNS, *map(top_level, paths), *map(str, paths))
+
+
+def recognise(record: Record, columns: ColumnMapping) -> PassageLayout:
+    """The layout of a file by its first record. ``columns``: the user's mapping, whose names go first.
+
+    ``PipelineError`` with the columns that there are, the names that would do, and the mapping.
+    """
+    names = [*columns, *record.found]
+    identity = next((name for name in PASSAGE_ID_NAMES if name in names), None)
+    title = next((name for name in PASSAGE_TITLE_NAMES if name in names), None)
+    text = next((name for name in _TEXT_NAMES if name in names), None)
+    if text is None and _CONTENTS in names:
+        if title is not None:
+            return PassageLayout("title and contents", _CONTENTS, title, identity)
+        return PassageLayout(f"{_CONTENTS}: title, line feed, text", _CONTENTS, None, identity)
+    if text is None:
+        raise PipelineError(
+            f"no column for a passage's text ({', '.join((*_TEXT_NAMES, _CONTENTS))})",
+            where=record.place,
+            fix=f"columns found: {', '.join(record.found) or 'none'}; "
+            f"name yours by {_PARAMETER}: {{text: NAME, title: NAME, passage_id: NAME}}",
+        )
+    if title == "wikipedia_title" and isinstance(record.fields.get(text), list):
+        return PassageLayout(KILT_PAGES, text, title, "wikipedia_id" if "wikipedia_id" in names else identity)
+    return PassageLayout("title and text" if title else "text without titles", text, title, identity)
+
+
+def mapped(record: Record, columns: ColumnMapping) -> Record:
+    """The record under our names, as the user's mapping says."""
+    if not columns:
+        return record
+    fields = renamed(record.fields, columns, place=record.place, where=_PARAMETER, found=record.found)
+    return Record(record.place, record.number, fields, record.textual, record.columns)
+
+
+def without_header(columns: ColumnMapping, where: str) -> Sequence[str] | HeaderlessPassages:
+    """What ``read_records`` takes for files without a header."""
+    return positions(columns, where=_PARAMETER) or HeaderlessPassages(where)
+
+
+@dataclass(frozen=True)
+class HeaderlessPassages:
+    """Tells the columns of a file without a header by its first rows, or raises: nothing is guessed."""
+
+    where: str
+
+    def __call__(self, rows: Sequence[Sequence[str]]) -> Sequence[str]:
+        """The columns' names."""
+        number = len(rows[0])
+        if looks_like_header(rows):
+            raise PipelineError(
+                f"the first line looks like a header of unknown names: {', '.join(rows[0])}",
+                where=f"{self.where}, line 1",
+                fix=f"known: {', '.join(dict.fromkeys(PASSAGE_COLUMNS))}; name yours by {_PARAMETER}",
+            )
+        rows = [row for row in rows if len(row) == number]
+        ids = all(row[0] and len(row[0].split()) == 1 for row in rows)
+        if number == 2 and ids:
+            return ("id", "text")
+        if number == 3 and ids:
+            longer = _longer(rows, 1, 2)
+            if longer is not None:
+                return ("id", "text", "title") if longer == 1 else ("id", "title", "text")
+            raise PipelineError("no header, and title and text cannot be told apart", where=self.where, fix=_MAPPING)
+        if number == 4 and ids and all("://" in row[1] for row in rows):
+            return ("id", "url", "title", "text")
+        raise PipelineError(f"no header, and {number} columns of unknown meaning", where=self.where, fix=_MAPPING)
+
+
+def _longer(rows: Sequence[Sequence[str]], one: int, other: int) -> int | None:
+    """Which of two columns is clearly and nearly always the longer one."""
+    for longer, shorter in ((one, other), (other, one)):
+        if fmean(len(row[longer]) for row in rows) < _CLEARLY * fmean(len(row[shorter]) for row in rows):
+            continue
+        if fmean(len(row[longer]) > len(row[shorter]) for row in rows) >= _NEARLY_ALL:
+            return longer
+    return None
+
+
+def split_contents(contents: str) -> tuple[str, str]:
+    """Title and text of ``contents``: the first line, outer quotes off, and the rest; without a line feed no title."""
+    first, feed, rest = contents.partition("\n")
+    if not feed:
+        return "", contents.strip()
+    title = first.strip()
+    if len(title) >= 2 and title[0] == title[-1] == '"':
+        title = title[1:-1].replace('""', '"').strip()
+    return title, rest.strip()
+
+
+def text_of(record: Record, name: str | None) -> str:
+    """A column's text, stripped: null is empty, a whole number its digits. ``PipelineError`` for anything else."""
+    if name is None:
+        return ""
+    if name not in record.fields:
+        found = ", ".join(record.found) or "none"
+        raise PipelineError(f"column {name!r} is missing", where=record.place, fix=f"columns found: {found}")
+    value = record.fields[name]
+    if value is None:
+        return ""
+    if isinstance(value, float) and math.isnan(value):  # what pandas makes of null
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if not isinstance(value, str):
+        raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=record.place)
+    return value.strip()

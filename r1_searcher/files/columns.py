@@ -1,0 +1,81 @@
+"""ColumnMapping of records by name or by dotted path, and a user's own names for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.texts import parse_json
+
+ColumnPath = str | int  # a column's name, a dotted path into one, or a number from 1 in a file without a header
+ColumnMapping = Mapping[str, ColumnPath]  # our name → the file's
+
+ABSENT = object()
+
+
+def top_level(path: ColumnPath) -> str:
+    """The column that a path begins in."""
+    return str(path).split(".", 1)[0]
+
+
+def look(fields: Mapping[str, Any], path: str) -> Any:
+    """The value at ``path`` ("reward_model.ground_truth.target", "prompt.0.content"); ``ABSENT`` if there is none.
+
+    A column whose own name has dots goes first. Text that holds a JSON object or list is looked into.
+    """
+    if path in fields:
+        return fields[path]
+    value: Any = fields
+    for part in path.split("."):
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            try:
+                value = parse_json(value)
+            except json.JSONDecodeError:
+                return ABSENT
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return ABSENT
+    return value
+
+
+def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
+    """The names of a headerless file's columns if ``columns`` gives numbers, unnamed ones as "-2"; None for names.
+
+    Raises ``PipelineError`` if it gives both, and for a number that occurs twice or is below 1.
+    """
+    numbers = {name: path for name, path in columns.items() if isinstance(path, int)}
+    if not numbers:
+        return None
+    if len(numbers) < len(columns):
+        raise PipelineError("column names and column numbers together", where=where, fix="only one of them")
+    if len(set(numbers.values())) < len(numbers) or min(numbers.values()) < 1:
+        raise PipelineError("column numbers count from 1, each once", where=where)
+    by_number = {number: name for name, number in numbers.items()}
+    return [by_number.get(number, f"-{number}") for number in range(1, max(by_number) + 1)]
+
+
+def renamed(
+    fields: Mapping[str, Any], columns: ColumnMapping, *, place: str, where: str, found: Sequence[str]
+) -> dict[str, Any]:
+    """``fields`` under our names as ``columns`` says. What the row lacks is None.
+
+    ``PipelineError`` if ``columns`` names a column that the file (its columns: ``found``) does not have.
+    """
+    values = dict(fields)
+    for name, path in columns.items():
+        if isinstance(path, int):
+            continue  # named when the file was opened
+        value = look(fields, path)
+        if value is ABSENT and top_level(path) not in found and path not in found:
+            raise PipelineError(
+                f"{where}.{name} names {path!r}, which is not there",
+                where=place,
+                fix=f"columns found: {', '.join(found) or 'none'}",
+            )
+        values[name] = None if value is ABSENT else value
+    return values

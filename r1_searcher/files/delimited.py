@@ -1,0 +1,104 @@
+"""Tab- and comma-separated text: rows by the names of a header, or of columns that a caller can tell without one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO
+
+from r1_searcher.errors import PipelineError
+
+LOOKED_AT = 200  # rows that tell what the columns of a file without a header are
+
+Row = tuple[str, int, list[str]]  # place, line, values
+Headerless = Callable[[Sequence[Sequence[str]]], Sequence[str]]  # the first rows → the columns' names, or PipelineError
+OnFault = Callable[[PipelineError, int], None]  # told of a row that cannot be read, and its number
+_BARE = re.compile(r"[A-Za-z_][\w .-]{0,40}")
+
+
+def named_rows(
+    rows: Iterator[Row],
+    known: Iterable[str],
+    headerless: Sequence[str] | Headerless,
+    on_fault: OnFault | None,
+) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """Each row by its columns' names. The first row is a header if one of its values is among ``known``, in any case.
+
+    ``headerless``: the names if there is no header, or a function of the first rows; empty if a header is required.
+    """
+    by_lower = {name.lower(): name for name in reversed(list(known))}
+    first = list(itertools.islice(rows, LOOKED_AT))
+    if not first:
+        return
+    header = [by_lower.get(value.strip().lower(), value.strip()) for value in first[0][2]]
+    if set(header) & set(by_lower.values()):
+        if len(set(header)) != len(header):
+            raise PipelineError("the header names a column twice", where=first[0][0])
+        names: Sequence[str] = header
+        first = first[1:]
+    elif not headerless:
+        raise PipelineError("no header", where=first[0][0], fix=f"first line: names among {', '.join(known)}")
+    else:
+        names = headerless([values for _, _, values in first]) if callable(headerless) else headerless
+    for place, number, values in itertools.chain(first, rows):
+        if len(values) != len(names):
+            needed = ", ".join(names)
+            fault = PipelineError(f"{len(values)} fields, not {len(names)}", where=place, fix=f"needed: {needed}")
+            if on_fault is None:
+                raise fault
+            on_fault(fault, number)
+            continue
+        yield place, number, dict(zip(names, values, strict=True))
+
+
+def tab_separated(lines: Iterator[tuple[str, int, str]]) -> Iterator[Row]:
+    """The rows of lines (place, number, text)."""
+    for place, number, line in lines:
+        yield place, number, [_unquoted(value) for value in line.split("\t")]
+
+
+def comma_separated(stream: IO[bytes], where: str) -> Iterator[Row]:
+    """The rows of CSV as RFC 4180 has it; a quoted value may hold line ends. ``PipelineError`` for what is none."""
+    csv.field_size_limit(sys.maxsize)  # of the process; the module's own limit, 128 KiB, is less than a page
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    reader = csv.reader(text, strict=True)
+    while True:
+        try:
+            values = next(reader, None)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise PipelineError(f"not CSV: {error}", where=f"{where}, line {reader.line_num}") from None
+        if values is None:
+            break
+        if any(value.strip() for value in values):
+            yield f"{where}, line {reader.line_num}", reader.line_num, values
+    text.detach()
+
+
+def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row is rather a header of unknown names than data: bare words, where the others' first column
+    has digits, or their other columns have longer text."""
+    first, others = rows[0], rows[1:]
+    if not all(_BARE.fullmatch(value.strip()) for value in first) or len({*first}) < len(first):
+        return False
+    if not others:
+        return not any(character.isdecimal() for value in first for character in value)
+    digits = all(any(character.isdecimal() for character in row[0]) for row in others if row)
+    if digits and not any(character.isdecimal() for character in first[0]):
+        return True
+    longest = max(len(value) for value in first)
+    return all(max(map(len, row), default=0) > 3 * longest for row in others)
+
+
+def _unquoted(value: str) -> str:
+    """Undo CSV quoting (DPR's and KILT's files have it) if the whole field is well quoted; else leave it.
+
+    A csv reader would take a stray quote at a field's start as an opening one and swallow the lines after it.
+    """
+    inner = value[1:-1]
+    if len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return value

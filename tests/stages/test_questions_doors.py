@@ -1,0 +1,245 @@
+"""Question files as other projects have them are read as what they are, or refused: never misread."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.params import Questions
+from r1_searcher.questions.files import read_counted
+from r1_searcher.questions.source import QuestionRequest
+from r1_searcher.questions.sources.files import files
+
+ASKS = "Who keeps the light at Crane Point?"
+TWO = ["Nora Vale", "Vale"]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(path: Path, *rows: dict[str, Any]) -> Path:
+    return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def asked(path: Path, **options: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_counted(path, **options)[0].to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("answer", "golds"),
+    [
+        (json.dumps(TWO), TWO),
+        ("['Nora Vale', 'Vale']", TWO),
+        ("[\"Nora Vale\", 'Vale']", TWO),
+        ("[citation needed]", ["[citation needed]"]),
+        ({"Value": "Nora Vale", "Aliases": ["Vale", "Nora Vale"], "NormalizedValue": "nora vale"}, TWO),
+        ({"value": "Nora Vale", "aliases": ["Vale"], "normalized_aliases": ["vale"]}, TWO),
+        ({"text": TWO, "answer_start": [3, 8]}, TWO),
+        ([{"text": "Nora Vale", "answer_start": 3}, {"text": "Vale"}], TWO),
+        ({"target": TWO}, TWO),
+        (1999, ["1999"]),
+        (1999.0, ["1999"]),
+        (3.5, ["3.5"]),
+        (["Vale", None, ""], ["Vale"]),
+        ([1999.0, "1999"], ["1999"]),
+    ],
+)
+def test_answers_of_every_form(tmp_path: Path, answer: Any, golds: list[str]) -> None:
+    assert asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))[0]["answers"] == golds
+
+
+@pytest.mark.parametrize("answer", [True, [["Vale"]], {"gold": "Vale"}, "['Vale'", '["Vale", 3', float("inf")])
+def test_answers_of_no_form_are_faults(tmp_path: Path, answer: Any) -> None:
+    with pytest.raises(PipelineError, match=r"line 1: 'answer' (must be a string|starts like a list but is none)"):
+        asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))
+
+
+@pytest.mark.parametrize("answer", [None, "", [], [None], [""], float("nan")])
+def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path: Path, answer: Any) -> None:
+    path = lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}, {"question": ASKS, "answer": "Vale"})
+    table, count = read_counted(path)
+    assert table["answers"].to_pylist() == [["Vale"]]
+    assert (count.read, count.kept, count.skipped) == (2, 1, {"no_answer": 1})
+    assert count.examples == {"no_answer": ["line 1"]}
+    with pytest.raises(PipelineError, match="line 1: 'answer' holds no answer"):
+        read_counted(path, on_no_answer="stop")
+
+
+SQUAD = {
+    "version": "1.1",
+    "data": [
+        {
+            "title": "Crane_Point",
+            "paragraphs": [
+                {
+                    "context": "…",
+                    "qas": [{"id": "s1", "question": ASKS, "answers": [{"text": "Vale", "answer_start": 0}]}],
+                },
+                {"context": "…", "qas": [{"id": "s2", "question": "When?", "answers": [], "is_impossible": True}]},
+            ],
+        }
+    ],
+}
+KILT = {
+    "id": "k1",
+    "input": ASKS,
+    "output": [
+        {"answer": "Vale", "provenance": [{"wikipedia_id": "3", "title": "Crane Point"}]},
+        {"provenance": [{"title": "Nora Vale"}]},
+    ],
+}
+VERL = {
+    "data_source": "nq",
+    "prompt": [{"role": "user", "content": f"Answer. {ASKS}"}],
+    "reward_model": {"style": "rule", "ground_truth": {"target": TWO}},
+    "extra_info": {"index": 4, "question": ASKS},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "squad.json",
+            json.dumps(SQUAD),
+            {"question_id": "s1", "answers": ["Vale"], "supporting_titles": ["Crane_Point"]},
+        ),
+        (
+            "trivia.json",
+            json.dumps({"Data": [{"Question": ASKS, "QuestionId": "t1", "Answer": {"Value": "Vale", "Aliases": TWO}}]}),
+            {"question_id": "t1", "answers": ["Vale", "Nora Vale"]},
+        ),
+        (
+            "kilt.jsonl",
+            json.dumps(KILT),
+            {"question_id": "k1", "answers": ["Vale"], "supporting_titles": ["Crane Point", "Nora Vale"]},
+        ),
+        ("verl.jsonl", json.dumps(VERL), {"answers": TWO, "dataset": "nq"}),
+        (
+            "answer_in_extra.jsonl",
+            json.dumps({"data_source": "h", "extra_info": {"question": ASKS, "answer": "Vale"}}),
+            {"answers": ["Vale"], "dataset": "h"},
+        ),
+        (
+            "popqa.tsv",
+            f'id\tsubj\tquestion\tpossible_answers\n12\tPoint\t{ASKS}\t["Nora Vale", "Vale"]\n',
+            {"question_id": "12", "answers": TWO},
+        ),
+        ("nq-test.qa.csv", f"{ASKS}\t['Nora Vale', 'Vale']\nWhen?\t['now']\n", {"answers": TWO}),
+        ("a.csv", f'question,answers,num_hops\n"{ASKS}","Vale",2\n', {"answers": ["Vale"], "num_hops": 2}),
+        (
+            "facts.jsonl",
+            json.dumps({"question": ASKS, "answer": "Vale", "supporting_facts": '{"title": ["A"], "sent_id": [0]}'}),
+            {"supporting_titles": ["A"]},
+        ),
+    ],
+)
+def test_forms_of_others(tmp_path: Path, name: str, text: str, expected: dict[str, Any]) -> None:
+    row = asked(write(tmp_path / name, text))[0]
+    assert row["question"] == ASKS
+    assert {key: row[key] for key in expected} == expected
+
+
+def test_an_id_need_be_unique_in_its_dataset_only(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"train_{number}", "question": f"{source} {number}?", "golden_answers": ["Vale"], "data_source": source}
+        for source in ("nq", "hotpotqa")
+        for number in (0, 1)
+    ]
+    path = tmp_path / "merged.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    found = asked(path)
+    assert [row["question_id"] for row in found] == ["nq-train_0", "nq-train_1", "hotpotqa-train_0", "hotpotqa-train_1"]
+    assert [row["dataset"] for row in found] == ["nq", "nq", "hotpotqa", "hotpotqa"]
+    pq.write_table(pa.Table.from_pylist(rows[:2]), path)
+    assert [row["question_id"] for row in asked(path)] == ["train_0", "train_1"]
+    pq.write_table(pa.Table.from_pylist([*rows, rows[0]]), path)
+    with pytest.raises(PipelineError, match=r"id 'train_0' occurs a second time, first at .*row 1"):
+        asked(path)
+
+
+def test_whole_floats_and_unknown_levels(tmp_path: Path) -> None:
+    row = {"question": ASKS, "answer": "a", "num_hops": 2.0, "num_passes": "3", "difficulty": "hard"}
+    table, count = read_counted(lines(tmp_path / "a.jsonl", row, row | {"difficulty": "easy"}))
+    assert [found["num_hops"] for found in table.to_pylist()] == [2, 2]
+    assert table["difficulty"].to_pylist() == [None, "easy"]
+    assert count.unknown_levels == {"hard": 1}
+
+
+def test_a_parquet_file_says_what_it_has_and_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "own.parquet"
+    pq.write_table(pa.Table.from_pylist([{"qid": "7", "query": ASKS, "gold": {"best": "Vale"}}]), path)
+    with pytest.raises(PipelineError) as caught:
+        asked(path)
+    said = str(caught.value)
+    assert (
+        "row 1: column 'question' is missing (columns found: qid, query, gold; known: question, question_text" in said
+    )
+    columns = {"question": "query", "answers": "gold.best", "question_id": "qid"}
+    (row,) = asked(path, columns=columns)
+    assert (row["question_id"], row["question"], row["answers"]) == ("7", ASKS, ["Vale"])
+    assert read_counted(path, columns=columns)[1].columns == {
+        "question": "question",
+        "answers": "answers",
+        "question_id": "question_id",
+    }
+
+
+def test_all_bad_rows_at_once_or_left_out(tmp_path: Path) -> None:
+    rows = [{"question": ASKS, "answer": "a"}, {"question": ""}, {"question": ASKS, "answer": True}, {"answer": "b"}]
+    path = lines(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(PipelineError) as caught:
+        asked(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: 3 rows cannot be used: line 2: ") and "line 3: 'answer' must be" in said
+    assert said.endswith("(mend them, or leave them out with questions.on_bad_row: skip)")
+    table, count = read_counted(path, on_bad_row="skip")
+    assert (table.num_rows, count.read, count.skipped) == (1, 4, {"bad_row": 3})
+
+
+def request(tmp_path: Path, **changes: Any) -> QuestionRequest:
+    world = {"train": 1, "validation": 1, "held_out": 1, "held_out_kind": 1, "comparison": 1}
+    given = {"source": "files", "world": world, **changes}
+    return QuestionRequest(Questions.model_validate(given), 1, tmp_path)
+
+
+def test_a_split_of_several_files_and_a_mapping_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    lines(tmp_path / "train/a.jsonl", {"id": "1", "question": ASKS, "answer": "Vale"})
+    lines(tmp_path / "train/b.jsonl", {"id": "2", "question": ASKS, "answer": "Vale"})
+    lines(tmp_path / "own.jsonl", {"q": ASKS, "a": "Vale"})
+    named: dict[str, Any] = {
+        "train": str(tmp_path / "train"),
+        "validation": [str(tmp_path / "train/*.jsonl")],
+        "held_out": str(tmp_path / "own.jsonl"),
+    }
+    made = files(request(tmp_path, files=named, columns={"held_out": {"question": "q", "answers": "a"}}), None)
+    assert {split: table.num_rows for split, table in made.tables.items()} == {
+        "train": 2,
+        "validation": 2,
+        "held_out": 1,
+    }
+    assert [count["file"] for count in made.files["train"]] == ["a.jsonl", "b.jsonl"]
+    lines(tmp_path / "train/b.jsonl", {"id": "1", "question": ASKS, "answer": "Vale"})
+    with pytest.raises(
+        PipelineError, match=r"questions\.files\.train: 1 question ids occur in several of its files, such"
+    ):
+        files(request(tmp_path, files={**named, "held_out": named["train"]}), None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [({"gold": "x"}, "columns.gold: unknown; known: question, "), ({"dev": {"question": "q"}}, "has no split dev")],
+)
+def test_a_mapping_of_nothing_is_refused(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        request(tmp_path, columns=columns)
