@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from r1_searcher.rewards.columns import calls_in
 from r1_searcher.rollout.outages import check_lost
-from r1_searcher.types.schemas import EVALUATION, SEGMENT, TOOLS
+from r1_searcher.types.schemas import EVALUATION, SEGMENT, TOOLS_FIELD
 
 # The columns of EVALUATION, plus what a reader needs to judge the rows: who wrote what, and which rules were broken. A
 # reader with the schema EVALUATION does not see the last two.
@@ -19,10 +19,10 @@ ContiguousCover = Callable[[str | None, Sequence[str]], float]
 
 def columns_of(names: Iterable[str]) -> pa.Schema:
     """``EVALUATION_COLUMNS``, and those of ``names`` that are there only if the policy may call tools beside search:
-    its calls of each (``calls_NAME``), and ``TOOLS``."""
+    its calls of each (``calls_NAME``), and ``TOOLS_FIELD``."""
     names = list(names)
     calls = [pa.field(name, pa.int32()) for name in calls_in(names)]
-    return pa.schema([*EVALUATION_COLUMNS, *calls, *([TOOLS] if TOOLS.name in names else [])])
+    return pa.schema([*EVALUATION_COLUMNS, *calls, *([TOOLS_FIELD] if TOOLS_FIELD.name in names else [])])
 
 
 def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: ContiguousCover) -> pa.Table:
@@ -48,7 +48,7 @@ def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: Contiguo
         "prediction": rollouts["answer"],
         "cover_em_contiguous": pa.array(cover, pa.float64()),
         **{name: rewards[name] for name in calls_in(rewards.column_names)},
-        **{name: rollouts[name] for name in (TOOLS.name,) if name in rollouts.column_names},
+        **{name: rollouts[name] for name in (TOOLS_FIELD.name,) if name in rollouts.column_names},
     }
     schema = columns_of(columns)
     return pa.table([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)

@@ -12,7 +12,7 @@ from r1_searcher.types.schemas import rollouts_schema
 
 
 def read_rollouts(path: Path | str) -> pa.Table:
-    """A rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``, and ``TOOLS`` if it has them.
+    """A rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``, and ``TOOLS_FIELD`` if it has them.
 
     Raises ``PipelineError`` for a file that is not there, is no Parquet file or lacks a column.
     """

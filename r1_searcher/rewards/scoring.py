@@ -17,19 +17,19 @@ from r1_searcher.rewards.columns import CALLS, FAILED, PREFIX, schema_of
 from r1_searcher.rewards.rules import COMPONENTS, Rules, check_same_components, rules_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Segment, Tags, Transcript
-from r1_searcher.types.schemas import TOOLS
+from r1_searcher.types.schemas import TOOLS_FIELD
 
 _READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
 
-SEARCH = "search"
-SEARCHES = (None, SEARCH)  # a turn's tool; rollouts from before there were several name none
+_SEARCH = "search"
+SEARCHES = (None, _SEARCH)  # a turn's tool; rollouts from before there were several name none
 
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
     """Return rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row by row in the same order.
 
     Further components of the set follow the schema as columns ``component_NAME``. If the policy could call tools beside
-    search (column ``TOOLS``), ``calls_NAME`` counts the successful calls of each of them, and ``failed_NAME`` the
+    search (column ``TOOLS_FIELD``), ``calls_NAME`` counts the successful calls of each of them, and ``failed_NAME`` the
     failed ones of each tool, search included. ``stage``: the recipe's, 1 or 2; None: the set's last one, for callers
     that only need the metrics. A trajectory lost to the retriever or a tool has ``counted`` false: training leaves it
     out. Raises ``PipelineError`` if the set lacks this stage, a trajectory has no gold answer, or its components differ
@@ -40,7 +40,7 @@ def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Ta
     rules.check_stage(stage)  # reported even without rollouts
     rows: list[dict[str, Any]] = []
     first: Score | None = None
-    read = [*_READ, TOOLS.name] if TOOLS.name in rollouts.column_names else [*_READ]
+    read = [*_READ, TOOLS_FIELD.name] if TOOLS_FIELD.name in rollouts.column_names else [*_READ]
     for row, sources in zip(rollouts.select(read).to_pylist(), rollouts["token_source"], strict=True):
         scored = _scored(row, rules, stage)
         first = first or scored
@@ -95,7 +95,7 @@ def _transcript(row: Mapping[str, Any]) -> Transcript:
 
 def _tools(row: Mapping[str, Any]) -> list[Tags]:
     """Return the tools beside search that the policy could call."""
-    return [Tags(**one) for one in row.get(TOOLS.name) or ()]
+    return [Tags(**one) for one in row.get(TOOLS_FIELD.name) or ()]
 
 
 def _carried_out(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -116,7 +116,7 @@ def _failed(row: Mapping[str, Any]) -> dict[str, int]:
     """Return the failed calls of each tool, search first; of none if search is the only one."""
     failed = Counter(turn.get("tool") for turn in row["turns"] if turn["error"] is not None)
     names = [tool.name for tool in _tools(row)]
-    return {name: failed[name] for name in (SEARCH, *names)} if names else {}
+    return {name: failed[name] for name in (_SEARCH, *names)} if names else {}
 
 
 def _token_counts(sources: pa.Array) -> dict[str, int]:

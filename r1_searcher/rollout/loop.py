@@ -48,7 +48,7 @@ def roll_out(
 ) -> tuple[pa.Table, dict[str, float]]:
     """Sample ``samples`` trajectories per question; call ``told`` with the number that have ended and the total.
 
-    Returns the trajectories (schema ROLLOUTS, and TOOLS if the policy may call more than search; in the questions'
+    Returns the trajectories (schema ROLLOUTS, and TOOLS_FIELD if the policy may call more than search; in the questions'
     order) and the timings, which are kept apart because they differ between equal runs: seconds, search_seconds,
     policy_tokens.
 
@@ -89,7 +89,7 @@ def roll_out(
     table = pa.Table.from_pylist([trajectory.row() for trajectory in trajectories], schema=schemas.ROLLOUTS)
     if toolbox.further:
         tools = [[dataclasses.asdict(one) for one in toolbox.further]] * table.num_rows
-        table = table.append_column(schemas.TOOLS, pa.array(tools, schemas.TOOLS.type))
+        table = table.append_column(schemas.TOOLS_FIELD, pa.array(tools, schemas.TOOLS_FIELD.type))
     return table, timings
 
 

@@ -73,12 +73,14 @@ ROLLOUTS = pa.schema(
 )
 
 # A column of rollouts and evaluations only if the policy could call a tool beside search: those tools, and their tags.
-TOOLS = pa.field("tools", pa.list_(pa.struct([("name", pa.string()), ("begin", pa.string()), ("end", pa.string())])))
+TOOLS_FIELD = pa.field(
+    "tools", pa.list_(pa.struct([("name", pa.string()), ("begin", pa.string()), ("end", pa.string())]))
+)
 
 
 def rollouts_schema(names: Iterable[str]) -> pa.Schema:
-    """``ROLLOUTS``, and ``TOOLS`` if it is among the columns ``names``."""
-    return ROLLOUTS.append(TOOLS) if TOOLS.name in names else ROLLOUTS
+    """``ROLLOUTS``, and ``TOOLS_FIELD`` if it is among the columns ``names``."""
+    return ROLLOUTS.append(TOOLS_FIELD) if TOOLS_FIELD.name in names else ROLLOUTS
 
 
 REWARDS = pa.schema(
