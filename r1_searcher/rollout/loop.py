@@ -48,9 +48,9 @@ def roll_out(
 ) -> tuple[pa.Table, dict[str, float]]:
     """Sample ``samples`` trajectories per question; call ``told`` with the number that have ended and the total.
 
-    Returns the trajectories (schema ROLLOUTS, and TOOLS_FIELD if the policy may call more than search; in the questions'
-    order) and the timings, which are kept apart because they differ between equal runs: seconds, search_seconds,
-    policy_tokens.
+    Returns the trajectories (schema ROLLOUTS, and TOOLS_FIELD if the policy may call more than search; in the order of
+    the questions) and the timings, which are kept apart because they differ between equal runs: seconds,
+    search_seconds, policy_tokens.
 
     ``mode``: no_search starts the transcript with an answer; plain_rag searches once for the question itself and then
     answers. Their forced tokens are not policy tokens, and a query that the policy writes ends the trajectory

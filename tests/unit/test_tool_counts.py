@@ -29,7 +29,7 @@ from r1_searcher.training import figures
 from r1_searcher.training.curves import curves_csv
 from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode
 from r1_searcher.types.protocols import Passage, ToolError
-from r1_searcher.types.schemas import REWARDS, ROLLOUTS, TOOLS
+from r1_searcher.types.schemas import REWARDS, ROLLOUTS, TOOLS_FIELD
 
 SEARCH = f"Hm. {QUERY} Ada{END_QUERY}"
 OPEN = "More. <|begin_of_open|> 1<|end_of_open|>"
@@ -164,4 +164,4 @@ def test_the_report_marks_calls_of_each_tool(rollouts: pa.Table) -> None:
     table = evaluation_table(answered, reward_table(answered, PAPER, None), cover_em_contiguous)
     card = evaluated(table.to_pylist()[0])
     assert [part.who for part in card["parts"]] == [part.who for part in shown] and card["calls"] == [("open", 2)]
-    assert TOOLS.name in table.column_names
+    assert TOOLS_FIELD.name in table.column_names
