@@ -135,7 +135,17 @@ def command(folder: Path, table: pa.Table | None, *more: str) -> tuple[int, Path
         artefacts.write_table(source, table)
     root = Path(__file__).resolve().parents[2]
     return main(
-        ["--rollouts", str(source), "--out", str(out), "--stage", "2", "--params", str(root / "r1_searcher/params/defaults.yaml"), *more]
+        [
+            "--rollouts",
+            str(source),
+            "--out",
+            str(out),
+            "--stage",
+            "2",
+            "--params",
+            str(root / "r1_searcher/params/defaults.yaml"),
+            *more,
+        ]
     ), out
 
 
