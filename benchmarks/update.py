@@ -17,6 +17,7 @@ the clock's. On a GPU they are always the clock's.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from r1_searcher import params as contract
 from r1_searcher.params import Update
-from r1_searcher.plan.architecture import KNOWN, Architecture, of_source
+from r1_searcher.plan.architecture import KNOWN, Architecture, known, of_source
 from r1_searcher.plan.work import forward_operations
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import distributed
@@ -48,7 +49,7 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     params = contract.load()
-    size = of_source(params.base_model) if options.model == "tiny" else KNOWN[options.model]
+    size = of_source(params.base_model) if options.model == "tiny" else known(options.model)
     changes: dict[str, Any] = {
         "dtype": options.dtype,
         "zero_stage": options.zero_stage,
@@ -166,19 +167,10 @@ def made_up(trajectories: int, tokens: float, policy_share: float, vocabulary: i
 def write_policy(folder: Path, size: Architecture, dtype: str) -> Path:
     """A policy folder of the architecture with random weights and a tokenizer that is there to be found."""
     from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    kind = Qwen2Config if size.qkv_bias else LlamaConfig
-    config = kind(
-        vocab_size=size.vocabulary,
-        hidden_size=size.hidden,
-        intermediate_size=size.feed_forward,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.kv_heads,
-        max_position_embeddings=32768,
-        tie_word_embeddings=size.tied,
-    )
+    config = copy.deepcopy(size.config)
+    config.max_position_embeddings = 32768
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))

@@ -1,20 +1,22 @@
-"""A decoder's size from its configuration: parameters, cache bytes per token, activations per layer."""
+"""A decoder's size: its parameters, counted on the model that transformers builds on the meta device (without memory),
+cache bytes per token, activations per layer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import BaseModelParams, Lora
-from r1_searcher.texts import parse_json
+from r1_searcher.rollout.load import load_config, reading
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A decoder of the Qwen2 or Llama kind: grouped-query attention, gated feed-forward, RMS norms."""
+    """A causal language model of attention and (gated) feed-forward layers, with or without experts."""
 
     name: str
     layers: int
@@ -22,49 +24,22 @@ class Architecture:
     heads: int
     kv_heads: int
     head_dim: int
-    feed_forward: int
+    feed_forward: int  # width that a token passes: of all its experts together, if there are any
     vocabulary: int
     tied: bool  # the output head is the embedding
-    qkv_bias: bool  # queries, keys and values have a bias (Qwen2)
-
-    @property
-    def layer_parameters(self) -> int:
-        """Parameters of one layer: attention, feed-forward, two norms."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = self.hidden * (2 * queries + 2 * keys) + self.qkv_bias * (queries + 2 * keys)
-        return attention + 3 * self.hidden * self.feed_forward + 2 * self.hidden
-
-    @property
-    def linear_layers(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of each linear layer of one decoder layer, by transformers' name."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return {
-            "q_proj": (self.hidden, queries),
-            "k_proj": (self.hidden, keys),
-            "v_proj": (self.hidden, keys),
-            "o_proj": (queries, self.hidden),
-            "gate_proj": (self.hidden, self.feed_forward),
-            "up_proj": (self.hidden, self.feed_forward),
-            "down_proj": (self.feed_forward, self.hidden),
-        }
+    parameters: int  # counting a tied head once
+    active: int  # those that a token passes: all but the experts that are not chosen for it
+    linear: tuple[tuple[str, int, int], ...]  # per linear layer but the head: last part of its name, inputs, outputs
+    config: Any  # transformers'
 
     def adapted(self, lora: Lora) -> list[tuple[int, int]]:
-        """Return those of one decoder layer that get an adapter; none at rank 0."""
-        if not lora.rank:
-            return []
-        return [
-            shape for name, shape in self.linear_layers.items() if lora.targets == "all-linear" or name in lora.targets
-        ]
+        """Return inputs and outputs of the linear layers that get an adapter; none at rank 0."""
+        chosen = lora.rank and [one for one in self.linear if lora.targets == "all-linear" or one[0] in lora.targets]
+        return [(inputs, outputs) for _, inputs, outputs in chosen or ()]
 
     def adapter_parameters(self, lora: Lora) -> int:
         """Return the parameters of all adapters: rank × (inputs + outputs) per adapted layer."""
-        return self.layers * lora.rank * sum(inputs + outputs for inputs, outputs in self.adapted(lora))
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, counting a tied head once."""
-        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return embeddings + self.layers * self.layer_parameters + self.hidden
+        return lora.rank * sum(inputs + outputs for inputs, outputs in self.adapted(lora))
 
     def cache_bytes(self, width: int) -> int:
         """Return the bytes of one token's keys and values in all layers, at ``width`` bytes per number."""
@@ -80,52 +55,62 @@ class Architecture:
         return width * (6 * self.hidden + 2 * (queries + keys) + keys + queries + 4 * self.feed_forward)
 
 
-def _known(name: str, *figures: int, tied: bool, qkv_bias: bool) -> Architecture:
-    layers, hidden, heads, kv_heads, head_dim, feed_forward, vocabulary = figures
-    return Architecture(
-        name, layers, hidden, heads, kv_heads, head_dim, feed_forward, vocabulary, tied=tied, qkv_bias=qkv_bias
-    )
-
-
-# From each model's published config.json (layers, hidden, heads, key-value heads, head size, feed-forward, rows of the
-# embedding). A test compares their sums with the published numbers of parameters.
+_FIGURES = (
+    "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+    "vocab_size", "tie_word_embeddings",
+)  # fmt: skip
+# From each model's published config.json: its type and these figures. A test compares the counts with the published
+# numbers of parameters.
 KNOWN = {
-    "qwen2.5-0.5b": _known("Qwen2.5-0.5B", 24, 896, 14, 2, 64, 4864, 151936, tied=True, qkv_bias=True),
-    "qwen2.5-3b": _known("Qwen2.5-3B", 36, 2048, 16, 2, 128, 11008, 151936, tied=True, qkv_bias=True),
-    "qwen2.5-7b": _known("Qwen2.5-7B", 28, 3584, 28, 4, 128, 18944, 152064, tied=False, qkv_bias=True),
-    "llama-3.1-8b": _known("Llama-3.1-8B", 32, 4096, 32, 8, 128, 14336, 128256, tied=False, qkv_bias=False),
-    "smollm2-135m": _known("SmolLM2-135M", 30, 576, 9, 3, 64, 1536, 49152, tied=True, qkv_bias=False),
+    "qwen2.5-0.5b": ("qwen2", 24, 896, 14, 2, 4864, 151936, True),
+    "qwen2.5-3b": ("qwen2", 36, 2048, 16, 2, 11008, 151936, True),
+    "qwen2.5-7b": ("qwen2", 28, 3584, 28, 4, 18944, 152064, False),
+    "llama-3.1-8b": ("llama", 32, 4096, 32, 8, 14336, 128256, False),
+    "smollm2-135m": ("llama", 30, 576, 9, 3, 1536, 49152, True),
 }
-# model_type: whether queries, keys and values have a bias
-_BIASED_QKV = {"qwen2": True, "llama": False, "mistral": False}
 
 
-def of_config(config: Mapping[str, Any], where: str) -> Architecture:
-    """Return the architecture that a config.json describes. Raises ``PipelineError`` for another kind or a missing
-    figure."""
-    kind = config.get("model_type")
-    if kind not in _BIASED_QKV:
-        raise PipelineError(
-            f"cannot plan a model of type {kind!r}", where=where, fix=f"known: {', '.join(_BIASED_QKV)}"
-        )
-    try:
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+@functools.cache
+def known(key: str) -> Architecture:
+    """Return the architecture of a model of ``KNOWN``."""
+    kind, *figures = KNOWN[key]
+    return _of_figures(key, str(kind), figures)
+
+
+def of_config(config: Any, name: str) -> Architecture:
+    """Return the architecture of transformers' ``config``. Raises ``PipelineError`` for a model without attention."""
+    import torch
+    from torch import nn
+    from transformers import AutoModelForCausalLM
+
+    with reading("model to plan", name):
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        config = config.get_text_config()
+        heads, total = config.num_attention_heads, model.num_parameters()
+        chosen = getattr(config, "num_experts_per_tok", None) or 1
+        experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or chosen
+        in_experts = sum(weight.numel() for part, weight in model.named_parameters() if ".experts." in part)
+        head = model.get_output_embeddings()
         return Architecture(
-            name=where,
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
+            name=name,
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            feed_forward=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            qkv_bias=_BIASED_QKV[str(kind)],
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            feed_forward=chosen * (getattr(config, "moe_intermediate_size", None) or config.intermediate_size),
+            vocabulary=config.vocab_size,
+            tied=bool(config.tie_word_embeddings),
+            parameters=total,
+            active=total - in_experts * (experts - chosen) // experts,
+            linear=tuple(
+                (part.rpartition(".")[2], module.in_features, module.out_features)
+                for part, module in model.named_modules()
+                if type(module) is nn.Linear and module is not head
+            ),
+            config=config,
         )
-    except KeyError as error:
-        raise PipelineError(f"config.json has no {error.args[0]}", where=where) from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise PipelineError(f"config.json has a figure that is none: {error}", where=where) from None
 
 
 def of_source(base_model: BaseModelParams, model: Path | None = None) -> Architecture:
@@ -137,31 +122,22 @@ def of_source(base_model: BaseModelParams, model: Path | None = None) -> Archite
     source = str(model) if model else base_model.source
     if source == "tiny":
         tiny = base_model.tiny
-        return Architecture(
-            "tiny", tiny.layers, tiny.hidden, tiny.heads, tiny.kv_heads, tiny.hidden // tiny.heads, tiny.feed_forward,
-            tiny.vocabulary, tied=True, qkv_bias=True,
-        )  # fmt: skip
+        figures = (tiny.layers, tiny.hidden, tiny.heads, tiny.kv_heads, tiny.feed_forward, tiny.vocabulary, True)
+        return _of_figures(source, "qwen2", figures)
     if model or Path(source).is_dir():
-        return _of_folder(Path(source))
+        return of_config(load_config(Path(source)), source)
     name = Path(source).name.lower().replace("qwen-2.5", "qwen2.5").replace("llama3.1", "llama-3.1")
-    found = next((known for key, known in KNOWN.items() if name == key or name.startswith(f"{key}-")), None)
+    found = next((key for key in KNOWN if name == key or name.startswith(f"{key}-")), None)
     if found is None:
         raise PipelineError(
             f"the size of {source!r} is not known here",
             where="base_model.source",
             fix=f"give --model FOLDER with its config.json; known by name: {', '.join(KNOWN)}",
         )
-    return found
+    return known(found)
 
 
-def _of_folder(folder: Path) -> Architecture:
-    file = folder / "config.json"
-    try:
-        config = parse_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PipelineError(f"cannot be read: {error.strerror}", where=str(file), fix="give a model folder") from None
-    except ValueError as error:
-        raise PipelineError(f"not JSON: {error}", where=str(file)) from None
-    if not isinstance(config, dict):
-        raise PipelineError("holds no configuration", where=str(file))
-    return of_config(config, str(file))
+def _of_figures(name: str, kind: str, figures: Sequence[object]) -> Architecture:
+    from transformers import AutoConfig
+
+    return of_config(AutoConfig.for_model(kind, **dict(zip(_FIGURES, figures, strict=True))), name)

@@ -115,7 +115,7 @@ def activations(model: Architecture, update: Update, tokens: int) -> int:
     """Return the bytes of one pass: all layers', or with checkpointing every layer's input and one whole layer."""
     width = WIDTHS[update.dtype]
     layer = model.layer_activations(width) * tokens
-    layer += width * update.lora.rank * len(model.adapted(update.lora)) * tokens  # between A and B
+    layer += width * update.lora.rank * len(model.adapted(update.lora)) // model.layers * tokens  # between A and B
     if not update.gradient_checkpointing:
         return model.layers * layer
     return model.layers * model.hidden * width * tokens + layer

@@ -6,14 +6,14 @@ r1_searcher/retrieval/dense/vectors.py; the models' published configurations.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from r1_searcher.params import Dense, Params
 
 PASSAGE_COUNTS = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
-# BERT's: layers and hidden size; feed-forwards of four times that, 30,522 words and 512 positions.
+# BERT's: layers and hidden size; feed-forwards of four times that.
 ENCODERS = {"bge-small-en-v1.5": (12, 384), "bge-base-en-v1.5": (12, 768), "bge-large-en-v1.5": (24, 1024)}
-_WORDS, _PLACES, _TOKEN_TYPES = 30_522, 512, 2
 _WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -94,10 +94,18 @@ def _shape(dense: Dense) -> tuple[int, int] | None:
     return ENCODERS.get(Path(dense.model).name.lower())
 
 
+@functools.cache
 def encoder_parameters(layers: int, hidden: int) -> int:
-    """Return the parameters of a BERT: embeddings with their norm, layers, and the pooler."""
-    layer = 4 * (hidden + 1) * hidden + 2 * 4 * hidden * hidden + 5 * hidden + 4 * hidden
-    return (_WORDS + _PLACES + _TOKEN_TYPES + 2) * hidden + layers * layer + (hidden + 1) * hidden
+    """Return the parameters of a BERT, as transformers builds it on the meta device."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    heads = hidden // 64
+    config = BertConfig(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * hidden
+    )
+    with torch.device("meta"):
+        return int(BertModel(config).num_parameters())
 
 
 def _encoder(params: Params, width: int) -> int:

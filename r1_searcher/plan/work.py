@@ -105,9 +105,9 @@ def iteration(
     trainers, engine_gpus = max(hardware.trainer_gpus, 1), max(hardware.engine_gpus, 1)
     if not hardware.gpus:
         trainers = engine_gpus = params.threads
-    # an embedding is only looked up
-    matrices = model.parameters - (0 if model.tied else model.vocabulary * model.hidden)
-    read = trajectories * (mean - by_policy) * 2 * matrices / (engine_gpus * device.flops * work.prefill_use)
+    embedding = 0 if model.tied else model.vocabulary * model.hidden  # an embedding is only looked up
+    matrices, active = model.parameters - embedding, model.active - embedding
+    read = trajectories * (mean - by_policy) * 2 * active / (engine_gpus * device.flops * work.prefill_use)
     a_group = hardware.tensor_parallel if hardware.gpus > 1 else engine_gpus
     engines = max(engine_gpus // a_group, 1)
     rows = max(min(at_a_time, -(-trajectories // engines)), 1)
@@ -117,7 +117,7 @@ def iteration(
     moved = width * matrices + rows * model.cache_bytes(width) * mean / 2
     step = max(
         moved / (a_group * device.bandwidth * work.decode_use),
-        rows * 2 * matrices / (a_group * device.flops * work.prefill_use),
+        rows * 2 * active / (a_group * device.flops * work.prefill_use),
     )
     decode = trajectories * by_policy / (engines * rows) * step
     positions = trajectories * mean * (1 + (work.padding if params.update.layout == "padded" else 0))
@@ -145,7 +145,7 @@ def operations_a_token(model: Architecture, update: Update, length: float) -> fl
 
 def forward_operations(model: Architecture, length: float) -> float:
     """Return the operations of a forward pass per token of a trajectory of ``length`` tokens."""
-    return 2 * model.parameters + 2 * model.layers * model.heads * model.head_dim * length
+    return 2 * model.active + 2 * model.layers * model.heads * model.head_dim * length
 
 
 # Of the peak: the laptop profile's base model takes 206 s on two threads (docs/benchmarks.md). A tiny model's small

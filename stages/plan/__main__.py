@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     hardware = params.hardware
     memory = (options.memory_gib or hardware.gpu_memory_gib) * GIB
     device = work.DEVICES[options.device or ("a100" if hardware.gpus else "cpu-core")]
-    show(f"{options.name}: {model.name}, {model.parameters:,} parameters")
+    show(f"{options.name}: {Path(options.model or params.base_model.source).name}, {model.parameters:,} parameters")
     for use in uses(model, params, workload, memory):
         _print_use(use)
     if params.train.segments or work.base_training_seconds(model, params, device):

@@ -11,7 +11,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, profiles
 from r1_searcher.plan import devices, memory, work
-from r1_searcher.plan.architecture import KNOWN
+from r1_searcher.plan.architecture import known
 from r1_searcher.plan.check import check_fit, check_profile
 from r1_searcher.plan.engine import engine, trajectories_at_a_time
 from r1_searcher.plan.machine import Machine
@@ -30,7 +30,7 @@ def profile(name: str, *changes: str) -> Params:
 
 
 def test_vllm_takes_its_share_of_a_gpu_of_its_own_and_scores_beside_it() -> None:
-    model, found = KNOWN["qwen2.5-7b"], profile("qwen2.5-7b-base")
+    model, found = known("qwen2.5-7b"), profile("qwen2.5-7b-base")
     parts = dict(engine(model, found, 80 * GIB).parts)
     layer = 2 * (6 * 3584 + 2 * (3584 + 512) + 512 + 3584 + 4 * 18944)
     assert parts.pop("scoring") == 4096 * 152064 * 10  # logits of a step's tokens, which vLLM does not foresee
@@ -50,7 +50,7 @@ def test_vllm_takes_its_share_of_a_gpu_of_its_own_and_scores_beside_it() -> None
 
 
 def test_vllm_on_a_cpu_takes_the_cache_that_it_is_given() -> None:
-    model, found = KNOWN["smollm2-135m"], profile("smollm2-135m-instruct")
+    model, found = known("smollm2-135m"), profile("smollm2-135m-instruct")
     layer = 2 * (6 * 576 + 2 * (576 + 192) + 192 + 576 + 4 * 1536)
     assert engine(model, found, 0).parts == {
         "weights": 2 * (134_515_008 + 49152 * 576),  # it sees an untied policy
@@ -65,7 +65,7 @@ def test_vllm_on_a_cpu_takes_the_cache_that_it_is_given() -> None:
 
 
 def test_a_cpu_needs_all_of_vllms_cache_and_the_part_that_transformers_grows_is_not_asked_for() -> None:
-    name, model = "smollm2-135m-instruct", KNOWN["smollm2-135m"]
+    name, model = "smollm2-135m-instruct", known("smollm2-135m")
     for changes, asked in [((), True), (TRANSFORMERS, False)]:
         found = profile(name, *changes)
         (use,) = devices.uses(model, found, USUAL, 0)
@@ -76,7 +76,7 @@ def test_a_cpu_needs_all_of_vllms_cache_and_the_part_that_transformers_grows_is_
 
 
 def test_a_cache_that_holds_no_trajectory_is_refused() -> None:
-    name, model = "smollm2-135m-instruct", KNOWN["smollm2-135m"]
+    name, model = "smollm2-135m-instruct", known("smollm2-135m")
     small = profile(name, "rollout.vllm.cpu_cache_gb=0.01")
     with pytest.raises(PipelineError, match=r"vLLM's cache needs .* rollout\.vllm\.cpu_cache_gb=0\.1"):
         check_profile(name, small, Machine((), 64 * GIB, 1000 * GIB))
@@ -84,7 +84,7 @@ def test_a_cache_that_holds_no_trajectory_is_refused() -> None:
 
 
 def test_transformers_cache_is_a_rectangle_wherever_it_is() -> None:
-    model = KNOWN["qwen2.5-3b"]
+    model = known("qwen2.5-3b")
     found = profile("qwen2.5-3b", *TRANSFORMERS)
     expected = {
         "weights": 2 * 3_085_938_688,  # tied
@@ -97,12 +97,12 @@ def test_transformers_cache_is_a_rectangle_wherever_it_is() -> None:
     assert use.total == sum(expected.values()) + memory.trainer(model, found, USUAL).total
     apart = profile("qwen2.5-7b-base", *TRANSFORMERS, "hardware.tensor_parallel=1", "workers.engines=4",
                     "workers.shards=4")  # fmt: skip
-    assert engine(KNOWN["qwen2.5-7b"], apart, 80 * GIB).parts["KV cache"] == 57_344 * 29000 * 16
+    assert engine(known("qwen2.5-7b"), apart, 80 * GIB).parts["KV cache"] == 57_344 * 29000 * 16
 
 
 def test_one_gpu_has_trainer_and_vllm_in_turn() -> None:
     """While it samples, what the trainer keeps and vLLM's share; while it trains, the trainer alone."""
-    model, found, size = KNOWN["qwen2.5-3b"], profile("qwen2.5-3b"), 3_085_938_688
+    model, found, size = known("qwen2.5-3b"), profile("qwen2.5-3b"), 3_085_938_688
     training, sampling, main = devices.uses(model, found, USUAL, 80 * GIB)
     assert training.total == memory.trainer(model, found, USUAL).total
     scoring = 2048 * 151936 * 10
@@ -119,7 +119,7 @@ def test_one_gpu_has_trainer_and_vllm_in_turn() -> None:
 
 def test_an_evaluation_alone_has_no_trainer_and_nothing_sleeps() -> None:
     alone = profile("qwen2.5-3b").model_copy(update={"train": profile("released-qwen-7b").train})
-    (use,) = devices.uses(KNOWN["qwen2.5-3b"], alone, USUAL, 80 * GIB)
+    (use,) = devices.uses(known("qwen2.5-3b"), alone, USUAL, 80 * GIB)
     assert use.total == int(0.2 * 80 * GIB) + 2048 * 151936 * 10
 
 
@@ -135,7 +135,7 @@ def test_an_evaluation_alone_has_no_trainer_and_nothing_sleeps() -> None:
 def test_a_share_that_does_not_fit_is_refused_and_those_named_do(name: str, share: float, message: str) -> None:
     change = f"rollout.vllm.gpu_memory_utilization={share}"
     found, limit = profile(name, change), 80 * GIB
-    model = KNOWN["qwen2.5-7b" if "7b" in name else "qwen2.5-3b"]
+    model = known("qwen2.5-7b" if "7b" in name else "qwen2.5-3b")
     with pytest.raises(PipelineError, match=message + r".*rollout\.vllm\.gpu_memory_utilization=0\.\d"):
         check_fit(name, model, found, USUAL, limit)
     for remedy in remedies(model, found, USUAL, limit):
@@ -150,7 +150,7 @@ OFFLOADED = ("update.offload=optimizer", "update.zero_stage=2")
 
 def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
     """12 bytes of optimizer and 4 of gradients a parameter, and the sleeping engine's weights."""
-    model, size = KNOWN["qwen2.5-3b"], 3_085_938_688
+    model, size = known("qwen2.5-3b"), 3_085_938_688
     wanted = 16 * size + 2 * (size + 151936 * 2048)
     needed = math.ceil(wanted / 0.9 / GIB)
     assert needed == 59
@@ -170,7 +170,7 @@ def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
 
 
 def test_no_remedy_moves_to_main_memory_what_it_cannot_hold() -> None:
-    model, limit = KNOWN["qwen2.5-3b"], 24 * GIB
+    model, limit = known("qwen2.5-3b"), 24 * GIB
     roomy, tight = (
         {remedy.split("=")[0] for remedy in remedies(model, profile("qwen2.5-3b", *changes), USUAL, limit)}
         for changes in ((), ("hardware.main_memory_gib=16",))

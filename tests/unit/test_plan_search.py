@@ -12,7 +12,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, profiles
 from r1_searcher.plan import search, work
-from r1_searcher.plan.architecture import KNOWN
+from r1_searcher.plan.architecture import known
 from r1_searcher.plan.check import check_profile
 from r1_searcher.plan.devices import uses
 from r1_searcher.plan.machine import Machine
@@ -49,7 +49,7 @@ def test_the_models_sizes_are_the_published_ones() -> None:
 )
 def test_an_index_by_hand(changes: tuple[str, ...], size: int) -> None:
     found = profile("qwen2.5-7b-base", *DENSE, *changes)
-    model = KNOWN["qwen2.5-7b"]
+    model = known("qwen2.5-7b")
     main_memory = uses(model, found, USUAL, 80 * GIB)[-1]
     assert main_memory.parts == {"dense index": size}
     plain, disk = (work.disk(model, one, USUAL).parts for one in (profile("qwen2.5-7b-base"), found))
@@ -58,7 +58,7 @@ def test_an_index_by_hand(changes: tuple[str, ...], size: int) -> None:
 
 
 def test_queries_are_embedded_beside_an_engine_or_on_the_cpu() -> None:
-    model = KNOWN["qwen2.5-7b"]
+    model = known("qwen2.5-7b")
     for device, gpu, cpu in [("auto", 4 * 335_141_888, 0), ("cpu", 0, 2 * 4 * 335_141_888)]:  # two engines
         found = profile("qwen2.5-7b-base", *DENSE, f"retriever.dense.device={device}")
         _, engine, beside = uses(model, found, USUAL, 80 * GIB)
@@ -67,7 +67,7 @@ def test_queries_are_embedded_beside_an_engine_or_on_the_cpu() -> None:
 
 
 def test_nothing_is_counted_of_bm25_and_of_vectors_that_nothing_searches_only_the_disk() -> None:
-    model = KNOWN["qwen2.5-7b"]
+    model = known("qwen2.5-7b")
     plain, made = profile("qwen2.5-7b-base"), profile("qwen2.5-7b-base", DENSE[0])
     for found in (plain, made):
         assert search.in_main_memory(found, 0) == search.on_gpu(found) == {}
