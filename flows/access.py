@@ -1,9 +1,9 @@
-"""Who may use this project's Prefect servers: the user of the checkout and nobody else.
+"""Restrict this project's Prefect servers to the user of the checkout.
 
-Whoever may ask the server for a run has a command run by its worker. So every server has a password, made at random
-when it starts unless PREFECT_SERVER_API_AUTH_STRING gives one; it listens on loopback, lets no page of another origin
-read it, and answers to no other host's name (a name of somebody's domain can be pointed at 127.0.0.1). The password
-stands in files of Prefect's home, which only its user can read.
+Whoever may request a run has a command executed by the worker. So every server has a password, random at each start
+unless PREFECT_SERVER_API_AUTH_STRING sets one; it listens on loopback, lets no page of another origin read it, and
+answers to no other host name (a foreign domain can point to 127.0.0.1). The password is kept in files of Prefect's
+home, which only its user can read.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from typing import Any
 
 from r1_searcher.files.artefacts import write_text
 
-SERVER_AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # what a server asks for
+SERVER_AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"  # what a server requires
 CLIENTS = "PREFECT_API_AUTH_STRING"  # what a client sends
 ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 HOSTS = ("127.0.0.1", "localhost")
 PROFILES = "profiles.toml"  # in Prefect's home: where a second terminal finds server and password
 ABOUT = "# Written by `make ui`, and removed when it ends: the server of this checkout, for Prefect's own commands."
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
-CLOSED_MARK = "closed"  # in Prefect's home: the database was never open to others
+CLOSED_MARK = "closed"  # in Prefect's home: marks a database that was never open to others
 
 
 def new_password() -> str:
-    """A server's password as the environment gives it, else a new one: name and secret, as HTTP Basic has them."""
+    """Return the server's password from the environment, else a new one: name and secret, as in HTTP Basic."""
     return os.environ.get(SERVER_AUTH_VARIABLE) or f"user:{secrets.token_urlsafe(24)}"
 
 
 def header(password: str) -> dict[str, str]:
-    """The header of a request with the password; none for an empty one."""
+    """Return the header of a request with the password; empty for an empty one."""
     if not password:
         return {}
     return {"Authorization": "Basic " + base64.b64encode(password.encode()).decode()}
 
 
 def close_home(home: Path) -> None:
-    """Make Prefect's home, or take from others the right to read it and what is in it. What is made there later by
-    this process and its children is closed too."""
+    """Create Prefect's home, or close it and its files to other users; also closes what this process and its children
+    create later."""
     os.umask(0o077)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not any((home / name).exists() for name in ("prefect.db", CLOSED_MARK)):
@@ -54,34 +54,34 @@ def close_home(home: Path) -> None:
     for path in [home, *home.iterdir()]:
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode) and mode & 0o077:
-            with contextlib.suppress(PermissionError, FileNotFoundError):  # another user's file; one that just went
+            with contextlib.suppress(PermissionError, FileNotFoundError):  # another user's file; one that has just gone
                 path.chmod(stat.S_IMODE(mode) & 0o700)
 
 
 def was_open(home: Path) -> bool:
-    """Whether the database is from a time without passwords: others may have left runs in it."""
+    """Return whether the database dates from before there were passwords: others may have left runs in it."""
     return not (home / CLOSED_MARK).exists()
 
 
 def note_closed(home: Path) -> None:
-    """What others may have left is gone."""
+    """Record that leftovers of others are removed."""
     (home / CLOSED_MARK).touch()
 
 
 def server_settings(password: str, origins: Iterable[str]) -> dict[str, str]:
-    """The environment of a server."""
+    """Return the environment of a server."""
     return {SERVER_AUTH_VARIABLE: password, ORIGINS: ",".join(origins)}
 
 
 def guarded(app: Any, hosts: Iterable[str] = HOSTS) -> Any:
-    """An ASGI application that answers requests for these hosts alone, and stands in no page of another origin."""
+    """Return an ASGI application that answers only requests for these hosts, and no frame of another origin."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     return TrustedHostMiddleware(_unframed(app), allowed_hosts=list(hosts), www_redirect=False)
 
 
 def _unframed(app: Any) -> Any:
-    """Browsers show its pages in no other origin's frame, where a click could be led to a button of theirs."""
+    """Forbid browsers to show its pages in another origin's frame, where clicks could be hijacked."""
 
     async def called(scope: Any, receive: Any, send: Any) -> None:
         async def answer(message: Any) -> None:
@@ -95,7 +95,7 @@ def _unframed(app: Any) -> Any:
 
 
 def write_profile(home: Path, url: str, password: str) -> None:
-    """Let Prefect's commands in this checkout find a server: a profile of Prefect's, where the user has none."""
+    """Write a Prefect profile by which Prefect's commands in this checkout find the server, unless the user has one."""
     path = home / PROFILES
     if path.exists() and ABOUT not in path.read_text(encoding="utf-8"):
         return
@@ -106,14 +106,14 @@ def write_profile(home: Path, url: str, password: str) -> None:
 
 
 def remove_profile(home: Path) -> None:
-    """Take away what ``write_profile`` wrote."""
+    """Remove what ``write_profile`` wrote."""
     path = home / PROFILES
     if path.exists() and ABOUT in path.read_text(encoding="utf-8"):
         path.unlink()
 
 
-def refused(url: str, password: str) -> bool:
-    """Whether a server that answers wants another password."""
+def wrong_password(url: str, password: str) -> bool:
+    """Return whether a server answers but requires another password."""
     request = urllib.request.Request(f"{url}/admin/version", headers=header(password))
     try:
         urllib.request.urlopen(request, timeout=5).close()

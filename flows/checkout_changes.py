@@ -1,13 +1,12 @@
-"""What a checkout has beside its commit, brought into a workspace: changed and new files, and the user's own inputs.
+"""Bring a checkout's uncommitted changes and the user's inputs into a workspace.
 
-New files in ``inputs/`` become symbolic links, everything else copies. The inputs may be as large as Wikipedia, and a
-link costs neither time nor disk. DVC looks through it: it hashes the file behind, and knows it again by that file's
-size and time, which are also what a corpus that was cut off is known by (``r1_searcher.corpus.resume``). Not a hard
-link: whoever saves by writing a new file in the place of the old would leave the workspace with the old one; a mode
-that is set on one name (DVC protects what it links) holds for both; and an ``inputs/`` that is mounted into a container
-is another file system. Not a reflink: only some file systems have it, and a file of another inode is hashed again. The
-price is that an input that is edited while a stage reads it is read as it is then, as in the checkout itself. Code and
-settings are small and are copied, so that a run's do not change under it.
+New files in ``inputs/`` become symbolic links, everything else copies. Inputs may be as large as Wikipedia, and a link
+costs neither time nor disk. DVC follows it: it hashes the target, and recognises it by size and time, as an interrupted
+corpus does (``r1_searcher.corpus.resume``). Not hard links: saving by replacing the file would leave the workspace with
+the old one; a mode set on one name (DVC protects what it links) applies to both; and an ``inputs/`` mounted into a
+container is another file system. Not reflinks: only some file systems have them, and another inode is hashed again. The
+drawback: an input edited while a stage reads it is read as edited, as in the checkout itself. Code and settings are
+small and are copied, so that they do not change during a run.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ INPUTS = "inputs"
 
 
 def copy_changes(root: Path, folder: Path, *, but: Collection[str] = ()) -> None:
-    """Bring what is changed or new in ``root`` against its commit into ``folder``, and remove what is removed.
+    """Copy what is changed or new in ``root`` since its commit into ``folder``, and remove what is removed.
 
-    ``but``: names at the top that are left out. What is there already and has not changed is left alone.
+    ``but``: top-level names to skip. Unchanged files are left alone.
     """
     changed = listed(root, "diff", "--name-only", "-z", "HEAD", "--no-renames")
     new = listed(root, "ls-files", "--others", "--exclude-standard", "-z")
@@ -50,7 +49,8 @@ def _top(name: str) -> str:
 
 
 def _files(root: Path, name: str) -> Iterator[str]:
-    """An untracked name; of a folder that is another repository (a model that was cloned) git names no file."""
+    """Yield an untracked name, or the files of an untracked repository (a cloned model), which git lists only as a
+    folder."""
     if not name.endswith("/"):
         yield name
         return
@@ -61,7 +61,7 @@ def _files(root: Path, name: str) -> Iterator[str]:
 
 
 def _remove_links(folder: Path, *, but: Collection[str]) -> None:
-    """Remove earlier links to what the checkout no longer has; the workspace's own files stay."""
+    """Remove earlier links to files that the checkout no longer has; the workspace's own files stay."""
     for name in listed(folder, "ls-files", "--others", "-z", INPUTS):
         place = folder / name
         if place.is_symlink() and name not in but:
@@ -80,7 +80,7 @@ def _link(source: Path, target: Path) -> None:
         raise PipelineError("is a folder, and none in the checkout", where=str(target), fix="remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        draft = target.with_name(f".{target.name}.link")  # a killed one's goes with the next start's _remove_links
+        draft = target.with_name(f".{target.name}.link")  # after a kill the next start's _remove_links removes it
         draft.symlink_to(source)
         os.replace(draft, target)
     except OSError:  # a file system without symbolic links
@@ -88,7 +88,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The file with its time and mode: a stream, never half a file."""
+    """Copy a file with its time and mode, streaming and atomically."""
     if _same(source, target):
         return
     remove_orphans(target)
@@ -97,7 +97,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _same(source: Path, target: Path) -> bool:
-    """Whether ``target`` is a copy of ``source`` as it is now, by size and time of change."""
+    """Return whether ``target`` is a copy of ``source`` as it is now, by size and time of change."""
     if target.is_symlink() or not target.is_file():
         return False
     one, other = source.stat(), target.stat()

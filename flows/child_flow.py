@@ -1,7 +1,7 @@
-"""A flow that a stage of another flow starts, in a process of its own: the server knows it as that flow's child.
+"""Run a flow that a stage of another flow starts as that flow's child, in a process of its own.
 
-The stage's process gets the parent's id through the environment. Prefect draws a child below its parent, cancels it
-with it, and shows no *Cancel* of its own.
+The stage's process gets the parent's id through the environment. Prefect shows a child below its parent, cancels it
+with the parent, and offers no separate *Cancel*.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STOPPED = "stopped by an interrupt; the same run goes on from here when it is st
 
 
 def parent_environment() -> dict[str, str]:
-    """What a stage's process is told of the run that starts it; nothing outside of a run."""
+    """Return the variable that tells a stage's process which run starts it; empty outside of a run."""
     from prefect.context import FlowRunContext, TaskRunContext
 
     task, flow = TaskRunContext.get(), FlowRunContext.get()
@@ -30,12 +30,12 @@ def parent_environment() -> dict[str, str]:
 
 
 def run_as_child(flow: Flow[..., Any], **parameters: Any) -> Any:
-    """Run ``flow``, as a child if a parent was handed on; its result. A run that is interrupted ends as cancelled."""
+    """Run ``flow``, as a child if there is a parent; return its result. An interrupted run ends as cancelled."""
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
 
     with get_client(sync_client=True) as client:
-        run = _created(client, flow, parameters)
+        run = _create_run(client, flow, parameters)
         try:
             return run_flow(flow, flow_run=run, parameters=parameters)
         except KeyboardInterrupt:
@@ -43,7 +43,7 @@ def run_as_child(flow: Flow[..., Any], **parameters: Any) -> Any:
             raise
 
 
-def _created(client: SyncPrefectClient, flow: Flow[..., Any], parameters: dict[str, Any]) -> FlowRun:
+def _create_run(client: SyncPrefectClient, flow: Flow[..., Any], parameters: dict[str, Any]) -> FlowRun:
     from prefect.states import Pending
 
     return client.create_flow_run(
@@ -56,9 +56,9 @@ def _created(client: SyncPrefectClient, flow: Flow[..., Any], parameters: dict[s
 
 
 def _place_in_parent(client: SyncPrefectClient, flow: Flow[..., Any]) -> UUID | None:
-    """The task run that stands for the child in its parent, as Prefect has it of subflows; None without a parent.
+    """Return the task run that represents the child in its parent, as for Prefect's subflows; None without a parent.
 
-    A server that does not know the parent is another one, in the place of one that was lost: then there is none.
+    A server that does not know the parent has replaced a lost one: then there is none.
     """
     from prefect import Task
     from prefect.exceptions import ObjectNotFound
@@ -79,7 +79,7 @@ def _place_in_parent(client: SyncPrefectClient, flow: Flow[..., Any]) -> UUID | 
 
 
 def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Prefect calls a run that was interrupted crashed; a person ended it."""
+    """Mark an interrupted run as cancelled; Prefect would call it crashed."""
     import httpx
     from prefect.states import Cancelled
 

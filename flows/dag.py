@@ -23,7 +23,7 @@ _WIDTH = 120
 
 
 def read_graph(folder: Path, environment: Mapping[str, str]) -> dict[str, set[str]]:
-    """The stages of the project in ``folder``, each with those that it needs."""
+    """Return the stages of the project in ``folder``, each with those that it needs."""
     listed = subprocess.run(
         [sys.executable, "-m", "dvc", "dag", "--dot"],
         cwd=folder,
@@ -39,7 +39,7 @@ def read_graph(folder: Path, environment: Mapping[str, str]) -> dict[str, set[st
 
 
 def graph(dot: str) -> dict[str, set[str]]:
-    """Nodes of a DOT graph, each with those that point to it. Lines are ``"a";`` and ``"a" -> "b";``."""
+    """Return the nodes of a DOT graph, each with those that point to it. Lines are ``"a";`` and ``"a" -> "b";``."""
     needs: dict[str, set[str]] = {}
     for line in dot.splitlines():
         names = line.split('"')[1::2]
@@ -51,7 +51,7 @@ def graph(dot: str) -> dict[str, set[str]]:
 
 
 def order(needs: Mapping[str, set[str]], targets: Collection[str] = ()) -> list[str]:
-    """What ``targets`` (none: all) need, topologically sorted, ties by name."""
+    """Return what ``targets`` (none: all) need, topologically sorted, ties by name."""
     left = dict(_needed(needs, targets) if targets else needs)
     found: list[str] = []
     while left:
@@ -77,7 +77,8 @@ def _needed(needs: Mapping[str, set[str]], targets: Collection[str]) -> dict[str
 
 
 def lines(needs: Mapping[str, set[str]], width: int = _WIDTH) -> list[str]:
-    """A line per stage in order, ``train (2)  after audit, index`` for two of a `foreach`; long ones go on indented."""
+    """Return one line per stage in order, ``train (2)  after audit, index`` for two of a `foreach`; long lines wrap
+    indented."""
     several = Counter(_family(name) for name in needs)
     before: dict[str, set[str]] = {}
     for name in order(needs):

@@ -30,13 +30,13 @@ LOCK = "dvc.lock"
 TEMPORARY = Path(".dvc") / "tmp"
 KEPT = TEMPORARY / "dvc.lock.kept"
 DAMAGED_LOCK = TEMPORARY / "dvc.lock.damaged"
-STATE = TEMPORARY / "site"  # DVC's site cache: it holds pickles, so nobody else may write there
+STATE = TEMPORARY / "site"  # DVC's site cache contains pickles, so nobody else may write there
 
 
 def mend(root: Path, say: Callable[[str], None] = print) -> None:
-    """Restore a damaged ``dvc.lock`` of the project in ``root``, and let go of what killed runs of DVC hold.
+    """Restore a damaged ``dvc.lock`` of the project in ``root``, and release what killed runs of DVC hold.
 
-    Says a line where it restores. Waits while DVC itself works there: then the file may be half written.
+    Prints a line when it restores. Waits while DVC itself works there, because the file may be half written.
     """
     _release(root)
     place = root / LOCK
@@ -57,7 +57,7 @@ def mend(root: Path, say: Callable[[str], None] = print) -> None:
 
 
 def keep(root: Path) -> None:
-    """Keep a copy of a whole ``dvc.lock``, for ``mend``. Nothing happens where there is none, or DVC is at work."""
+    """Keep a copy of an intact ``dvc.lock`` for ``mend``. Does nothing without one, or while DVC works."""
     place, kept = root / LOCK, root / KEPT
     with contextlib.suppress(BlockingIOError), _alone(root, wait=False):
         if place.is_file() and _damage(place) is None:
@@ -67,9 +67,9 @@ def keep(root: Path) -> None:
 
 
 def only_cached(text: str, cache: Path, root: Path | None = None) -> str:
-    """A lock without the stages of which an output is neither in the ``cache`` nor in its place below ``root``.
+    """Remove the stages from a lock that have an output neither in the ``cache`` nor in its place below ``root``.
 
-    DVC takes such a stage for unchanged, finds nothing to check out, and runs it, without a look at the run cache,
+    DVC considers such a stage unchanged, finds nothing to check out, and runs it without consulting the run cache,
     which may have it: another processor makes other bytes from the same inputs.
     """
     from dvc.utils.serialize import dumps_yaml, parse_yaml
@@ -83,10 +83,10 @@ def only_cached(text: str, cache: Path, root: Path | None = None) -> str:
 
 
 def add_files(text: str, cache: Path, root: Path) -> None:
-    """Put single-file outputs of a lock into the ``cache`` that are not there, and stand in ``root`` as it says.
+    """Add single-file outputs of a lock to the ``cache`` if they are missing there but intact in ``root``.
 
-    These are metrics, which git brings and no remote does. DVC caches them with the run that made them; in a clone that
-    pulled nobody has, and without one of a stage's outputs DVC runs the whole stage again.
+    These are metrics, which come with git and are on no remote. DVC caches them with the run that made them; a fresh
+    clone has no such cache, and if one output of a stage is missing, DVC runs the whole stage again.
     """
     from dvc.utils.serialize import parse_yaml
 
@@ -96,7 +96,7 @@ def add_files(text: str, cache: Path, root: Path) -> None:
             if not object_.exists() and place.is_file() and _is_there(out, cache, root):
                 with atomic(object_) as draft:
                     shutil.copyfile(place, draft)
-                    draft.chmod(0o444)  # as DVC's own
+                    draft.chmod(0o444)  # as DVC does
 
 
 def _object(cache: Path, out: Mapping[str, Any]) -> Path:
@@ -115,7 +115,7 @@ def _is_there(out: Mapping[str, Any], cache: Path, root: Path | None) -> bool:
 
 
 def _damage(place: Path) -> str | None:
-    """What is wrong with a ``dvc.lock``; none where it is whole, or not there."""
+    """Return what is wrong with a ``dvc.lock``; None if it is intact or absent."""
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import parse_yaml
@@ -140,7 +140,7 @@ def _damage(place: Path) -> str | None:
 
 
 def _last_good(root: Path) -> tuple[str | None, str]:
-    """Text of the newest whole lock that is to be had, and where it comes from."""
+    """Return the text of the newest intact lock available, and its origin."""
     if (root / KEPT).is_file() and _damage(root / KEPT) is None:
         return (root / KEPT).read_text(encoding="utf-8"), "the copy of the last run"
     shown = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], cwd=root, capture_output=True, check=False)
@@ -151,7 +151,8 @@ def _last_good(root: Path) -> tuple[str | None, str]:
 
 @contextlib.contextmanager
 def _alone(root: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock that DVC holds while it reads or writes its files; ``BlockingIOError`` where we need not wait."""
+    """Hold the lock that DVC holds while it accesses its files; ``BlockingIOError`` instead of waiting if ``wait`` is
+    false."""
     with _held(root / TEMPORARY / "lock", wait=wait):
         yield
 
@@ -165,10 +166,10 @@ def _held(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _release(root: Path) -> None:
-    """Remove DVC's list of who reads and writes what, where it is half written or nobody in it is running.
+    """Remove DVC's list of readers and writers if it is half written or none of them is running.
 
-    DVC stops at the one, and has a line on the terminal for each entry of the other. A process number that now is
-    another program's (after a restart of the machine or container) would block it for good.
+    DVC stops at a broken list, and prints a line per stale entry. A process number that now belongs to another program
+    (after a restart of the machine or container) would block it forever.
     """
     place = root / TEMPORARY / "rwlock"
     if not place.exists():
@@ -197,10 +198,10 @@ def _is_dvc(process: int) -> bool:
 
 
 def settings(root: Path, *, state: Path, cache: Path | None = None) -> None:
-    """Write DVC's settings of this place alone (``.dvc/config.local``), and keep those that the user made.
+    """Write DVC's settings for this place only (``.dvc/config.local``), keeping those of the user.
 
-    ``state``: the folder of DVC's site cache. Without this it is one folder for all users of the machine, which all
-    of them may write; made here, for its owner alone. ``cache``: another project's cache that this one shares.
+    ``state``: the folder of DVC's site cache. By default all users of the machine share one and may write to it; here
+    only its owner may. ``cache``: another project's cache to share.
     """
     from configobj import ConfigObj, ConfigObjError
 
@@ -222,12 +223,12 @@ def settings(root: Path, *, state: Path, cache: Path | None = None) -> None:
 
 
 def cache_folder(root: Path) -> Path:
-    """DVC's cache of the project in ``root``."""
+    """Return DVC's cache of the project in ``root``."""
     return Path(_setting(root, "cache", "dir") or root / ".dvc" / "cache")
 
 
 def _setting(root: Path, section: str, key: str) -> str | None:
-    """A setting of the project in ``root``; paths are as they stand, or from ``.dvc``."""
+    """Return a setting of the project in ``root``; paths are absolute or relative to ``.dvc``."""
     from configobj import ConfigObj
 
     for name in ("config.local", "config"):
@@ -238,7 +239,8 @@ def _setting(root: Path, section: str, key: str) -> str | None:
 
 
 def check_git(root: Path) -> None:
-    """DVC is set up for a checkout under git; a copy of the files alone is refused with what makes it work."""
+    """Raise ``PipelineError`` unless the project is under git, which DVC is set up for; the error says what makes a
+    plain copy work."""
     inside = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=root, capture_output=True, check=False)
     if inside.returncode != 0 and (_setting(root, "core", "no_scm") or "").lower() != "true":
         raise PipelineError(

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, in Prefect's logs: their one line, once; Prefect logs tracebacks of them."""
+"""Log errors that a user can act on as one line, once; Prefect would log their tracebacks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 class OneLine(logging.Filter):
-    """Of a ``PipelineError`` that is logged the line is left, and of the same one logged again nothing. All else, bugs
-    above all, stays as it is."""
+    """Reduces a logged ``PipelineError`` to its line, and drops it if logged again. Everything else, above all bugs, is
+    unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: weakref.WeakSet[BaseException] = weakref.WeakSet()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log the record, which is changed."""
+        """Return whether to log the record, after changing it."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if not isinstance(error, PipelineError):
             return True
@@ -37,9 +37,10 @@ class OneLine(logging.Filter):
 
 
 def log_expected_errors_in_one_line() -> None:
-    """Install the filter in this process; the modules that define flows call it when they are imported.
+    """Install the filter in this process; modules that define flows call it on import.
 
-    In a worker's process for a run Ctrl-C is expected, too: the run's state has it, the terminal gets no traceback.
+    In a worker's process for a run Ctrl-C is expected too: the run's state records it, and the terminal gets no
+    traceback.
     """
     one = OneLine()
     for name in LOGGERS:

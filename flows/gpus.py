@@ -1,8 +1,8 @@
-"""One run a GPU: a training run that wants GPUs of this machine holds a slot of each, by Prefect's concurrency limits.
+"""One run per GPU: a training run holds a slot of each local GPU that it uses, by Prefect's concurrency limits.
 
-Engines stay loaded from one iteration to the next, and a trainer keeps its optimizer, so a GPU is held for a segment
-and not for a task. Within a run an engine does one shard at a time (``flows.workers.EnginePool``). A run that finds its
-GPUs taken waits, and says so. Where a run was killed its slots are free again after ``LEASE_SECONDS``.
+Engines stay loaded between iterations, and a trainer keeps its optimizer, so GPUs are held for a segment, not for a
+task. Within a run an engine does one shard at a time (``flows.workers.EnginePool``). A run whose GPUs are taken waits,
+and says so. A killed run's slots are free again after ``LEASE_SECONDS``.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from collections.abc import Iterator, Sequence
 from r1_searcher.params import Params
 from r1_searcher.shown import show
 
-LEASE_SECONDS = 60.0  # the shortest that Prefect takes; renewed as long as the run lives
+LEASE_SECONDS = 60.0  # the shortest that Prefect accepts; renewed while the run lives
 
 
 def visible_gpus(count: int, visible: str | None) -> list[str]:
-    """The first ``count`` GPUs by the names that CUDA_VISIBLE_DEVICES gives them; None: numbers."""
+    """Return the first ``count`` GPUs by their names in CUDA_VISIBLE_DEVICES; None: numbers."""
     names = [str(number) for number in range(count)] if visible is None else visible.split(",")
     return [name.strip() for name in names[:count]]
 
 
 def slots(count: int) -> list[str]:
-    """Names of the limits of this machine's GPUs, as the page shows them."""
+    """Return the names of the limits of this machine's GPUs, as shown on the page."""
     return [
         f"gpu:{socket.gethostname()}:{name}" for name in visible_gpus(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
     ]
 
 
 def slots_of(params: Params) -> list[str]:
-    """What a run holds here. A Ray cluster that it joins gives each GPU to one of all its runs by itself; one that it
-    starts knows of no other run."""
+    """Return the slots that a run holds here. A joined Ray cluster assigns its GPUs itself; a cluster started by the
+    run knows no other runs."""
     joins = params.workers.place == "ray" and params.workers.ray_address
     return [] if joins else slots(params.hardware.gpus)
 
 
 @contextlib.contextmanager
-def held(names: Sequence[str]) -> Iterator[None]:
-    """Hold a slot of every limit for as long as the block runs, made where it is not there; waits for all of them."""
+def hold_slots(names: Sequence[str]) -> Iterator[None]:
+    """Hold a slot of every limit during the block, creating missing limits; waits for all of them."""
     if not names:
         yield
         return
@@ -53,7 +53,7 @@ def held(names: Sequence[str]) -> Iterator[None]:
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots]
     if taken:
         show(f"waiting for {', '.join(taken)}, which another run holds")
-    # A renewal that fails (a server that is restarted) must not end hours of training.
+    # A failed renewal (a restarting server) must not end hours of training.
     with concurrency(
         list(names), occupy=1, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False
     ):

@@ -23,7 +23,7 @@ from r1_searcher.shown import show
 
 
 def run_name() -> str:
-    """What the run is called."""
+    """Return the run's name."""
     return names.run_name("index", flow_run.parameters)
 
 

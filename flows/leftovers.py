@@ -1,4 +1,4 @@
-"""What stands in Prefect's database when `make ui` starts and is not to be run: missed nights, what others left."""
+"""Remove leftovers from Prefect's database when `make ui` starts: missed nights, and what others left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def client(api: str, password: str = "") -> Iterator[SyncPrefectClient]:
-    """Prefect's client of a server."""
+    """Yield Prefect's client of a server."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -26,14 +26,15 @@ def client(api: str, password: str = "") -> Iterator[SyncPrefectClient]:
 
 
 def skip_missed(api: str, password: str = "") -> int:
-    """Forget the nights on which no worker was there: one run now is worth as much as all of them; how many."""
+    """Delete scheduled runs that no worker was there for, because one run now replaces them all; return their
+    number."""
     now = datetime.datetime.now(datetime.UTC).isoformat()
     late = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": now}}
     return forget_runs(api, password, late, lambda run: bool(run.auto_scheduled))
 
 
 def forget_runs(api: str, password: str, which: Mapping[str, Any], chosen: Callable[[FlowRun], bool]) -> int:
-    """Delete the runs of a filter that are chosen; how many."""
+    """Delete the chosen runs of a filter; return their number."""
     from prefect.client.schemas.filters import FlowRunFilter
 
     deleted = kept = 0
@@ -48,9 +49,12 @@ def forget_runs(api: str, password: str, which: Mapping[str, Any], chosen: Calla
     return deleted
 
 
-def forget_what_others_left(api: str, password: str) -> None:
-    """Delete all that a worker would act on: what is waiting, deployments, work pools, automations. For a database from
-    a time without passwords, in which anybody may have put them; what is ours is registered again afterwards."""
+def delete_leftovers(api: str, password: str) -> None:
+    """Delete everything that a worker would act on: waiting runs, deployments, work pools, automations.
+
+    For a database from before there were passwords, to which anybody may have added them; ours are registered again
+    afterwards.
+    """
     runs = forget_runs(api, password, {"state": {"type": {"any_": ["SCHEDULED"]}}}, lambda run: True)
     with client(api, password) as server:
         for deployment in server.read_deployments():

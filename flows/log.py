@@ -1,4 +1,4 @@
-"""What a training flow says: a line an iteration on the terminal, and in Prefect a progress and a table."""
+"""Output of a training flow: one line per iteration on the terminal; progress and a table in Prefect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASE_METRICS = Path("metrics/base_model.json")
 
 
 def audit_findings() -> list[str]:
-    """What the audit before training found; it reaches the terminal here alone when the audit itself is up to date."""
+    """Return the audit's findings, which appear only here if the audit itself is up to date."""
     if not AUDIT.exists():
         return []
     found = read_json(AUDIT)
@@ -37,14 +37,13 @@ def audit_findings() -> list[str]:
 
 
 def base_findings() -> list[str]:
-    """What the base policy's measurement says against training it."""
+    """Return warnings from the base policy's measurement against training it."""
     return against_training(read_json(BASE_METRICS)) if BASE_METRICS.exists() else []
 
 
 def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
-    """Names the runs of a step for Prefect: profile, segment, step, and the iteration as the terminal counts it.
-
-    Without ``step`` it is a shard's, whose step is among its parameters."""
+    """Return a function that names a step's runs for Prefect: profile, segment, step and iteration, counted as on the
+    terminal. Without ``step`` it names shards, whose parameters include the step."""
 
     def name(parameters: dict[str, Any]) -> str:
         bench: Workbench = parameters["bench"]
@@ -60,7 +59,7 @@ def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
 
 
 class SegmentLog:
-    """The voice of one segment. ``first`` is the iteration at which it begins or goes on."""
+    """The output of one segment. ``first``: the iteration at which it starts or continues."""
 
     def __init__(self, bench: Workbench, first: int) -> None:
         self.bench, self.first = bench, first
@@ -82,13 +81,13 @@ class SegmentLog:
             self.say(f"warning: {line} ({BASE_METRICS})")
 
     def say(self, line: str) -> None:
-        """A line for the terminal, and for the run's page."""
+        """Print a line on the terminal and log it on the run's page."""
         show(line)
         get_run_logger().info(printable(line))
 
     @contextmanager
     def during(self, step: str, done: int) -> Iterator[None]:
-        """Signs of life of a step that takes long, wherever it is at work; ``done`` iterations are its end."""
+        """Show the progress of a long step, wherever it runs; ``done``: iterations done at its end."""
         with Paced(f"{self._place(done)} {step}", unit="trajectories") as paced:
             self.bench.told = paced.told
             try:
@@ -97,7 +96,7 @@ class SegmentLog:
                 self.bench.told = nobody
 
     def iteration(self, iteration: int, rollouts: Made, rewards: Made, updated: Made) -> None:
-        """One iteration is done."""
+        """Report a finished iteration."""
         now = time.monotonic()
         left = (now - self.began) / (iteration + 1 - self.first) * (self.bench.length - iteration - 1)
         speed, place = rollouts.tokens_per_second, self._place(iteration + 1)
@@ -123,11 +122,11 @@ class SegmentLog:
             update_progress_artifact(self.progress, progress=100 * (iteration + 1) / self.bench.length)
 
     def watched(self, done: int, seen: Made) -> None:
-        """A greedy watch is done."""
+        """Report a finished validation."""
         self.say(figures.watch_line(self._place(done), seen.figures, self.bench.validation.num_rows))
 
     def finished(self, summary: Mapping[str, Any]) -> None:
-        """The outputs are written: where to look next."""
+        """Report that the outputs are written, and where."""
         name = self.bench.name
         minutes = figures.clock(time.monotonic() - self.began)
         self.say(
@@ -137,7 +136,7 @@ class SegmentLog:
         )
 
     def _show_curves(self, done: int) -> None:
-        """The run's table: all iterations so far, also those of an earlier run. It grows while training goes on."""
+        """Update the run's table: all iterations so far, including those of earlier runs."""
         if not done:
             return
         rows = page.page_rows([self.bench.curve(iteration) for iteration in range(done)])
@@ -159,6 +158,6 @@ def _title(bench: Workbench) -> str:
 
 
 def _key(what: str, bench: Workbench) -> str:
-    """An artifact's key: lower case, digits and dashes."""
+    """Return an artifact's key: lower case, digits and dashes."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in f"{bench.params.profile}-{bench.name}-{what}")
     return plain.lower()

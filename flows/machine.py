@@ -1,5 +1,7 @@
-"""Whether this machine can run a profile for GPUs, asked where a run starts: `make train` asks it first (stages/plan),
-but there are other ways in, and engine and trainer take the CPU without a word where a GPU is missing.
+"""Check that this machine can run a profile for GPUs, before a run starts.
+
+`make train` checks it first (stages/plan), but there are other entry points, and engine and trainer silently use the
+CPU if a GPU is missing.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from r1_searcher.params import Params
 
 
 def check_machine(params: Params, model: Path | None = None) -> str:
-    """``PipelineError`` where this machine lacks the GPUs or the memory that the profile names; returns a warning of
-    too little disk, empty where there is enough.
+    """Raise ``PipelineError`` if this machine lacks the profile's GPUs or memory; return a warning about too little
+    disk, or "".
 
-    ``model``: a folder of the base model's architecture (default: ``base_model.source``). A profile that names no GPU
-    asks nobody, and costs no time. Neither does one that runs on a Ray cluster: Ray has the GPUs, and counts them.
+    ``model``: a folder with the base model's architecture (default: ``base_model.source``). Returns at once for a
+    profile without GPUs, and on a Ray cluster, which counts its own GPUs.
     """
     if not params.hardware.gpus or params.workers.place == "ray":
         return ""

@@ -1,8 +1,8 @@
-"""Whether other work on the machine makes several threads of torch slower than one would be; by what the kernel counts.
+"""Detect by kernel counters that other work on the machine makes several torch threads slower than one.
 
-Threads of one process wait for each other at each step of the mathematics. Where others take a core away in the middle
-of one, all of them wait: the kernel then counts many involuntary context switches, and the processor's time falls
-behind the clock's. One thread alone is slowed less (docs/benchmarks.md, Threads).
+Threads of a process wait for each other at each step of a computation. If others take a core away in the middle, all
+wait: the kernel counts many involuntary context switches, and CPU time falls behind the clock. A single thread is
+slowed less (docs/benchmarks.md, Threads).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import time
 from dataclasses import dataclass
 
 IN_A_ROW = 3  # busy iterations
-# Beside a spinning neighbour two threads were preempted 500 to 900 times a CPU second, at 1.0 CPU seconds a second
-# or fewer; with two free cores 20 to 170 times, at 1.7 to 2.0.
-PREEMPTIONS = 250.0  # a CPU second
-CPU_PER_CLOCK = 1.1  # as much as one thread can have, and a little
-SHORT = 0.5  # seconds of an iteration that say nothing
+# Beside a busy neighbour two threads were preempted 500 to 900 times per CPU second, at 1.0 CPU seconds per second or
+# fewer; with two free cores 20 to 170 times, at 1.7 to 2.0.
+PREEMPTIONS = 250.0  # per CPU second
+CPU_PER_CLOCK = 1.1  # slightly more than one thread can reach
+SHORT = 0.5  # shorter iterations are ignored
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What this process has used so far."""
+    """Resources that this process has used so far."""
 
     clock: float  # seconds
     cpu: float  # seconds, over all threads
@@ -29,13 +29,13 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage:
-        """Of this process, without its children."""
+        """Measure this process, without its children."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         return cls(time.monotonic(), used.ru_utime + used.ru_stime, used.ru_nivcsw)
 
 
 def is_busy(before: Usage, after: Usage, threads: int) -> bool:
-    """Whether ``threads`` threads that worked between two looks got too little of the machine to be worth it."""
+    """Return whether ``threads`` threads got too little of the machine between two measurements to be worthwhile."""
     clock, cpu = after.clock - before.clock, after.cpu - before.cpu
     if threads < 2 or clock < SHORT or cpu <= 0.0:
         return False
@@ -43,16 +43,16 @@ def is_busy(before: Usage, after: Usage, threads: int) -> bool:
 
 
 class BusyWatch:
-    """Looks once an iteration, and speaks once at most."""
+    """Checks once per iteration, and warns at most once."""
 
     def __init__(self, threads: int, usage: Usage) -> None:
-        """``threads``: torch's in this process; fewer than two are never too many."""
+        """``threads``: torch's in this process; a single thread never triggers it."""
         self._threads, self._last = threads, usage
         self._row = 0
         self._said = False
 
     def look(self, usage: Usage) -> str | None:
-        """What there is to say after an iteration, if anything."""
+        """Return a warning after an iteration, or None."""
         busy, self._last = is_busy(self._last, usage, self._threads), usage
         self._row = self._row + 1 if busy else 0
         if self._said or self._row < IN_A_ROW:

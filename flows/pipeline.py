@@ -29,7 +29,7 @@ FIRST_FIGURES = ("n", "cover_em", "f1", "format_rate", "search_rate", "searches_
 
 
 def run_name() -> str:
-    """What the run is called."""
+    """Return the run's name."""
     return names.run_name("pipeline", flow_run.parameters)
 
 
@@ -64,9 +64,10 @@ def pipeline(
 
 
 def evaluation_rows(workspace: Path) -> list[dict[str, Any]]:
-    """metrics/evaluation.json as a table: a row per policy and benchmark, each figure with its interval.
+    """Return metrics/evaluation.json as a table: one row per policy and benchmark, each figure with its interval.
 
-    What is looked at comes first, and each row has every column: the page takes them from the first row.
+    The most important columns come first, and each row has every column, because the page takes them from the first
+    row.
     """
     summary = read_json(workspace / "metrics" / "evaluation.json")
     rows = [
@@ -81,7 +82,7 @@ def evaluation_rows(workspace: Path) -> list[dict[str, Any]]:
 
 
 def _cell(value: Any) -> Any:
-    """A figure to three decimals; an interval as "0.412 to 0.498"."""
+    """Format a figure to three decimals, an interval as "0.412 to 0.498"."""
     if isinstance(value, list):
         return " to ".join(f"{end:.3f}" for end in value)
     if isinstance(value, str):
@@ -90,7 +91,7 @@ def _cell(value: Any) -> Any:
 
 
 def lengths(texts: Sequence[str]) -> dict[str, int]:
-    """``["s1-00=4"]`` as ``{"s1-00": 4}``."""
+    """Parse ``["s1-00=4"]`` into ``{"s1-00": 4}``."""
     found = {}
     for text in texts:
         name, _, count = text.partition("=")

@@ -1,4 +1,4 @@
-"""Processes that a flow starts, ended with all that they started themselves."""
+"""End processes that a flow starts, together with their descendants."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import psutil
 
-_GRACE_SECONDS = 20.0  # after what Ctrl-C sends; then they are killed
+_GRACE_SECONDS = 20.0  # after SIGINT; then they are killed
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS + 5) -> None:
-    """End the session that ``process`` leads: what Ctrl-C sends, then SIGKILL. Ctrl-C again shortens the waiting.
+    """End the session led by ``process`` with SIGINT, then SIGKILL. Ctrl-C again shortens the wait.
 
-    Its children first: a worker that is told to end kills its flow runs before they can say that they ended.
+    Its children get SIGINT first: a worker that is told to end kills its flow runs before they can report that they
+    ended.
     """
     with contextlib.suppress(psutil.NoSuchProcess, KeyboardInterrupt):
         children = psutil.Process(process.pid).children() if process.poll() is None else []
@@ -36,8 +37,8 @@ def end_group(process: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS + 
 
 
 def _wait_for_ends(processes: Sequence[psutil.Process], end: float) -> None:
-    """Until all have ended. One that ended counts, although its parent has not asked for its status (psutil waits for
-    that too)."""
+    """Wait until all have ended. One that ended counts even if its parent has not reaped it, which psutil would wait
+    for."""
     while any(_runs(process) for process in processes) and time.monotonic() < end:
         time.sleep(0.05)
 
@@ -52,7 +53,7 @@ def _runs(process: psutil.Process) -> bool:
 def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        process.poll()  # a leader that ended is a member until it is waited for
+        process.poll()  # a leader that ended remains a member until it is reaped
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
@@ -61,9 +62,9 @@ def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def end_tree(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
-    """End ``process`` and everything that descends from it: what Ctrl-C sends, then SIGKILL. Nothing, if it has ended.
+    """End ``process`` and all its descendants with SIGINT, then SIGKILL. Does nothing if it has ended.
 
-    For a child that stays in our group, so that whoever ends the group ends it too.
+    For a child that stays in our group, so that ending the group ends it too.
     """
     if process.poll() is not None:
         return
@@ -74,7 +75,7 @@ def end_tree(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> N
             member.send_signal(signal.SIGINT)
     end = time.monotonic() + grace
     try:
-        process.wait(grace)  # by us: where psutil waits for a child of ours, its status is lost
+        process.wait(grace)  # by us: if psutil waits for a child of ours, its status is lost
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,9 +1,9 @@
-"""A Ray cluster: joined, or started here; with the authentication that it asks for.
+"""Join a Ray cluster or start one here, with the authentication that it requires.
 
-Ray takes its mode of authentication from RAY_AUTH_MODE, which must be the same in every process of a cluster. Since
-2.59 `ray.init()` without an address makes a token (~/.ray/auth_token) where there is none, and `ray start` asks for the
-token wherever there is one; a driver that joins by host:port sends none unless it is told to, and a driver that sends
-one to a cluster without does not hear of its workers. So the cluster is asked first.
+Ray takes its authentication mode from RAY_AUTH_MODE, which must be equal in every process of a cluster. Since 2.59
+`ray.init()` without an address creates a token (~/.ray/auth_token) if there is none, and `ray start` requires the token
+if there is one; a driver that joins by host:port sends none unless told to, and a driver that sends one to a cluster
+without authentication never hears of its workers. So the cluster is asked first.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 
 CONNECT_SECONDS = 5.0  # for the head of a cluster to answer at all
-ASK_SECONDS = 60.0  # for a process that loads Ray and asks a head that listens
-WATCH_SECONDS = 3.0  # between two looks at the head while a call is under way
-LOOKS, LOOK_SECONDS = 3, 1.0  # in vain, so far apart, until a head is gone
+ASK_SECONDS = 60.0  # for a process that loads Ray and queries a listening head
+WATCH_SECONDS = 3.0  # between two checks of the head during a call
+LOOKS, LOOK_SECONDS = 3, 1.0  # failed checks, and seconds between them, until a head counts as gone
 AUTHENTICATION = "RAY_AUTH_MODE"
 WITHOUT, WITH = "disabled", "token"  # its values
 REFUSED = "InvalidAuthToken"
 
 
 def connect(address: str, *, cpus: float) -> str:
-    """Join the cluster at ``address`` (host:port or auto), or start one here that counts at least so many CPUs; its
-    host:port."""
+    """Join the cluster at ``address`` (host:port or auto), or start one here with at least ``cpus`` CPUs; return its
+    host:port. Raises ``PipelineError``."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if importlib.util.find_spec("ray") is None:
         raise PipelineError("Ray is not installed", where="workers.place", fix="make setup-ray")
@@ -46,7 +46,7 @@ def connect(address: str, *, cpus: float) -> str:
     os.environ[AUTHENTICATION] = authentication(address)
     import ray
 
-    ray._raylet.Config.initialize("")  # as Ray does when it changes the mode itself: it was read at the import
+    ray._raylet.Config.initialize("")  # as Ray does when it changes the mode itself: the mode was read on import
     try:
         ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -61,7 +61,7 @@ def _address() -> str:
 
 
 def check_answers(address: str) -> None:
-    """``PipelineError`` where nobody listens at ``address``: Ray itself would try for a long time."""
+    """Raise ``PipelineError`` if nothing listens at ``address``: Ray itself would retry for a long time."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise PipelineError(
@@ -69,12 +69,12 @@ def check_answers(address: str) -> None:
             where="workers.ray_address",
             fix="write host:port (usually 6379), auto, or nothing",
         )
-    if (why := _unheard(address)) is not None:
+    if (why := _connection_error(address)) is not None:
         raise _no_head(address, why)
 
 
-def _unheard(address: str) -> str | None:
-    """Why nobody listens at an address; None: somebody does."""
+def _connection_error(address: str) -> str | None:
+    """Return why nothing listens at an address; None if something does."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
@@ -84,8 +84,8 @@ def _unheard(address: str) -> str | None:
 
 
 def authentication(address: str) -> str:
-    """RAY_AUTH_MODE of the cluster. Raises ``PipelineError`` where it has another than is set here, refuses the token
-    that is here, or does not answer as a cluster."""
+    """Return the cluster's RAY_AUTH_MODE. Raises ``PipelineError`` if it differs from the one set here, rejects our
+    token, or does not answer like a cluster."""
     ours = os.environ.get(AUTHENTICATION)
     said = _ask(address, WITHOUT)
     if said is None:
@@ -106,8 +106,8 @@ def authentication(address: str) -> str:
 
 
 def _ask(address: str, mode: str) -> str | None:
-    """What is wrong with joining a cluster in a mode; None: nothing. In a process of its own: one process has one mode,
-    and every refusal is a warning on its output."""
+    """Return what prevents joining a cluster in a mode; None if nothing. Runs in a process of its own: a process has
+    only one mode, and every refusal prints a warning."""
     try:
         run = subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
@@ -143,8 +143,8 @@ def _no_head(address: str, why: str) -> PipelineError:
 
 
 class Head:
-    """The head of a cluster that was joined, looked at every few seconds as long as something is asked of the cluster:
-    Ray itself goes on without it for a minute and then ends this process."""
+    """The head of a joined cluster, checked every few seconds while a call runs: without it Ray continues for a minute
+    and then ends this process."""
 
     def __init__(self, address: str) -> None:
         """``address``: host:port."""
@@ -152,13 +152,13 @@ class Head:
         self._seen = time.monotonic()
 
     def answered(self, asked: Any, seconds: float = math.inf, look: Callable[[], None] | None = None) -> bool:
-        """Wait for what ``asked``, an object of the cluster, refers to; whether it came within so long. Raises
-        ``PipelineError`` where the head is gone. ``look`` is called now and then meanwhile; what it raises ends it."""
+        """Wait for the cluster object ``asked``; return whether it came in time. Raises ``PipelineError`` if the head
+        is gone. ``look`` is called now and then; its exceptions end the wait."""
         import ray
 
         end = time.monotonic() + seconds
         while True:
-            if time.monotonic() - self._seen >= WATCH_SECONDS:  # of whichever call: many are shorter
+            if time.monotonic() - self._seen >= WATCH_SECONDS:  # over all calls: many are shorter
                 self.check()
             if ray.wait([asked], timeout=max(0.0, min(WATCH_SECONDS, end - time.monotonic())))[0]:
                 return True
@@ -168,9 +168,9 @@ class Head:
                 look()
 
     def check(self) -> None:
-        """``PipelineError`` where it does not listen any more."""
+        """Raise ``PipelineError`` if the head no longer listens."""
         for _ in range(LOOKS):
-            why = _unheard(self.address)
+            why = _connection_error(self.address)
             if why is None:
                 self._seen = time.monotonic()
                 return
@@ -178,7 +178,7 @@ class Head:
         raise self.lost(str(why))
 
     def lost(self, why: str) -> PipelineError:
-        """The cluster that ran is gone."""
+        """Return the error for a cluster that is gone."""
         return PipelineError(
             f"the Ray cluster at {self.address} does not answer any more: {why}",
             where="workers",
@@ -187,5 +187,5 @@ class Head:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says; its name where it says nothing."""
+    """Return the first line of an error's text, or its type's name."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

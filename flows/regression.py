@@ -38,7 +38,7 @@ CODE, RECIPE = "Code gate", "Recipe gate"
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """Of one gate: the word, one line, the page's Markdown."""
+    """One gate's verdict: the word, one line, and the page's Markdown."""
 
     word: str
     headline: str
@@ -46,7 +46,7 @@ class GateVerdict:
 
 
 class Failed(PipelineError):
-    """A gate did not pass: the run fails. ``status`` is the command's."""
+    """A gate did not pass: the run fails. ``status`` is the command's exit status."""
 
     def __init__(self, verdicts: Sequence[GateVerdict]) -> None:
         self.status = page.exit_status([verdict.word for verdict in verdicts])
@@ -54,7 +54,7 @@ class Failed(PipelineError):
 
 
 def run_name() -> str:
-    """What the run is called."""
+    """Return the run's name."""
     return names.run_name("regression", flow_run.parameters)
 
 
@@ -83,7 +83,7 @@ def regression(
 
 @task(name="code gate", task_run_name="code gate", cache_policy=NO_CACHE, persist_result=False)
 def judge_code(profile: str) -> GateVerdict:
-    """The code gate, as a Markdown artifact and as lines of the log."""
+    """Run the code gate; report it as a Markdown artifact and as log lines."""
 
     def judge() -> tuple[GateVerdict, str]:
         found = code.check_code(flows.ROOT / code.CODE_BASELINES, profile_params(CODE_PROFILE, flows.ROOT))
@@ -93,7 +93,7 @@ def judge_code(profile: str) -> GateVerdict:
 
 
 def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> GateVerdict:
-    """The recipe gate: whether it can be asked is found before anything is trained."""
+    """Run the recipe gate; whether it can be judged is checked before anything is trained."""
 
     def judge() -> tuple[GateVerdict, str]:
         if seeds < 1:
@@ -111,19 +111,19 @@ def judge_recipe(profile: str, seeds: int, changes: Sequence[str]) -> GateVerdic
 
 
 def train(profile: str, seed: int, changes: Sequence[str] = ()) -> dict[str, float]:
-    """The figures of a profile's run with a seed, made in its workspace where they are not up to date."""
+    """Return the figures of a profile's run with a seed, made in its workspace if not up to date."""
     with open_workspace(profile, seed=seed, changes=changes) as place:
         check_place(place)
         try:
             done = run_stages(place, EVALUATED)
-        except PipelineError as error:  # training that collapsed, too: no figures to compare, and no pass
+        except PipelineError as error:  # collapsed training too: no figures to compare, and no pass
             raise PipelineError(f"the run with seed {seed} did not come to its end: {error}") from error
         create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
         return read_figures(place.folder)
 
 
 def _shown(gate: str, key: str, judge: Callable[[], tuple[GateVerdict, str]]) -> GateVerdict:
-    """A gate's verdict on the run's page and in its log; one that has none, and why, too."""
+    """Show a gate's verdict on the run's page and in its log, or why there is none."""
     try:
         verdict, lines = judge()
     except PipelineError as error:
@@ -137,7 +137,7 @@ def _shown(gate: str, key: str, judge: Callable[[], tuple[GateVerdict, str]]) ->
 
 
 def _key(text: str) -> str:
-    """An artifact's key: lower case, digits and dashes."""
+    """Return an artifact's key: lower case, digits and dashes."""
     return "".join(letter if letter.isalnum() else "-" for letter in text).lower()
 
 
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with prefect_server():
         try:
             regression(options.profile, options.seeds, options.changes, options.markdown)
-        except Failed as failed:  # the lines above say all
+        except Failed as failed:  # the lines above say everything
             return failed.status
     return 0
 

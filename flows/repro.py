@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in lines:
                 show(line.rstrip("\n").expandtabs())
             return run.wait()
-        except KeyboardInterrupt:  # DVC has it too, and ends its stage; that has its own last words
+        except KeyboardInterrupt:  # DVC gets it too and ends its stage, which prints its own last lines
             lines = worktrees.without_advice(run.stdout)
 
 

@@ -1,6 +1,6 @@
-"""What `make ui` does for its server's runs: a name for each queued one, a line on the terminal for each that ended.
+"""Watch the runs of `make ui`'s server: name each queued one, and print a line for each that ended.
 
-Prefect names a run when it begins, and says on its page alone why it failed.
+Prefect names a run only when it begins, and reports failures only on its page.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from r1_searcher.shown import printable, show
 from r1_searcher.texts import parse_json
 
 TIMEOUT_SECONDS = 5.0
-LIMIT = 200  # runs of one look
+LIMIT = 200  # runs per look
 OUTCOMES = {"COMPLETED": "is done", "FAILED": "failed", "CRASHED": "crashed", "CANCELLED": "was cancelled"}
-_RAISED = "PipelineError: "  # before the line of an expected error, in the message of a state
+_RAISED = "PipelineError: "  # precedes the line of an expected error in a state's message
 
 
 class RunMonitor:
-    """Looks at the server's deployed runs now and then. A server that does not answer is asked the next time."""
+    """Watches the server's deployed runs. A server that does not answer is asked again next time."""
 
     def __init__(self, api: str, password: str = "") -> None:
-        """Runs that ended before now are nobody's news."""
+        """Runs that ended before now are not reported."""
         self._api, self._headers = api, {"Content-Type": "application/json", **access.header(password)}
         self._since = datetime.datetime.now(datetime.UTC).isoformat()
         self._said: set[str] = set()
         self._flows: dict[str, str] = {}
 
     def look(self) -> None:
-        """Name what is queued, and say what ended."""
-        with contextlib.suppress(OSError, ValueError):  # no answer, half an answer
+        """Name queued runs, and report those that ended."""
+        with contextlib.suppress(OSError, ValueError):  # no answer, or a truncated one
             for run in self._runs({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}):
                 self._name(run)
             for run in self._runs(
@@ -70,7 +70,7 @@ class RunMonitor:
 
 
 def outcome(run: Mapping[str, Any]) -> str:
-    """A line on what became of a run, with the reason if there is one."""
+    """Return one line about a run's outcome, with the reason if there is one."""
     line = f"{run['name']} {OUTCOMES[run['state_type']]}"
     message = ((run.get("state") or {}).get("message") or "").strip()
     if run["state_type"] not in ("FAILED", "CRASHED") or not message:

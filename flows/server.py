@@ -31,17 +31,17 @@ from typing import IO
 
 import flows
 from flows import access
-from flows.server_process import HISTORY, page, prepare, serve, set_broken_aside
+from flows.server_process import HISTORY, page, prepare, serve, set_aside_broken_database
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_json
 
-START_SECONDS = 180.0  # the first start on a slow machine also makes the database
-_LOOK_SECONDS = 2.0  # between two looks at the server behind a run
-HUNG_SECONDS = 60.0  # without an answer, although it listens: then it is ended and started anew
+START_SECONDS = 180.0  # the first start on a slow machine also creates the database
+_LOOK_SECONDS = 2.0  # between two checks of a run's server
+HUNG_SECONDS = 60.0  # without an answer although it listens: then it is restarted
 MAX_LOST_SERVERS = 3  # that a run may lose, one after another
 LOST_VARIABLE = "R1SEARCHER_LOST_SERVERS"  # in the environment: how many it has lost
-# What a server without UI and schedules can do without; each costs start or idle time.
+# Features that a server without UI and schedules does not need; each costs start or idle time.
 LEAN = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
@@ -52,7 +52,7 @@ LEAN = {
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """A server: its API's address, what it wants to be told, and its process where it is the shared one."""
+    """A server: its API's address, its password, and its process if it is the shared one."""
 
     url: str
     password: str
@@ -60,8 +60,8 @@ class ServerAddress:
 
 
 class PrefectServer:
-    """A server that is there or on its way; ``found()`` waits for it. Keep the object while flows run:
-    its lock tells the shared server that somebody needs it (the kernel drops it with the process)."""
+    """A server that exists or is starting; ``found()`` waits for it. Keep the object while flows run: its lock tells
+    the shared server that it is needed (the kernel releases it with the process)."""
 
     def __init__(self, home: Path | None = None) -> None:
         """Find a server, or begin to start one; returns at once."""
@@ -74,13 +74,13 @@ class PrefectServer:
             self._in_use = open(self.home / "in_use.lock", "w")  # noqa: SIM115  held as long as the object
             fcntl.flock(self._in_use, fcntl.LOCK_SH)  # waits only while a server is ending itself
             if _healthy(self.home) is None:
-                set_broken_aside(self.home)
+                set_aside_broken_database(self.home)
                 self._process = _spawn(self.home)
 
     def found(self) -> ServerAddress:
-        """The server, once it answers; ``PipelineError`` where it does not."""
+        """Return the server once it answers. Raises ``PipelineError`` if it does not."""
         if self._given is not None:
-            return _given(self._given)
+            return _given_server(self._given)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             found = _healthy(self.home)
@@ -98,20 +98,20 @@ class PrefectServer:
         )
 
     def restart(self, lost: ServerAddress, why: str) -> None:
-        """Start the shared server anew at its address, so that all who talk to it need not know."""
+        """Restart the shared server at its address, so that its clients do not notice."""
         if lost.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(lost.pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
         show(f"warning: Prefect's server (process {lost.pid}) {why}; it is started anew, and the run goes on")
-        set_broken_aside(self.home)
+        set_aside_broken_database(self.home)
         self._process = _spawn(self.home, lost)
 
     @contextlib.contextmanager
     def watched(self, found: ServerAddress) -> Iterator[None]:
-        """Look at the server while the block runs. The shared one is looked after; one that was given is somebody
-        else's, and only said to be gone."""
+        """Watch the server during the block. The shared one is restarted if needed; one that was given is only reported
+        as gone."""
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(found, over), daemon=True)
         watcher.start()
@@ -144,11 +144,11 @@ class PrefectServer:
                 answered = time.monotonic()
 
     def _now(self, found: ServerAddress) -> ServerAddress:
-        """The same, or what another flow started in its place."""
+        """Return the same server, or the one that another flow started in its place."""
         return found if found.pid is None else stored(self.home) or found
 
     def close(self) -> None:
-        """Say that this process needs the server no more."""
+        """Release the server: this process no longer needs it."""
         if self._in_use is not None:
             self._in_use.close()
             self._in_use = None
@@ -156,7 +156,7 @@ class PrefectServer:
 
 @contextlib.contextmanager
 def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]:
-    """Flows inside the block talk to a server; ``meanwhile`` is done while it starts.
+    """Provide a server to the flows inside the block; ``meanwhile`` is called while it starts.
 
     Prefect's log lines go to the server and not to the terminal: an error is raised anyway, and shown once.
     """
@@ -177,8 +177,8 @@ def prefect_server(meanwhile: Callable[[], None] | None = None) -> Iterator[str]
 
 
 def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], None] | None = None) -> None:
-    """Do ``run`` under a server. Where that is lost for good, this process begins its command again, under another one:
-    what Prefect still wants to tell the first one would hold its end up for minutes."""
+    """Call ``run`` with a server. If the server is lost for good, restart this process' command with another one,
+    because Prefect's pending messages to the first would delay the end by minutes."""
     with prefect_server(meanwhile=meanwhile) as url:
         try:
             run()
@@ -191,11 +191,11 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
         environment = {**os.environ, LOST_VARIABLE: str(lost)}
         if silent(url):
             environment.pop("PREFECT_API_URL", None)  # then a small one is started
-        os.execve(sys.executable, sys.orig_argv, environment)  # which ends the workers and lets go of locks
+        os.execve(sys.executable, sys.orig_argv, environment)  # this ends the workers and releases locks
 
 
 def _of_the_server(error: BaseException, url: str) -> str | None:
-    """What a request to the server failed of; None: the error is another one."""
+    """Return why a request to the server failed; None if the error is another one."""
     import httpx
 
     seen: list[BaseException] = []
@@ -203,15 +203,15 @@ def _of_the_server(error: BaseException, url: str) -> str | None:
     while at is not None and at not in seen:
         seen.append(at)
         if isinstance(at, httpx.TransportError | httpx.HTTPStatusError):
-            with contextlib.suppress(RuntimeError):  # httpx has none where it was not sent
+            with contextlib.suppress(RuntimeError):  # httpx has none if it was not sent
                 if str(at.request.url).startswith(url.removesuffix("/api")):
                     return str(at).splitlines()[0] if str(at) else type(at).__name__
         at = at.__cause__ or at.__context__
     return None
 
 
-def _given(url: str) -> ServerAddress:
-    """The server that PREFECT_API_URL names, with the password that Prefect finds in the environment or a profile."""
+def _given_server(url: str) -> ServerAddress:
+    """Return the server that PREFECT_API_URL names, with Prefect's password from the environment or a profile."""
     from prefect.settings import PREFECT_API_AUTH_STRING
 
     password = PREFECT_API_AUTH_STRING.value() or ""
@@ -222,7 +222,7 @@ def _given(url: str) -> ServerAddress:
             where=where,
             fix="start it, or unset the variable: a small server is then started for you",
         )
-    if access.refused(url, password):
+    if access.wrong_password(url, password):
         raise PipelineError(
             "the Prefect server wants another password" if password else "the Prefect server wants a password",
             where=where,
@@ -232,7 +232,7 @@ def _given(url: str) -> ServerAddress:
 
 
 def stored(home: Path) -> ServerAddress | None:
-    """The shared server as its file has it, whether it answers or not."""
+    """Return the shared server according to its file, whether or not it answers."""
     try:
         stored = parse_json((home / "server.json").read_text())
         return ServerAddress(str(stored["url"]), str(stored["password"]), int(stored["pid"]))
@@ -241,7 +241,7 @@ def stored(home: Path) -> ServerAddress | None:
 
 
 def _healthy(home: Path) -> ServerAddress | None:
-    """The shared server, where it answers."""
+    """Return the shared server if it answers."""
     found = stored(home)
     return found if found is not None and silent(found.url) is None else None
 
@@ -250,7 +250,7 @@ GONE = "is gone"
 
 
 def silent(url: str) -> str | None:
-    """Why a server does not answer, ``GONE`` where nothing listens; None: it does."""
+    """Return why a server does not answer, ``GONE`` if nothing listens; None if it answers."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
             return None if reply.status == 200 else f"answers with status {reply.status}"
@@ -261,9 +261,9 @@ def silent(url: str) -> str | None:
 
 
 def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[bytes]:
-    """Start the shared server in a session of its own, so that Ctrl-C on a flow does not end it half-way.
+    """Start the shared server in a session of its own, so that Ctrl-C on a flow does not end it.
 
-    ``like``: at the address and with the password of one that was lost.
+    ``like``: use the address and password of a lost one.
     """
     port = [] if like is None else ["--port", like.url.removesuffix("/api").rpartition(":")[2]]
     password = {} if like is None else {access.SERVER_AUTH_VARIABLE: like.password}
@@ -280,7 +280,7 @@ def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[by
 
 
 def stop(home: Path) -> bool:
-    """End the shared server; false where none ran."""
+    """End the shared server; return whether one ran."""
     found = stored(home)
     if found is None or found.pid is None:
         return False

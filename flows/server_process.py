@@ -1,6 +1,6 @@
-"""Prefect's server as this project runs it: with a password, for this machine alone (``flows.access``).
+"""Prefect's server as this project runs it: with a password, for this machine only (``flows.access``).
 
-``serve`` is the small server that flows share, ``page`` the one with the page, for `make ui` and the compose file.
+``serve`` runs the small server that flows share, ``page`` the one with the page, for `make ui` and the compose file.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ HISTORY = "it holds the history of runs and nothing that training needs"
 
 
 def serve(home: Path, port: int = 0) -> None:
-    """Be the shared server: bind ``port`` (0: a free one), write ``server.json`` once it is known, end when idle."""
+    """Run the shared server: bind ``port`` (0: a free one), write ``server.json``, and end when idle."""
     access.close_home(home)
     os.umask(0o077)
     with open(home / "serve.lock", "w") as only_one:
         try:
             fcntl.flock(only_one, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # another process was first; whoever asked finds that one
+            return  # another process was first; clients find that one
         with bind("127.0.0.1", port) as bound:
             address = f"http://127.0.0.1:{bound.getsockname()[1]}"
             password = access.new_password()
@@ -50,7 +50,7 @@ def serve(home: Path, port: int = 0) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at that port, or at a free one where it is taken. A server that was killed leaves its own at once."""
+    """Return a socket at that port, or at a free one if it is taken. A killed server frees its port at once."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -61,9 +61,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def page(home: Path, host: str, port: int, names: Sequence[str] = ()) -> None:
-    """Be the server with the page. Raises ``PipelineError`` without a password: this one is not to be had without.
+    """Run the server with the page. Raises ``PipelineError`` without a password.
 
-    ``names``: what else than 127.0.0.1 and localhost others call this machine.
+    ``names``: further host names of this machine besides 127.0.0.1 and localhost.
     """
     if not os.environ.get(access.SERVER_AUTH_VARIABLE):
         raise PipelineError(
@@ -73,7 +73,7 @@ def page(home: Path, host: str, port: int, names: Sequence[str] = ()) -> None:
     os.umask(0o077)
     origins = [f"http://{name}:{port}" for name in access.HOSTS]
     os.environ.setdefault(access.ORIGINS, ",".join(origins))
-    os.environ.setdefault("PREFECT_UI_API_URL", f"{origins[0]}/api")  # what the page in a browser asks
+    os.environ.setdefault("PREFECT_UI_API_URL", f"{origins[0]}/api")  # what the page requests from the browser
     os.environ.setdefault("PREFECT_API_URL", f"{origins[0]}/api")
     for lines in ("STREAM_OUT", "STREAM_PUBLISHING"):  # `--watch` shows a run's lines, and so why it failed
         os.environ.setdefault(f"PREFECT_SERVER_LOGS_{lines}_ENABLED", "true")
@@ -90,7 +90,7 @@ def _server(*, ephemeral: bool, log_level: str, names: Sequence[str] = (), **whe
 
 
 def _end_when_idle(server: Any, home: Path) -> None:
-    """Watch the flows' lock; free for ``IDLE_SECONDS`` means that nobody needs the server."""
+    """Watch the flows' lock: free for ``IDLE_SECONDS`` means that the server is not needed."""
     free_since = time.monotonic()
     with open(home / "in_use.lock", "a") as lock:
         while True:
@@ -108,19 +108,19 @@ def _end_when_idle(server: Any, home: Path) -> None:
 
 
 def prepare(home: Path) -> None:
-    """Make or migrate the database, so that the first flow need not (about 10 s, once)."""
+    """Create or migrate the database, so that the first flow need not (about 10 s, once)."""
     import asyncio
 
     access.close_home(home)
     os.umask(0o077)
-    set_broken_aside(home)
+    set_aside_broken_database(home)
     from prefect.server.database import provide_database_interface
 
     asyncio.run(provide_database_interface().create_db())
 
 
-def set_broken_aside(home: Path) -> None:
-    """Put a database that SQLite cannot read elsewhere, and say so: the next server makes a new one. Nothing, where a
+def set_aside_broken_database(home: Path) -> None:
+    """Move a database that SQLite cannot read aside, and say so: the next server makes a new one. Does nothing while a
     server has it open."""
     path = home / DATABASE
     if not path.exists():
@@ -136,7 +136,7 @@ def set_broken_aside(home: Path) -> None:
         while (aside := path.with_name(f"{DATABASE}.broken-{number}")).exists():
             number += 1
         os.rename(path, aside)
-        for end in ("-wal", "-shm"):  # they belong to it, and would be taken for the new one's
+        for end in ("-wal", "-shm"):  # they belong to it, and would be used with the new one
             if (beside := path.with_name(DATABASE + end)).exists():
                 os.rename(beside, f"{aside}{end}")
     show(f"warning: {path}: Prefect's database cannot be read ({why}): it is now {aside.name}, and a new one is made; "
@@ -147,7 +147,7 @@ def _broken(path: Path) -> str | None:
     try:
         with closing(sqlite3.connect(path, timeout=30)) as database:
             found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.OperationalError as error:  # a lock, no permission: not what this is about
+    except sqlite3.OperationalError as error:  # a lock, no permission: not damage
         return str(error) if "malformed" in str(error) else None
     except sqlite3.DatabaseError as error:
         return str(error)

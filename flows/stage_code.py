@@ -31,9 +31,9 @@ from r1_searcher.texts import parse_yaml
 _PIPELINE = Path("dvc.yaml")
 LIBRARY = Path(r1_searcher.__file__).resolve().parent
 _PACKAGES = ("r1_searcher", "stages", "flows")
-OTHER_STAGES = ("data/", "metrics/", "plots/", "${")  # what else stages depend on, and folders of inputs/
+OTHER_STAGES = ("data/", "metrics/", "plots/", "${")  # other dependencies of stages, and folders of inputs/
 
-# Commands with several verbs: what the verb runs, behind the room's __main__.
+# Commands with several verbs: what each verb runs, behind the stage's __main__.
 ENTRIES: dict[str, tuple[str, ...]] = {
     "python -m stages.index": ("r1_searcher/retrieval/make.py",),
     "python -m stages.evaluate all": ("r1_searcher/evaluation/policies.py",),
@@ -42,14 +42,14 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "python -m stages.questions audit": ("r1_searcher/questions/audit.py",),
     "python -m stages.questions difficulty": ("r1_searcher/questions/difficulty.py",),
     "python -m stages.questions mix": ("r1_searcher/questions/mix.py",),
-    # Behind it __main__ holds the model against the update's code, which changes no byte of the model.
+    # __main__ also checks the model against the update's code, which changes no byte of the model.
     "python -m stages.base_model make": ("r1_searcher/models/tiny.py", "r1_searcher/models/imported.py"),
     "python -m stages.base_model measure": ("stages/base_model/measure.py",),
     "python -m stages.evaluate summary": ("r1_searcher/evaluation/summary_commands.py",),
 }
 
-# They refuse what is wrong (the values of parameters are dependencies themselves), tell of a run, or say where it runs,
-# and change nothing that it makes.
+# These reject errors (values of parameters are dependencies themselves), report on a run, or decide where it runs, and
+# change none of its results.
 CHANGES_NOTHING = (
     *(
         "r1_searcher/params",
@@ -58,17 +58,27 @@ CHANGES_NOTHING = (
     *("flows/__init__.py", "stages/__init__.py", "r1_searcher/__init__.py", "r1_searcher/plan"),
     *(
         f"flows/{name}.py"
-        for name in ("access", "busy", "child", "expected", "gpus", "log", "machine", "server", "server_process")
+        for name in (
+            "access",
+            "child_flow",
+            "expected_errors",
+            "gpus",
+            "log",
+            "machine",
+            "machine_load",
+            "server",
+            "server_process",
+        )
     ),
     *(f"flows/{name}.py" for name in ("ray_cluster", "workers", "workers_local", "workers_ray", "worker_process")),
 )
 
 
 def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
-    """The files and folders of code that a stage depends on, sorted.
+    """Return the files and folders of code that a stage depends on, sorted.
 
     Args:
-        stage: as in dvc.yaml; its ``cmd`` (``python -m a.b …``) and its ``params`` are used.
+        stage: as in dvc.yaml; uses its ``cmd`` (``python -m a.b …``) and its ``params``.
         root: the checkout.
         params: whose chosen names count.
     """
@@ -85,7 +95,7 @@ def code_of(stage: Mapping[str, Any], root: Path, params: Params) -> list[str]:
 
 
 def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
-    """The files of all names that are chosen under the parameters ``keys`` of a stage."""
+    """Return the files of all names chosen under a stage's parameters ``keys``."""
     found: set[Path] = set()
     for name in extensible_sections():
         section = getattr(params, name)
@@ -99,7 +109,7 @@ def chosen_files(keys: Sequence[str], root: Path, params: Params) -> set[Path]:
 
 
 def _in(root: Path, path: Path) -> Path:
-    """A chosen name's file in the checkout ``root``: the library's own stands there too, a user's where it says."""
+    """Return a chosen name's file in the checkout ``root``: the library's own by its place there, a user's as given."""
     return root / path.relative_to(LIBRARY.parent) if path.is_relative_to(LIBRARY) else root / path
 
 
@@ -108,7 +118,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def entries(cmd: str, root: Path) -> set[Path]:
-    """The files that a command of dvc.yaml runs."""
+    """Return the files that a command of dvc.yaml runs."""
     words = cmd.split()
     for length in (4, 3):
         if (found := ENTRIES.get(" ".join(words[:length]))) is not None:
@@ -121,7 +131,7 @@ def entries(cmd: str, root: Path) -> set[Path]:
 
 
 def closure(starts: set[Path], root: Path) -> set[str]:
-    """Every file of the project that running ``starts`` may import, relative to ``root``; those with code in them."""
+    """Return every project file with code that running ``starts`` may import, relative to ``root``."""
     seen: set[Path] = set()
     todo = starts | {file for start in starts for file in _packages(start, root)}
     while todo:
@@ -133,7 +143,7 @@ def closure(starts: set[Path], root: Path) -> set[str]:
 
 @functools.cache
 def imported(path: Path, root: Path) -> frozenset[Path]:
-    """The project's files that a file imports, and the packages above them."""
+    """Return the project's files that a file imports, with the packages above them."""
     found: set[Path] = set()
     for name in _imported_names(_tree(path)):
         parts = name.split(".")
@@ -164,7 +174,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _data_folders(path: Path, root: Path) -> Iterator[str]:
-    """Folders beside a module that it reads as data: ``Path(__file__).parent / "prompts"``."""
+    """Yield folders beside a module that it reads as data: ``Path(__file__).parent / "prompts"``."""
     for name in re.findall(r'Path\(__file__\)\.parent / "(\w+)"', path.read_text(encoding="utf-8")):
         yield (path.parent / name).relative_to(root).as_posix()
 
@@ -183,7 +193,7 @@ def _within(file: str, places: Sequence[str]) -> bool:
 
 
 def _folded(files: set[str], root: Path) -> list[str]:
-    """``files``, with a folder in the place of its modules if all are there and nothing is registered there."""
+    """Return ``files`` with a folder in place of its modules if all are included and nothing is registered there."""
     registers = [point.package.replace(".", "/") for point in POINTS]
     folders = {parent.as_posix() for file in files for parent in Path(file).parents if len(parent.parts) >= 2}
     for folder in sorted(folders, key=len):
@@ -198,7 +208,7 @@ def _folded(files: set[str], root: Path) -> list[str]:
 
 
 def stages_of(text: str) -> dict[str, dict[str, Any]]:
-    """The stages of a dvc.yaml by name: of those that are made several times what is under ``do``, and ``foreach``."""
+    """Return the stages of a dvc.yaml by name; for repeated ones what is under ``do``, and ``foreach``."""
     return {
         name: {**block.get("do", block), "foreach": block.get("foreach", "")}
         for name, block in parse_yaml(text, where=str(_PIPELINE))["stages"].items()
@@ -206,14 +216,14 @@ def stages_of(text: str) -> dict[str, dict[str, Any]]:
 
 
 def is_code(dep: str) -> bool:
-    """Whether a dependency is one of those that are written here: the project's code, and files that the user chose."""
+    """Return whether a dependency is written here: the project's code, or a file that the user chose."""
     if dep.startswith(tuple(f"{package}/" for package in _PACKAGES)):
         return True
     return bool(Path(dep).suffix) and not dep.startswith(OTHER_STAGES)
 
 
 def rewritten(text: str, root: Path, params: Params) -> str:
-    """``text`` of dvc.yaml with the code dependencies that the code and the parameters have now."""
+    """Return dvc.yaml's ``text`` with the present code dependencies of code and parameters."""
     for name, stage in stages_of(text).items():
         code = code_of(stage, root, params)
         others = [dep for dep in stage["deps"] if not is_code(dep) and dep not in code]
@@ -227,7 +237,7 @@ def rewritten(text: str, root: Path, params: Params) -> str:
 
 
 def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
-    """The lines of ``deps``: code in one flow list would be one item, so each line holds as many as fit."""
+    """Return the lines of ``deps``: a flow list of all code, with as many items per line as fit."""
     items = [f"'{item}'" if "{" in item else item for item in (*code, *others)]
     lines, line = [f"{indent}deps:"], f"{indent}  ["
     for position, item in enumerate(items):
@@ -240,14 +250,14 @@ def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
 
 
 def stale(root: Path) -> list[str]:
-    """The stages whose code dependencies in ``root`` are not what the code and the parameters say."""
+    """Return the stages in ``root`` whose code dependencies are out of date."""
     text = (root / _PIPELINE).read_text(encoding="utf-8")
     before, after = stages_of(text), stages_of(rewritten(text, root, load(root / PARAMS_FILE)))
     return [name for name in before if before[name]["deps"] != after[name]["deps"]]
 
 
 def write(root: Path) -> list[str]:
-    """Write them into dvc.yaml; the stages whose lists changed."""
+    """Write them into dvc.yaml; return the stages whose lists changed."""
     old = stale(root)
     if old:
         text = (root / _PIPELINE).read_text(encoding="utf-8")

@@ -36,11 +36,11 @@ log_expected_errors_in_one_line()
 
 # The store is the cache: Prefect keeps no results, and its tasks pass paths and small dictionaries.
 OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
-_RETRIES = 2  # of a shard or an update whose worker was lost; nothing else is tried again
+_RETRIES = 2  # of a shard or an update whose worker was lost; nothing else is retried
 
 
 def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
-    """Whether a task failed because its worker died: then another one, or the same started anew, does it again."""
+    """Return whether a task failed because its worker died: then another worker, or a restarted one, repeats it."""
     if not isinstance(state.data, WorkerLost):
         return False
     show(f"warning: {state.data}")
@@ -49,19 +49,19 @@ def worker_was_lost(task: object, run: object, state: State[Any]) -> bool:
 
 @task(name="shard", task_run_name=step_name(), retries=_RETRIES, retry_condition_fn=worker_was_lost, **OPTIONS)
 def shard(bench: Workbench, step: Step, number: int, shard: int) -> None:
-    """Sample one shard of a rollout or a watch on whichever engine is free."""
+    """Sample one shard of a rollout or validation on whichever engine is free."""
     bench.sample(step, number, shard)
 
 
 @task(name="rollout", task_run_name=step_name("rollout"), **OPTIONS)
 def rollout(bench: Workbench, iteration: int, sampled: bool = False) -> Made:
-    """Sample trajectories with the present policy; ``sampled``: their shards were, and are joined."""
+    """Sample trajectories with the current policy; ``sampled``: only join the shards that were sampled."""
     return bench.rollout(iteration, sampled=sampled)
 
 
 @task(name="reward", task_run_name=step_name("reward"), **OPTIONS)
 def reward(bench: Workbench, iteration: int, rollouts: Made) -> Made:
-    """Reward them."""
+    """Reward the trajectories."""
     return bench.reward(iteration, rollouts.path)
 
 
@@ -73,19 +73,19 @@ def reward(bench: Workbench, iteration: int, rollouts: Made) -> Made:
     **OPTIONS,
 )
 def update(bench: Workbench, iteration: int, rollouts: Made, rewards: Made) -> Made:
-    """Improve the policy on them."""
+    """Update the policy with the rewarded trajectories."""
     return bench.update(iteration, rollouts.path, rewards.path)
 
 
 @task(name="watch", task_run_name=step_name("watch"), **OPTIONS)
 def watch(bench: Workbench, done: int, sampled: bool = False) -> Made:
-    """Look at the policy, greedy, on validation questions."""
+    """Validate the policy greedily on validation questions."""
     return bench.watch(done, sampled=sampled)
 
 
-def begin(bench: Workbench, step: Step, number: int) -> list[PrefectFuture[None]]:
-    """Let the engines begin with what is missing of a step, a task a shard; none where the engine is in this process,
-    and the step's own task samples."""
+def start_shards(bench: Workbench, step: Step, number: int) -> list[PrefectFuture[None]]:
+    """Start sampling a step's missing shards on the engines, one task per shard; none if the engine is in this process,
+    where the step's own task samples."""
     if bench.workers.inside:
         return []
     missing = bench.missing(step, number)
@@ -94,8 +94,8 @@ def begin(bench: Workbench, step: Step, number: int) -> list[PrefectFuture[None]
     return [shard.submit(bench, step, number, place) for place in missing]
 
 
-def finish(shards: Sequence[PrefectFuture[None]]) -> bool:
-    """Wait for shards; whether there were any. The first that failed for good raises."""
+def wait_for_shards(shards: Sequence[PrefectFuture[None]]) -> bool:
+    """Wait for shards; return whether there were any. Raises the first final failure."""
     for one in shards:
         one.result()
     return bool(shards)
@@ -104,15 +104,16 @@ def finish(shards: Sequence[PrefectFuture[None]]) -> bool:
 @flow(name="train-segment", validate_parameters=False)
 def train(segment: str) -> dict[str, Any]:
     """Train one segment of params.yaml and write its outputs; returns its summary."""
-    bench = _opened(segment)
+    bench = _open_bench(segment)
     with open_workers(bench):
         return _train(bench)
 
 
-def _opened(segment: str) -> Workbench:
-    """The segment's workbench. A wrong parameter, a missing file or GPU stops here, before anything starts."""
+def _open_bench(segment: str) -> Workbench:
+    """Return the segment's workbench. Raises ``PipelineError`` for a wrong parameter, a missing file or GPU, before
+    anything starts."""
     bench = Workbench(segment)
-    check_machine(bench.params, bench.start)  # too little disk was said before the first stage
+    check_machine(bench.params, bench.start)  # too little disk was reported before the first stage
     return bench
 
 
@@ -125,12 +126,12 @@ def _train(bench: Workbench) -> dict[str, Any]:
     if bench.is_watched(first):
         _watch(bench, log, first)
 
-    ahead = begin(bench, "rollout", first) if first < bench.length else []
+    ahead = start_shards(bench, "rollout", first) if first < bench.length else []
     for iteration in range(first, bench.length):
         more = iteration + 1 < bench.length
         with log.during("rollout", iteration + 1):
-            rollouts = rollout(bench, iteration, finish(ahead))
-        ahead = begin(bench, "rollout", iteration + 1) if more and overlap else []
+            rollouts = rollout(bench, iteration, wait_for_shards(ahead))
+        ahead = start_shards(bench, "rollout", iteration + 1) if more and overlap else []
         rewards = reward(bench, iteration, rollouts)
         bench.check_retriever(rewards)
         with log.during("update", iteration + 1):
@@ -138,11 +139,11 @@ def _train(bench: Workbench) -> dict[str, Any]:
         log.iteration(iteration, rollouts, rewards, updated)
         if bench.is_watched(iteration + 1):
             with log.during("rollout", iteration + 2):
-                finish(ahead)  # engines hold one policy at a time
+                wait_for_shards(ahead)  # engines hold one policy at a time
             _watch(bench, log, iteration + 1)
         bench.check_collapse(iteration)
         if more and not overlap:
-            ahead = begin(bench, "rollout", iteration + 1)
+            ahead = start_shards(bench, "rollout", iteration + 1)
 
     with log.during("outputs", bench.length):
         summary = export(bench, Path())
@@ -153,20 +154,20 @@ def _train(bench: Workbench) -> dict[str, Any]:
 
 def _watch(bench: Workbench, log: SegmentLog, done: int) -> None:
     with log.during("watch", done):
-        seen = watch(bench, done, finish(begin(bench, "watch", done)))
+        seen = watch(bench, done, wait_for_shards(start_shards(bench, "watch", done)))
     log.watched(done, seen)
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; the Prefect server starts while the models' libraries load."""
+    """Run the command line; the Prefect server starts while the models' libraries load."""
     parser = argparse.ArgumentParser(prog="python -m flows.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--segment", required=True, metavar="NAME", help="key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
-    bench = _opened(segment)
+    bench = _open_bench(segment)
     run = train.with_options(
         flow_run_name=f"{bench.params.profile} {segment}",
-        task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # a shard an engine at a time
+        task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # one shard per engine at a time
     )
     despite_a_lost_server(lambda: run_as_child(run, segment=segment), meanwhile=bench.prepare)
 

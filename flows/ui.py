@@ -24,11 +24,11 @@ from types import FrameType
 
 import flows
 from flows import access
-from flows.leftovers import forget_what_others_left, skip_missed
+from flows.leftovers import delete_leftovers, skip_missed
 from flows.processes import end_group
 from flows.run_monitor import RunMonitor
 from flows.server import HUNG_SECONDS, START_SECONDS, silent
-from flows.server_process import set_broken_aside
+from flows.server_process import set_aside_broken_database
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.shown import show, show_lines
 
@@ -36,15 +36,16 @@ HOST = "127.0.0.1"
 PORT = 4200
 PORT_VARIABLE = "PREFECT_SERVER_API_PORT"
 POOL = "local"
-_LOOK_SECONDS = 2.0  # between two looks at the server
-STARTS, STARTS_SECONDS = 4, 600.0  # so many starts of the server in so long, and no more
+_LOOK_SECONDS = 2.0  # between two checks of the server
+STARTS, STARTS_SECONDS = 4, 600.0  # at most so many starts of the server in so many seconds
 
 
 @contextlib.contextmanager
 def started(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A module of Python in a session of its own, so that Ctrl-C reaches it through us, with all that it started."""
+    """Run a Python module in a session of its own during the block, so that Ctrl-C reaches it and its children only
+    through us."""
     process = start(arguments, environment, log)
     try:
         yield process
@@ -53,7 +54,7 @@ def started(
 
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path | None) -> subprocess.Popen[bytes]:
-    """Start a module of Python; whoever calls ends it."""
+    """Start a Python module; the caller ends it."""
     with open(log, "ab") if log else contextlib.nullcontext() as out:
         return subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -67,10 +68,10 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path | 
 
 
 class PageServer:
-    """The server with the page. It is book-keeping: where it dies or hangs, it is started anew at the same address."""
+    """The server with the page. It is book-keeping: if it dies or hangs, it is restarted at the same address."""
 
     def __init__(self, port: int, environment: Mapping[str, str], log: Path) -> None:
-        """Start it; nothing is waited for."""
+        """Start it without waiting."""
         self.port, self.log = port, log
         self.api = f"http://{HOST}:{port}/api"
         self._environment = environment
@@ -84,12 +85,12 @@ class PageServer:
         return start(arguments, self._environment, self.log)
 
     def wait(self) -> None:
-        """Until it answers; ``PipelineError`` where it does not."""
+        """Wait until it answers. Raises ``PipelineError`` if it does not."""
         wait_until_there(f"{self.api}/health", {"server": self._process}, self.log)
         self._answered = time.monotonic()
 
     def look(self) -> None:
-        """Start it anew where it is gone or does not answer; ``PipelineError`` where that happens again and again."""
+        """Restart it if it is gone or does not answer. Raises ``PipelineError`` if that happens repeatedly."""
         status = self._process.poll()
         if status is None and silent(self.api) is None:
             self._answered = time.monotonic()
@@ -110,7 +111,7 @@ class PageServer:
 
 
 def check_free(port: int) -> None:
-    """``PipelineError`` where something listens on the port already."""
+    """Raise ``PipelineError`` if something already listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -126,7 +127,7 @@ def check_free(port: int) -> None:
 def wait_until_there(
     url: str, processes: Mapping[str, subprocess.Popen[bytes]], log: Path, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Until a GET of ``url`` succeeds; ``PipelineError`` where a process ends before, or nothing comes."""
+    """Wait until a GET of ``url`` succeeds. Raises ``PipelineError`` if a process ends first, or time runs out."""
     end = time.monotonic() + START_SECONDS
     request = urllib.request.Request(url, headers=dict(headers or {}))
     while time.monotonic() < end:
@@ -138,7 +139,7 @@ def wait_until_there(
 
 
 def check_alive(processes: Mapping[str, subprocess.Popen[bytes]], log: Path) -> None:
-    """``PipelineError`` where one of them has ended by itself."""
+    """Raise ``PipelineError`` if one of the processes has ended."""
     for name, process in processes.items():
         if process.poll() is not None:
             raise PipelineError(f"the Prefect {name} ended with status {process.returncode}", fix=f"see {log}")
@@ -161,11 +162,11 @@ def deploy(environment: Mapping[str, str]) -> None:
 
 
 def run(port: int) -> None:
-    """Server, deployments, worker; until Ctrl-C, or until the worker ends by itself."""
+    """Run server, deployments and worker until Ctrl-C, or until the worker ends."""
     check_free(port)
     home = Path(os.environ["PREFECT_HOME"])
     access.close_home(home)
-    set_broken_aside(home)
+    set_aside_broken_database(home)
     log = home / "ui.log"
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
@@ -177,11 +178,11 @@ def run(port: int) -> None:
     with contextlib.closing(PageServer(port, serving, log)) as server:
         server.wait()
         if access.was_open(home):
-            forget_what_others_left(api, password)
+            delete_leftovers(api, password)
             access.note_closed(home)
         skip_missed(api, password)
         with started(work, environment, None) as worker:
-            # The worker makes it.
+            # The worker creates it.
             wait_until_there(f"{api}/work_pools/{POOL}", {"worker": worker}, log, access.header(password))
             deploy(environment)
             access.write_profile(home, api, password)
@@ -209,14 +210,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line. Ctrl-C is the way to end it, and no error; SIGTERM does the same."""
+    """Run the command line. Ctrl-C ends it without an error; SIGTERM does the same."""
     parser = argparse.ArgumentParser(prog="python -m flows.ui", description=(__doc__ or "").splitlines()[0])
     given = os.environ.get(PORT_VARIABLE) or str(PORT)
     parser.add_argument(
         "--port", type=int, default=given, help=f"port of the server (default: ${PORT_VARIABLE}, or {PORT})"
     )
     port = parser.parse_args(arguments).port
-    # In the background of a script SIGINT is ignored, by all that is started too; with handlers it is not.
+    # A script's background processes ignore SIGINT, and so do their children; with handlers they do not.
     for way in (signal.SIGINT, signal.SIGTERM):
         signal.signal(way, _interrupt)
     try:

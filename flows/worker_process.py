@@ -1,9 +1,8 @@
-"""A worker's process: ``python -m flows.worker_process FD`` on a socket that the flow holds the other end of.
+"""A worker's process: ``python -m flows.worker_process FD`` on a socket whose other end the flow holds.
 
-It makes one object and calls its methods as they are asked for, one after another. Where the flow is gone, however
-it ended, the socket says so, and this process ends with all that it started: nothing is left behind. While it works a
-thread of its own says every ``BEAT_SECONDS`` that this process runs, however long the work takes; one that is stopped,
-or that holds Python's lock for minutes, falls silent.
+It makes one object and calls its methods as requested, one after another. If the flow ends, however it does, the socket
+shows it, and this process ends with all that it started. During work a separate thread sends a heartbeat every
+``BEAT_SECONDS``, however long the work takes; a process that is stopped, or holds the GIL for minutes, falls silent.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ from typing import Any
 import psutil
 
 BEAT_SECONDS = 2.0
-BEAT = "beat"  # the message; answers are pairs
+BEAT = "beat"  # the heartbeat message; answers are pairs
 
 
 def build(target: str, settings: object) -> Any:
-    """``module:name`` called with ``settings``: the object that does the work."""
+    """Return ``module:name`` called with ``settings``: the object that does the work."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)(settings)
 
 
 def portable(error: BaseException) -> BaseException:
-    """An error that can be sent: with the traceback as a note, because a traceback itself cannot be."""
+    """Return an error that can be sent, with the traceback as a note, because tracebacks cannot be pickled."""
     error.add_note("in the worker:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever an exception of somebody's does when it is pickled
+    except Exception:  # any exception's pickling may fail in any way
         text = RuntimeError(f"{type(error).__name__}: {error}")
         text.__notes__ = error.__notes__
         return text
@@ -55,34 +54,34 @@ def _listen(connection: Connection, requests: queue.Queue[Any]) -> None:
 
 
 class Pulse:
-    """Gives a sign of life every ``BEAT_SECONDS`` while this process works on something, from a thread of its own."""
+    """Sends a heartbeat every ``BEAT_SECONDS`` while this process works, from a separate thread."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
-        """``beat`` gives one; where it raises ``OSError`` there is none."""
+        """``beat`` sends one; an ``OSError`` of it is ignored."""
         self._beat, self._one_at_a_time = beat, threading.Lock()
         self._works = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
     def begins(self) -> None:
-        """A request is worked on."""
+        """Mark the beginning of a request."""
         self._works.set()
 
     def ends(self) -> None:
-        """It is done; no beat comes after this."""
+        """Mark the end of a request; no beat follows."""
         with self._one_at_a_time:
             self._works.clear()
 
     def _run(self) -> None:
         while True:
             self._works.wait()
-            with self._one_at_a_time, contextlib.suppress(OSError):  # a flow that is gone is the listener's to see
+            with self._one_at_a_time, contextlib.suppress(OSError):  # the listener notices that a flow is gone
                 if self._works.is_set() and not stopped_below():
                     self._beat()
             time.sleep(BEAT_SECONDS)
 
 
 def stopped_below() -> bool:
-    """Whether a process that this one started is stopped: an engine's own may be another one."""
+    """Return whether a child process is stopped (an engine may have one of its own)."""
     with contextlib.suppress(psutil.Error):
         return any(child.status() == psutil.STATUS_STOPPED for child in psutil.Process().children(recursive=True))
     return False
@@ -105,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
             if worker is None:
                 worker = build(target, settings)
             reply = (True, getattr(worker, method)(*args, **kwargs))
-        except Exception as error:  # whatever it is, it is the flow's to judge
+        except Exception as error:  # the flow judges every error
             reply = (False, portable(error))
         pulse.ends()
         connection.send(reply)

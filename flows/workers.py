@@ -1,7 +1,7 @@
-"""Where the workers of a training run are: in this process, in processes of this machine, or on a Ray cluster.
+"""Place the workers of a training run: in this process, in local processes, or on a Ray cluster.
 
-What they do is in ``stages/train``; here they are started, called, missed when they die, and ended. An engine does
-one job at a time, so a shard waits for a free one. The ranks of the trainer live and die together.
+Their work is in ``r1_searcher.training``; here they are started, called, replaced when they die, and ended. An engine
+does one job at a time, so a shard waits for a free one. The trainer's ranks live and die together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.gpus import held, slots_of
+from flows.gpus import hold_slots, slots_of
 from flows.workers_local import LocalPlace
 from r1_searcher.errors import PipelineError
 from r1_searcher.training.workbench import Workbench
@@ -23,16 +23,16 @@ from r1_searcher.training.workers import Job, Lesson, Policy, WorkerLost, Worker
 ENGINE = "r1_searcher.training.engine_worker:EngineWorker"
 TRAINER = "r1_searcher.training.trainer_worker:TrainerWorker"
 REFERENCE = "r1_searcher.training.reference_worker:ReferenceWorker"
-LOGS = ".workers"  # in the store: a folder a segment, a file a worker
+LOGS = ".workers"  # in the store: one folder per segment, one file per worker
 ATTEMPTS = 3  # to find a port that is still free when the first rank binds it
-OTHERS_SECONDS = 5.0  # what other ranks have to say, once one has failed
+OTHERS_SECONDS = 5.0  # for other ranks' errors, once one has failed
 
 
 class Worker(Protocol):
-    """A worker somewhere."""
+    """A worker in another process."""
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a method there; raises what it raises, and ``WorkerLost`` where the worker is gone."""
+        """Run a method there; raises what it raises, and ``WorkerLost`` if the worker is gone."""
         ...
 
     def ask_to_end(self) -> None:
@@ -40,47 +40,47 @@ class Worker(Protocol):
         ...
 
     def close(self) -> None:
-        """End it for certain."""
+        """Make sure that it has ended."""
         ...
 
 
 class Place(Protocol):
-    """Where workers can be started."""
+    """A place that workers can be started in."""
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> Worker:
-        """Start one; nothing is waited for."""
+        """Start a worker without waiting."""
         ...
 
     def rendezvous(self) -> dict[str, str]:
-        """The environment by which the ranks of a trainer find each other."""
+        """Return the environment by which a trainer's ranks find each other."""
         ...
 
     def close(self) -> None:
-        """Let go of the place."""
+        """Release the place."""
         ...
 
 
 class EnginePool:
-    """``Engines`` elsewhere. Safe to call from several threads: each gets an engine of its own, or waits for one."""
+    """``Engines`` in other processes. Thread-safe: each caller gets an engine of its own, or waits for one."""
 
     def __init__(self, start: Callable[[int], Worker], engines: int) -> None:
-        """None is started before it has something to do."""
+        """No engine is started before it has a job."""
         self._start = start
         self._running: dict[int, Worker] = {}
         self._starting = threading.Lock()  # so that none is started after all were ended
         self._closed = False
-        self._free: queue.PriorityQueue[tuple[bool, int]] = queue.PriorityQueue()  # those that run come first
+        self._free: queue.PriorityQueue[tuple[bool, int]] = queue.PriorityQueue()  # running ones come first
         for number in range(engines):
             self._free.put((True, number))
 
     def roll_out(self, policy: Policy, job: Job, draft: Path) -> None:
-        """See ``r1_searcher.training.workers.Engines``. The next job that finds no engine starts a lost one anew."""
+        """See ``r1_searcher.training.workers.Engines``. A lost engine is restarted by the next job that needs it."""
         _, number = self._free.get()
         try:
             self._engine(number).call("roll_out", policy, job, draft)
         except WorkerLost:
             if self._closed:
-                raise PipelineError("the run is ending") from None  # and asks for no second attempt
+                raise PipelineError("the run is ending") from None  # no second attempt
             self._running.pop(number).close()
             raise
         finally:
@@ -107,9 +107,9 @@ class EnginePool:
 
 
 class TrainerGroup:
-    """``Trainers`` elsewhere: every rank is asked for the same, the first one's answer counts.
+    """``Trainers`` in other processes: every rank gets the same call, and the first one's result counts.
 
-    Where one fails or dies, the others wait for it in a collective: all are ended, and ``at`` is None.
+    If one fails or dies, the others wait for it in a collective: all are ended, and ``at`` is None.
     """
 
     def __init__(self, place: Place, ranks: int) -> None:
@@ -166,7 +166,7 @@ class TrainerGroup:
                     return asked[0].result()
                 ended, _ = futures.wait(asked, OTHERS_SECONDS)
                 errors = [error for one in asked if one in ended and (error := one.exception())]
-                # A rank that died makes the others fail: its end is the reason, not what they say of it.
+                # A dead rank makes the others fail: its end is the reason, not their errors.
                 raise next((error for error in errors if isinstance(error, WorkerLost)), errors[0])
             except BaseException:  # Ctrl-C too: the threads return only when their workers have ended
                 self.close()
@@ -185,7 +185,7 @@ def _port_was_taken(error: Exception) -> bool:
 
 
 def _close(workers: list[Worker]) -> None:
-    """End several at a time."""
+    """End several workers in parallel."""
     for worker in workers:
         worker.ask_to_end()
     for worker in workers:
@@ -193,7 +193,7 @@ def _close(workers: list[Worker]) -> None:
 
 
 class ReferenceProcess:
-    """``References`` elsewhere: started when it is first asked, and anew after it was lost."""
+    """``References`` in another process: started on first use, and restarted after a loss."""
 
     def __init__(self, start: Callable[[], Worker]) -> None:
         self._start = start
@@ -216,7 +216,7 @@ class ReferenceProcess:
 
 
 class Elsewhere:
-    """``Workers`` in processes of their own, each started when it is first needed. Weights go by folder."""
+    """``Workers`` in processes of their own, each started when first needed. Weights are handed over as folders."""
 
     inside = False
 
@@ -245,7 +245,7 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
     settings = bench.worker_settings
     where = settings.params.workers.place
     if where == "inside":
-        with held(slots_of(settings.params)):
+        with hold_slots(slots_of(settings.params)):
             yield bench.workers
         return
     logs = bench.store.root / LOGS / f"{bench.params.profile}-{bench.name}"
@@ -259,7 +259,7 @@ def open_workers(bench: Workbench) -> Iterator[Workers]:
     workers = Elsewhere(place, settings)
     bench.workers = workers
     try:
-        with held(slots_of(settings.params)):
+        with hold_slots(slots_of(settings.params)):
             yield workers
     finally:
         workers.close()

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, each pinned to its GPUs or CPU cores before any framework is loaded."""
+"""Workers as local processes, each pinned to its GPUs or CPU cores before any framework is loaded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params
 from r1_searcher.training.workers import WorkerLost, WorkerSettings
 
-SILENT_SECONDS = 120.0  # without a beat of a worker that was asked for something: it hangs
+SILENT_SECONDS = 120.0  # without a heartbeat of a working worker: it hangs
 _GRACE_SECONDS = 5.0  # for a worker that is asked to end; then it is killed
 
 
 class LocalWorker:
-    """A process with one object in it; ``call`` runs a method there and waits for what it returns."""
+    """A process with one object in it; ``call`` runs a method there and waits for the result."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class LocalWorker:
         cores: set[int] | None,
         log: Path,
     ) -> None:
-        """Start it; nothing is waited for. What it says goes to ``log``."""
+        """Start it without waiting. Its output goes to ``log``."""
         self.name, self._log = name, log
         self._busy = threading.Lock()
         ours, its = socket.socketpair()
@@ -51,17 +51,17 @@ class LocalWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                start_new_session=True,  # Ctrl-C is the flow's affair; and a session can be ended whole
+                start_new_session=True,  # Ctrl-C is for the flow; and a session can be ended as a whole
             )
         self._connection = Connection(ours.detach())
         self._send((target, settings, cores))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the method raises, and ``WorkerLost`` where the process ended instead, or hangs."""
+        """Call a method; raises what it raises, and ``WorkerLost`` if the process ended or hangs."""
         with self._busy:
             self._send((method, args, kwargs))
             try:
-                while (reply := self._heard()) == BEAT:
+                while (reply := self._receive()) == BEAT:
                     pass
             except (EOFError, OSError):
                 raise self._lost() from None
@@ -70,9 +70,10 @@ class LocalWorker:
             return value
         raise value
 
-    def _heard(self) -> Any:
-        """The next message. ``WorkerLost`` where none comes for ``SILENT_SECONDS``: what hangs is ended."""
-        # Asked twice: where this process itself was stopped, the time is over and the message is there.
+    def _receive(self) -> Any:
+        """Return the next message. Raises ``WorkerLost``, after ending the worker, if none comes for
+        ``SILENT_SECONDS``."""
+        # Polled twice: if this process itself was stopped, the time is over although the message is there.
         if self._connection.poll(SILENT_SECONDS) or self._connection.poll():
             return self._connection.recv()
         self._kill()
@@ -105,7 +106,7 @@ class LocalWorker:
         )
 
     def ask_to_end(self) -> None:
-        """Ask it to end when it is idle; one that works is left to ``close``."""
+        """Ask it to end when it is idle; a working one is killed."""
         if self._busy.acquire(blocking=False):
             try:
                 with contextlib.suppress(OSError):
@@ -116,7 +117,7 @@ class LocalWorker:
             self._kill()
 
     def close(self) -> None:
-        """End it with all that it started; a call that is under way in another thread raises ``WorkerLost``."""
+        """End it with all its children; a running call in another thread raises ``WorkerLost``."""
         self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
@@ -131,14 +132,16 @@ class LocalWorker:
 
 
 def python_path() -> str:
-    """The project first, wherever the flow was started from."""
+    """Return PYTHONPATH with the project first, wherever the flow was started."""
     return os.pathsep.join([str(flows.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES of a worker: the trainer's ranks have the first GPUs, then engines, then the reference.
+    """Return a worker's CUDA_VISIBLE_DEVICES: the trainer's ranks have the first GPUs, then engines, then the
+    reference.
 
-    ``visible``: the flow's own CUDA_VISIBLE_DEVICES, None where all are. Empty where the profile asks for no GPU.
+    ``visible``: the flow's own CUDA_VISIBLE_DEVICES, None if all are visible. Empty if the profile uses no GPU. Raises
+    ``PipelineError`` for too few.
     """
     hardware = params.hardware
     if not hardware.gpus:
@@ -161,8 +164,8 @@ def gpus_of(params: Params, role: str, number: int, visible: str | None) -> str:
 
 
 def cores_of(number: int, workers: int, threads: int, available: set[int]) -> set[int] | None:
-    """The CPU cores of one of so many workers of a kind, which work at a time: a block of its own, where every block
-    has a core a thread. None: it is left where the system puts it."""
+    """Return the CPU cores of one of ``workers`` workers that work at once: a block of its own if every block has a
+    core per thread; None: not pinned."""
     size = len(available) // workers
     if size < threads:
         return None
@@ -170,7 +173,7 @@ def cores_of(number: int, workers: int, threads: int, available: set[int]) -> se
 
 
 def free_port() -> int:
-    """A port of this machine's loopback that nobody uses now."""
+    """Return a port of this machine's loopback that is free now."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
@@ -183,7 +186,7 @@ class LocalPlace:
         self.settings, self.logs = settings, logs
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> LocalWorker:
-        """A worker of a role: engine, trainer or reference."""
+        """Start a worker of a role: engine, trainer or reference."""
         params = self.settings.params
         count = {"engine": params.workers.engines, "trainer": params.workers.ranks, "reference": 1}[role]
         gpus = gpus_of(params, role, number, os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -200,11 +203,11 @@ class LocalPlace:
         )
 
     def rendezvous(self) -> dict[str, str]:
-        """Where the ranks of a trainer meet."""
+        """Return where a trainer's ranks meet."""
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        if sys.platform == "linux":  # their connections to each other, too
+        if sys.platform == "linux":  # for their connections to each other too
             meeting |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
         return meeting
 
     def close(self) -> None:
-        """Nothing but the workers themselves was started."""
+        """Do nothing: only the workers themselves were started."""

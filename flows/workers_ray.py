@@ -1,8 +1,8 @@
-"""Workers as Ray actors, with GPUs and cores of their own: on a running cluster, or one that is started here.
+"""Workers as Ray actors with their own GPUs and cores, on a running cluster or one that is started here.
 
-Ray says who runs where, by a placement group with a bundle a worker. What the workers read and write is the project's
-folder, which every machine of the cluster must have at the same place. There, too, is each worker's sign of life: Ray
-misses a process that has ended, and waits for one that hangs.
+A placement group with one bundle per worker decides who runs where. Workers read and write the project's folder, which
+every machine of the cluster must have at the same path. Their heartbeats are there too: Ray notices a process that has
+ended, but waits for one that hangs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PLACE_SECONDS = 120.0  # for a cluster to have what the workers need
 
 
 class Host:
-    """The object in an actor's process: it makes the worker in it and calls its methods."""
+    """The object in an actor's process: it makes the worker there and calls its methods."""
 
     def __init__(self, target: str, settings: WorkerSettings, folder: str, log: str, seat: tuple[int, int]) -> None:
-        """``seat``: which of how many workers of its kind on this node it is; its cores follow from that."""
+        """``seat``: its number and the count of its kind on this node, which determine its cores."""
         os.chdir(folder)
         if hasattr(os, "sched_setaffinity"):  # Linux; before torch counts them
             cores = cores_of(*seat, settings.params.threads, os.sched_getaffinity(0))
@@ -44,25 +44,26 @@ class Host:
         self._worker: Any = None
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
-        """What the method returns, or the error that it raises."""
+        """Return the method's result, or the error that it raises."""
         self._pulse.begins()
         try:
             if self._worker is None:
                 self._worker = build(self._target, self._settings)
             return True, getattr(self._worker, method)(*args, **kwargs)
-        except Exception as error:  # whatever it is, it is the flow's to judge
+        except Exception as error:  # the flow judges every error
             return False, portable(error)
         finally:
             self._pulse.ends()
 
 
 def pulse_file(log: Path) -> Path:
-    """Where the worker with that log gives its signs of life."""
+    """Return the heartbeat file of the worker with that log."""
     return log.with_suffix(".pulse")
 
 
 def _beats(file: Path) -> Callable[[], None]:
-    """A function that writes another number there each time, in the same few bytes: a full disk does not matter."""
+    """Return a function that writes another number there each time, in the same few bytes, which works on a full
+    disk."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     numbers = itertools.count()
 
@@ -76,13 +77,13 @@ class RayWorker:
     """An actor behind the interface of ``flows.workers.Worker``."""
 
     def __init__(self, name: str, actor: Any, log: Path, head: Head) -> None:
-        """``head``: of the cluster that the actor is in."""
+        """``head``: of the actor's cluster."""
         self.name, self._actor, self._log, self._head = name, actor, log, head
-        self._heard: tuple[bytes, float] = (b"", 0.0)  # the last sign of life, and when it was seen
+        self._heard: tuple[bytes, float] = (b"", 0.0)  # the last heartbeat, and when it was seen
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Raises what the method raises, ``WorkerLost`` where the actor is gone or hangs, and another ``PipelineError``
-        where the cluster is gone."""
+        """Call a method; raises what it raises, ``WorkerLost`` if the actor is gone or hangs, and another
+        ``PipelineError`` if the cluster is gone."""
         import ray
 
         try:
@@ -91,7 +92,7 @@ class RayWorker:
             self._head.answered(asked, look=self._look)
             done, value = ray.get(asked)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
-            self._head.check()  # a worker that was lost with its cluster is not tried again
+            self._head.check()  # a worker lost with its cluster is not retried
             raise self._lost(f"is gone: {first_line(e)}") from None
         except ray.exceptions.RaySystemError as error:
             raise self._head.lost(first_line(error)) from None
@@ -100,9 +101,8 @@ class RayWorker:
         raise value
 
     def _look(self) -> None:
-        """``WorkerLost`` where the worker was heard once, and then not for ``SILENT_SECONDS``: what hangs is ended.
-
-        One that was never heard is starting, which may take what Ray takes."""
+        """Raise ``WorkerLost``, after ending the worker, if it had a heartbeat and then none for ``SILENT_SECONDS``. A
+        worker without any is still starting, for as long as Ray takes."""
         with contextlib.suppress(FileNotFoundError):
             if (beat := pulse_file(self._log).read_bytes()) != self._heard[0]:
                 self._heard = (beat, time.monotonic())
@@ -124,13 +124,13 @@ class RayWorker:
         ray.kill(self._actor)
 
     def close(self) -> None:
-        """Not much more: ``ask_to_end`` was for certain, and Ray kills what does not end by itself."""
+        """Clean up: ``ask_to_end`` was final, and Ray kills what does not end."""
         self.ask_to_end()
         pulse_file(self._log).unlink(missing_ok=True)
 
 
 def bundles(params: Params) -> list[dict[str, float]]:
-    """What each worker needs: the engines, the ranks, then the reference. One GPU is shared by halves."""
+    """Return what each worker needs: the engines, the ranks, then the reference. One GPU is shared by halves."""
     hardware, workers, cpus = params.hardware, params.workers, float(params.threads)
     shared = 0.5 if hardware.gpus == 1 else None
     engine = {"CPU": cpus, "GPU": shared or float(hardware.tensor_parallel)}
@@ -142,13 +142,13 @@ def bundles(params: Params) -> list[dict[str, float]]:
 
 
 def seats(nodes: Sequence[str], roles: Sequence[str]) -> list[tuple[int, int]]:
-    """Of each worker, by its node and role: which of its role's workers on that node it is, and of how many."""
+    """Return each worker's number and count among its role's workers on its node."""
     where = list(zip(nodes, roles, strict=True))
     return [(where[:place].count(one), where.count(one)) for place, one in enumerate(where)]
 
 
 class RayPlace:
-    """Starts workers on a cluster. Raises ``PipelineError`` where there is none, or too little in it."""
+    """Starts workers on a cluster. Raises ``PipelineError`` if there is none, or it is too small."""
 
     def __init__(self, settings: WorkerSettings, logs: Path) -> None:
         self.settings, self.logs = settings, logs
@@ -179,7 +179,7 @@ class RayPlace:
         return group
 
     def _find_seats(self) -> list[tuple[int, int]]:
-        """Of the workers in the order of their bundles: Ray counts CPUs and says nothing of which."""
+        """Return the workers' seats in the order of their bundles: Ray counts CPUs but does not assign them."""
         from ray.util import placement_group_table
 
         nodes = placement_group_table(self._group)["bundles_to_node_id"]
@@ -188,14 +188,14 @@ class RayPlace:
         return seats([nodes[index] for index in range(len(roles))], roles)
 
     def start(self, role: str, number: int, target: str, environment: Mapping[str, str]) -> RayWorker:
-        """A worker of a role, engine, trainer or reference, in its bundle."""
+        """Start a worker of a role, engine, trainer or reference, in its bundle."""
         import ray
 
-        self._head.check()  # Ray would wait for it in vain, out of reach
+        self._head.check()  # otherwise Ray would wait for it forever, uninterruptibly
         workers = self.settings.params.workers
         index = number + {"engine": 0, "trainer": workers.engines, "reference": workers.engines + workers.ranks}[role]
         wanted = self._wanted[index]
-        gpus = {} if wanted.get("GPU") else {"CUDA_VISIBLE_DEVICES": ""}  # else Ray says which
+        gpus = {} if wanted.get("GPU") else {"CUDA_VISIBLE_DEVICES": ""}  # otherwise Ray assigns them
         log = self.logs / f"{role}-{number}.log"
         pulse_file(log).unlink(missing_ok=True)  # an earlier run's
         actor = (
@@ -203,7 +203,7 @@ class RayPlace:
             .options(
                 num_cpus=wanted["CPU"],
                 num_gpus=wanted.get("GPU", 0),
-                max_restarts=0,  # a lost engine's shard is Prefect's to repeat, a lost rank ends its group
+                max_restarts=0,  # Prefect repeats a lost engine's shard; a lost rank ends its group
                 scheduling_strategy=self._in_bundle(index),
                 runtime_env={"env_vars": {"PYTHONPATH": python_path(), **environment, **gpus}},
             )
@@ -212,7 +212,7 @@ class RayPlace:
         return RayWorker(f"{role} {number}", actor, log, self._head)
 
     def rendezvous(self) -> dict[str, str]:
-        """Where the ranks meet: the machine of the first one's bundle."""
+        """Return where the ranks meet: the machine of the first one's bundle."""
         import ray
 
         self._head.check()
@@ -232,14 +232,14 @@ class RayPlace:
         return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
 
     def close(self) -> None:
-        """Leave the cluster: what was reserved is free again, and a cluster of our own ends."""
+        """Leave the cluster: reserved resources are freed, and a cluster of our own ends."""
         import ray
 
         ray.shutdown()
 
 
 def _address() -> tuple[str, int]:
-    """This machine's address in the cluster, and a port that nobody uses now."""
+    """Return this machine's address in the cluster, and a port that is free now."""
     import ray
 
     return str(ray.util.get_node_ip_address()), free_port()

@@ -1,7 +1,7 @@
-"""DVC's stages under Prefect: a workspace of a profile, and each stage as a task of whatever flow runs in it.
+"""DVC's stages under Prefect: a workspace per profile, and each stage as a task of the flow that runs in it.
 
-The stages go through DVC as in `dvc repro`, so that there is one cache. The checkout is not disturbed, what
-was made before comes back from the cache, and a run that was cut off goes on when it is run again.
+Stages go through DVC as in `dvc repro`, so that there is one cache. The checkout is not disturbed, earlier results come
+from the cache, and an interrupted run continues when it is run again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ log_expected_errors_in_one_line()
 
 LAST_LINES = 20  # of a failing stage, shown with the error
 WORKSPACES = flows.ROOT / ".workspaces"
-# What DVC says of a stage that it did not run, and the word for it in the table of stages.
+# DVC's words about a stage that it did not run, and the word for it in the table of stages.
 NOT_RUN = {"didn't change": "unchanged", "is cached - skipping run": "from the cache"}
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A prepared workspace. ``lock`` is an open file that says that it is in use; the stages inherit it."""
+    """A prepared workspace. ``lock``: an open file that marks it as in use; the stages inherit it."""
 
     name: str
     folder: Path
@@ -53,7 +53,7 @@ class Workspace:
     lock: int | None = None
 
     def key(self, what: str) -> str:
-        """Key of an artifact of this workspace: lower case, digits and dashes."""
+        """Return the key of an artifact of this workspace: lower case, digits and dashes."""
         return "".join(letter if letter.isalnum() else "-" for letter in f"{self.name}-{what}").lower()
 
 
@@ -65,9 +65,9 @@ def open_workspace(
     changes: Sequence[str] = (),
     iterations: Mapping[str, int] | None = None,
 ) -> Iterator[Workspace]:
-    """A workspace with the files of the checkout and the parameters of ``profile``, alone in it.
+    """Open a workspace with the checkout's files and the parameters of ``profile``, exclusively.
 
-    ``iterations`` are other lengths of segments. Waits while another run is in the same workspace.
+    ``iterations``: other lengths of segments. Waits while another run uses the same workspace.
     """
     parts = list(profiles.overlays(profile, seed=seed, changes=changes, root=flows.ROOT))
     base = profiles.base_text(flows.ROOT)
@@ -84,7 +84,7 @@ def open_workspace(
 
 
 def check_place(place: Workspace) -> None:
-    """Whether this machine can train what a workspace's parameters say: ``flows.machine.check_machine``."""
+    """Check that this machine can train with a workspace's parameters: ``flows.machine.check_machine``."""
     params = contract.load(place.folder / contract.PARAMS_FILE)
     model = place.folder / params.base_model.source
     if warning := check_machine(params, model if model.is_dir() else None):
@@ -92,7 +92,7 @@ def check_place(place: Workspace) -> None:
 
 
 def stage_environment() -> dict[str, str]:
-    """Environment of the stages: their own Prefect runs go to the server of this run, as runs of their own."""
+    """Return the stages' environment: their own Prefect runs go to this run's server, as separate runs."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     own = worktrees.workspace_environment(flows.ROOT)
@@ -102,14 +102,15 @@ def stage_environment() -> dict[str, str]:
 
 
 def say(line: str) -> None:
-    """A line for the terminal, and for the run's page."""
+    """Print a line on the terminal and log it on the run's page."""
     line = printable(line.expandtabs())
     show(line)
     get_run_logger().info(line)
 
 
 def run_stages(place: Workspace, targets: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Bring the stages up to date that ``targets`` need (none: all), in order; what became of each, and its seconds."""
+    """Bring the stages that ``targets`` need (none: all) up to date, in order; return each one's outcome and
+    seconds."""
     stages = stages_in_order(place, targets)
     progress = create_progress_artifact(
         0.0, key=place.key("stages-progress"), description=f"{place.name}: {len(stages)} stages"
@@ -123,9 +124,9 @@ def run_stages(place: Workspace, targets: Collection[str] = ()) -> list[dict[str
 
 @task(name="stage", task_run_name="{place.name} {stage}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
-    """`dvc repro` of one stage, whose lines go to the log; the error of a failing stage shows its last lines.
+    """Run `dvc repro` of one stage, logging its lines; a failing stage's error shows the last ones.
 
-    The stage ends with this task, also where the run is cancelled.
+    The stage ends with this task, also if the run is cancelled.
     """
     began = time.monotonic()
     last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
@@ -161,16 +162,17 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
 
 
-# How a command of this project says what was wrong; how Python does where that is a bug.
+# How this project's commands report an error, and how Python reports a bug.
 OWN_WORDS = re.compile(r"(error|refused): .|([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception|Exit|Interrupt)\b")
 
 
 def reason(lines: Sequence[str], status: int) -> str:
-    """Why a stage failed, of its last lines: its own words, or else the last line, which is DVC's with the status."""
+    """Return why a stage failed, from its last lines: its own message, or else the last line, which is DVC's with the
+    status."""
     own = [line for line in lines if OWN_WORDS.match(line)]
     return (own or lines or [f"exit status {status}"])[-1]
 
 
 def stages_in_order(place: Workspace, targets: Collection[str] = ()) -> list[str]:
-    """Names of the workspace's stages that ``targets`` need, each after those that it needs."""
+    """Return the names of the workspace's stages that ``targets`` need, in order of dependency."""
     return order(read_graph(place.folder, place.environment), targets)

@@ -1,7 +1,7 @@
-"""A profile's run in a git worktree of its own: the checkout stays as it is.
+"""Run a profile in a git worktree of its own: the checkout stays unchanged.
 
-A workspace is a git worktree of this checkout with the composed parameters. It shares the checkout's DVC
-cache and its store of iteration artefacts, so that a profile that was run before comes back from the cache.
+A workspace is a git worktree of this checkout with the composed parameters. It shares the checkout's DVC cache and its
+store of iteration artefacts, so that a profile that was run before comes from the cache.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from r1_searcher.files.git import git, listed
 from r1_searcher.files.store import ROOT_VARIABLE, STORE
 from r1_searcher.shown import show
 
-MADE = ("dvc.lock", "metrics", "plots", "report")  # what stages write, and git has of the checkout
+MADE = ("dvc.lock", "metrics", "plots", "report")  # outputs of stages that git also tracks in the checkout
 
 
 @contextlib.contextmanager
 def workspace_lock(folder: Path, say: Callable[[str], None] = print) -> Iterator[int]:
-    """Be alone in a workspace: two runs would change its files under each other. Waits, and says so.
+    """Lock a workspace: two runs would change each other's files. Waits, and says so.
 
     Yields the descriptor that holds the lock; a child that inherits it keeps the workspace until it ends too.
     """
@@ -43,25 +43,25 @@ def workspace_lock(folder: Path, say: Callable[[str], None] = print) -> Iterator
 
 
 def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
-    """Make or refresh a workspace of the checkout ``root``: its files as they are now, uncommitted changes too.
+    """Create or refresh a workspace of the checkout ``root`` with its present files, including uncommitted changes.
 
-    What was made in the workspace stays, so that a run that was stopped goes on.
+    The workspace's outputs stay, so that a stopped run continues. Raises ``PipelineError``.
     """
     if not _is_prepared(folder, root):
         if folder.exists() and any(folder.iterdir()):
             raise PipelineError("is not empty and no workspace of this project", where=str(folder), fix="remove it")
         git(root, "worktree", "prune")
-        # Forced twice: a making that was killed leaves its entry locked.
+        # Forced twice: if creating it was killed, its entry is still locked.
         git(root, "worktree", "add", "--detach", "--force", "--force", str(folder.resolve()))
         for name in listed(folder, "ls-files", "-z", "metrics"):
             (folder / name).unlink()  # the checkout's
-        _bring_lock(root, folder)
+        _copy_lock(root, folder)
     else:
-        (folder / git(folder, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)  # a killed git's
+        (folder / git(folder, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)  # of a killed git
         dvc_files.mend(folder)
-        made = {path: path.read_bytes() for path in _made(folder)}
+        made = {path: path.read_bytes() for path in _tracked_outputs(folder)}
         git(folder, "checkout", "--detach", "--force", "--quiet", git(root, "rev-parse", "HEAD"))
-        for path in _made(folder) - made.keys():
+        for path in _tracked_outputs(folder) - made.keys():
             path.unlink()
         for path, content in made.items():
             if not path.exists() or path.read_bytes() != content:
@@ -69,11 +69,12 @@ def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
                 path.write_bytes(content)
     copy_changes(root, folder, but=MADE)
     write_text(folder / "params.yaml", params_text)
-    dvc_files.settings(folder, state=root / dvc_files.STATE, cache=root / ".dvc" / "cache")  # last: now it is prepared
+    # last, because it marks the workspace as prepared
+    dvc_files.settings(folder, state=root / dvc_files.STATE, cache=root / ".dvc" / "cache")
 
 
 def _is_prepared(folder: Path, root: Path) -> bool:
-    """Whether ``folder`` is a workspace. One whose making was killed is removed: nothing was made in it yet."""
+    """Return whether ``folder`` is a workspace. A half-created one is removed: it has no outputs yet."""
     pointer = folder / ".git"
     if not pointer.exists():
         return False
@@ -87,9 +88,9 @@ def _is_prepared(folder: Path, root: Path) -> bool:
     return False
 
 
-def _bring_lock(root: Path, folder: Path) -> None:
-    """The checkout's ``dvc.lock`` as it is now, as far as its outputs are in the cache that the two share: what was
-    made there before is not made again."""
+def _copy_lock(root: Path, folder: Path) -> None:
+    """Copy the checkout's present ``dvc.lock``, as far as its outputs are in the shared cache, so that they are not
+    made again."""
     dvc_files.mend(root)
     lock = root / dvc_files.LOCK
     if lock.is_file():
@@ -100,8 +101,8 @@ def _bring_lock(root: Path, folder: Path) -> None:
         (folder / dvc_files.LOCK).unlink(missing_ok=True)
 
 
-def _made(folder: Path) -> set[Path]:
-    """What the stages wrote where git looks, too: a workspace's are its own."""
+def _tracked_outputs(folder: Path) -> set[Path]:
+    """Return the outputs that git also tracks: a workspace has its own."""
     places = [
         path for name in MADE for path in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
     ]
@@ -109,7 +110,7 @@ def _made(folder: Path) -> set[Path]:
 
 
 def workspace_environment(root: Path) -> dict[str, str]:
-    """Environment of commands in a workspace: the checkout's store, Prefect home and Python."""
+    """Return the environment of commands in a workspace: the checkout's store, Prefect home and Python."""
     home = os.environ.get("PREFECT_HOME") or str((root / ".prefect").resolve())
     store = os.environ.get(ROOT_VARIABLE) or str((root / STORE).resolve())
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -124,8 +125,8 @@ def workspace_environment(root: Path) -> dict[str, str]:
 
 
 def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
-    """`dvc repro` in a workspace, of ``stages`` and what they need (none: of all); ``PipelineError`` where it
-    fails (its own lines are on the terminal)."""
+    """Run `dvc repro` in a workspace for ``stages`` and what they need (none: all). Raises ``PipelineError`` if it
+    fails, after its own lines."""
     dvc_files.mend(folder)
     run = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", *stages],
@@ -139,7 +140,7 @@ def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
     with run:
         try:
             _show(run.stdout)
-        except KeyboardInterrupt:  # DVC has it too, and ends its stage
+        except KeyboardInterrupt:  # DVC gets it too and ends its stage
             _show(run.stdout)
             raise
     dvc_files.keep(folder)
@@ -152,7 +153,7 @@ def _show(lines: Iterable[str]) -> None:
         show(line.rstrip("\n").expandtabs())
 
 
-ADVICE = (  # of DVC after each stage; in a workspace nothing is committed
+ADVICE = (  # DVC's after each stage; nothing is committed in a workspace
     "To track the changes with git, run:",
     "\tgit add ",
     "To enable auto staging, run:",
@@ -162,7 +163,7 @@ ADVICE = (  # of DVC after each stage; in a workspace nothing is committed
 
 
 def without_advice(lines: Iterable[str]) -> Iterator[str]:
-    """Lines of `dvc repro` less its advice on git and remotes, and the empty lines about that."""
+    """Yield the lines of `dvc repro` without its advice on git and remotes and the empty lines around it."""
     after = False
     for line in lines:
         if line.startswith(ADVICE):

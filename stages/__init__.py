@@ -1,4 +1,4 @@
-"""WHAT is done: one room a stage, each runnable as ``python -m stages.<room>``."""
+"""What is done: one room per DVC stage, each runnable as ``python -m stages.<room>``."""
 
 import os
 

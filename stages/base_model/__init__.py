@@ -1,1 +1,1 @@
-"""The policy before reinforcement learning: a tiny Qwen2 trained from scratch, or a model of the user's."""
+"""The policy before reinforcement learning: a tiny Qwen2 trained from scratch, or the user's model."""

@@ -42,7 +42,7 @@ def _make(settings: params.Params, out: Path) -> None:
     import torch
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # `_log` says what is going on
+    logging.disable_progress_bar()  # `_log` reports the progress
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True)
     with atomic(out, folder=True) as draft:

@@ -69,7 +69,7 @@ def measure(
 
 
 def _that_fit(asked: pa.Table, engine: Engine, rollout: params.Rollout) -> pa.Table:
-    """The questions (QUESTIONS) whose prompt leaves room. Raises ``PipelineError`` if there are none."""
+    """Return the questions (QUESTIONS) whose prompt leaves room. Raises ``PipelineError`` if there are none."""
     prompt, tokenizer = prompt_of(rollout), getattr(engine, "tokenizer", None)
     rows = asked.select(["question_id", "question"]).to_pylist()
     long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, rollout.max_total_tokens)

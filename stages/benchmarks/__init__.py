@@ -1,1 +1,2 @@
-"""Released benchmarks: fetched by checksum, their questions, and a corpus of their own where they bring one."""
+"""Released benchmarks: fetched by checksum, with their questions and, if they have paragraphs, a corpus of their
+own."""

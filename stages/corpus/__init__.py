@@ -1,1 +1,1 @@
-"""What can be searched: a synthetic world, or passages of the user's own."""
+"""Corpora: a synthetic world, or the user's own passages."""

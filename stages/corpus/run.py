@@ -72,7 +72,7 @@ def counted(rows: Iterator[dict[str, str]], paced: Paced) -> Iterator[dict[str, 
 
 
 def _made(corpus: params.Corpus, request: CorpusRequest) -> Drawn | Iterator[dict[str, str]]:
-    """What the source that ``corpus.source`` names makes; it alone is imported."""
+    """Return what the source named by ``corpus.source`` makes; only that source is imported."""
     found = CORPUS_SOURCES.find(corpus.source, corpus.extensions)
     if shipped(found.file):
         made: Drawn | Iterator[dict[str, str]] = found.value(request, None)

@@ -1,1 +1,1 @@
-"""What searches: BM25, vectors or both over the passages, opened memory-mapped; or a web search engine."""
+"""Retrieval: BM25, vectors or both over the passages, opened memory-mapped; or a web search engine."""

@@ -1,1 +1,2 @@
-"""What a profile needs, in memory, time and disk, before anything is made. Arithmetic alone: no torch, no model."""
+"""What a profile needs in memory, time and disk, computed before anything is made. Only arithmetic: no torch, no
+model."""

@@ -1,1 +1,1 @@
-"""What is asked: questions composed from a synthetic world, or the user's own."""
+"""Questions: composed from a synthetic world, or the user's own."""

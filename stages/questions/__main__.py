@@ -40,7 +40,7 @@ def _make(options: argparse.Namespace, settings: params.Params) -> None:
 
 
 def overlap_lines(report: dict[str, Any]) -> list[str]:
-    """One line a split that shares questions or supporting titles with training; none where all are apart."""
+    """Return one line per split that shares questions or supporting titles with training; none if all are disjoint."""
     lines = []
     for name, shared in report["overlap_with_train"].items():
         if shared["same_question"] or shared["same_title"]:

@@ -1,4 +1,4 @@
-"""Make the questions folder: one Parquet file a split, and report.json."""
+"""Make the questions folder: one Parquet file per split, and report.json."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(
 
 
 def _made(questions: params.Questions, request: QuestionRequest) -> Splits:
-    """What the source that ``questions.source`` names makes; it alone is imported."""
+    """Return what the source named by ``questions.source`` makes; only that source is imported."""
     found = QUESTION_SOURCES.find(questions.source, questions.extensions)
     if shipped(found.file):
         made: Splits = found.value(request, None)
@@ -68,7 +68,7 @@ def _made(questions: params.Questions, request: QuestionRequest) -> Splits:
 
 
 def _safe(splits: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, int]]:
-    """The splits without control tokens in questions, and in how many questions of which splits there were any."""
+    """Return the splits without control tokens in questions, and the number of affected questions by split."""
     from r1_searcher.questions.files import without_control
 
     found = {name: without_control(table) for name, table in splits.items()}

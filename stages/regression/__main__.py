@@ -18,7 +18,7 @@ from r1_searcher.options import whole_number
 from r1_searcher.regression import STATUS_HELP
 from r1_searcher.shown import show, show_lines
 
-# Each command imports what it needs when it is run.
+# Each command imports only what it needs.
 
 
 def _code(options: argparse.Namespace) -> int:

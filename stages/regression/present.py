@@ -1,4 +1,4 @@
-"""The parameters that the present checkout gives a profile, whatever its params.yaml holds at the moment."""
+"""The parameters that the present checkout gives a profile, whatever its params.yaml contains at the moment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ CODE_PROFILE, RECIPE_PROFILE = "laptop", "smoke"  # of the two gates
 
 
 def profile_params(name: str, root: Path = Path()) -> Params:
-    """A profile composed as a run of it would compose it."""
+    """Return a profile's parameters, composed as a run would compose them."""
     overlays = list(profiles.overlays(name, root=root))
     return contract.parse(profiles.composed(profiles.base_text(root), overlays))

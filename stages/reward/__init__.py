@@ -1,1 +1,1 @@
-"""The reward room: metrics of an answer, named reward sets, and rewards.parquet. No torch here."""
+"""The reward room: answer metrics, named reward sets, and rewards.parquet. No torch here."""

@@ -1,1 +1,1 @@
-"""Rollout: questions in, trajectories out. The engines and the loop that is the policy's environment."""
+"""Rollout: sample trajectories from questions. Holds the engines and the loop that is the policy's environment."""

@@ -1,1 +1,1 @@
-"""Update: advantages from rewards, and the policy's PPO step. torch and DeepSpeed are loaded by ``load_trainer``."""
+"""Update: advantages from rewards, and the policy's PPO step. ``load_trainer`` imports torch and DeepSpeed."""

@@ -61,11 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _look_at_gap(
     metrics: Mapping[str, float], params: parameters.Params, policy: Path, about: Mapping[str, Any]
 ) -> None:
-    """Stop where engine and trainer differ about rollouts that ``policy`` itself sampled, as training does.
-
-    ``about``: the rollouts' metadata, which does not name the policy of every file: then, and if the rollouts are
-    another's, it is a warning.
-    """
+    """Stop if engine and trainer disagree about rollouts that ``policy`` itself sampled, as training does."""
     sampled = about.get("policy") == artefacts.sha256_tree(policy) and not about.get("greedy")
     try:
         check_gap(metrics, largest_gap(params), model=str(policy))

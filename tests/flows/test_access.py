@@ -23,7 +23,7 @@ import pytest
 import flows
 from flows import access
 from flows.server import PrefectServer, ServerAddress
-from flows.server_process import DATABASE, set_broken_aside
+from flows.server_process import DATABASE, set_aside_broken_database
 from r1_searcher.errors import PipelineError
 
 FOREIGN = "https://pages.example"
@@ -206,7 +206,7 @@ def test_what_others_may_have_left_is_forgotten(prefect: str, capsys: pytest.Cap
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.states import Scheduled
 
-    from flows.leftovers import forget_what_others_left
+    from flows.leftovers import delete_leftovers
 
     @flow
     def nightly() -> None: ...
@@ -217,7 +217,7 @@ def test_what_others_may_have_left_is_forgotten(prefect: str, capsys: pytest.Cap
         run = client.create_flow_run_from_deployment(
             deployment, state=Scheduled(), job_variables={"command": "touch planted"}
         )
-        forget_what_others_left(prefect, "")
+        delete_leftovers(prefect, "")
         assert client.read_deployments() == [] and client.read_work_pools() == []
         assert run.id not in {one.id for one in client.read_flow_runs(limit=200)}
     assert "before its server had a password" in capsys.readouterr().out
@@ -238,7 +238,7 @@ def test_a_broken_database_is_set_aside_and_said(tmp_path: Path, capsys: pytest.
     for number, content in enumerate((b"\0" * 4096, b"no database" * 100), start=1):
         path.write_bytes(content)
         (tmp_path / f"{DATABASE}-wal").write_bytes(b"of it")
-        set_broken_aside(tmp_path)
+        set_aside_broken_database(tmp_path)
         assert not path.exists() and not (tmp_path / f"{DATABASE}-wal").exists()
         assert (tmp_path / f"{DATABASE}.broken-{number}").read_bytes() == content
         [line] = capsys.readouterr().out.splitlines()
@@ -246,5 +246,5 @@ def test_a_broken_database_is_set_aside_and_said(tmp_path: Path, capsys: pytest.
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (x)")
         database.commit()
-    set_broken_aside(tmp_path)
+    set_aside_broken_database(tmp_path)
     assert path.exists() and capsys.readouterr().out == ""

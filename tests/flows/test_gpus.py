@@ -40,7 +40,7 @@ def test_a_run_on_ray_holds_gpus_where_the_cluster_is_its_own(monkeypatch: pytes
 
 def test_none_are_held_where_none_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
-    with gpus.held([]):
+    with gpus.hold_slots([]):
         pass
 
 
@@ -48,11 +48,11 @@ def test_the_second_run_waits_for_the_first(prefect: str, capsys: pytest.Capture
     order, entered = [], threading.Event()
 
     def second() -> None:
-        with gpus.held(["gpu:node:1", "gpu:node:2"]):
+        with gpus.hold_slots(["gpu:node:1", "gpu:node:2"]):
             order.append("second")
             entered.set()
 
-    with gpus.held(["gpu:node:0", "gpu:node:1"]):
+    with gpus.hold_slots(["gpu:node:0", "gpu:node:1"]):
         # In our context: Prefect's settings, which name the server, are of a context, and a thread begins with none.
         other = threading.Thread(target=contextvars.copy_context().run, args=(second,))
         other.start()

@@ -101,8 +101,8 @@ def test_long_work_is_no_hang(project: Callable[..., Path], tmp_path: Path, monk
         "engine", 0, "slow_worker:SlowWorker", {}
     )
     heard: list[Any] = []
-    hear = LocalWorker._heard
-    monkeypatch.setattr(LocalWorker, "_heard", lambda worker: heard.append(hear(worker)) or heard[-1])
+    hear = LocalWorker._receive
+    monkeypatch.setattr(LocalWorker, "_receive", lambda worker: heard.append(hear(worker)) or heard[-1])
     try:
         assert worker.call("work", 5.0) is None
     finally:
