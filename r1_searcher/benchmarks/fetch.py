@@ -9,21 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+
+import httpx
+import tenacity
 
 from r1_searcher.benchmarks.releases import Release
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import sha256_file
 from r1_searcher.files.store import Store
+from r1_searcher.net import replies
+from r1_searcher.net.retries import TryAgain, may_pass, retry_after, retrying
 
-FETCHED_KIND = "benchmarks"  # in the store
-RETRIES = 4  # of a request with a transient failure: no connection, 429, 5xx
-BACKOFF = 0.5  # s before the second retry, doubled each time
-TIMEOUT = (10.0, 60.0)  # s to connect, s between two parts of a response
-LONGEST = 600.0  # s per file, including retries
-LONGEST_PAUSE = 30  # s between two retries, whatever a server asks for
+FETCHED_KIND = "benchmarks"  # of the store
+RETRIES = 4  # of a request that failed in a way that may pass: no connection, 429, 5xx
+BACKOFF = 0.5  # s before the first retry, doubled each time
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # s between two parts of an answer, s to connect
+LONGEST = 600.0  # s for a file, its retries included
+LONGEST_PAUSE = 30  # s between two retries, whatever a server advises
 _BLOCK = 1 << 16
-_PASSING = (429, 500, 502, 503, 504)
+
+
+class _Broke(TryAgain):
+    """The connection broke on the way."""
 
 
 class Absent(Exception):
@@ -81,68 +88,61 @@ def _copy_from(place: str, path: Path, num_bytes: int, backoff: float) -> None:
 
 
 def _download(address: str, path: Path, num_bytes: int, backoff: float) -> None:
-    """GET ``address`` into ``path``, restarting if the connection breaks.
+    """GET ``address`` into ``path``, again from the start if the connection breaks on the way.
 
     Encoded responses are refused, and nothing is read beyond ``num_bytes`` + 1 bytes or after LONGEST seconds.
     """
-    import requests
-    import urllib3
-    from urllib3.util import Retry
-
-    from r1_searcher.benchmarks.deadline import Deadline, Over
-
-    retries = Retry(
-        total=RETRIES,
-        backoff_factor=backoff,
-        status_forcelist=_PASSING,
-        allowed_methods=["GET"],
-        retry_after_max=LONGEST_PAUSE,
-    )
-    late = f"it was not whole after {LONGEST:.0f} s"
-    with Deadline(LONGEST) as deadline, requests.Session() as session:
-        session.headers["Accept-Encoding"] = "identity"
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, deadline.adapter(max_retries=retries))
-        for attempt in range(RETRIES):
-            try:
-                with session.get(address, stream=True, timeout=TIMEOUT) as answer, path.open("wb") as file:
-                    if not answer.ok:
-                        raise Absent(f"the server says {answer.status_code} {answer.reason}".rstrip())
-                    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-                        raise Absent("the server sends it encoded")
-                    _receive(answer.raw, file, num_bytes)
-                if deadline.over:  # the deadline may have cut off what came
-                    raise Over
-                return
-            except Over:
-                raise Absent(late) from None
-            except urllib3.exceptions.ProtocolError:
-                if deadline.over:
-                    raise Absent(late) from None
-                if attempt + 1 == RETRIES:
-                    raise Absent("the connection broke each time before the file was whole") from None
-                time.sleep(backoff * 2**attempt)
-            except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-                raise Absent(late if deadline.over else _reason(error)) from None
+    until = time.monotonic() + LONGEST
+    asking = retrying(_stops, backoff=backoff, longest=LONGEST_PAUSE)
+    try:
+        asking(_attempt, address, path, num_bytes, until)
+    except (TryAgain, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        late = f"it was not whole after {LONGEST:.0f} s"
+        raise Absent(late if time.monotonic() >= until else " ".join(str(error).split())) from None
 
 
-def _receive(answer: Any, file: IO[bytes], num_bytes: int) -> None:
-    """Write the body of a urllib3 response as it arrives. A truncated body raises ``ProtocolError``."""
+def _stops(state: tenacity.RetryCallState) -> bool:
+    """Whether a place is given up. Connections that break on the way cost most, and are tried once less."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    most = RETRIES if isinstance(error, _Broke) else RETRIES + 1
+    return state.attempt_number >= most or (state.seconds_since_start or 0) + state.upcoming_sleep >= LONGEST
+
+
+def _attempt(address: str, path: Path, num_bytes: int, until: float) -> None:
     left = num_bytes + 1
-    while left and (block := answer.read1(min(left, _BLOCK), decode_content=False)):
-        file.write(block)
-        left -= len(block)
+    begun = False
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        with (
+            httpx.Client(headers=headers, timeout=TIMEOUT, follow_redirects=True) as client,
+            replies.counted(client).using(replies.ExchangeBudget(until - time.monotonic(), left)),
+            client.stream("GET", address) as answer,
+            path.open("wb") as file,
+        ):
+            _check_answer(answer)
+            begun = True
+            for block in answer.iter_raw(_BLOCK):
+                file.write(block[:left])
+                left -= len(block)
+                if left <= 0:
+                    break
+    except httpx.TransportError as error:
+        if time.monotonic() >= until:
+            raise
+        if begun:
+            raise _Broke("the connection broke each time before the file was whole") from None
+        raise TryAgain(str(error)) from None
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost reason of a chain of connection errors, briefly."""
-    seen: BaseException | None = error
-    while seen is not None:  # requests wraps urllib3's error, which wraps the socket's
-        error = seen
-        inner = getattr(seen, "reason", None) or next((one for one in seen.args if isinstance(one, Exception)), None)
-        seen = inner if isinstance(inner, BaseException) else None
-    text = " ".join(str(error).split()).rpartition("> ")[2] or type(error).__name__
-    return text.rpartition(": ")[2] if "Failed to" in text else text
+def _check_answer(answer: httpx.Response) -> None:
+    """Raise ``TryAgain`` or ``Absent`` unless a file follows as it is."""
+    if not answer.is_success:
+        said = f"the server says {answer.status_code} {answer.reason_phrase}".rstrip()
+        if may_pass(answer.status_code):
+            raise TryAgain(said, retry_after(answer.headers.get("Retry-After")))
+        raise Absent(said)
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Absent("the server sends it encoded")
 
 
 def _verify(path: Path, release: Release, place: str) -> None:

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from r1_searcher.chat.rate_limiter import Pace
 from r1_searcher.errors import PipelineError
 from r1_searcher.keys import read_key, without_key
 from r1_searcher.net import replies
+from r1_searcher.net.retries import CircuitBreaker, RateLimiter
 from r1_searcher.params import ChatEndpoint
 from r1_searcher.texts import parse_json
 
@@ -80,8 +80,8 @@ class ChatServer:
         )
         self._lock = threading.Lock()
         self._usage = TokenUsage()
-        self._failures = 0  # consecutive requests that the server did not answer
-        self._pace = Pace(settings.requests_a_minute)
+        self._breaker = CircuitBreaker(2 * settings.concurrency)
+        self._pace = RateLimiter(settings.requests_a_minute / 60)
         seconds = settings.timeout_seconds
         asking = openai.DefaultHttpxClient(
             event_hooks={"request": [self._pace.wait], "response": [_check_completion]},
@@ -177,8 +177,8 @@ class ChatServer:
 
     @property
     def given_up(self) -> bool:
-        """Whether the circuit breaker is open: so many consecutive requests failed that no more are sent."""
-        return self._failures >= 2 * self.settings.concurrency
+        """Whether so many requests in a row went unanswered that no more are sent."""
+        return self._breaker.is_open
 
     @property
     def _place(self) -> str:
@@ -191,8 +191,7 @@ class ChatServer:
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
     def _failed(self, reason: str, *, answered: bool = False) -> RequestFailed:
-        with self._lock:
-            self._failures = 0 if answered else self._failures + 1
+        self._breaker.note(answered=answered)
         return RequestFailed(f"{self.settings.server}: {reason}")
 
     def _account(self, completion: Any) -> Reply:
@@ -205,8 +204,8 @@ class ChatServer:
             prompt_tokens=(used and used.prompt_tokens) or 0,
             completion_tokens=(used and used.completion_tokens) or 0,
         )
+        self._breaker.note(answered=True)
         with self._lock:
-            self._failures = 0
             self._usage = TokenUsage(
                 self._usage.replies + 1,
                 self._usage.prompt_tokens + reply.prompt_tokens,

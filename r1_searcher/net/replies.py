@@ -6,7 +6,7 @@ decoded. A client's time-outs are of one read each. So time and bytes are counte
 one layer of gzip is decoded here, no further than allowed.
 
 ``limit`` holds a client's replies to this, one that reads them whole. Who reads a reply's beginning has the parts:
-``ExchangeBudget``, ``Within``, ``read``.
+``ExchangeBudget``, ``counted``, ``read``.
 """
 
 from __future__ import annotations
@@ -178,20 +178,31 @@ def limit(client: httpx.Client, *, seconds: float, most: int) -> httpx.Client:
     none. Exceeding a limit raises ``httpx.TransportError`` (``TooLong`` for bytes), as a lost connection does. The
     client's proxies are used as before.
     """
-    # httpx has no option for the network backend of its pools, nor for a transport that proxies go through.
-    client._transport = _Bounded(client._transport, seconds, most)
+    within = counted(client)
+    client._transport = _Bounded(client._transport, within, seconds, most)
     client._mounts = {
-        pattern: None if transport is None else _Bounded(transport, seconds, most)
+        pattern: None if transport is None else _Bounded(transport, within, seconds, most)
         for pattern, transport in client._mounts.items()
     }
     return client
 
 
+def counted(client: httpx.Client, network: httpcore.NetworkBackend | None = None) -> Within:
+    """The network of ``client``, a new one, its proxies included: each exchange is made ``using`` a budget.
+
+    ``network``: what connects; default one whose connections begin within their time-out.
+    """
+    within = Within(network or Network())
+    for transport in (client._transport, *client._mounts.values()):
+        if transport is not None:
+            assert isinstance(transport, httpx.HTTPTransport)
+            transport._pool._network_backend = within  # httpx has no option for it
+    return within
+
+
 class _Bounded(httpx.BaseTransport):
-    def __init__(self, inner: httpx.BaseTransport, seconds: float, most: int) -> None:
-        assert isinstance(inner, httpx.HTTPTransport)
-        self._inner, self._seconds, self._most = inner, seconds, most
-        self._network = inner._pool._network_backend = Within(Network())
+    def __init__(self, inner: httpx.BaseTransport, within: Within, seconds: float, most: int) -> None:
+        self._inner, self._network, self._seconds, self._most = inner, within, seconds, most
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         budget: ExchangeBudget = request.extensions.setdefault(_KEY, ExchangeBudget(self._seconds, self._most))

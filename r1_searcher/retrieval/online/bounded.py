@@ -46,17 +46,16 @@ def get(
     rest is not read. ``wanted``: media types whose body is read; a response of another type, or with a status other
     than 200, has no content. Raises ``Unreadable``.
     """
-    within = replies.Within(network)
     kinds = frozenset(wanted)
     try:
         with (
-            within.using(replies.ExchangeBudget(seconds, most)),
             httpx.Client(
-                transport=_transport(within, context),
+                verify=context,
                 headers={**headers, "Accept-Encoding": "gzip"},
                 timeout=seconds,
                 trust_env=False,  # a proxy would connect for us, to addresses that nobody checks
             ) as client,
+            replies.counted(client, network).using(replies.ExchangeBudget(seconds, most)),
         ):
             request: httpx.Request | None = client.build_request("GET", url)
             for _ in range(_MAX_REDIRECTS + 1):
@@ -84,11 +83,3 @@ def _read(answer: httpx.Response, most: int, wanted: frozenset[str]) -> Answer:
     if answer.status_code != 200 or content_type.partition(";")[0].strip().lower() not in wanted:
         return Answer(answer.status_code, content_type, b"")
     return Answer(answer.status_code, content_type, replies.read(answer, most, beginning=True))
-
-
-def _transport(network: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    transport = httpx.HTTPTransport(verify=context)
-    transport.close()
-    # httpx has no option for the network backend of its pool.
-    transport._pool = httpcore.ConnectionPool(ssl_context=context, network_backend=network)
-    return transport

@@ -7,24 +7,20 @@ rejected key, an exhausted account or budget, a wrong address).
 
 from __future__ import annotations
 
-import email.utils
-import threading
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import httpx
 import tenacity
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.keys import without_key
+from r1_searcher.net.retries import CircuitBreaker, RateLimiter, TryAgain, may_pass, retry_after, retrying
 from r1_searcher.params import Online
 from r1_searcher.retrieval.online.engines import Hit, NoAnswer, SearchEngine, WrongForm
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError
 
 ONLINE_SECTION = "params.yaml, retriever.online"
-_AGAIN = (408, 425, 429)  # and every 5xx
 _REFUSED = (401, 403)
 _BAD_KEY = "SUBSCRIPTION_TOKEN"  # …_INVALID, in a 422: how Brave rejects a key
 _USED_UP = (402, 432, 433)  # 432 and 433 are Tavily's: the plan's limit, the pay-as-you-go limit
@@ -37,59 +33,6 @@ class SearchStopped(PipelineError):
     """No further search can succeed. ``found``: results of the call so far, one entry per query."""
 
     found: Sequence[list[Passage] | Exception] = ()
-
-
-class TryAgain(Exception):
-    """An attempt failed and another may succeed, after ``after`` seconds if the engine said so."""
-
-    def __init__(self, why: str, after: float | None = None) -> None:
-        super().__init__(why)
-        self.after = after
-
-
-class SearchRateLimiter:
-    """Starts of calls, evenly spaced over all threads; ``hold`` puts all of them off."""
-
-    def __init__(self, a_second: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._gap = 1.0 / a_second
-        self._next = 0.0
-        self._lock = threading.Lock()
-        self._sleep = sleep
-
-    def wait(self) -> None:
-        """Sleep until it is this call's turn."""
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._gap
-        self._sleep(turn - now)
-
-    def hold(self, seconds: float) -> None:
-        """No call starts within the next ``seconds``."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-class CircuitBreaker:
-    """Circuit breaker: stop calling an engine that keeps failing, for a while, so that an outage costs one round of
-    retries."""
-
-    def __init__(self, failures: int, seconds: float) -> None:
-        self._limit, self._seconds = failures, seconds
-        self._failures, self._until = 0, 0.0
-        self._lock = threading.Lock()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls are currently not worth trying."""
-        with self._lock:
-            return self._failures >= self._limit and time.monotonic() < self._until
-
-    def note(self, *, answered: bool) -> None:
-        """Record that a call was answered, or failed after all its attempts."""
-        with self._lock:
-            self._failures = 0 if answered else self._failures + 1
-            self._until = time.monotonic() + self._seconds
 
 
 class Client:
@@ -106,23 +49,14 @@ class Client:
         http: httpx.Client,
         *,
         take: Callable[[], bool],
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine, self._settings, self._key, self._http, self._take = engine, settings, key, http, take
         self._url = settings.url or engine.url
-        self._pace = SearchRateLimiter(settings.calls_a_second, sleep)
+        self._pace = RateLimiter(settings.calls_a_second)
         self._stopped: SearchStopped | None = None
         self._breaker = CircuitBreaker(2 * settings.concurrency, settings.max_wait)
-        self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(settings.attempts),
-            wait=self._wait,
-            retry=tenacity.retry_if_exception_type(TryAgain),
-            sleep=sleep,
-            reraise=True,
-        )
-        self._backoff = tenacity.wait_exponential_jitter(
-            multiplier=settings.backoff, max=settings.max_wait, jitter=settings.backoff
-        )
+        stop = tenacity.stop_after_attempt(settings.attempts)
+        self._retrying = retrying(stop, backoff=settings.backoff, longest=settings.max_wait)
 
     def hits(self, query: str, count: int) -> list[Hit]:
         """Return the engine's results, best first, at most ``count``; empty if it reports no match.
@@ -143,11 +77,6 @@ class Client:
             raise RetrieverError(f"{self._engine.name}: {error}, after {self._settings.attempts} attempts") from None
         self._breaker.note(answered=True)
         return found[:count]
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome is not None else None
-        after = error.after if isinstance(error, TryAgain) else None
-        return float(self._backoff(state)) if after is None else after
 
     def _call_once(self, query: str, count: int) -> list[Hit]:
         if not self._take():
@@ -183,7 +112,7 @@ class Client:
     def _refusal(self, response: httpx.Response) -> Exception:
         status, said = response.status_code, self._one_line(response.text)
         name = f"{self._engine.name} at {self._url}"
-        if status in _AGAIN or status >= 500:
+        if may_pass(status):
             after = retry_after(response.headers.get("Retry-After"))
             if after is not None:
                 if after > self._settings.max_wait:
@@ -220,18 +149,3 @@ def budget(settings: Online) -> int:
 def key_variable(engine: SearchEngine, settings: Online) -> str:
     """Return the environment variable of the key; empty if no key is needed."""
     return settings.key_variable or engine.key_variable
-
-
-def retry_after(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3: seconds or a date); None if absent or invalid."""
-    if not header:
-        return None
-    if header.strip().isascii() and header.strip().isdigit():
-        return float(header)
-    try:
-        date = email.utils.parsedate_to_datetime(header)
-    except (ValueError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -18,17 +18,16 @@ import tenacity
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.net import replies
+from r1_searcher.net.retries import TryAgain, may_pass, retry_after, retrying
 from r1_searcher.params import Service
 from r1_searcher.retrieval import addresses
-from r1_searcher.retrieval.online.client import TryAgain, retry_after
 from r1_searcher.retrieval.remote.messages import Found, Health, SearchResponse, read_search_response
 from r1_searcher.texts import parse_json
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
 _WHERE = "params.yaml, retriever.service"
-_AGAIN = (408, 425, 429, 502, 503, 504)
 _CONNECT = 5.0  # seconds
-_SLOWEST = 2.0  # seconds between two attempts, if the server names none
+_BACKOFF, _SLOWEST = 0.2, 2.0  # seconds between two attempts, if the server names none
 MAX_ANSWER_BYTES = 64 << 20  # bytes of a response; searches that find more are sent in parts
 _SHOWN = 200  # characters of the server's own message
 
@@ -51,13 +50,8 @@ class Connection:
         self._http = replies.limit(asking, seconds=settings.timeout, most=MAX_ANSWER_BYTES)
         self._wait = settings.wait
         self._gone = False  # no answer for the full wait: from now on a single attempt, until it answers
-        self._backoff = tenacity.wait_random_exponential(multiplier=0.2, max=_SLOWEST, min=0.1)
-        self._retrying = tenacity.Retrying(
-            wait=self._pause,
-            retry=tenacity.retry_if_exception_type(TryAgain),
-            sleep=sleep,
-            reraise=True,
-        )
+        stop = tenacity.stop_after_delay(self._wait)
+        self._retrying = retrying(stop, backoff=_BACKOFF, longest=_SLOWEST, most_advised=self._wait, sleep=sleep)
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,20 +80,14 @@ class Connection:
             raise PipelineError(f"{self.url} answers in another form", where=f"{_WHERE}.url") from None
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
-        stop = tenacity.stop_after_attempt(1) if self._gone else tenacity.stop_after_delay(self._wait)
+        asking = self._retrying.copy(stop=tenacity.stop_after_attempt(1)) if self._gone else self._retrying
         try:
-            answer: httpx.Response = self._retrying.copy(stop=stop)(self._request_once, method, path, body)
+            answer: httpx.Response = asking(self._request_once, method, path, body)
         except TryAgain:
             self._gone = True
             raise
         self._gone = False
         return answer
-
-    def _pause(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome is not None else None
-        after = error.after if isinstance(error, TryAgain) else None
-        pause = float(self._backoff(state))
-        return pause if after is None else min(self._wait, after + pause)  # spread out, so that not all return at once
 
     def _request_once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -114,8 +102,6 @@ class Connection:
         if response.status_code == 200:
             return response
         said = _message(response)
-        if response.status_code in _AGAIN:
-            raise TryAgain(said, retry_after(response.headers.get("Retry-After")))
         if response.status_code == 409:
             raise PipelineError(
                 f"the service at {self.url} now serves another retriever: {said}",
@@ -124,6 +110,8 @@ class Connection:
             )
         if response.status_code == 500 and not _is_final(response):
             raise _Broken(said)
+        if may_pass(response.status_code) and not _is_final(response):
+            raise TryAgain(said, retry_after(response.headers.get("Retry-After")))
         raise PipelineError(f"the service at {self.url} refuses: {said}", where=_WHERE)
 
 
