@@ -22,6 +22,7 @@ PRINTED = {
     "own_corpus/own_corpus.py": "The square of 7: 7 times 7 is 49.",
     "own_data/profile.yaml": "Paper Harvest: Paper Harvest is a 1948 film directed by Ilse Korda.",
     "own_prompt/own_prompt.py": "</answer>\n\nQuestion: Who married the author of Fallen Mountain?\n<think>",
+    "own_tool.py": "\n(1) 7 * 24 = 168\n",
     "library.ipynb": "",
 }
 

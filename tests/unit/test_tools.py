@@ -86,6 +86,16 @@ def test_a_tool_of_a_users_file_is_called_within_its_budget(tmp_path: Path) -> N
     assert row["finish_reason"] == "answer" and len(row["turns"]) == 3
 
 
+def test_the_example_is_a_tool() -> None:
+    file = Path(__file__).resolve().parents[2] / "examples/own_tool.py"
+    given = {"tools": ["search", "calculator"], "calculator": {"calls": 2}, "extensions": (str(file),)}
+    raw = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60).model_dump() | given
+    call = "<|begin_of_sum|> 7 * 24 <|end_of_sum|>"
+    rows = play([call + FINAL, call * 3], params.Rollout.model_validate(raw)).to_pylist()
+    assert [row["finish_reason"] for row in rows] == ["answer", "call_limit"]
+    assert rows[0]["segments"][1]["text"] == grammar.render_documents(["7 * 24 = 168"])
+
+
 def test_baselines_have_search_alone(tmp_path: Path) -> None:
     (row,) = play([f"{sums('1+1')}{END_ANSWER}"], own(tmp_path), mode="plain_rag").to_pylist()
     assert row["finish_reason"] == "answer" and [turn["tool"] for turn in row["turns"]] == ["search"]
