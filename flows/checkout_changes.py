@@ -66,7 +66,7 @@ def _remove_links(folder: Path, *, but: Collection[str]) -> None:
         place = folder / name
         if place.is_symlink() and name not in but:
             place.unlink()
-            with contextlib.suppress(OSError):  # not empty
+            with contextlib.suppress(OSError):  # is not empty
                 for parent in place.parents[: len(Path(name).parts) - 2]:
                     parent.rmdir()
 

@@ -29,12 +29,12 @@ def run_name() -> str:
 
 @flow(name="index", flow_run_name=run_name)
 def index(profile: str = "laptop", seed: int | None = None, changes: list[str] | None = None) -> str:
-    """Bring the index of a profile up to date, and what it needs; returns the workspace's folder.
+    """Bring a profile's index, and what it needs, up to date; returns the workspace's folder.
 
     Args:
         profile: A name in profiles/.
-        seed: Another seed, with a workspace of its own.
-        changes: Other values of parameters, e.g. ["index.k1=1.2"].
+        seed: Another seed, with its own workspace.
+        changes: Other parameter values, e.g. ["index.k1=1.2"].
     """
     with open_workspace(profile, seed=seed, changes=changes or ()) as place:
         done = run_stages(place, ["index"])

@@ -25,7 +25,7 @@ ASK_SECONDS = 60.0  # for a process that loads Ray and queries a listening head
 WATCH_SECONDS = 3.0  # between two checks of the head during a call
 LOOKS, LOOK_SECONDS = 3, 1.0  # failed checks, and seconds between them, until a head counts as gone
 AUTHENTICATION = "RAY_AUTH_MODE"
-WITHOUT, WITH = "disabled", "token"  # its values
+WITHOUT, WITH = "disabled", "token"  # the option's values
 REFUSED = "InvalidAuthToken"
 
 

@@ -1,10 +1,9 @@
-"""The Prefect server behind a flow: yours where PREFECT_API_URL is set, else a small one that is shared.
+"""The Prefect server behind a flow: yours if PREFECT_API_URL is set, else a small shared one.
 
-Prefect's own ephemeral server starts anew in every process (10–20 s each on two cores). This one is
-started by the first flow, in the background while models load, serves the flows that follow, and ends
-itself a minute after the last of them. Its database is the project's ``.prefect/prefect.db``, so that
-`make ui` (a full server on the same database) shows every run afterwards. It is book-keeping: where it dies or hangs
-under a run, it is started anew, and the run goes on.
+Prefect's own ephemeral server starts anew in every process (10–20 s each on two cores). This one is started by the
+first flow, in the background while models load, serves the following flows, and exits a minute after the last of them.
+Its database is the project's ``.prefect/prefect.db``, so `make ui` (a full server on the same database) later shows
+every run. It only keeps records: if it dies or hangs during a run, it is restarted, and the run goes on.
 
     python -m flows.server prepare   make or migrate the database (`make setup` does)
     python -m flows.server stop      end the shared server now

@@ -1,10 +1,9 @@
-"""Train one segment as a Prefect flow: rollout → reward → update, and every n iterations a greedy validation.
+"""Train one segment as a Prefect flow: rollout → reward → update, and a greedy validation every n iterations.
 
     python -m flows.train --segment s1-00
 
-Everything goes through the content-addressed store, so that the same command continues a killed
-segment where it stopped. What each step does is in the rooms (stages/rollout, reward, update); how its
-artefacts are keyed, in stages/train. This page says only when.
+Everything goes through the content-addressed store, so the same command resumes a killed segment. What each step does
+is in stages/rollout, reward and update; how its artefacts are keyed, in stages/train. This module only says when.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
         # Forced twice: if creating it was killed, its entry is still locked.
         git(root, "worktree", "add", "--detach", "--force", "--force", str(folder.resolve()))
         for name in listed(folder, "ls-files", "-z", "metrics"):
-            (folder / name).unlink()  # the checkout's
+            (folder / name).unlink()  # the checkout's commit
         _copy_lock(root, folder)
     else:
         (folder / git(folder, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)  # of a killed git

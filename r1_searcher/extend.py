@@ -54,7 +54,7 @@ tool = TOOLS.register
 
 
 def benchmark(name: str) -> Callable[[T], T]:
-    """The decorator of a function that returns a ``Release``; it takes no parameters of its own."""
+    """Decorate a function that returns a ``Release``; it takes no parameters of its own."""
     return BENCHMARKS.register(name)
 
 

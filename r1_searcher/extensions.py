@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # scoring transcript files need not import it
 T = TypeVar("T")
 _MARK = "__r1_searcher_registered__"
 _ROOT = Path(__file__).resolve().parent
-RAISED = (Exception, SystemExit)  # by a user's code, which may raise anything
+RAISED = (Exception, SystemExit)  # raised by the user's code, which may raise anything
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ def nobody(done: int, total: int) -> None:
 
 
 class Paced:
-    """``with Paced("evaluation", unit="questions") as paced:`` says how far the block is, as ``paced.told`` knows it.
+    """Print progress of a block: ``with Paced("evaluation", unit="questions") as paced:``, updated with ``paced.told``.
 
-    Work that is over within ``every`` seconds says nothing. Without a total there is no bar, but lines; nor on a
-    terminal without a size.
+    Prints nothing if the work ends within ``every`` seconds. Prints lines instead of a bar if the total is unknown or
+    the terminal has no size.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Paced:
         clock: Callable[[], float] = time.monotonic,
         every: float = SECONDS_A_LINE,
     ) -> None:
-        """``total``: 0 if nobody knows it yet. ``out``: default standard error. ``clock``: seconds; the thread waits by
-        the real one."""
+        """``total``: 0 if unknown. ``out``: default standard error. ``clock``: in seconds; the thread waits by the real
+        one."""
         self._what, self._unit, self._clock, self._every = printable(what), unit, clock, every
         self._out = sys.stderr if out is None else out
         self._drawn = terminal_width(self._out) is not None
@@ -74,7 +74,8 @@ class Paced:
         self.look()
 
     def add(self, number: int, note: str = "") -> None:
-        """So many more are done. Cheap enough for each of millions: the thread alone speaks, and says the speed."""
+        """Add to the number done. Cheap enough for millions of calls: only the thread prints, and computes the
+        speed."""
         self._added += number
         self._note = note or self._note
 

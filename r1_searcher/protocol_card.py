@@ -90,7 +90,7 @@ def make_card(
     ``retriever`` names the method and its settings. Every value is a plain string or number, so that cards are compared
     line by line.
     """
-    offered = _offered(rollout) if mode == "search" else ""  # the baselines have search alone
+    offered = _offered(rollout) if mode == "search" else ""  # the baselines can only search
     return {
         "benchmark": benchmark,
         "num_questions": questions.num_rows,
@@ -119,7 +119,7 @@ def make_card(
 
 
 def _offered(rollout: RolloutParams) -> str:
-    """The tools beside search with their parameters; empty if there is none."""
+    """Return the tools beside search with their parameters; empty if there are none."""
     parts = []
     for name in rollout.tools:
         if name != "search":

@@ -57,7 +57,7 @@ def show_lines(text: str) -> None:
 
 
 def terminal_width(out: TextIO | None = None) -> int | None:
-    """Cells of a line of ``out`` (default: stdout); None if it is no terminal, or one without a size."""
+    """Return the width in cells of ``out`` (default: stdout); None if it is no terminal or has no size."""
     out = sys.stdout if out is None else out
     try:
         return (os.get_terminal_size(out.fileno()).columns or None) if out.isatty() else None

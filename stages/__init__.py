@@ -2,6 +2,6 @@
 
 import os
 
-# libgomp's threads spin 300,000 times at a barrier before they sleep; beside another process on the same cores they
-# spin for nothing, and two threads fall far behind one. It is read once, when torch is imported, and changes no number.
+# libgomp's threads spin 300,000 times at a barrier before they sleep; beside another process on the same cores that
+# makes two threads far slower than one. The variable is read once, when torch is imported, and changes no number.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")

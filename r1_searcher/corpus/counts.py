@@ -13,10 +13,10 @@ EXAMPLES = 5  # a reason and file
 
 @dataclass
 class FileCount:
-    """``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``, the kind of thing in the file.
+    """What became of a file's records: ``read`` = ``kept`` + the sum of ``skipped`` (by reason), counted in ``unit``.
 
-    ``passages`` were made of what was kept. ``examples`` are the first ones skipped for a reason, as
-    "line 3: Title"; they say where to look. ``layout`` and ``columns`` (our names → the file's): as what it was read.
+    ``passages`` were made of the kept records. ``examples`` are the first records skipped for each reason, as "line 3:
+    Title". ``layout`` and ``columns`` (our names → the file's): how the file was read.
     """
 
     file: str
@@ -35,12 +35,12 @@ class FileCount:
         self.passages += passages
 
     def skip(self, reason: str, record: Record | None = None, title: str = "", path: Path | None = None) -> None:
-        """Count a unit that is left out; ``record`` is where it stands in the file ``path``."""
+        """Count a skipped unit; ``record`` is its place in the file ``path``."""
         place = "" if record is None else record.place if path is None else record.place.removeprefix(f"{path}, ")
         self.leave_out(reason, f"{place}: {title}" if title and place else place)
 
     def leave_out(self, reason: str, example: str) -> None:
-        """Count a unit that is left out, with what to show of it."""
+        """Count a skipped unit with an example to show."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         shown = self.examples.setdefault(reason, [])
         if example and len(shown) < EXAMPLES:

@@ -1,4 +1,4 @@
-"""One passage of the user's own as a row of PASSAGES: its id, title and text, and what is left out."""
+"""Turn one of the user's passages into a row of PASSAGES, or skip it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def passage_id(title: str, text: str) -> str:
 
 def _passage(record: Record, source: str, layout: PassageLayout) -> dict[str, str]:
     given = identifier(record, PASSAGE_ID_NAMES)
-    # A row may have a title although the first one had none.
+    # A row may have a title even if the first one had none.
     title = text_of(record, next((name for name in PASSAGE_TITLE_NAMES if name in record.fields), None))
     text = text_of(record, layout.text)
     if layout.splits:

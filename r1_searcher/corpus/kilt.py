@@ -55,7 +55,7 @@ def read_kilt(
 def kilt_pages(
     path: Path, count: FileCount, seen: SeenIds, words: int, on_bytes: streams.OnBytes | None, *, at: Position
 ) -> Iterator[dict[str, str]]:
-    """The passages of one file of pages, as in ``read_kilt``."""
+    """Yield the passages of one file of pages, as ``read_kilt``."""
     if streams.kind(path) not in (".json", ".jsonl"):
         raise PipelineError("KILT's pages are JSON lines", where=str(path), fix="a name ending in .json or .jsonl")
     begun = at.line  # a page that was counted before, with some passages already yielded

@@ -30,14 +30,14 @@ PASSAGE_COLUMNS = (*PASSAGE_ID_NAMES, *PASSAGE_TITLE_NAMES, *_TEXT_NAMES, _CONTE
 _PARAMETER = "corpus.columns"
 KILT_PAGES = "KILT pages"
 
-_CLEARLY = 2.0  # times as long, on average: the text, and not the title
-_NEARLY_ALL = 0.9  # of the rows in which it is the longer one
+_CLEARLY = 2.0  # how many times longer the text is than the title, on average
+_NEARLY_ALL = 0.9  # share of the rows in which it must be the longer one
 _MAPPING = f"say which is which: {_PARAMETER}: {{passage_id: 1, title: 2, text: 3}}, numbers of columns from 1"
 
 
 @dataclass(frozen=True)
 class PassageLayout:
-    """Which columns hold what; ``title`` and ``id`` are None if the file has none. ``name``: for the report."""
+    """Which columns hold what; ``title`` and ``id`` are None if the file has none. ``name`` is for the report."""
 
     name: str
     text: str
@@ -46,26 +46,26 @@ class PassageLayout:
 
     @property
     def splits(self) -> bool:
-        """Whether the title is the first line of the text's column."""
+        """Return whether the title is the first line of the text column."""
         return self.text == _CONTENTS and self.title is None
 
     @property
     def columns(self) -> dict[str, str]:
-        """Our names → the file's, for the report."""
+        """Return our names → the file's, for the report."""
         found = {"passage_id": self.id, "title": self.title, "text": self.text}
         return {name: column for name, column in found.items() if column is not None}
 
 
 def wanted(columns: ColumnMapping) -> tuple[str, ...]:
-    """The names of columns that are read."""
+    """Return the names of the columns that are read."""
     paths = columns.values()
     return (*PASSAGE_COLUMNS, *map(top_level, paths), *map(str, paths))
 
 
 def recognise(record: Record, columns: ColumnMapping) -> PassageLayout:
-    """The layout of a file by its first record. ``columns``: the user's mapping, whose names go first.
+    """Return a file's layout from its first record. ``columns``: the user's mapping, whose names take precedence.
 
-    ``PipelineError`` with the columns that there are, the names that would do, and the mapping.
+    Raises ``PipelineError`` that lists the file's columns, the accepted names and the mapping.
     """
     names = [*columns, *record.found]
     identity = next((name for name in PASSAGE_ID_NAMES if name in names), None)
@@ -88,7 +88,7 @@ def recognise(record: Record, columns: ColumnMapping) -> PassageLayout:
 
 
 def mapped(record: Record, columns: ColumnMapping) -> Record:
-    """The record under our names, as the user's mapping says."""
+    """Return the record under our names, per the user's mapping."""
     if not columns:
         return record
     fields = renamed(record.fields, columns, place=record.place, where=_PARAMETER, found=record.found)
@@ -96,18 +96,18 @@ def mapped(record: Record, columns: ColumnMapping) -> Record:
 
 
 def without_header(columns: ColumnMapping, where: str) -> Sequence[str] | HeaderlessPassages:
-    """What ``read_records`` takes for files without a header."""
+    """Return ``read_records``' ``headerless`` argument."""
     return positions(columns, where=_PARAMETER) or HeaderlessPassages(where)
 
 
 @dataclass(frozen=True)
 class HeaderlessPassages:
-    """Tells the columns of a file without a header by its first rows, or raises: nothing is guessed."""
+    """Return the column names of a file without a header from its first rows. Raises if they are ambiguous."""
 
     where: str
 
     def __call__(self, rows: Sequence[Sequence[str]]) -> Sequence[str]:
-        """The columns' names."""
+        """Return the columns' names."""
         number = len(rows[0])
         if looks_like_header(rows):
             raise PipelineError(
@@ -130,7 +130,7 @@ class HeaderlessPassages:
 
 
 def _longer(rows: Sequence[Sequence[str]], one: int, other: int) -> int | None:
-    """Which of two columns is clearly and nearly always the longer one."""
+    """Return which of two columns is clearly and nearly always the longer one."""
     for longer, shorter in ((one, other), (other, one)):
         if fmean(len(row[longer]) for row in rows) < _CLEARLY * fmean(len(row[shorter]) for row in rows):
             continue
@@ -140,7 +140,7 @@ def _longer(rows: Sequence[Sequence[str]], one: int, other: int) -> int | None:
 
 
 def split_contents(contents: str) -> tuple[str, str]:
-    """Title and text of ``contents``: the first line, outer quotes off, and the rest; without a line feed no title."""
+    """Split ``contents`` into title (the first line without outer quotes) and text; no title without a line feed."""
     first, feed, rest = contents.partition("\n")
     if not feed:
         return "", contents.strip()
@@ -151,7 +151,7 @@ def split_contents(contents: str) -> tuple[str, str]:
 
 
 def text_of(record: Record, name: str | None) -> str:
-    """A column's text, stripped: null is empty, a whole number its digits. ``PipelineError`` for anything else."""
+    """Return a column's text, stripped: "" for null, digits for a whole number. Raises ``PipelineError`` otherwise."""
     if name is None:
         return ""
     if name not in record.fields:
@@ -160,7 +160,7 @@ def text_of(record: Record, name: str | None) -> str:
     value = record.fields[name]
     if value is None:
         return ""
-    if isinstance(value, float) and math.isnan(value):  # what pandas makes of null
+    if isinstance(value, float) and math.isnan(value):  # pandas' form of null
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -1,4 +1,4 @@
-"""Passages of the user's own files, whatever their layout (``layouts``)."""
+"""Read passages from the user's files, in any layout of ``layouts``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def read_passages(
     at: Position | None = None,
     seen: SeenIds | None = None,
 ) -> Iterator[dict[str, str]]:
-    """Yield the passages of ``paths`` in their order as rows of PASSAGES; ``source`` is the file's name.
+    """Yield the passages of ``paths`` in order as rows of PASSAGES; ``source`` is the file's name.
 
-    Appends a ``FileCount`` per file to ``counts`` and keeps it up to date. Streams; of the passages read,
-    ``seen`` is all that is kept. ``columns``: our names → the files'. ``words`` per passage of KILT's pages. ``at`` is
-    kept up to date as well; where it, ``counts`` and ``seen`` tell of passages that were read, it goes on there.
+    Appends a ``FileCount`` per file to ``counts`` and keeps it up to date. Streams: of the passages read, only ``seen``
+    is kept. ``columns``: our names → the files'. ``words``: per passage, for KILT pages. ``at`` is kept up to date too;
+    if ``at``, ``counts`` and ``seen`` come from an earlier read, reading resumes there.
 
-    Raises ``PipelineError`` for a layout that is unknown, for a file that gives no passage and, unless ``on_bad_row``
-    is skip, once per file for all its rows that are broken, of a wrong type, or with an id that occurred before.
+    Raises ``PipelineError`` for an unknown layout, for a file without passages and, unless ``on_bad_row`` is skip, once
+    per file for all rows that are broken, of a wrong type, or repeat an id.
     """
     at, seen, columns = at or Position(), SeenIds() if seen is None else seen, columns or {}
     for path in unread(paths, at, on_bytes):
@@ -58,16 +58,16 @@ def read_passages(
 
 
 def layout_of(path: Path, columns: ColumnMapping) -> PassageLayout:
-    """How the passages of a file are laid out, by its first record."""
+    """Return a file's layout from its first record."""
     for record in read_records(path, wanted(columns), without_header(columns, str(path)), on_fault=lambda *_: None):
         return recognise(mapped(record, columns), columns)
-    # Nothing in it, or nothing that can be read: reading it says which.
+    # The file is empty or unreadable; reading it raises the right error.
     return PassageLayout("nothing", "text")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is the same for each file."""
+    """The arguments common to all files."""
 
     columns: ColumnMapping
     on_bytes: streams.OnBytes | None
@@ -76,7 +76,7 @@ class _Reading:
     on_bad_row: OnBadRow
 
     def passages(self, path: Path, layout: PassageLayout, count: FileCount) -> Iterator[dict[str, str]]:
-        """Those of one file, counted; all its faults at the end."""
+        """Yield one file's passages and count them; raises all its faults at the end."""
         faults, at = Faults(str(path), self.on_bad_row), self.at
 
         def broken(fault: PipelineError, number: int) -> None:

@@ -95,7 +95,7 @@ class Parts:
 
 
 def _resumable(corpus: params.Corpus, paths: list[Path]) -> bool:
-    """Whether a reader can go on at a record: of passages in any layout, and of KILT's pages alone."""
+    """Return whether a reader can resume at a record: passages in any layout can; of pages, only KILT's."""
     if not all(path.is_file() for path in paths):
         return False
     if corpus.source == "kilt":

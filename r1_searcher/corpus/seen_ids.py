@@ -16,7 +16,7 @@ _PAGE_BITS = 16  # numbers that share a block of the table, which is made on fir
 
 
 class SeenIds:
-    """A set of strings that can only grow."""
+    """A set of strings that only grows."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 << 10))

@@ -66,7 +66,7 @@ class AnswerStore:
         )
 
     def get(self, questions: pa.Table) -> tuple[pa.Table, str] | None:
-        """The rows (``columns_of``) and the prompt's sha256 of a batch that was answered before, else None."""
+        """Return a stored batch's rows (``columns_of``) and its prompt's sha256; None if it is not stored."""
         place = self._store.get(_KIND, self._key(questions))
         if place is None:
             return None

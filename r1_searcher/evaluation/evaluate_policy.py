@@ -1,4 +1,4 @@
-"""Evaluate one policy from a program of one's own: what `r1-searcher evaluate run` does."""
+"""Evaluate one policy from your own program; the library's `r1-searcher evaluate run`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def evaluate_policy(
     mode: Mode = "search",
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Answer questions greedily; write ``out``/BENCHMARK.parquet, which ``compare_evaluations`` and summaries read.
+    """Answer questions greedily and write ``out``/BENCHMARK.parquet, the input of ``compare_evaluations`` and
+    summaries.
 
     Args:
         policy: a model folder.
         questions: a Parquet file of questions (schema QUESTIONS) by benchmark.
-        index: the folder of the index that is searched.
-        params: None: those that are shipped.
-        name: of the policy, on the protocol card.
+        index: the folder of the index to search.
+        params: None: the shipped ones.
+        name: the policy's name on the protocol card.
         mode: ``search`` as trained; ``no_search``, ``plain_rag`` and ``ircot`` are the baselines (docs/baselines.md).
-        limit: at most so many questions per benchmark, the first ones; None: all.
+        limit: use only the first questions of each benchmark; None: all.
 
     Returns a row per benchmark: its name, the number of questions ``n``, ``em`` and ``cover_em``, seconds. Raises
-    ``PipelineError`` for a policy, an index or questions that are missing or broken.
+    ``PipelineError`` for a missing or broken policy, index or question file.
     """
     files = {benchmark: Path(file) for benchmark, file in questions.items()}
     made = run(

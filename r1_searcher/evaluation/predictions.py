@@ -20,7 +20,7 @@ from r1_searcher.questions.answers import golds
 from r1_searcher.questions.layouts import ALIASES, ANSWER_NAMES, first
 
 PREDICTION_NAMES = ("pred_ans", "prediction", "pred", "predicted_answer", "output.pred")
-_GOLD_NAMES = tuple(name for name in ANSWER_NAMES if name != "output")  # FlashRAG's output is what was predicted
+_GOLD_NAMES = tuple(name for name in ANSWER_NAMES if name != "output")  # FlashRAG's output is the prediction
 _COLUMNS = tuple(map(top_level, (*PREDICTION_NAMES, *_GOLD_NAMES, ALIASES)))
 
 
@@ -33,10 +33,10 @@ class Prediction:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The rows of a file in its order.
+    """Return a file's rows in order.
 
-    Raises ``PipelineError`` once for all rows that are broken, have no gold answer or no prediction, and for a file
-    without a row.
+    Raises ``PipelineError`` once for all rows that are broken or lack a gold answer or a prediction, and for a file
+    without rows.
     """
     faults = Faults(str(path), "stop")
     rows = list(_rows(path, faults))

@@ -1,4 +1,4 @@
-"""Scores of files of answers, with transcripts in the release's form or without: `python -m stages.evaluate score`."""
+"""Score files of answers, with or without transcripts in the release's form: `python -m stages.evaluate score`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FileScore = dict[str, float | int | None]
 
 
 def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
-    """``{file name: {n, em, f1, cover_em, cover_em_contiguous, judge_true, searches_per_question}}``.
+    """Return ``{file name: {n, em, f1, cover_em, cover_em_contiguous, judge_true, searches_per_question}}``.
 
-    Rates are fractions. ``judge_true`` is a count, None if no row has a verdict; ``searches_per_question`` is None for
-    plain predictions. Raises ``PipelineError`` for rows that cannot be scored.
+    Rates are fractions. ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain
+    predictions. Raises ``PipelineError`` for rows that cannot be scored.
     """
     return {name: _score(Path(path)) for name, path in zip(names_of(paths), paths, strict=True)}
 
@@ -27,7 +27,8 @@ def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
 def _score(path: Path) -> FileScore:
     if _are_transcripts(path):
         return score_rows(read_transcripts(path))
-    from r1_searcher.evaluation.predictions import read_predictions  # here: transcripts are scored without pyarrow
+    # imported here, because transcripts are scored without pyarrow
+    from r1_searcher.evaluation.predictions import read_predictions
 
     rows = read_predictions(path)
     return _metrics([row.prediction for row in rows], [row.golds for row in rows]) | {
@@ -37,7 +38,7 @@ def _score(path: Path) -> FileScore:
 
 
 def _are_transcripts(path: Path) -> bool:
-    """Whether its first line has a transcript."""
+    """Return whether the file's first line has a transcript."""
     try:
         with open(path, "rb") as file:
             return b'"gen_text_store"' in next((line for line in file if line.strip()), b"")

@@ -18,18 +18,19 @@ ContiguousCover = Callable[[str | None, Sequence[str]], float]
 
 
 def columns_of(names: Iterable[str]) -> pa.Schema:
-    """``EVALUATION_COLUMNS``, and those of ``names`` that are there only if the policy may call tools beside search:
-    its calls of each (``calls_NAME``), and ``TOOLS_FIELD``."""
+    """Return ``EVALUATION_COLUMNS`` plus those of ``names`` that exist only if the policy may call tools beside search:
+    its calls of each (``calls_NAME``) and ``TOOLS_FIELD``."""
     names = list(names)
     calls = [pa.field(name, pa.int32()) for name in calls_in(names)]
     return pa.schema([*EVALUATION_COLUMNS, *calls, *([TOOLS_FIELD] if TOOLS_FIELD.name in names else [])])
 
 
 def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: ContiguousCover) -> pa.Table:
-    """``columns_of`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by row.
+    """Return ``columns_of`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by
+    row.
 
-    ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards do not carry. A
-    question whose search failed is neither right nor wrong: it stops the evaluation.
+    ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards lack. A question whose search failed
+    is neither right nor wrong: it stops the evaluation.
     """
     assert rollouts["trajectory_id"].equals(rewards["trajectory_id"]), "rewards are of other trajectories"
     check_lost(rollouts)

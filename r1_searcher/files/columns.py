@@ -1,4 +1,4 @@
-"""ColumnMapping of records by name or by dotted path, and a user's own names for them."""
+"""Look up a record's columns by name or dotted path, and map the user's names to ours."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.texts import parse_json
 
-ColumnPath = str | int  # a column's name, a dotted path into one, or a number from 1 in a file without a header
+ColumnPath = str | int  # a column's name, a dotted path into one, or, without a header, its number from 1
 ColumnMapping = Mapping[str, ColumnPath]  # our name → the file's
 
 ABSENT = object()
 
 
 def top_level(path: ColumnPath) -> str:
-    """The column that a path begins in."""
+    """Return the column in which a path starts."""
     return str(path).split(".", 1)[0]
 
 
 def look(fields: Mapping[str, Any], path: str) -> Any:
-    """The value at ``path`` ("reward_model.ground_truth.target", "prompt.0.content"); ``ABSENT`` if there is none.
+    """Return the value at ``path`` ("reward_model.ground_truth.target", "prompt.0.content"); ``ABSENT`` if there is
+    none.
 
-    A column whose own name has dots goes first. Text that holds a JSON object or list is looked into.
+    A column whose own name has dots takes precedence. Text that holds a JSON object or list is parsed.
     """
     if path in fields:
         return fields[path]
@@ -44,9 +45,9 @@ def look(fields: Mapping[str, Any], path: str) -> Any:
 
 
 def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
-    """The names of a headerless file's columns if ``columns`` gives numbers, unnamed ones as "-2"; None for names.
+    """Return a headerless file's column names if ``columns`` gives numbers (unmapped ones as "-2"); None for names.
 
-    Raises ``PipelineError`` if it gives both, and for a number that occurs twice or is below 1.
+    Raises ``PipelineError`` if it mixes both, and for a number below 1 or given twice.
     """
     numbers = {name: path for name, path in columns.items() if isinstance(path, int)}
     if not numbers:
@@ -62,9 +63,9 @@ def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
 def renamed(
     fields: Mapping[str, Any], columns: ColumnMapping, *, place: str, where: str, found: Sequence[str]
 ) -> dict[str, Any]:
-    """``fields`` under our names as ``columns`` says. What the row lacks is None.
+    """Return ``fields`` under our names per ``columns``; what the row lacks is None.
 
-    ``PipelineError`` if ``columns`` names a column that the file (its columns: ``found``) does not have.
+    Raises ``PipelineError`` if ``columns`` names a column that is not among the file's (``found``).
     """
     values = dict(fields)
     for name, path in columns.items():

@@ -1,4 +1,4 @@
-"""Tab- and comma-separated text: rows by the names of a header, or of columns that a caller can tell without one."""
+"""Read tab- and comma-separated text, with column names from a header or from the caller."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import IO
 
 from r1_searcher.errors import PipelineError
 
-LOOKED_AT = 200  # rows that tell what the columns of a file without a header are
+LOOKED_AT = 200  # rows from which the columns of a headerless file are inferred
 
 Row = tuple[str, int, list[str]]  # place, line, values
 Headerless = Callable[[Sequence[Sequence[str]]], Sequence[str]]  # the first rows → the columns' names, or PipelineError
-OnFault = Callable[[PipelineError, int], None]  # told of a row that cannot be read, and its number
+OnFault = Callable[[PipelineError, int], None]  # called with an unreadable row's fault and its number
 _BARE = re.compile(r"[A-Za-z_][\w .-]{0,40}")
 
 
@@ -26,7 +26,8 @@ def named_rows(
     headerless: Sequence[str] | Headerless,
     on_fault: OnFault | None,
 ) -> Iterator[tuple[str, int, dict[str, str]]]:
-    """Each row by its columns' names. The first row is a header if one of its values is among ``known``, in any case.
+    """Yield each row as a dict by column name. The first row is a header if any of its values is in ``known``, in any
+    case.
 
     ``headerless``: the names if there is no header, or a function of the first rows; empty if a header is required.
     """
@@ -56,14 +57,15 @@ def named_rows(
 
 
 def tab_separated(lines: Iterator[tuple[str, int, str]]) -> Iterator[Row]:
-    """The rows of lines (place, number, text)."""
+    """Yield the rows of lines (place, number, text)."""
     for place, number, line in lines:
         yield place, number, [_unquoted(value) for value in line.split("\t")]
 
 
 def comma_separated(stream: IO[bytes], where: str) -> Iterator[Row]:
-    """The rows of CSV as RFC 4180 has it; a quoted value may hold line ends. ``PipelineError`` for what is none."""
-    csv.field_size_limit(sys.maxsize)  # of the process; the module's own limit, 128 KiB, is less than a page
+    """Yield the rows of CSV per RFC 4180; a quoted value may hold line ends. Raises ``PipelineError`` for invalid
+    CSV."""
+    csv.field_size_limit(sys.maxsize)  # process-wide; the csv module's own limit, 128 KiB, is less than a page
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
     while True:
@@ -79,7 +81,7 @@ def comma_separated(stream: IO[bytes], where: str) -> Iterator[Row]:
 
 
 def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row is rather a header of unknown names than data: bare words, where the others' first column
+    """Return whether the first row looks like a header of unknown names: bare words where the other rows' first column
     has digits, or their other columns have longer text."""
     first, others = rows[0], rows[1:]
     if not all(_BARE.fullmatch(value.strip()) for value in first) or len({*first}) < len(first):
@@ -94,9 +96,9 @@ def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _unquoted(value: str) -> str:
-    """Undo CSV quoting (DPR's and KILT's files have it) if the whole field is well quoted; else leave it.
+    """Undo CSV quoting (used by DPR's and KILT's files) if the whole field is well quoted; else leave it.
 
-    A csv reader would take a stray quote at a field's start as an opening one and swallow the lines after it.
+    A csv reader would take a stray quote at a field's start as an opening one and swallow the following lines.
     """
     inner = value[1:-1]
     if len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', ""):

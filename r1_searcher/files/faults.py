@@ -1,4 +1,4 @@
-"""The rows of a file that cannot be used: all of them at the end, or left out and counted."""
+"""Collect a file's unusable rows: raise them all at the end, or skip and count them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 from r1_searcher.errors import PipelineError
 
 OnBadRow = Literal["stop", "skip"]
-_SHOWN = 5  # faults in a message
+_SHOWN = 5  # faults per message
 
 
 class Faults:
-    """``PipelineError`` of rows, collected; ``raised`` turns them into one."""
+    """Collected ``PipelineError``s of rows; ``raised`` turns them into one."""
 
     def __init__(self, where: str, on_bad_row: OnBadRow) -> None:
         self.where, self.skips = where, on_bad_row == "skip"
@@ -22,7 +22,7 @@ class Faults:
         self._only: PipelineError | None = None
 
     def add(self, fault: PipelineError) -> str:
-        """Count the fault of a row; what it says, without the file's name."""
+        """Count a row's fault; returns its message without the file's name."""
         said = str(fault).removeprefix(self.where).lstrip(", ")
         self.number += 1
         self._only = fault if self.number == 1 else None
@@ -32,7 +32,8 @@ class Faults:
         return said
 
     def check(self, parameter: str | None = None) -> None:
-        """``PipelineError`` if there was a fault and bad rows are not left out. ``parameter``: what leaves them out."""
+        """Return the ``PipelineError`` of all faults, unless there are none or bad rows are skipped. ``parameter``: the
+        one that skips them."""
         if self.skips or not self.number:
             return
         if self._only is not None:

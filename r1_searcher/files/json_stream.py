@@ -52,7 +52,7 @@ def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]
 
 
 def _array(text: _Text) -> Iterator[tuple[None, Any]]:
-    """The items of an array that is not empty."""
+    """Yield the items of a non-empty array."""
     text.skip()
     while True:
         yield None, text.value()
@@ -101,7 +101,7 @@ class _Text:
                 return ""
 
     def opens_objects(self) -> bool:
-        """Whether an array comes whose first item is an object; nothing is consumed."""
+        """Return whether an array of objects comes next; consumes nothing."""
         if self.next_character() != "[":
             return False
         while (found := _OBJECTS.match(self._buffer, self._place)) is None and self._more():

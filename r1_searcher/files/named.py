@@ -1,4 +1,4 @@
-"""The files that a parameter names: a path, a folder, a pattern, with ``~`` for the user's home."""
+"""Expand a parameter's files: a path, a folder or a pattern, with ``~`` for the home folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from r1_searcher.errors import PipelineError
 
 
 def files_of(names: Iterable[str], *, where: str) -> list[Path]:
-    """The files in their order: those of a folder (and its folders) and of a pattern by name, hidden ones left out.
+    """Return the files in order; those of a folder (recursively) or a pattern by name, without hidden ones.
 
-    A path that does not exist stays in the list: whoever reads it says so. ``PipelineError`` for a folder and a pattern
-    without a file. ``where``: the parameter.
+    A missing path stays in the list, for the reader to report. Raises ``PipelineError`` for a folder or pattern without
+    files. ``where``: the parameter.
     """
     found: list[Path] = []
     for name in names:
@@ -32,6 +32,6 @@ def files_of(names: Iterable[str], *, where: str) -> list[Path]:
 
 
 def _plain(file: Path, folder: Path) -> bool:
-    """A file that is meant: no hidden one, and no sums that stand beside files."""
+    """Return whether a file counts: not hidden, and not a checksum file."""
     parts = file.relative_to(folder).parts
     return file.is_file() and not any(part.startswith(".") for part in parts) and file.suffix != ".sha256"

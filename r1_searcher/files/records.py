@@ -1,6 +1,6 @@
-"""Records of a user's own file (JSONL, JSON, TSV, CSV, Parquet), each with the place it stands at.
+"""Read records of the user's files (JSONL, JSON, TSV, CSV, Parquet), each with its place.
 
-`corpus` and `questions` read the same kinds of file; the kind follows from the file's name, or else from its content
+`corpus` and `questions` read the same kinds of files; the kind follows from the file's name, else from its content
 (``streams``). All are streamed, and all but Parquet may be compressed. Every fault names the file and the line (of a
 JSON array the item, of a Parquet file the row), counted from 1.
 """
@@ -25,15 +25,15 @@ from r1_searcher.files.delimited import Headerless, OnFault
 from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
-_LOOKED_AT = 1 << 20  # bytes of a line that tell whether a file's name is right
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of one
+_LOOKED_AT = 1 << 20  # bytes of a line that suffice to check the file's name
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # a JSON escape of a surrogate
 
 
 @dataclass(frozen=True)
 class Record:
     """One record: ``place`` is "file, line 3" for error messages, ``number`` that line, item or row, ``fields`` the
-    values by name, ``textual`` whether the file knows no other values than strings (TSV, CSV). ``columns``: all that
-    the file has, if ``fields`` holds only those that were asked for (Parquet)."""
+    values by name, ``textual`` whether the file has only strings (TSV, CSV). ``columns``: all of the file's, if
+    ``fields`` holds only the requested ones (Parquet)."""
 
     place: str
     number: int
@@ -43,7 +43,7 @@ class Record:
 
     @property
     def found(self) -> tuple[str, ...]:
-        """The names of the file's columns."""
+        """Return the file's column names."""
         return tuple(self.fields) if self.columns is None else self.columns
 
 
@@ -57,14 +57,15 @@ def read_records(
     on_fault: OnFault | None = None,
     after: int = 0,
 ) -> Iterator[Record]:
-    """Yield the records of ``path``, or those after line (item, row) ``after``.
+    """Yield the records of ``path``, or only those after line (item, row) ``after``.
 
-    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV or CSV
-    file's first line is its header when one of its fields is such a name. ``headerless``: what the
-    fields of such a file without a header are (or a function of its first rows); empty if a header is required.
-    ``mapping``: a .json file may also be one object, each entry a record with these names for key and value.
-    ``on_bytes`` is told how many bytes of the file were read, for a progress bar. ``on_fault`` is told of each row that
-    is broken, and reading goes on; without it such a row raises. Blank lines are passed over.
+    ``columns``: every name that the caller understands. Only these are read from Parquet, and a TSV or CSV file's first
+    line is its header if one of its fields is such a name. ``headerless``: the field names of such a file without a
+    header (or a function of its first rows); empty if a header is required. ``mapping``: a .json file may also be one
+    object, each entry a record with these names for key and value.
+
+    ``on_bytes`` is called with the number of bytes read, for a progress bar. ``on_fault`` is called with each broken
+    row, and reading goes on; without it such a row raises. Blank lines are skipped.
     """
     if not path.is_file():
         raise PipelineError("no such file", where=str(path))
@@ -90,8 +91,8 @@ def read_records(
 
 
 def _kind(path: Path) -> str:
-    """As ``content_kind``, but lines named .json are .jsonl, an array named .jsonl is .json, a .csv of tabs .tsv; a
-    compressed Parquet file is refused."""
+    """Return ``content_kind``, but correct a wrong name: JSON lines named .json, an array named .jsonl, a .csv with
+    tabs; refuse compressed Parquet."""
     found = streams.content_kind(path)
     if found == ".parquet" and path.suffix.lower() in streams.COMPRESSIONS:
         raise PipelineError("a compressed Parquet file", where=str(path), fix="unpack it")
@@ -112,7 +113,8 @@ def _kind(path: Path) -> str:
 def read_json_lines(
     path: Path, on_bytes: streams.OnBytes | None = None, after: int = 0, on_fault: OnFault | None = None
 ) -> Iterator[Record]:
-    """The records of a file with one JSON object a line, whatever its name; lines up to ``after`` are not looked at."""
+    """Yield the records of a file with one JSON object per line, whatever its name; skips lines up to ``after``
+    unparsed."""
     with streams.opened(path, on_bytes) as stream:
         yield from json_lines(stream, str(path), after, on_fault)
 
@@ -152,7 +154,7 @@ def _shown(value: object) -> str:
 def _lines(
     stream: IO[bytes], where: str, after: int = 0, on_fault: OnFault | None = None
 ) -> Iterator[tuple[str, int, str]]:
-    """Lines that are not blank: place, number, text. Only a line feed ends one; U+0085 and the like are text."""
+    """Yield non-blank lines: place, number, text. Only a line feed ends one; U+0085 and the like are text."""
     for number, raw in enumerate(itertools.islice(stream, after, None), after + 1):
         place = f"{where}, line {number}"
         try:
@@ -172,7 +174,7 @@ def _report(fault: PipelineError, number: int, on_fault: OnFault | None) -> None
 
 
 def json_lines(stream: IO[bytes], where: str, after: int = 0, on_fault: OnFault | None = None) -> Iterator[Record]:
-    """The records of an open stream with one JSON object a line; ``where`` names it in errors."""
+    """Yield the records of an open stream with one JSON object per line; ``where`` names it in errors."""
     for place, number, line in _lines(stream, where, after, on_fault):
         try:
             yield _json_line(place, number, line)
@@ -214,7 +216,7 @@ def _writable(record: Record) -> Record:
 
 def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None, on_fault: OnFault | None) -> Iterator[Record]:
     items = read_items(stream, str(path))
-    others: dict[str, Any] = {}  # entries of one object, which may stand beside its list of records
+    others: dict[str, Any] = {}  # entries of an object that may accompany its list of records
     number = 0
     for number, (key, value) in enumerate(items, 1):
         place = f"{path}, item {number}"

@@ -12,9 +12,9 @@ from r1_searcher.types.schemas import rollouts_schema
 
 
 def read_rollouts(path: Path | str) -> pa.Table:
-    """A rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``, and ``TOOLS_FIELD`` if it has them.
+    """Read a rollouts.parquet: a row per trajectory, with the columns of ``ROLLOUTS``, plus ``TOOLS_FIELD`` if present.
 
-    Raises ``PipelineError`` for a file that is not there, is no Parquet file or lacks a column.
+    Raises ``PipelineError`` for a file that is missing, not Parquet or lacks a column.
     """
     with reading(path):
         names = pq.read_schema(path).names

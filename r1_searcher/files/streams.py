@@ -1,6 +1,6 @@
-"""Files as streams of bytes, plain or compressed (gzip, bzip2, Zstandard, xz, zip), and what kind of file each is.
+"""Open files as byte streams, plain or compressed (gzip, bzip2, Zstandard, xz, zip), and detect their kind.
 
-Compression is recognised by a file's first bytes, whatever its name; the kind by the name, or else by the first bytes.
+Compression is detected from the first bytes, whatever the name; the kind from the name, else from the first bytes.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": ".zst",
     b"\xfd7zXZ\x00": ".xz",
     b"PK\x03\x04": ".zip",
-    b"PK\x05\x06": ".zip",  # an empty one
+    b"PK\x05\x06": ".zip",  # an empty archive
 }
 _SYNONYMS = {".ndjson": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}
 KINDS = (".jsonl", ".json", ".tsv", ".csv", ".parquet")
-_BLOCK = 1 << 18  # bytes a read
-_PEEKED = 1 << 16  # bytes of the content that tell its kind
-OnBytes = Callable[[int], None]  # told how many bytes of the file, as it lies on disk, were read
+_BLOCK = 1 << 18  # bytes per read
+_PEEKED = 1 << 16  # bytes of content that suffice to detect its kind
+OnBytes = Callable[[int], None]  # called with the number of bytes read of the file on disk
 
 
 def kind(path: Path) -> str:
-    """The ending that tells what a file holds, in lower case and without compression: ``A.JSONL.gz`` is ``.jsonl``."""
+    """Return the suffix of the content, in lower case and without compression: ``.jsonl`` for ``A.JSONL.gz``."""
     name = PurePosixPath(path.name.lower())
     found = PurePosixPath(name.stem).suffix if name.suffix in COMPRESSIONS else name.suffix
     return _SYNONYMS.get(found, found)
 
 
 def content_kind(path: Path) -> str:
-    """The kind of a file, one of ``KINDS``, by its name, or by its first bytes if the name tells of none of them.
+    """Return a file's kind, one of ``KINDS``, from its name, else from its first bytes.
 
-    Raises ``PipelineError`` for a file that cannot be opened and for one of no known kind.
+    Raises ``PipelineError`` for a file that cannot be opened or is of no known kind.
     """
     known = kind(path)
     if known in KINDS:
@@ -68,7 +68,7 @@ def content_kind(path: Path) -> str:
 
 
 def _sniffed(start: bytes, *, cut: bool) -> str | None:
-    """``.json`` and not ``.jsonl`` only if the text is one array or one object over several lines."""
+    """Return ``.json`` if the text is one array or one object over several lines, else ``.jsonl``."""
     if start.startswith(b"PAR1"):
         return ".parquet"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -84,10 +84,10 @@ def _sniffed(start: bytes, *, cut: bool) -> str | None:
 
 @contextlib.contextmanager
 def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
-    """The content of a file as a stream; several compressed streams end to end are one, a zip holds one file.
+    """Open a file's content as a stream; concatenated compressed streams are one, a zip holds one file.
 
-    ``PipelineError``, inside the block, for a compressed file that is cut off or damaged, for UTF-16 text and for a
-    pointer of Git LFS.
+    Raises ``PipelineError``, inside the block, for a truncated or damaged compressed file, for UTF-16 text and for a
+    Git LFS pointer.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -116,7 +116,7 @@ def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
         raise PipelineError("is a folder, not a file", where=str(path)) from None
     except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from None
-    except NotImplementedError as error:  # zipfile's, of compression methods
+    except NotImplementedError as error:  # zipfile's error for unknown compression methods
         raise PipelineError(f"a zip that cannot be unpacked: {error}", where=str(path), fix="unpack it") from None
     except OSError as error:
         if error.errno is not None:  # an error of the disk or network, not of the file
@@ -125,7 +125,8 @@ def opened(path: Path, on_bytes: OnBytes | None = None) -> Iterator[IO[bytes]]:
 
 
 def _compression(path: Path, start: bytes) -> str:
-    """By the first bytes; a name that tells of compression is believed if they tell of none, and is then a fault."""
+    """Return the compression by the first bytes; if only the name indicates one, believe it: the content is then
+    damaged."""
     found = next((ending for magic, ending in _MAGIC.items() if start.startswith(magic)), "")
     named = path.suffix.lower()
     return found or (named if named in COMPRESSIONS else "")

@@ -50,7 +50,7 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
 
 
 def weights_sha256(folder: Path, stem: str = STEM) -> str:
-    """Identity of the weights: the file's sha256, or one over the shards' names and contents."""
+    """Return the identity of the weights: the file's sha256, or one over the shards' names and contents."""
     files = weight_files(folder, stem)
     return sha256_file(files[0]) if len(files) == 1 else fingerprint([[path.name, sha256_file(path)] for path in files])
 

@@ -1,1 +1,1 @@
-"""Answers judged by a language model on a chat server."""
+"""Judge answers with a language model on a chat server."""

@@ -16,7 +16,7 @@ NEEDS_FILES = "__needs_files__"  # marks a source that requires ``files``
 
 
 class WorldSize(Section):
-    """Size of a synthetic world."""
+    """The size of a synthetic world."""
 
     people: Count
     films: Count
@@ -42,7 +42,7 @@ class Corpus(Extensible):
 
     source: str  # a file of r1_searcher/corpus/sources, or a name of the user's own
     world: WorldSize
-    files: list[str] = Field(default_factory=list)  # a folder and a pattern are all their files
+    files: list[str] = Field(default_factory=list)  # a folder or pattern stands for all its files
     columns: dict[Literal["passage_id", "title", "text"], str | int] = Field(default_factory=dict)
     on_bad_row: Literal["stop", "skip"] = "stop"  # a row that is broken or of a wrong type
     kilt: Kilt

@@ -19,7 +19,7 @@ class Hnsw(Section):
 class IvfPq(Section):
     """faiss' inverted lists with product-quantised codes."""
 
-    lists: Annotated[int, Field(ge=0)]  # 0: 4 · √passages, and fewer for a small corpus
+    lists: Annotated[int, Field(ge=0)]  # 0: 4 · √passages, fewer for a small corpus
     code_bytes: Count  # per passage; a divisor of the model's dimension
     train: Count  # passages that k-means learns from, at most
 
@@ -43,7 +43,7 @@ class Dense(Section):
 
 
 class Index(Section):
-    """BM25 (bm25s) over title and text; ``dense``: vectors beside it."""
+    """BM25 (bm25s) over title and text; ``dense`` adds vectors."""
 
     k1: float
     b: float

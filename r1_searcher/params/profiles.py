@@ -23,7 +23,7 @@ FREE = (
     "questions.columns",
     "corpus.columns",
     "evaluate.prompts",
-)  # maps whose keys are the user's own
+)  # maps whose keys are the user's
 
 
 def compose(base: Mapping[str, Any], overlay: Mapping[str, Any], *, where: str = "overlay") -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _number(value: Any) -> Any:
 
 
 def read_overlay(path: Path) -> dict[str, Any]:
-    """The parameters of a profile's file. ``PipelineError`` if it cannot be read or holds none."""
+    """Return the parameters of a profile's file. Raises ``PipelineError`` if it is unreadable or empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -103,7 +103,7 @@ def overlays(
 
 def composed(base_text: str, parts: Sequence[tuple[str, Mapping[str, Any]]], *, where: str = "params.yaml") -> str:
     """Return the base parameters' text with overlays applied: checked, with its comments."""
-    from ruamel.yaml import YAML  # DVC brings it
+    from ruamel.yaml import YAML  # produced by DVC
 
     plain = parse(base_text, where=where).model_dump(mode="json")  # every key, including defaults
     for place, overlay in parts:

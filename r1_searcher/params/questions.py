@@ -30,23 +30,23 @@ QuestionColumn = Literal[
 
 
 class Questions(Extensible):
-    """``files`` maps a split (train, validation, or a benchmark's name) to a file of the user's, a folder, a pattern,
-    or a list of these. ``columns``: our names → the files', for all splits, or for one by its name."""
+    """``files`` maps a split (train, validation, or a benchmark's name) to the user's file, folder or pattern, or a
+    list of these. ``columns``: our names → the files', for all splits, or per split."""
 
     points: ClassVar[Mapping[str, Point]] = {"source": QUESTION_SOURCES}
     section: ClassVar[str] = "questions"
 
-    source: str  # a file of r1_searcher/questions/sources, or a name of the user's own
+    source: str  # a file of r1_searcher/questions/sources, or the user's own
     world: QuestionCounts
     files: dict[Name, str | list[str]] = Field(default_factory=dict)
     columns: dict[Name, str | int | dict[QuestionColumn, str | int]] = Field(default_factory=dict)
     on_bad_row: Literal["stop", "skip"] = "stop"  # a row that is broken or of a wrong type
     on_no_answer: Literal["skip", "stop"] = "skip"  # a question without a gold answer
-    # Of questions that training would ask and whose prompt leaves no room in rollout.max_total_tokens.
+    # Applies to training questions whose prompt leaves no room in rollout.max_total_tokens.
     too_long: Literal["stop", "leave_out"] = "stop"
 
     def columns_of(self, split: str) -> dict[str, str | int]:
-        """The mapping of a split's files."""
+        """Return the column mapping of a split's files."""
         own = self.columns.get(split)
         if isinstance(own, dict):
             return {str(name): path for name, path in own.items()}
@@ -100,8 +100,8 @@ class Difficulty(Extensible):
 
     samples: Count  # rollouts per question
     metric: str  # an answer metric: an answer is right if it is at least 1
-    easy_below: Count  # needed rollouts below this: easy
-    medium_up_to: Count  # up to this: medium; above: difficult
+    easy_below: Count  # fewer rollouts needed than this: easy
+    medium_up_to: Count  # at most this: medium; more: difficult
     questions_a_chunk: Count  # questions whose counts are stored together; what a kill can cost
     label: dict[Name, Labelled] = Field(default_factory=dict)  # name → contents of data/difficulty/NAME.parquet
     mixes: dict[Name, Mix] = Field(default_factory=dict)  # name → contents of data/mixes/NAME.parquet

@@ -34,7 +34,7 @@ class Online(Section):
     pages: bool  # read the pages; false: the engine's snippets are the passages
     passage_words: Count  # words per passage of a page
     max_page_bytes: Count  # per page, decoded; the rest is not read
-    allow_private_addresses: bool  # also read pages inside this machine's own networks
+    allow_private_addresses: bool  # also read pages in this machine's own networks
     user_agent: str  # who requests pages; include an address at which you can be reached
     timeout: Annotated[float, Field(gt=0)]  # seconds for an engine's answer, and for a whole page including redirects
     attempts: Count  # per search, including the first

@@ -13,8 +13,8 @@ from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS, 
 
 
 class Reward(Extensible):
-    """The reward set and the answer metric that it uses, both by name (docs/recipe.md#rewards). A set's own parameters
-    stand beside them, under its name."""
+    """The reward set and its answer metric, both by name (docs/recipe.md#rewards). A set's own parameters stand beside
+    them, under its name."""
 
     points: ClassVar = {"set": REWARD_SETS, "answer_metric": ANSWER_METRICS}
     section: ClassVar = "reward"

@@ -51,7 +51,7 @@ class WorkersParams(Section):
     shards: Count  # parts of an iteration's rollouts, each sampled by one engine; part of the keys
     ranks: Count  # of the trainer
     reference: Literal[0, 1]  # 1: the frozen reference policy (update.kl_coefficient) has a process of its own
-    ray_address: str  # host:port of a running cluster, or auto; empty: one is started on this machine
+    ray_address: str  # host:port of a running cluster, or auto; empty: start one on this machine
 
     @model_validator(mode="after")
     def _can_be_placed(self) -> WorkersParams:

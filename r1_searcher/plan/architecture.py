@@ -24,16 +24,16 @@ class Architecture:
     heads: int
     kv_heads: int
     head_dim: int
-    feed_forward: int  # width that a token passes: of all its experts together, if there are any
+    feed_forward: int  # intermediate width per token: of all its experts together, if any
     vocabulary: int
-    tied: bool  # the output head is the embedding
+    tied: bool  # the output head shares the embedding's weights
     parameters: int  # counting a tied head once
-    active: int  # those that a token passes: all but the experts that are not chosen for it
-    linear: tuple[tuple[str, int, int], ...]  # per linear layer but the head: last part of its name, inputs, outputs
-    config: Any  # transformers'
+    active: int  # parameters active per token: without the experts not chosen for it
+    linear: tuple[tuple[str, int, int], ...]  # per linear layer except the head: last part of its name, inputs, outputs
+    config: Any  # transformers' name
 
     def adapted(self, lora: Lora) -> list[tuple[int, int]]:
-        """Return inputs and outputs of the linear layers that get an adapter; none at rank 0."""
+        """Return inputs and outputs of the linear layers with an adapter; none at rank 0."""
         chosen = lora.rank and [one for one in self.linear if lora.targets == "all-linear" or one[0] in lora.targets]
         return [(inputs, outputs) for _, inputs, outputs in chosen or ()]
 

@@ -1,8 +1,8 @@
-"""Gold answers of a record, in every form in which files of others have them.
+"""Parse a record's gold answers, in every form that public files use.
 
-A string; a number (1999.0 is "1999": pandas makes it of a column with gaps); a list of these; such a list written
-as a string, in JSON's way or Python's; an object with aliases (TriviaQA), a text list (SQuAD), a target (verl) or an
-answer (KILT); a list of objects with spans (IRCoT).
+A string; a number (1999.0 is "1999", because pandas turns columns with gaps into floats); a list of these; such a list
+written as a string, in JSON or Python syntax; an object with aliases (TriviaQA), a text list (SQuAD), a target (verl)
+or an answer (KILT); a list of objects with spans (IRCoT).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.records import Record
 from r1_searcher.texts import parse_json
 
-_LIST = re.compile(r"""\[\s*(?:\]$|["'])""")  # how a list that is written as a string begins
+_LIST = re.compile(r"""\[\s*(?:\]$|["'])""")  # the beginning of a list that is written as a string
 _LONGEST_LITERAL = 100_000  # characters; a list of answers is shorter
-# Objects: the keys that hold the answer, and those that hold more of them.
+# Keys of an object that hold the answer, and keys that hold aliases.
 _VALUES = ("value", "text", "target", "answer", "spans")
 _ALIASES = ("aliases",)
 
 
 def golds(record: Record, name: str) -> list[str]:
-    """The gold answers in column ``name``, each once, in their order; nulls and empty ones left out.
+    """Return the gold answers in column ``name``, in order, without duplicates, nulls and empty ones.
 
     Raises ``PipelineError`` with the place for a value of another form.
     """
@@ -47,7 +47,7 @@ def _golds(record: Record, name: str, value: Any) -> list[str]:
 
 
 def _item(record: Record, name: str, value: Any) -> list[str]:
-    """One item of a list: not a list again."""
+    """Parse one item of a list, which may not be a list itself."""
     if isinstance(value, list | tuple):
         raise _other(record, name, value)
     return [value.strip()] if isinstance(value, str) else _golds(record, name, value)
@@ -67,7 +67,7 @@ def _text(record: Record, name: str, text: str) -> list[str]:
 
 
 def _python(text: str) -> Any:
-    """A list as Python writes it: nothing but literals is read."""
+    """Parse a Python list of literals."""
     if len(text) > _LONGEST_LITERAL:
         return None
     try:
@@ -79,7 +79,7 @@ def _python(text: str) -> Any:
 def _object(record: Record, name: str, value: Mapping[str, Any]) -> list[str]:
     keys = {key.lower(): key for key in value}
     main = next((keys[key] for key in _VALUES if key in keys), None)
-    if main is None and "provenance" in keys:  # of KILT's output: a page without an answer
+    if main is None and "provenance" in keys:  # in KILT's output: a page without an answer
         return []
     if main is None:
         raise _other(record, name, value)

@@ -64,9 +64,9 @@ def other_metric(settings: params.Difficulty) -> Metric | None:
 
 
 def count(rollouts: pa.Table, samples: int, metric: Metric | None = None) -> pa.Table:
-    """Rollouts and right ones per question (COUNTS), from ROLLOUTS with ``samples`` rows in a row for each question.
+    """Count rollouts and right ones per question (COUNTS); ROLLOUTS has ``samples`` consecutive rows per question.
 
-    With a ``metric`` the column ``RIGHT_COLUMN`` counts the rollouts that it gives 1 or more.
+    With a ``metric``, column ``RIGHT_COLUMN`` counts the rollouts that it scores 1 or more.
     """
     rows = rollouts.select(["question_id", "answer", "answers", "finish_reason"]).to_pylist()
     counted = []

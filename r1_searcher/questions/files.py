@@ -1,8 +1,8 @@
-"""Questions of the user's own files, in any layout that is known (``layouts``) or mapped, as tables of QUESTIONS.
+"""Read questions of the user's files, in any known (``layouts``) or mapped layout, as tables of QUESTIONS.
 
-Beside the columns of ``layouts``: num_hops, num_rollouts and num_passes (whole numbers), difficulty (easy, medium or
-difficult). If there is no id at all it is dataset-line. An id need be unique in its dataset only: if files that were
-put together repeat ids, each gets its dataset's name before it. Other columns are ignored.
+Further columns: num_hops, num_rollouts and num_passes (whole numbers), difficulty (easy, medium or difficult). Without
+any id it is dataset-line. An id need be unique within its dataset only: if merged files repeat ids, the dataset's name
+is prefixed. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from r1_searcher.types import schemas
 
 _DIFFICULTIES = ("easy", "medium", "difficult")
 WITHOUT_ANSWER, BAD_ROW = "no_answer", "bad_row"
-_EXAMPLES = 5  # of a reason
+_EXAMPLES = 5  # per reason
 
 
 @dataclass
 class QuestionCount:
-    """What became of a file's questions: ``read`` = ``kept`` + the sum of ``skipped`` (by reason); ``examples`` say
-    where the first of a reason stand. ``columns``: our names → the file's, of the first question. ``unknown_levels``:
-    values of difficulty that are none of ours, and how often; they count as not given."""
+    """What became of a file's questions: ``read`` = ``kept`` + the sum of ``skipped`` (by reason); ``examples`` give
+    the first places per reason. ``columns``: our names → the file's, of the first question. ``unknown_levels``: unknown
+    values of difficulty and their counts; they are treated as missing."""
 
     file: str = ""
     read: int = 0
@@ -60,7 +60,7 @@ class QuestionCount:
     unknown_levels: dict[str, int] = field(default_factory=dict)
 
     def leave_out(self, reason: str, example: str) -> None:
-        """Count a question that is left out, with where it stands."""
+        """Count a skipped question with its place."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         shown = self.examples.setdefault(reason, [])
         if len(shown) < _EXAMPLES:
@@ -68,7 +68,7 @@ class QuestionCount:
 
 
 def read_questions(path: Path) -> pa.Table:
-    """The questions of one file (schema QUESTIONS), in the file's order, as ``read_counted`` reads them."""
+    """Return the questions of one file (schema QUESTIONS), in order, as ``read_counted``."""
     return read_counted(path)[0]
 
 
@@ -79,11 +79,11 @@ def read_counted(
     on_bad_row: OnBadRow = "stop",
     on_no_answer: Literal["skip", "stop"] = "skip",
 ) -> tuple[pa.Table, QuestionCount]:
-    """The questions of one file (schema QUESTIONS), in the file's order, and what became of its rows.
+    """Return the questions of one file (schema QUESTIONS), in order, and what became of its rows.
 
-    ``columns``: our names → the file's. A question without a gold answer is left out and counted, unless
-    ``on_no_answer`` is stop. Raises ``PipelineError`` for a layout that is unknown, for a file without a question and,
-    unless ``on_bad_row`` is skip, once for all rows that are broken, of a wrong type, or have an id a second time.
+    ``columns``: our names → the file's. Questions without a gold answer are skipped and counted, unless
+    ``on_no_answer`` is stop. Raises ``PipelineError`` for an unknown layout, for a file without questions and, unless
+    ``on_bad_row`` is skip, once for all rows that are broken, of a wrong type, or repeat an id.
     """
     columns = columns or {}
     count, faults = QuestionCount(path.name), Faults(str(path), on_bad_row)
@@ -99,8 +99,10 @@ def read_counted(
 
 
 def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:
-    """The questions (schema QUESTIONS) of ``records``. ``dataset``: of those that name none. Raises ``PipelineError``
-    for every row that cannot be used, and for a question without a gold answer."""
+    """Return the questions (schema QUESTIONS) of ``records``. ``dataset``: for records that name none.
+
+    Raises ``PipelineError`` for every unusable row, and for a question without a gold answer.
+    """
     return _Reader(QuestionCount(), Faults(where, "stop"), dataset, leaves_out=False).table(
         records, where=where, fix=fix
     )
@@ -112,7 +114,7 @@ class _Reader:
     faults: Faults
     dataset: str
     leaves_out: bool  # questions without an answer
-    parameter: str | None = None  # what would leave bad rows out
+    parameter: str | None = None  # the parameter that skips bad rows
 
     def table(self, records: Iterable[Record], *, where: str, fix: str | None) -> pa.Table:
         rows = list(self._rows(records))
@@ -171,7 +173,7 @@ class _Reader:
         return None
 
     def _with_ids(self, rows: list[tuple[Record, dict[str, Any]]]) -> list[tuple[Record, dict[str, Any]]]:
-        """The rows whose ids are unique; with their dataset's name before them if only that makes them so."""
+        """Return the rows with unique ids; the dataset's name is prefixed only if that makes them unique."""
         ids = [row["question_id"] for _, row in rows]
         if len(set(ids)) < len(ids):
             named = [f"{row['dataset']}-{row['question_id']}" for _, row in rows]
@@ -220,7 +222,7 @@ def _question_id(record: Record, dataset: str) -> str:
     if given:
         return given[1]
     number = identifier(record, (NUMBER_NAME,))
-    # An idx is unique in its own file only, so the dataset's name goes before it.
+    # An idx is unique within its file only, so the dataset's name is prefixed.
     return f"{dataset}-{number[1] if number else record.number}"
 
 
@@ -229,7 +231,7 @@ def _supporting_titles(record: Record) -> list[str]:
     value = None if name is None else record.fields[name]
     if name is None or value in (None, ""):
         return _provenance(record)
-    if isinstance(value, str) and name != "supporting_titles":  # some Parquet copies keep JSON
+    if isinstance(value, str) and name != "supporting_titles":  # some Parquet copies hold JSON
         try:
             value = parse_json(value)
         except json.JSONDecodeError:
@@ -247,7 +249,7 @@ def _supporting_titles(record: Record) -> list[str]:
 
 
 def _provenance(record: Record) -> list[str]:
-    """Titles of the pages that KILT's output names."""
+    """Return the titles of the pages in KILT's output."""
     output = record.fields.get("output")
     items = [one for one in output if isinstance(one, dict)] if isinstance(output, list) else []
     pages = [page for one in items for page in one.get("provenance") or [] if isinstance(page, dict)]

@@ -63,13 +63,13 @@ class QuestionLayout:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Our names → the file's, for the report."""
+        """Return our names → the file's, for the report."""
         found = {"question": self.question, "answers": self.answers, "question_id": self.id, "dataset": self.dataset}
         return {name: column for name, column in found.items() if column is not None}
 
 
 def wanted(columns: ColumnMapping) -> tuple[str, ...]:
-    """The names of columns that are read."""
+    """Return the names of the columns that are read."""
     return (
         *QUESTION_COLUMNS,
         *(top_level(path) for path in columns.values()),
@@ -78,7 +78,7 @@ def wanted(columns: ColumnMapping) -> tuple[str, ...]:
 
 
 def without_header(columns: ColumnMapping, where: str) -> Any:
-    """What ``read_records`` takes for files without a header."""
+    """Return ``read_records``' ``headerless`` argument."""
 
     def by_content(rows: Sequence[Sequence[str]]) -> Sequence[str]:
         if len(rows[0]) == 2 and all(row[1].startswith(("[", '"[')) for row in rows if len(row) == 2):
@@ -95,7 +95,7 @@ def without_header(columns: ColumnMapping, where: str) -> Any:
 
 
 def mapped(record: Record, columns: ColumnMapping) -> Record:
-    """The record under our names, as the user's mapping says."""
+    """Return the record under our names, per the user's mapping."""
     if not columns:
         return record
     fields = renamed(record.fields, columns, place=record.place, where=_PARAMETER, found=record.found)
@@ -103,9 +103,9 @@ def mapped(record: Record, columns: ColumnMapping) -> Record:
 
 
 def recognise(record: Record) -> QuestionLayout:
-    """The layout of a record; another one of the same file may have another, as lines of JSON can.
+    """Return a record's layout; records of one JSON Lines file may differ.
 
-    ``PipelineError`` with the columns that there are, the names that would do, and the mapping.
+    Raises ``PipelineError`` that lists the file's columns, the accepted names and the mapping.
     """
     question, answers = first(record, QUESTION_NAMES), first(record, ANSWER_NAMES)
     for name, what, known in (
@@ -126,13 +126,13 @@ def recognise(record: Record) -> QuestionLayout:
 
 
 def first(record: Record, names: Iterable[str]) -> str | None:
-    """The first of ``names`` that has a value; or else the first that is there at all."""
+    """Return the first of ``names`` with a value, else the first that exists."""
     there = [name for name in names if look(record.fields, name) is not ABSENT]
     return next((name for name in there if look(record.fields, name) not in (None, "")), there[0] if there else None)
 
 
 def flat(records: Iterable[Record]) -> Iterator[Record]:
-    """The records, SQuAD's articles taken apart: a record per question, with the article's title as supporting."""
+    """Yield the records; SQuAD's articles as a record per question, with the article's title as supporting."""
     for record in records:
         paragraphs = record.fields.get("paragraphs")
         if not (
@@ -146,5 +146,5 @@ def flat(records: Iterable[Record]) -> Iterator[Record]:
                 number += 1
                 titles = {"supporting_titles": [str(record.fields["title"])]} if record.fields.get("title") else {}
                 place = f"{record.place}, question {number}"
-                # Numbers go on, so that ids made of them differ.
+                # Numbers continue across articles, so that ids made of them differ.
                 yield Record(place, record.number * 100_000 + number, {**question, **titles})

@@ -35,8 +35,8 @@ class QuestionRequest:
 
 @dataclass(frozen=True)
 class Splits:
-    """Questions by split, tables of schema QUESTIONS. ``metadata``: where they are from, written into the files.
-    ``files``: by split, what became of the rows of each file, for the report."""
+    """Questions by split, as tables of schema QUESTIONS. ``metadata``: their origin, written into the files. ``files``:
+    by split, what became of each file's rows, for the report."""
 
     tables: Mapping[str, pa.Table]
     metadata: Mapping[str, Any]

@@ -134,9 +134,9 @@ def read_inputs(
     benchmark_evaluation: Path,
     train: Path,
 ) -> Inputs:
-    """Read everything under these folders. The first that is missing stops with its name.
+    """Read all files under these folders.
 
-    Raises ``PipelineError`` also where a policy of the summary has no evaluation folder.
+    Raises ``PipelineError`` that names the first one missing, and if a policy of the summary has no evaluation folder.
     """
     sources = Sources()
     summary = read_json(sources.note(metrics / "evaluation.json", "headline figures, evaluation tables"))

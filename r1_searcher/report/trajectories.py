@@ -29,7 +29,7 @@ _STRONG_ADVANTAGE = 1.5  # from here on the tint is strongest
 
 @dataclass(frozen=True)
 class Span:
-    """A run of text that looks alike: ``kind`` is text, tag, query (what a tool is asked, whichever) or answer."""
+    """A run of text with one style: ``kind`` is text, tag, query (a call of any tool) or answer."""
 
     kind: str
     text: str
@@ -37,8 +37,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Part:
-    """One author's segment. ``advantage`` is the mean over the segment's policy tokens; None where unknown. ``tool``:
-    the one that was called before a document block."""
+    """One author's segment. ``advantage``: mean over the segment's policy tokens, None if unknown. ``tool``: the one
+    called before a document block."""
 
     source: str
     spans: list[Span]
@@ -47,7 +47,7 @@ class Part:
 
     @property
     def who(self) -> str:
-        """Whose segment it is, for people."""
+        """Return the author's display name."""
         return "policy" if self.source != "document" else f"{self.tool} results"
 
     @property
@@ -60,8 +60,8 @@ class Part:
 
 
 def spans(text: str, tools: Sequence[Tags] = ()) -> list[Span]:
-    """Cut a policy's text at its tags, those of further ``tools`` included; what stands in a closed pair of a call's
-    tags is a query, in one of answer tags an answer."""
+    """Split a policy's text at its tags, those of further ``tools`` included; text in a closed pair of call tags is a
+    query, in answer tags an answer."""
     closes = {ANSWER: END_ANSWER, **{tool.begin: tool.end for tool in (_SEARCH, *tools)}}
     out: list[Span] = []
     position = 0
@@ -101,8 +101,8 @@ def segment_advantages(token_source: Sequence[int], advantages: Sequence[float])
 def parts(
     segments: Sequence[TableRow], advantages: Sequence[float] | None = None, tools: Sequence[Tags] = ()
 ) -> list[Part]:
-    """Parts of a transcript. ``advantages`` has one figure a policy segment, else it is not shown. ``tools``: those
-    beside search that the policy could call."""
+    """Return the parts of a transcript. ``advantages`` needs one figure per policy segment, else it is not shown.
+    ``tools``: those beside search that the policy could call."""
     policies = sum(segment["source"] == "policy" for segment in segments)
     each = iter(advantages) if advantages is not None and len(advantages) == policies else None
     out = []
@@ -117,17 +117,17 @@ def parts(
 
 
 def _called(text: str, tools: Sequence[Tags]) -> str:
-    """The tool whose end tag is the last in a turn."""
+    """Return the tool whose end tag is the last in a turn."""
     return max((_SEARCH, *tools), key=lambda tool: text.rfind(tool.end)).name
 
 
 def offered(row: Mapping[str, Any]) -> list[Tags]:
-    """The tools beside search of a row of rollouts or of an evaluation."""
+    """Return the tools beside search of a row of rollouts or an evaluation."""
     return [Tags(**one) for one in row.get("tools") or ()]
 
 
 def calls(figures: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Further tools with the calls that were carried out, of a row of rewards or of an evaluation."""
+    """Return further tools with their successful calls, of a row of rewards or an evaluation."""
     return [(name.removeprefix(CALLS), figures[name]) for name in calls_in(figures)]
 
 
@@ -141,9 +141,10 @@ def evaluated(row: TableRow) -> dict[str, Any]:
 def choose_questions(
     before: Sequence[TableRow], after: Sequence[TableRow], number: int, *, metric: str = "cover_em"
 ) -> tuple[list[str], dict[str, int]]:
-    """Ids of ``number`` questions, in the file's order: two of three turned right, the rest are still wrong.
+    """Return the ids of ``number`` questions in file order, two thirds of which became right while the rest stayed
+    wrong.
 
-    Also returns how many there are of each sort, so that the page can say what was chosen from.
+    Also returns the size of each group, so that the page can name the population.
     """
     was = {row["question_id"]: row[metric] for row in before}
     shared = [row for row in after if row["question_id"] in was]

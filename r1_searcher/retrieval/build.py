@@ -45,11 +45,13 @@ def build_index(
     *,
     total: int = 0,
 ) -> dict[str, Any]:
-    """Index ``passages`` (PASSAGES, N rows, or batches of them) into ``folder``, replaced whole; returns its meta.
+    """Index ``passages`` (PASSAGES, N rows, or batches of them) into ``folder``, which is replaced whole; returns its
+    meta.
 
-    A passage is indexed as its title ``index.title_weight`` times, then its text. The files depend on the
-    arguments alone (and not on ``index.memory_gb``): terms are numbered as they first occur.
-    ``total``: how many passages there are, for signs of life; 0 if nobody knows.
+    A passage is indexed as its title ``index.title_weight`` times, then its text. The files depend on the arguments
+    alone (not on ``index.memory_gb``): terms are numbered by first occurrence. ``total``: the number of passages, for
+    progress; 0 if unknown.
+
     Raises ``PipelineError`` for settings out of range and for a corpus without a single word.
     """
     check(index)

@@ -1,4 +1,4 @@
-"""Retrieval for a program of one's own: index rows, serve a retriever from a thread, open what is served."""
+"""Retrieval for your own program: index rows, serve a retriever from a thread, open a served one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from r1_searcher.types.schemas import PASSAGES
 def index_passages(
     passages: pa.Table | Iterable[Mapping[str, Any]], folder: Path | str, *, index: Index | None = None
 ) -> Bm25Retriever:
-    """Index ``passages`` with BM25 into ``folder``, which is replaced whole, and open it (again: ``open_index``).
+    """Index ``passages`` with BM25 into ``folder``, which is replaced whole, and open it (later: ``open_index``).
 
     Args:
-        passages: rows with ``text`` and, if they have them, ``title`` and ``passage_id`` (else the row's number), or a
+        passages: rows with ``text`` and optionally ``title`` and ``passage_id`` (default: the row's number), or a
             table with these columns. They are held in memory; for more, ``build_index`` takes batches.
-        index: BM25's parameters; None: those that are shipped.
+        index: BM25's parameters; None: the shipped ones.
 
-    Raises ``PipelineError`` for a row without a text, and for passages without a single word.
+    Raises ``PipelineError`` for a row without text, and for passages without a single word.
     """
     given = passages.to_pylist() if isinstance(passages, pa.Table) else passages
     rows = [_row(number, row) for number, row in enumerate(given)]
@@ -53,10 +53,10 @@ def _row(number: int, row: Mapping[str, Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serve_retriever(retriever: Retriever, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve a retriever over HTTP from a thread while the block runs; gives its address.
+    """Serve a retriever over HTTP from a thread for the duration of the block; yields its address.
 
     The service is that of ``r1-searcher serve`` (docs/search-service.md). Port 0: any free one. Raises
-    ``PipelineError`` if the address is taken.
+    ``PipelineError`` if the address is in use.
     """
     from r1_searcher.retrieval.service import server
 
@@ -77,12 +77,12 @@ def serve_retriever(retriever: Retriever, *, host: str = "127.0.0.1", port: int 
 
 
 def open_service(url: str, *, fingerprint: str = "", timeout: float = 30.0, wait: float = 60.0) -> Retriever:
-    """The retriever that a service has at ``url``.
+    """Return the retriever of the service at ``url``.
 
     Args:
-        fingerprint: of the retriever that it must be; empty: whichever it is.
-        timeout: seconds for an answer.
-        wait: seconds for which a service that does not answer is asked again.
+        fingerprint: the required retriever's; empty: any.
+        timeout: seconds per request.
+        wait: seconds for which to retry a service that does not answer.
 
     Raises ``PipelineError`` if no service answers, or one with another retriever.
     """

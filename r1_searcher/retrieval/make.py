@@ -1,4 +1,4 @@
-"""The index of a corpus, from folder to folder: BM25, and vectors if ``index.dense`` names a model."""
+"""Build a corpus' index, from folder to folder: BM25, plus vectors if ``index.dense`` names a model."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, sear
 
 SEARCHES_FILE = "searches.sqlite"
 _FORM = 1
-_WINDOW = 0  # stands for k if a window is recorded: no search has it
+_WINDOW = 0  # stands for k if a window is recorded: no search has this k
 _BUSY_SECONDS = 60.0  # how long to wait for another writer
 _TABLES = """
 create table if not exists retrievers (
@@ -214,7 +214,7 @@ def _key(retriever: str, query: str, k: int) -> str:
 
 
 def _window(passage: Passage, before: int, after: int) -> str:
-    """Return what stands for the query if a window is recorded."""
+    """Return the pseudo-query of a recorded window."""
     return json.dumps([passage.passage_id, passage.title, before, after], ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What a reward set looks at, and what it returns.
+"""The input and output of a reward set.
 
 @reward_set("brevity")
 def brevity(case: Case) -> dict[str, float]:
@@ -28,7 +28,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """The reward."""
+        """Return the reward."""
         total = 0.0
         for component in self.components.values():  # one by one: sum() rounds differently in later Pythons
             total += component
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def policy_text(self) -> str:
-        """What the policy wrote, without the documents."""
+        """Return the policy's text without the documents."""
         return self.transcript.policy_text
 
     @property

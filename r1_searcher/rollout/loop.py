@@ -46,15 +46,14 @@ def roll_out(
     mode: Mode = "search",
     told: Told = nobody,
 ) -> tuple[pa.Table, dict[str, float]]:
-    """Sample ``samples`` trajectories per question; call ``told`` with the number that have ended and the total.
+    """Sample ``samples`` trajectories per question; calls ``told`` with the number finished and the total.
 
-    Returns the trajectories (schema ROLLOUTS, and TOOLS_FIELD if the policy may call more than search; in the order of
-    the questions) and the timings, which are kept apart because they differ between equal runs: seconds,
-    search_seconds, policy_tokens.
+    Returns the trajectories (schema ROLLOUTS, plus TOOLS_FIELD if the policy may call more than search; in question
+    order) and the timings, kept apart because they differ between equal runs: seconds, search_seconds, policy_tokens.
 
     ``mode``: no_search starts the transcript with an answer; plain_rag searches once for the question itself and then
-    answers. Their forced tokens are not policy tokens, and a query that the policy writes ends the trajectory
-    (search_limit). ``ircot`` starts with the same search and then searches for the policy's sentences of reasoning:
+    answers. Their forced tokens are not policy tokens, and a query by the policy ends the trajectory (search_limit).
+    ``ircot`` starts with the same search and then searches for the policy's sentences of reasoning:
     ``r1_searcher.rollout.ircot``.
     """
     began = time.perf_counter()

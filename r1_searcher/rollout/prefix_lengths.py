@@ -54,7 +54,7 @@ class PrefixLengths:
         return cls(backend, starts, ends)
 
     def tokens(self, beginning: str, enough: int) -> int:
-        """Count the tokens of a prefix's line. From ``enough`` on the count may be too low, but never below it."""
+        """Count the tokens of a prefix's line. The count may be too low, but never below ``enough``."""
         space = beginning.rfind(" ", 0, max(0, beginning.rfind(" ")))
         place = len(_HEAD) + space
         before = bisect_right(self.ends, place)

@@ -25,7 +25,7 @@ class Trajectory:
     logprobs: list[float] = field(default_factory=list)  # (P,)
     turns: list[dict[str, Any]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-    shown: tuple[Passage, ...] = ()  # the passages of the last block
+    shown: tuple[Passage, ...] = ()  # passages of the last block
     finish_reason: str = ""
 
     def append(self, token_ids: Sequence[int], source: int) -> None:

@@ -43,7 +43,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Compared:
-    """One benchmark."""
+    """The comparison on one benchmark."""
 
     benchmark: str
     n: int

@@ -153,7 +153,7 @@ def watch_line(place: str, figures: Mapping[str, float], questions: int) -> str:
 
 
 def _calls(figures: Mapping[str, float]) -> str:
-    """The mean calls of each tool beside search; empty if there is none."""
+    """Return the mean calls of each tool beside search; empty if there is none."""
     return "".join(f"  {name.removeprefix(CALLS)} {figures[name]:.2f}" for name in calls_in(figures))
 
 

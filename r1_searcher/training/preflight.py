@@ -51,8 +51,8 @@ def evaluation_would_stop(
     *,
     where: str,
 ) -> list[str]:
-    """Return a warning if prompts of ``questions`` (rows as in ``check_prompts``) leave no room: evaluation leaves no
-    question out, and would stop after all training."""
+    """Return a warning if prompts of ``questions`` (rows as in ``check_prompts``) leave no room: evaluation skips no
+    question, so it would stop after all training."""
     long = too_long(questions, render, tokenizer, rollout.max_total_tokens)
     if not long:
         return []

@@ -237,7 +237,7 @@ class SegmentState:
         warnings = self.asked.warnings()
         for where, rows, render, tokenizer in self.asked.prompts():
             warnings += preflight.check_prompts(rows, render, tokenizer, self.params.rollout, where=where)
-        # Only said: these files are no inputs of training, and the policy does not depend on them.
+        # Only a warning: these files are no inputs of training, and the policy does not depend on them.
         for where, rows in self.asked.evaluated():
             warnings += preflight.evaluation_would_stop(rows, render, tokenizer, self.params.rollout, where=where)
         return warnings

@@ -27,7 +27,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 # baseline (no search, plain RAG) puts at the beginning of the transcript.
 PROMPT, POLICY, DOCUMENT, FORCED = 0, 1, 2, 3
 
-STOPS = (END_QUERY, END_ANSWER)  # where the policy's turn ends
+STOPS = (END_QUERY, END_ANSWER)  # at which the policy's turn ends
 FORCED_ANSWER = f"{END_THINK}\n\n{ANSWER}"  # makes a baseline answer at once
 
 # How a trajectory ends.

@@ -1,4 +1,4 @@
-"""Numpy arrays as signatures name them."""
+"""Names of numpy array types for signatures."""
 
 from __future__ import annotations
 

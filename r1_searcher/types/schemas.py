@@ -72,14 +72,14 @@ ROLLOUTS = pa.schema(
     ]
 )
 
-# A column of rollouts and evaluations only if the policy could call a tool beside search: those tools, and their tags.
+# A column of rollouts and evaluations only if the policy could call a tool beside search: those tools and their tags.
 TOOLS_FIELD = pa.field(
     "tools", pa.list_(pa.struct([("name", pa.string()), ("begin", pa.string()), ("end", pa.string())]))
 )
 
 
 def rollouts_schema(names: Iterable[str]) -> pa.Schema:
-    """``ROLLOUTS``, and ``TOOLS_FIELD`` if it is among the columns ``names``."""
+    """Return ``ROLLOUTS``, plus ``TOOLS_FIELD`` if it is among the columns ``names``."""
     return ROLLOUTS.append(TOOLS_FIELD) if TOOLS_FIELD.name in names else ROLLOUTS
 
 

@@ -24,17 +24,17 @@ def load_trainer(
     reference: Path | None = None,
     reference_apart: bool = False,
 ) -> Trainer:
-    """The trainer that ``update.trainer`` names, which starts from a policy folder.
+    """Return the trainer that ``update.trainer`` names, started from a policy folder.
 
     Args:
         policy: Hugging Face folder with a tokenizer.
-        params: ``update``, ``rollout.temperature``, ``seed`` and ``threads`` are used.
+        params: uses ``update``, ``rollout.temperature``, ``seed`` and ``threads``.
         learning_rate, warmup_iterations: the stage's, in ``params.train``.
-        reference: policy folder of the KL anchor where ``update.kl_coefficient`` > 0; None: ``policy``.
-            A run that resumes names the policy that the segment began with.
-        reference_apart: another process has it, and ``update_policy`` is given what it found.
+        reference: policy folder of the KL anchor if ``update.kl_coefficient`` > 0; None: ``policy``.
+            A resumed run names the policy that the segment started from.
+        reference_apart: another process holds it and passes its log-probabilities to ``update_policy``.
 
-    Raises ``PipelineError`` for something registered that is no ``Trainer``.
+    Raises ``PipelineError`` if the registered object is no ``Trainer``.
     """
     trainer: Trainer = params.update.chosen(TRAINERS)(
         policy,

@@ -1,7 +1,7 @@
-"""Folders of tensors as safetensors, a shard at a time: never a second whole model in memory.
+"""Write and read folders of tensors as safetensors, one shard at a time: never a second whole model in memory.
 
-``safetensors.torch.save`` makes the bytes of a shard and Python writes them: the library's ``save_file`` says of a full
-disk no more than its own error, and gives files to their owner alone.
+``safetensors.torch.save`` makes a shard's bytes and Python writes them: the library's ``save_file`` hides the cause of
+a full disk, and makes files readable by their owner only.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.files.weights import STEM, weight_files
 
-SHARD_BYTES = 10**9  # a larger folder of tensors is written as several files
+SHARD_BYTES = 10**9  # a larger folder is split into several files
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor to be written: its name, its bytes, and how it is had."""
+    """A tensor to write: its name, its size in bytes, and how to read it."""
 
     name: str
     size: int
-    read: Callable[[], Tensor]  # the whole tensor, on any device; where ranks hold parts, all of them must call
+    read: Callable[[], Tensor]  # returns the whole tensor, on any device; if ranks hold parts, all of them must call it
 
 
 def write(
@@ -33,7 +33,7 @@ def write(
     """Write ``stem.safetensors``, or shards of at most ``SHARD_BYTES`` (a larger tensor alone) with their index.
 
     All ranks call it with equal entries, because ``read`` may gather; only rank 0 gives a folder, and holds a shard
-    twice while it writes.
+    twice while writing.
     """
     from safetensors.torch import save
 
@@ -56,7 +56,7 @@ def write(
 
 
 def _split(entries: Sequence[TensorEntry]) -> list[list[TensorEntry]]:
-    """Runs of entries that fit into a shard."""
+    """Group entries into shards."""
     shards: list[list[TensorEntry]] = [[]]
     room = SHARD_BYTES
     for entry in entries:
@@ -69,7 +69,8 @@ def _split(entries: Sequence[TensorEntry]) -> list[list[TensorEntry]]:
 
 
 class Tensors(Mapping[str, Tensor]):
-    """The tensors under ``stem`` in a folder, each read when it is asked for. ``PipelineError`` as ``weight_files``."""
+    """Return the tensors under ``stem`` in a folder, each read on access. Raises ``PipelineError`` as
+    ``weight_files``."""
 
     def __init__(self, folder: Path, stem: str = STEM) -> None:
         from safetensors import safe_open
@@ -88,5 +89,5 @@ class Tensors(Mapping[str, Tensor]):
         return len(self._files)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of one tensor, from its file's header."""
+        """Return one tensor's size from its file's header."""
         return tuple(self._files[name].get_slice(name).get_shape())

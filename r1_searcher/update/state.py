@@ -73,7 +73,7 @@ def weights(engine: Any) -> Mapping[str, Tensor]:
 
 
 def weight_entries(engine: Any) -> list[TensorEntry]:
-    """The policy folder's tensors, to be written shard by shard; a tied tensor once, adapters merged."""
+    """Return the policy folder's tensors, to be written shard by shard; tied tensors once, adapters merged."""
     adapters = lora.adapted(engine.module.model)
     return [
         TensorEntry(
@@ -148,7 +148,8 @@ def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
 
 
 def moment_entries(engine: Any) -> list[TensorEntry]:
-    """``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where there is one, ``master/NAME``, to be written shard by shard."""
+    """Return ``exp_avg/NAME``, ``exp_avg_sq/NAME`` and, where present, ``master/NAME``, to be written shard by
+    shard."""
     _link(engine)
     kinds: tuple[str, ...] = _MOMENTS if is_plain(engine) else (*_MOMENTS, MASTER)
     return [

@@ -265,10 +265,10 @@ class DeepSpeedTrainer:
         return state.weights(self.engine)
 
     def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
-        """Write a policy folder (safetensors, tokenizer, manifest) alone; returns the sha256 of its weights on rank 0.
+        """Write a policy folder (safetensors, tokenizer, manifest); returns the sha256 of its weights on rank 0.
 
-        All ranks must call. Tensors are gathered and written a shard at a time: beside its part of the model rank 0
-        holds a shard twice, however large the model is.
+        All ranks must call it. Tensors are gathered and written one shard at a time: besides its part of the model,
+        rank 0 holds one shard twice, however large the model is.
         """
         weights, model = state.weight_entries(self.engine), self.engine.module.model
         sha256 = checkpoint.write_policy(

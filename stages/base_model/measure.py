@@ -1,6 +1,6 @@
-"""What the base policy does before reinforcement learning, greedy and sampled.
+"""Measure the base policy before reinforcement learning, greedy and sampled.
 
-Greedy hides what a policy can do: a base that searches in a fifth of its samples never searches
+Greedy decoding hides what a policy can do: a base policy that searches in a fifth of its samples never searches
 greedily. Both are reported (metrics/base_model.json).
 """
 
@@ -30,10 +30,10 @@ from r1_searcher.types.protocols import Engine
 def measure(
     settings: params.Params, policy: Path, questions: Path, index: Path, training: Path
 ) -> dict[str, dict[str, float]]:
-    """Rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}.
+    """Return rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}.
 
-    ``cut_answers`` beside them, if any of the training questions (``training``) lose their answer where passages are
-    cut: counts (``r1_searcher.questions.cut_answers``).
+    Adds ``cut_answers`` if any of the training questions (``training``) lose their answer because passages are
+    truncated: counts (``r1_searcher.questions.cut_answers``).
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Make the corpus folder: the passages (one file, or parts), facts.parquet, report.json."""
+"""Write the corpus folder: the passages (one file, or parts), facts.parquet, report.json."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ ROWS_A_NOTE = 1000
 def run(corpus: params.Corpus, seed: int, folder: Path) -> dict[str, Any]:
     """Write the corpus that ``corpus.source`` names into ``folder``, which is replaced whole; returns the report.
 
-    Until the last moment everything stands in a draft beside ``folder``: a run that is killed leaves the old
-    corpus, and the next run removes the draft and goes on behind the last full part (``r1_searcher/corpus/resume.py``).
-    ``facts.parquet`` has no rows when the passages are the user's own: what they say is not known.
+    Until the end everything is in a draft beside ``folder``: a killed run leaves the old corpus, and the next one
+    removes the draft and resumes after the last full part (``r1_searcher/corpus/resume.py``). ``facts.parquet`` has no
+    rows for the user's own passages, whose facts are unknown.
     """
     for draft in artefacts.remove_orphans(folder):
         show(f"corpus: removed {draft}, left by a killed run", file=sys.stderr)
@@ -64,7 +64,7 @@ def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict
 
 
 def counted(rows: Iterator[dict[str, str]], paced: Paced) -> Iterator[dict[str, str]]:
-    """The same rows; now and then it is noted how many they are."""
+    """Yield the same rows, recording their number from time to time."""
     for number, row in enumerate(rows, start=1):
         if number % ROWS_A_NOTE == 0:
             paced.add(0, f"{number:,} passages")

@@ -25,8 +25,8 @@ def run(
 ) -> dict[str, Any]:
     """Write the questions that ``questions.source`` names into ``folder``, which is replaced whole; returns the report.
 
-    ``corpus`` is the corpus folder, whose facts a world's questions are composed from. ``least``: how many questions a
-    split must have, by its name, because an iteration of training asks so many; with fewer nothing is written.
+    ``corpus`` is the corpus folder, whose facts a world's questions are composed from. ``least``: the minimum number of
+    questions per split, because an iteration of training draws so many; with fewer, nothing is written.
     """
     made = _made(questions, QuestionRequest(questions, seed, corpus))
     metadata = made.metadata

@@ -1,1 +1,1 @@
-"""The two regression gates: does the code answer as it did, and does the recipe still train as it did?"""
+"""The two regression gates: does the code give the same answers, and does the recipe train as well as before?"""

@@ -1,4 +1,4 @@
-"""What an iteration of training is made of: its questions, its keys, its figures, its files. No Prefect here.
+"""Parts of a training iteration: its questions, keys, figures and files. No Prefect here.
 
-``flows.train`` says when each part runs; the parts themselves are in the rooms rollout, reward and update.
+``flows.train`` says when each part runs; the parts themselves are in the stages rollout, reward and update.
 """

@@ -1,4 +1,4 @@
-"""``corpus.source: contexts``: the paragraphs that HotpotQA, 2Wiki and MuSiQue give with their questions."""
+"""``corpus.source: contexts``: the paragraphs that come with the questions of HotpotQA, 2Wiki and MuSiQue."""
 
 from __future__ import annotations
 

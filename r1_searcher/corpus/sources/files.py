@@ -1,4 +1,4 @@
-"""``corpus.source: files``: passages of the user's own, in any layout that is known."""
+"""``corpus.source: files``: the user's passages, in any known layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from r1_searcher.extend import corpus_source
 @corpus_source("files")
 @reads_files
 def files(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
-    """The passages of ``corpus.files``."""
+    """Yield the passages of ``corpus.files``."""
     from r1_searcher.corpus.own_files import read_passages
 
     settings = request.settings

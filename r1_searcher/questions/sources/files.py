@@ -16,7 +16,7 @@ from r1_searcher.questions.source import QuestionRequest, Splits, check_splits
 
 @question_source("files")
 def files(request: QuestionRequest, parameters: None) -> Splits:
-    """The questions of ``questions.files``."""
+    """Read the questions of ``questions.files``."""
     settings = request.settings
     check_splits(settings.files, where="params.yaml, questions.files", what="file")
     read = {split: _read(named, split, settings) for split, named in settings.files.items()}
@@ -28,7 +28,7 @@ def files(request: QuestionRequest, parameters: None) -> Splits:
 
 
 def _read(named: str | list[str], split: str, settings: Questions) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The questions of a split's files, one after another, and what became of each file's."""
+    """Return the questions of a split's files, concatenated, and what became of each file's."""
     from r1_searcher.files.named import files_of
     from r1_searcher.questions.files import read_counted
 

@@ -36,10 +36,9 @@ def embed(
     passages_a_shard: int,
     storage: Literal["float16", "float32"],
 ) -> list[Path]:
-    """Vectors of ``texts`` in files of at most ``passages_a_shard`` rows (N, D), in order; those in the store are kept.
+    """Embed ``texts`` into files of at most ``passages_a_shard`` rows (N, D), in order, reusing stored ones.
 
-    A shard is keyed by its texts and by everything that its vectors depend on. ``total``: how many
-    texts there are, for signs of life.
+    A shard's key covers its texts and everything its vectors depend on. ``total``: the number of texts, for progress.
     """
     basis = {**encoder.depends_on(), "storage": storage}
     stream = iter(texts)

@@ -53,7 +53,7 @@ class SearchEngine:
     name: str
     url: str  # empty: the user's own
     key_variable: str
-    ask: Callable[[str, str, int, str], Ask]  # key, query, hits wanted, language
+    ask: Callable[[str, str, int, str], Ask]  # key, query, number of hits, language
     read: Callable[[Mapping[str, Any]], list[Hit]]
     max_hits: int
     max_characters: int = 400

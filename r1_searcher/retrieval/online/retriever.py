@@ -108,9 +108,9 @@ class OnlineRetriever:
         return self._pages is not None
 
     def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
-        """Return a window of the passage's page, which is fetched again if it was fetched long ago.
+        """Return a window of the passage's page, which is fetched again if the copy is old.
 
-        The passage alone if its page cannot be read or has become shorter, and if it is an engine's snippet.
+        Returns the passage alone if its page cannot be read or has become shorter, and if it is an engine's snippet.
         """
         assert self._pages is not None, "pages are not read"
         url, _, number = passage.passage_id.rpartition("#")
