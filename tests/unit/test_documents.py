@@ -338,3 +338,22 @@ def test_special_tokens_are_not_words() -> None:
     assert set(special_tokens(kind("split"))) == {"<|endoftext|>"}
     assert set(special_tokens(kind("byte_level"))) == {*grammar.TAGS, *CHAT}
     assert "[UNK]" not in special_tokens(kind("wordpiece"))
+
+
+def test_a_tokenizers_special_token_may_begin_with_a_letter() -> None:
+    """Neither has brackets; what a passage writes in their place, in whatever case or form, is no token of theirs."""
+    from tokenizers import AddedToken
+
+    from r1_searcher.models.tokenizer import train_tokenizer
+
+    names = train_tokenizer([" Ada Kolm was born in Trabo"], 300, tags_are_tokens=False)
+    names.add_tokens([AddedToken(text, special=True) for text in ("end_turn", "Turn:", "stop")])
+    found = special_tokens(names)
+    assert {"end_turn", "Turn:"} <= set(found) and "stop" not in found  # a word is ordinary text
+    engine = OnlyTokens(names)
+    text = "he wrote end_turn and Turn: and stop"
+    assert {found["end_turn"], found["Turn:"]} <= set(engine.encode(text)), "raw it is dangerous"
+    limits = rollout_params(k=1, max_passage_tokens=400, passages="text")
+    block = Blocks(engine, limits).render([Passage("", "", text, 1.0)])  # type: ignore[arg-type]
+    assert not {found["end_turn"], found["Turn:"]} & set(engine.encode(block))
+    assert restore(text_inside := block.split("(1) ")[1].split("\n")[0]) == text != text_inside
