@@ -6,6 +6,7 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from r1_searcher import params, tables
 from r1_searcher.benchmarks.fetch import fetch
@@ -93,11 +94,16 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="list the known benchmarks with their download addresses")
+    listing = _add(commands, "list", "list the known benchmarks with their download addresses", "")
     listing.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     listing.set_defaults(run=_list)
 
-    getting = commands.add_parser("fetch", help="download released files and check their checksums")
+    getting = _add(
+        commands,
+        "fetch",
+        "download released files and check their checksums",
+        "hotpotqa bamboogle --out inputs/benchmarks",
+    )
     getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
     getting.add_argument("--mirror", action="append", help="folder or address; overrides benchmarks.mirrors")
     getting.add_argument("--out", type=Path, help="folder for copies (default: store only)")
@@ -108,7 +114,7 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         ("questions", _questions, "write a benchmark's questions and the index that they use"),
         ("corpus", _corpus, "write a benchmark's own paragraphs as a corpus, with an index"),
     ):
-        making = commands.add_parser(word, help=said)
+        making = _add(commands, word, said, "hotpotqa_contexts")
         making.add_argument("name", metavar="NAME", help="a name in benchmarks.sets or benchmarks.corpora")
         making.add_argument(
             "--out",
@@ -118,6 +124,14 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         )
         making.add_argument("--params", type=Path, default=params.PARAMS_FILE)
         making.set_defaults(run=run)
+    return parser
+
+
+def _add(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.epilog = examples(parser.prog, example)
     return parser
 
 

@@ -20,7 +20,8 @@ _EXTERNAL = Path("data/benchmark_evaluation")  # released benchmark / policy / b
 
 def add_all_command(commands: Any) -> argparse.ArgumentParser:
     """``all``, on an argparse subparsers object, as are the following."""
-    parser = _command(commands, "all", "evaluate all policies in params.yaml on the corpus' questions")
+    about = "evaluate all policies in params.yaml on the corpus' questions"
+    parser = _command(commands, "all", about, shown=["", "--out evaluations"])
     parser.add_argument("--out", type=Path, default=_OWN, help="output folder; one subfolder per policy")
     parser.add_argument("--policies", type=Path, default=_EXTERNAL / "policies.json", help="output list of policies")
     _add_inputs(parser)
@@ -30,7 +31,16 @@ def add_all_command(commands: Any) -> argparse.ArgumentParser:
 
 def add_run_command(commands: Any) -> argparse.ArgumentParser:
     """``run``."""
-    parser = _command(commands, "run", "evaluate one policy on every benchmark")
+    parser = _command(
+        commands,
+        "run",
+        "evaluate one policy on every benchmark",
+        shown=[
+            "--name mine --policy path/to/model --out evaluations/mine",
+            "--name base_no_search --policy data/base_model --out evaluations/base_no_search",
+            "--name mine --server http://127.0.0.1:8000/v1 --model NAME --out evaluations/mine",
+        ],
+    )
     parser.add_argument("--name", required=True, help="name in the summary; its ending selects a baseline mode")
     policy = parser.add_mutually_exclusive_group(required=True)
     policy.add_argument("--policy", type=Path, help="Hugging Face model folder")
@@ -48,7 +58,8 @@ def add_run_command(commands: Any) -> argparse.ArgumentParser:
 
 def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
     """``benchmark``."""
-    parser = _command(commands, "benchmark", "evaluate one policy in params.yaml on one released benchmark")
+    about = "evaluate one policy in params.yaml on one released benchmark"
+    parser = _command(commands, "benchmark", about, shown=["hotpotqa_contexts --name stage2"])
     parser.add_argument("benchmark", metavar="BENCHMARK", help="a name in benchmarks.sets")
     parser.add_argument("--name", required=True, help="a name in evaluate.policies")
     parser.add_argument(
@@ -61,7 +72,7 @@ def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
 
 def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     """``summary``."""
-    parser = _command(commands, "summary", "summarise all evaluations that params.yaml names")
+    parser = _command(commands, "summary", "summarise all evaluations that params.yaml names", shown=[""])
     parser.add_argument("--evaluation", type=Path, default=_OWN)
     parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
@@ -77,7 +88,8 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
 
 def add_gather_command(commands: Any) -> argparse.ArgumentParser:
     """``gather``."""
-    parser = _command(commands, "gather", "summarise some evaluated policies")
+    shown = ["--out evaluations/summary.json evaluations/mine data/evaluation/stage2"]
+    parser = _command(commands, "gather", "summarise some evaluated policies", shown=shown)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="one per policy, written by `run`")
     parser.add_argument("--out", type=Path, required=True)
     return parser

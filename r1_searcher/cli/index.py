@@ -64,7 +64,12 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
     )
     search.add_argument("query", help="words to search for")
     search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
-    commands.add_parser("searches", help="list recorded searches (retriever.searches) by retriever")
+    commands.add_parser(
+        "searches",
+        help="list recorded searches (retriever.searches) by retriever",
+        epilog=examples(prog, "searches"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     serve = commands.add_parser(
         "serve",
         help="serve the retriever over HTTP (docs/search-service.md)",

@@ -45,7 +45,17 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
         help="parameters: reward set and answer metric (default: %(default)s)",
     )
     verbs = top.add_subparsers(dest="verb", metavar="score")
-    scoring = verbs.add_parser("score", help="score transcript files in the release's format (JSON lines)")
+    scoring = verbs.add_parser(
+        "score",
+        help="score transcript files in the release's format (JSON lines)",
+        epilog=examples(
+            prog,
+            "score --set paper --stage 2 transcripts.jsonl",
+            "score --set brevity --stage 2 --extension examples/own_reward.py --parameters '{\"per_word\": 0.02}' "
+            "transcripts.jsonl",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
     scoring.add_argument(
         "--set", required=True, dest="reward_set", metavar="NAME", help=f"one of {_known(REWARD_SETS)}, or your own"

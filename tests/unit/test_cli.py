@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.metadata
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +42,39 @@ def test_help_of_what_runs_anywhere(name: str, capfd: pytest.CaptureFixture[str]
     shown = capfd.readouterr().out
     assert shown.startswith(f"usage: r1-searcher {name} ")
     assert f"examples:\n  r1-searcher {name}" in shown
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A command's parser, and those of the commands below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted({found.module for found in COMMANDS.values() if isinstance(found, Library) and ".cli." in found.module}),
+)
+def test_every_help_has_examples_that_the_command_takes(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed in the checkout, in which a place inside a stage's outputs is refused."""
+    monkeypatch.chdir(ROOT)
+    top = importlib.import_module(module).parser()
+    for parser in parsers(top):
+        shown = re.findall(r"^  (r1-searcher .*)$", parser.format_help().split("examples:\n")[-1], re.MULTILINE)
+        assert shown, parser.prog
+        for line in shown:
+            assert line.startswith(parser.prog), line
+            words = shlex.split(line.partition(" > ")[0].removesuffix(">"))
+            top.parse_args(words[len(top.prog.split()) :])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_for_each_shell(shell: str) -> None:
+    asked = {"_R1_SEARCHER_COMPLETE": f"source_{shell}"}
+    shown = RUNNER.invoke(app, [], env=asked, prog_name="r1-searcher")
+    assert shown.exit_code == 0 and "r1-searcher" in shown.output and f"complete_{shell}" in shown.output
 
 
 @pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Checkout)])
