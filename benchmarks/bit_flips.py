@@ -1,9 +1,9 @@
-"""One flipped bit at a time, in every kind of file that a finished run holds: is any used in silence?
+"""Flip one bit at a time in every kind of file of a finished run: is any damaged file used silently?
 
     python benchmarks/bit_flips.py .workspaces/smoke --flips 400
 
-Each flip is made in a copy of one folder (an artefact of the store, an output, an object of DVC's cache), with the
-file's times kept, as a failing disk would; then the folder is read as the pipeline reads it, as if in a new process.
+Each flip is made in a copy of one folder (an artefact of the store, an output, an object of DVC's cache) with the file
+times kept, as on a failing disk; then the folder is read as the pipeline reads it in a new process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Check = Callable[[Path], None]  # reads a folder; raises PipelineError if it is 
 
 
 def flip(file: Path, draw: random.Random) -> str:
-    """Flip one bit; the file stays as old as it is. Returns where."""
+    """Flip one bit without changing the file's times. Returns the place."""
     before = file.stat()
     place, bit = draw.randrange(before.st_size), draw.randrange(8)
     with open(file, "r+b") as opened:
@@ -44,43 +44,43 @@ def flip(file: Path, draw: random.Random) -> str:
 
 
 def read_tables(folder: Path) -> None:
-    """All tables of an output, as the next stage reads them."""
+    """Read all tables of an output, as the next stage does."""
     for file in sorted(folder.rglob("*.parquet")):
         read_table(file)
     sums.read(folder)
 
 
 def read_corpus(folder: Path) -> None:
-    """The passages, and the output as what depends on it names it."""
+    """Read the passages, and the output's identity as the following stages do."""
     passages.read(folder)
     sha256_tree(folder)
 
 
 def read_index(folder: Path) -> None:
-    """An index, opened."""
+    """Open an index."""
     from r1_searcher.retrieval import open_index
 
     open_index(folder)
 
 
 def read_policy(folder: Path) -> None:
-    """A policy, as an engine looks at it before it opens it."""
+    """Check a policy as an engine does before it opens it."""
     check_policy(folder)
 
 
 def read_whole(folder: Path) -> None:
-    """An output that a segment begins with, as it names it."""
+    """Read an output that a segment starts from, as the segment identifies it."""
     sha256_tree(folder)
 
 
 def read_object(folder: Path) -> None:
-    """DVC's cache, as ``verify`` reads it."""
+    """Check DVC's cache as ``verify`` does."""
     for fault in verify.in_cache(folder, verify.VerifiedFiles()):
         raise sums.Damaged(fault.what, fault.file)
 
 
 def read_store(folder: Path) -> None:
-    """A store with one artefact, which is then missing: whoever asks makes it again."""
+    """Read a store with one artefact; a damaged one counts as missing and is made again."""
     store = Store(folder)
     [entry] = store.entries()
     if store.get(entry.kind, entry.key) is None and [one.key[:8] for one in store.damaged()]:
@@ -88,7 +88,7 @@ def read_store(folder: Path) -> None:
 
 
 def output_kinds(data: Path) -> dict[str, tuple[list[Path], Check]]:
-    """The outputs of a run by kind: folders, and how they are read."""
+    """Return a run's outputs by kind: folders, and how they are read."""
     segments = sorted(path for path in (data / "train").glob("*") if path.is_dir())
     found: dict[str, tuple[list[Path], Check]] = {
         "corpus": ([data / "corpus"], read_corpus),
@@ -99,7 +99,7 @@ def output_kinds(data: Path) -> dict[str, tuple[list[Path], Check]]:
         "trainer_state": ([segment / "trainer_state" for segment in segments], read_whole),
         "evaluation": ([data / "evaluation"], read_tables),
     }
-    for kind in ("mixes", "difficulty"):  # single files, each with its sum beside it
+    for kind in ("mixes", "difficulty"):  # single files, each with its checksum beside it
         found[kind] = ([data / kind], read_tables)
     for kind in ("rollouts", "rewards", "advantages"):
         found[kind] = ([segment / kind for segment in segments], read_tables)
@@ -109,15 +109,15 @@ def output_kinds(data: Path) -> dict[str, tuple[list[Path], Check]]:
 def trials(
     folders: list[Path], check: Check, flips: int, draw: random.Random, copy: Callable[[Path, Path], Path]
 ) -> Iterator[tuple[str, str]]:
-    """The outcome of each flip, and where it was. ``copy`` makes what ``check`` reads of a folder, and returns the
-    place of the folder's files in it."""
+    """Return the outcome and place of each flip. ``copy`` makes a copy of a folder for ``check`` and returns the place
+    of the folder's files in it."""
     with contextlib.redirect_stderr(open(os.devnull, "w")):
         for _ in range(flips):
             with tempfile.TemporaryDirectory() as place:
                 root = Path(place) / "copy"
                 inside = copy(draw.choice(folders), root)
                 files = sorted(path for path in inside.rglob("*") if path.is_file() and path.stat().st_size)
-                weights = [path.stat().st_size ** 0.5 for path in files]  # small files too, large ones more often
+                weights = [path.stat().st_size ** 0.5 for path in files]  # small files too, but large ones more often
                 [file] = draw.choices(files, weights)
                 where = f"{file.relative_to(inside)}, {flip(file, draw)}"
                 sums.forget()
@@ -149,7 +149,7 @@ def _object(file: Path, root: Path) -> Path:
 
 
 def run(data: Path, store: Store, cache: Path, flips: int, seed: int) -> dict[str, Counter[str]]:
-    """Outcomes by kind."""
+    """Count outcomes by kind."""
     kinds: dict[str, tuple[list[Path], Check, Callable[[Path, Path], Path]]] = {
         f"data: {kind}": (folders, check, _whole) for kind, (folders, check) in output_kinds(data).items()
     }
@@ -170,7 +170,7 @@ def run(data: Path, store: Store, cache: Path, flips: int, seed: int) -> dict[st
 
 
 def main() -> int:
-    """The command line; status 1 if a flip was used in silence, or met a traceback."""
+    """Run the command line; status 1 if a flip was used silently or caused a traceback."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workspace", type=Path, help="a finished run: the folder with its data/")
     parser.add_argument("--store", help="default: $R1SEARCHER_STORE or .store")

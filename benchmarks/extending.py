@@ -1,10 +1,10 @@
-"""What a change makes stale, shown in a finished workspace: after each change `dvc status` is asked, and it is undone.
+"""Show what a change makes stale in a finished workspace: apply each change, ask `dvc status`, undo it.
 
     make smoke
     python benchmarks/extending.py --workspace .workspaces/smoke
 
-Rows say what was added or changed, in which files, and which stages DVC would run again. Inside: a file in the folder
-of its extension point. Outside: a file of the user's, named under `extensions` in params.yaml.
+Rows give what was added or changed, in which files, and which stages DVC would rerun. Inside: a file in the folder of
+its extension point. Outside: the user's file, listed under `extensions` in params.yaml.
 """
 
 from __future__ import annotations
@@ -79,32 +79,32 @@ class Step:
     name: str
     how: str
     files: Mapping[str, str] = field(default_factory=dict)
-    comment: str = ""  # a file that gets one
+    comment: str = ""  # a file that gets a comment
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def touched(self) -> list[str]:
-        """The files that one writes."""
+        """Return the files to write."""
         return [*self.files, *filter(None, [self.comment]), *(["params.yaml"] if self.params else [])]
 
 
 def inside(point: Point) -> dict[str, str]:
-    """The file of a part in the folder of its extension point."""
+    """Return a part's file in the folder of its extension point."""
     return {f"{point.package.replace('.', '/')}/mine.py": text_of(point)}
 
 
 def outside(point: Point) -> dict[str, str]:
-    """The same as a file of the user's."""
+    """Return the same as a user's file."""
     return {f"my_{point.decorator}.py": text_of(point)}
 
 
 def text_of(point: Point) -> str:
-    """A part that is called ``mine``."""
+    """Return a part named ``mine``."""
     imports = f"from r1_searcher.extend import {point.decorator}\n{IMPORTS.get(point, '')}"
     return f"{imports}\n\n@{point.decorator}('mine')\n{BODIES[point]}"
 
 
 def steps(short: bool) -> Iterator[Step]:
-    """The changes in the table's order; ``short``: of the parts all at once, and one that is selected."""
+    """Return the changes in table order; ``short``: all parts at once, and one that is selected."""
     yield Step("nothing", "the finished workspace")
     for points in [list(BODIES)] if short else [[point] for point in BODIES]:
         name = "all five" if short else points[0].noun
@@ -123,7 +123,8 @@ def steps(short: bool) -> Iterator[Step]:
 
 @contextlib.contextmanager
 def changed(workspace: Path, step: Step) -> Iterator[None]:
-    """The workspace with the change of ``step``, and dvc.yaml as `make train` would write it; undone at the end."""
+    """Apply the change of ``step`` to the workspace, with dvc.yaml as `make train` would write it; undone at the
+    end."""
     names = [*step.files, *filter(None, [step.comment]), "params.yaml", "dvc.yaml"]
     before = {name: (workspace / name).read_bytes() if (workspace / name).exists() else None for name in names}
     try:
@@ -146,7 +147,7 @@ def changed(workspace: Path, step: Step) -> Iterator[None]:
 
 
 def stale(workspace: Path) -> list[str]:
-    """The stages that `dvc status` names."""
+    """Return the stages that `dvc status` names."""
     from dvc.repo import Repo
 
     with Repo(str(workspace)) as repo:
@@ -155,7 +156,7 @@ def stale(workspace: Path) -> list[str]:
 
 @command
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=Path(".workspaces/smoke"), help="a finished one")
     parser.add_argument("--short", action="store_true", help="all parts at once")
@@ -167,7 +168,7 @@ def main() -> None:
     if not options.json:
         show_lines("| what | how | files | `dvc status` |\n|---|---|---|---|")
     with workspace_lock(workspace, say=show):
-        os.chdir(workspace)  # the user's files are named from there
+        os.chdir(workspace)  # the user's files are relative to it
         for step in steps(options.short):
             with changed(workspace, step):
                 found = stale(workspace)

@@ -1,10 +1,10 @@
-"""Kill the smoke pipeline at random moments, start the same command again, and compare what it made in the end.
+"""Kill the smoke pipeline at random moments, rerun the same command, and compare its final outputs.
 
     python benchmarks/kills.py --kills 200 --folder .workspaces/kills
 
-A round is a clone of this commit with nothing made, where the command is started and killed (with all that it started
-in its group) until it comes to its end. Then a new round begins, until there were as many kills as asked for.
-Every file of the round is held against that of a round without kills, which comes first.
+A round is a clone of this commit without outputs, in which the command is started and killed (with its process group)
+until it completes. Rounds go on until there were the requested number of kills. Every file of a round is compared with
+that of a first round without kills.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from r1_searcher.files.store import Store
 WORKSPACE = Path(".workspaces/smoke")
 COMMAND = ["-m", "flows.profiles", "smoke", "--workspace", str(WORKSPACE)]
 OUTPUTS = ("data", "metrics", "plots", "report")
-TERM_SHARE = 0.15  # of the kills are SIGTERM
+TERM_SHARE = 0.15  # share of the kills that are SIGTERM
 PATIENCE = 5  # kills without anything new in the store, after which the next ones come later
 
 
 @dataclass
 class Round:
-    """What came of one round."""
+    """The outcome of one round."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    moments: list[float] = field(default_factory=list)  # seconds after which the kills came
+    moments: list[float] = field(default_factory=list)  # seconds before each kill
     wrong: list[str] = field(default_factory=list)
     drafts: int = 0
 
 
 def environment(clone: Path) -> dict[str, str]:
-    """That of `make`: nothing is written outside of the clone, and nobody is phoned."""
+    """Return the environment of `make`: nothing is written outside the clone, no telemetry."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("R1SEARCHER_", "PREFECT_"))},
@@ -60,7 +60,7 @@ def environment(clone: Path) -> dict[str, str]:
 
 
 def fresh(clone: Path) -> None:
-    """A clone of this checkout's commit, with Prefect's database and nothing else."""
+    """Clone this checkout's commit, with Prefect's database and nothing else."""
     shutil.rmtree(clone, ignore_errors=True)
     root = Path(__file__).resolve().parents[1]
     subprocess.run(["git", "clone", "--quiet", "--shared", str(root), str(clone)], check=True)
@@ -69,7 +69,7 @@ def fresh(clone: Path) -> None:
 
 
 def made(clone: Path) -> dict[str, str]:
-    """Sha256 of every file that the pipeline leaves in the workspace."""
+    """Return the sha256 of every file that the pipeline leaves in the workspace."""
     place = clone / WORKSPACE
     files = (path for name in OUTPUTS for path in (place / name).rglob("*") if path.is_file())
     return {
@@ -80,7 +80,7 @@ def made(clone: Path) -> dict[str, str]:
 
 
 def start(clone: Path, log: Path) -> subprocess.Popen[bytes]:
-    """The command, as the leader of a group of its own."""
+    """Start the command as the leader of its own process group."""
     with open(log, "ab") as output:
         return subprocess.Popen(
             [sys.executable, *COMMAND],
@@ -94,7 +94,7 @@ def start(clone: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes], way: signal.Signals) -> None:
-    """End the group; what SIGTERM leaves for 30 s is killed."""
+    """End the group; SIGKILL whatever is alive 30 s after SIGTERM."""
     os.killpg(process.pid, way)
     try:
         process.wait(30)
@@ -102,7 +102,7 @@ def kill(process: subprocess.Popen[bytes], way: signal.Signals) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if way != signal.SIGKILL:
-        time.sleep(1)  # its children's turn
+        time.sleep(1)  # then its children
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -110,12 +110,12 @@ def kill(process: subprocess.Popen[bytes], way: signal.Signals) -> None:
 
 
 def entries(clone: Path) -> int:
-    """How much is stored or made: whether there is anything new."""
+    """Return the number of stored or produced files, to detect progress."""
     return len(Store(clone / ".store").entries()) + sum(1 for _ in (clone / WORKSPACE / "data").rglob("*"))
 
 
 def play(clone: Path, draw: random.Random, longest: float, most: int) -> Round:
-    """One round, of at most ``most`` kills, each at most ``longest`` seconds after a start."""
+    """Run one round of at most ``most`` kills, each at most ``longest`` seconds after a start."""
     fresh(clone)
     found, log = Round(), clone / "run.log"
     before, stuck = 0, 0
@@ -142,7 +142,7 @@ def play(clone: Path, draw: random.Random, longest: float, most: int) -> Round:
 
 
 def main() -> int:
-    """The command line; status 1 if a round did not end as the undisturbed one."""
+    """Run the command line; status 1 if a round ended differently from the undisturbed one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--folder", type=Path, required=True, help="where the clones are made, one after another")

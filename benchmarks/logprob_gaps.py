@@ -1,9 +1,10 @@
-"""How far engine and trainer are apart about the same tokens, for tiny models of many kinds, by precision.
+"""Gaps between the engine's and the trainer's log-probabilities of the same tokens, for tiny models of many kinds, by
+precision.
 
     python benchmarks/logprob_gaps.py [KIND …]
 
 A row per kind; per pair of precisions (rollout / update) the mean and the largest gap over the tokens of 24 sampled
-trajectories with documents. The bounds in ``r1_searcher/update/gap.py`` rest on it (docs/engines.md).
+trajectories with documents. The bounds in ``r1_searcher/update/gap.py`` are based on it (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def gap(policy: Path, rollout: str, update: str) -> tuple[int, float, float]:
-    """Policy tokens, and the mean and largest gap of their log-probabilities."""
+    """Return the number of policy tokens, and the mean and largest gap of their log-probabilities."""
     settings = rollout_params(max_total_tokens=250, max_turn_tokens=40, dtype=rollout)
     questions = questions_table([f"Who made Silent Harbor number {number}?" for number in range(6)])
     engine = load_engine(policy, settings)

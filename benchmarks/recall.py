@@ -4,7 +4,7 @@
     python benchmarks/recall.py --model path/to/model --rerank path/to/cross-encoder
 
 HotpotQA: the 500 questions of IRCoT's subsample; MuSiQue: HippoRAG's 100. The corpus of each is all of its context
-paragraphs. Recall@k: the share of a question's supporting paragraphs among the first k, mean over questions.
+paragraphs. Recall@k: the share of a question's supporting paragraphs among the first k, averaged over questions.
 Vectors are kept in the store, so only the first run embeds. Prints Markdown.
 """
 
@@ -46,7 +46,7 @@ BM25 = {
     "BM25, stemmer and stop words": {"stemmer": "english", "stopwords": "english"},
     "BM25, stemmer and stop words, title once": {"stemmer": "english", "stopwords": "english", "title_weight": 1},
 }
-STRONG = "BM25, stemmer and stop words"  # the one that the hybrid's second row has
+STRONG = "BM25, stemmer and stop words"  # used in the hybrid's second row
 
 
 PACKAGED = "all-MiniLM-L6-v2"
@@ -62,14 +62,15 @@ def packaged_model() -> str:
 
 
 def read_set(path: Path, name: str) -> tuple[list[str], list[set[str]]]:
-    """Questions, and the ids of the paragraphs that each needs."""
+    """Return questions, and the ids of the paragraphs that each needs."""
     records = list(read_records(path, (name, *CONTEXT_COLUMNS)))
     questions = [str(record.fields[name]) for record in records]
     return questions, [{one.passage_id for one in paragraphs(record) if one.supporting} for record in records]
 
 
 def recalls(retriever: Retriever, questions: Sequence[str], gold: Sequence[set[str]]) -> list[float]:
-    """Recall at each of KS, the share of questions that have all their paragraphs among the first 10, ms a query."""
+    """Return recall at each of KS, the share of questions with all their paragraphs among the first 10, and ms per
+    query."""
     begin = time.perf_counter()
     ranked = [[one.passage_id for one in found] for found in retriever.search(questions, max(KS))]
     spent = time.perf_counter() - begin
@@ -84,7 +85,7 @@ def recalls(retriever: Retriever, questions: Sequence[str], gold: Sequence[set[s
 def retrievers(
     corpus: Path, folder: Path, settings: params.Params, dense: params.Dense, rerank: params.Rerank
 ) -> dict[str, Retriever]:
-    """Every retriever that is compared, over one corpus."""
+    """Yield every compared retriever over one corpus."""
     table, fingerprint = passages.read(corpus), passages.fingerprint(corpus)
     found: dict[str, Retriever] = {}
     for number, (name, changes) in enumerate(BM25.items()):

@@ -1,10 +1,10 @@
-"""How often the recipe gate says "worse": false alarms, and losses that it finds, from the committed runs.
+"""How often the recipe gate says "worse": false alarms and detected losses, estimated from the committed runs.
 
     python benchmarks/recipe_gate.py [--repeats 2000]     one core, minutes; the tables of docs/benchmarks.md
 
-A world of runs is made from the committed ones: each is one of them, drawn with replacement, with a little normal noise
-that has their covariance (a smoothed bootstrap, of their variance). From it a distribution of as many runs as are
-committed is drawn, and then the runs of a gate. A loss takes so many standard deviations from one figure, or from all.
+Runs are simulated from the committed ones: each is one of them, drawn with replacement, plus a little normal noise with
+their covariance (a smoothed bootstrap that keeps their variance). A reference distribution of the committed size is
+drawn this way, then a gate's runs. A loss subtracts some standard deviations from one figure, or from all.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from r1_searcher.regression.recipe import baseline_file
 from r1_searcher.regression.seeds import ERROR, seed_verdicts
 from stages.regression.present import RECIPE_PROFILE
 
-NOISE = 0.3  # of a standard deviation
-DRAWS = 1999  # groups a test; the gate itself draws more
+NOISE = 0.3  # in standard deviations
+DRAWS = 1999  # groups per test; the gate itself draws more
 SEEDS = (3, 4, 6, 8, 12)  # of a gate's run
 LOSSES = (1.0, 1.5, 2.0, 3.0)  # standard deviations
-GATES = 40  # by one drawn distribution, for the rate that one committed file has
+GATES = 40  # per drawn distribution, for the rate of one committed file
 Floats = NDArray[np.float64]
 
 
 def world(runs: Floats) -> Callable[[np.random.Generator, int], Floats]:
-    """Draws runs (n, M) of the world that ``runs`` (N, M) are taken from."""
+    """Draws runs (n, M) from the smoothed distribution of ``runs`` (N, M)."""
     mean, spread = runs.mean(axis=0), np.cov(runs.T)
     root = np.linalg.cholesky(spread + 1e-12 * np.eye(len(mean)))
 
@@ -48,7 +48,7 @@ def world(runs: Floats) -> Callable[[np.random.Generator, int], Floats]:
 def shares(
     draw: Callable[[np.random.Generator, int], Floats], committed: int, seeds: int, loss: Floats, repeats: int
 ) -> tuple[float, float, float]:
-    """Shares of gates that say worse, and better; and of the intervals that all hold the truth at once."""
+    """Return the shares of gates that say worse, and better; and of those whose intervals all contain the truth."""
     generator = np.random.default_rng(1)
     worse = better = held = 0
     for _ in range(repeats):
@@ -63,7 +63,7 @@ def shares(
 def by_distribution(
     draw: Callable[[np.random.Generator, int], Floats], committed: int, seeds: int, repeats: int
 ) -> Iterator[float]:
-    """The false-alarm rate that each of several drawn distributions has."""
+    """Return the false-alarm rate of each of several drawn distributions."""
     generator = np.random.default_rng(2)
     for _ in range(max(1, repeats // GATES)):
         reference = draw(generator, committed)

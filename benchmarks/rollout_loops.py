@@ -1,8 +1,8 @@
 """Four ways to make the same trajectories: our loop on both engines, and a turn-synchronous loop on both.
 
-The turn-synchronous loop is the usual one: everybody generates until all have ended their turn; one search call for
-all; then the whole text of everybody who goes on is tokenised and read again. Turns end at the work's lengths in all
-of them; stop strings are looked for all the same.
+The turn-synchronous loop is the usual one: all trajectories generate until all have ended their turn; one search call
+for all; then the whole text of each unfinished one is tokenised and prefilled again. Turns end at the workload's
+lengths in all loops, which still look for stop strings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Text = str
 
 
 class Planned:
-    """``turns.Finder`` and ``turns.TurnHandler`` of one batch of works on one of our engines."""
+    """``turns.Finder`` and ``turns.TurnHandler`` of one batch of workloads on one of our engines."""
 
     def __init__(self, engine: Engine, works: Sequence[Work], search: Search) -> None:
         self.engine, self.works, self.search = engine, works, search
@@ -36,7 +36,7 @@ class Planned:
         return [[Passage("", "", call.request, 0.0)] for call in calls]
 
     def record(self, call: Call, found: ToolResult) -> Answered:
-        return Answered({}, call.request)  # the documents were asked for
+        return Answered({}, call.request)  # the documents were requested
 
     def take(self, turn: Turn) -> Call | None:
         work, number = self.works[turn.trajectory], self.turn[turn.trajectory]
@@ -55,7 +55,7 @@ class Planned:
 
 
 def planned_engine(policy: Path, rollout: params.Rollout) -> Engine:
-    """One of our engines, whose turns end where the works say; it still looks for stops at every token."""
+    """One of our engines, whose turns end where the workload says; it still looks for stops at every token."""
     engine: Any = load_engine(policy, rollout)
     engine._end_ids = frozenset()
     looked_for = engine._stop
@@ -71,7 +71,7 @@ def planned_engine(policy: Path, rollout: params.Rollout) -> Engine:
 
 
 def ours(engine: Any, works: Sequence[Work], sampling: Sampling, search: Search) -> int:
-    """Our loop; the tokens that the policy wrote."""
+    """Run our loop; returns the number of policy tokens."""
     engine.planned = booked = Planned(engine, works, search)
     engine.start(sampling, grammar.STOPS)
     for number, work in enumerate(works):
@@ -81,7 +81,7 @@ def ours(engine: Any, works: Sequence[Work], sampling: Sampling, search: Search)
 
 
 def turn_by_turn(generate: Any, works: Sequence[Work], search: Search) -> int:
-    """The turn-synchronous loop. ``generate``: texts and lengths in, texts out."""
+    """Run the turn-synchronous loop. ``generate``: texts and lengths in, texts out."""
     texts, tokens = [work.prompt for work in works], 0
     running, turn = list(range(len(works))), 0
     while running:
@@ -100,7 +100,7 @@ def turn_by_turn(generate: Any, works: Sequence[Work], search: Search) -> int:
 
 
 class VllmTexts:
-    """vLLM as it is usually called: texts in, stop strings, texts out."""
+    """Run vLLM as it is usually called: texts in, stop strings, texts out."""
 
     def __init__(self, policy: Path, rollout: params.Rollout, *, prefix_cache: bool) -> None:
         from vllm import LLM
@@ -138,7 +138,7 @@ class VllmTexts:
 
 
 class TransformersTexts:
-    """``generate`` of transformers: a padded batch that goes on until its last row has ended."""
+    """Run ``generate`` of transformers: a padded batch that runs until its last row has ended."""
 
     def __init__(self, policy: Path, rollout: params.Rollout, *, our_attention: bool) -> None:
         import torch

@@ -1,8 +1,8 @@
-"""The work of benchmarks/rollout.py: how long turns are, what is found, and models of a size with random weights.
+"""The workload of benchmarks/rollout.py: turn lengths, documents, and models of a given size with random weights.
 
-How many searches and how long turns are drawn from the 1,000 trajectories that the paper released of its trained
-Qwen-2.5-7B (2Wiki and HotpotQA): 2.2 searches in the mean, turns of 106 tokens in the median, a tenth of them below 69
-and a tenth above 160. The text of documents is this project's own docs.
+Numbers of searches and turn lengths follow the 1,000 trajectories that the paper released of its trained Qwen-2.5-7B
+(2Wiki and HotpotQA): 2.2 searches on average, a median of 106 tokens per turn, a tenth of the turns below 69 and a
+tenth above 160. Documents are this project's own docs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from r1_searcher.rollout.prompt import load_prompt
 from r1_searcher.transcripts import grammar
 
 ROOT = Path(__file__).resolve().parent.parent
-SEARCHES = (0.012, 0.020, 0.786, 0.145, 0.036, 0.001)  # share of trajectories with 0, 1, … searches
-MEDIAN, SPREAD = 106, 0.33  # of a turn's tokens; of their logarithm
+SEARCHES = (0.012, 0.020, 0.786, 0.145, 0.036, 0.001)  # shares of trajectories with 0, 1, … searches
+MEDIAN, SPREAD = 106, 0.33  # mean and deviation of the logarithm of a turn's tokens
 SIZES = {  # of the laptop's model and of Qwen2.5: hidden, layers, heads, key-value heads, feed-forward
     "laptop": (128, 4, 4, 4, 320),
     "0.5b": (896, 24, 14, 2, 4864),
@@ -33,7 +33,7 @@ STEADY = 3.0
 
 @dataclass(frozen=True)
 class Work:
-    """One trajectory: its prompt, the tokens of its turns, and the documents between them."""
+    """One trajectory: its prompt, the lengths of its turns, and the documents between them."""
 
     prompt: str
     turns: tuple[int, ...]
@@ -41,7 +41,7 @@ class Work:
 
 
 def make_work(trajectories: int, samples: int, passages: int, *, words: int, scale: float, seed: int) -> list[Work]:
-    """So many trajectories, of ``samples`` a question; ``scale`` shortens all turns."""
+    """Draw so many trajectories, ``samples`` per question; ``scale`` shortens all turns."""
     chosen, prompt = random.Random(seed), load_prompt("base")
     text = " ".join((ROOT / "docs/design.md").read_text(encoding="utf-8").split()).replace("<", "(").split()
     made = []
@@ -58,7 +58,7 @@ def make_work(trajectories: int, samples: int, passages: int, *, words: int, sca
 
 
 class Search:
-    """A retriever of a given latency: a call takes it once, however many queries it has."""
+    """A retriever with a fixed latency per call, regardless of the number of queries."""
 
     def __init__(self, latency: float) -> None:
         self.latency, self.calls = latency, 0
@@ -70,7 +70,7 @@ class Search:
 
 @dataclass
 class Spent:
-    """Seconds of the wall and of this process' cores."""
+    """Wall seconds, and this process' CPU seconds."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -78,7 +78,7 @@ class Spent:
 
 @contextmanager
 def measured() -> Iterator[Spent]:
-    """What a block of code takes."""
+    """Measure a block of code."""
     spent = Spent()
     wall, cpu = time.perf_counter(), time.process_time()
     yield spent
@@ -86,9 +86,10 @@ def measured() -> Iterator[Spent]:
 
 
 def write_random_model(folder: Path, size: str, tokenizer: Any, dtype: Any, seed: int = 0) -> Path:
-    """A Qwen2 of a size with random weights that writes words of the tokenizer, so that its text can be read again.
+    """Write a Qwen2 of a given size with random weights that emits words of the tokenizer, so that its text can be
+    tokenised again.
 
-    A hidden channel is the same for every token, and the head's weight on it keeps all tokens but words away.
+    One hidden channel is the same for every token, and the head's weight on it suppresses all tokens but words.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM

@@ -1,13 +1,12 @@
 """The retrieval service under load from a second process, beside the same retriever in process.
 
     python benchmarks/service.py                         over the index of the laptop's world, made on the way
-    python benchmarks/service.py --index data/index      over an index that is there
+    python benchmarks/service.py --index data/index      over an existing index
     python benchmarks/service.py --index data/index --policy data/train/s2-00/policy --questions held_out.parquet
 
-Parts: throughput and latency by concurrency and queries a request; more than it takes, with clients that do not come
-back; a kill and a new start in the middle, every passage compared with the retriever in process; and with a policy
-the same in the middle of its rollouts, which must come out as they do in process.
-Server and clients share the machine's cores.
+Parts: throughput and latency by concurrency and queries per request; overload, with clients that retry at once; a kill
+and restart under load, every passage compared with the retriever in process; and, with a policy, the same during its
+rollouts, which must equal those in process. Server and clients share the machine's cores.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from r1_searcher.types.protocols import Passage, Retriever, RetrieverError
 
 ROOT = Path(__file__).resolve().parent.parent
 K = 3
-LOADS = [(1, 1), (8, 1), (32, 1), (1, 16), (8, 16), (1, 64), (8, 64)]  # clients, queries a request
+LOADS = [(1, 1), (8, 1), (32, 1), (1, 16), (8, 16), (1, 64), (8, 64)]  # clients, queries per request
 
 
 def main() -> None:
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def make_world(folder: Path) -> Path:
-    """The laptop's corpus and its index."""
+    """Make the laptop's corpus and its index."""
     for arguments in (
         ["stages.corpus", "--corpus", "corpus"],
         ["stages.index", "--corpus", "corpus", "--index", "index"],
@@ -79,7 +78,7 @@ def make_world(folder: Path) -> Path:
 
 
 def queries(index: Path, number: int = 4000) -> list[str]:
-    """The title of some passage and two words of its text, drawn with seed 0."""
+    """Return a random passage's title and two words of its text, drawn with seed 0."""
     passages = pa.ipc.open_file(pa.memory_map(str(index / "passages.arrow"))).read_all()
     draw = random.Random(0)
     found = []
@@ -90,13 +89,13 @@ def queries(index: Path, number: int = 4000) -> list[str]:
 
 
 class Server:
-    """``python -m stages.index serve`` in a process of its own, on the same port at every start."""
+    """``python -m stages.index serve`` in its own process, on the same port at every start."""
 
     def __init__(self, index: Path, *more: str) -> None:
         self.index, self.more, self.port = index, more, 0
 
     def start(self) -> float:
-        """Seconds until it could be asked."""
+        """Start the server; returns the seconds until it answers."""
         began = time.monotonic()
         command = [sys.executable, "-m", "stages.index", "--params", str(ROOT / "params.yaml"), "serve"]
         command += ["--kind", "bm25", "--index", str(self.index.resolve()), "--port", str(self.port), *self.more]
@@ -108,24 +107,24 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Return its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def megabytes(self) -> float:
-        """Resident memory."""
+        """Return its resident memory."""
         found = re.search(r"^process_resident_memory_bytes (\S+)", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
         assert found is not None
         return float(found[1]) / 1e6
 
     def kill(self) -> None:
-        """At once."""
+        """Kill the server at once."""
         self.process.kill()
         self.process.wait()
 
 
 @contextlib.contextmanager
 def served(index: Path, *more: str) -> Iterator[Server]:
-    """A server that is ended."""
+    """Terminate the server."""
     server = Server(index, *more)
     server.start()
     try:
@@ -135,18 +134,18 @@ def served(index: Path, *more: str) -> Iterator[Server]:
 
 
 def remote(url: str) -> ServiceRetriever:
-    """A client with connections of its own."""
+    """Return a client with its own connections."""
     return ServiceRetriever(Service(url=url, fingerprint="", timeout=30.0, wait=60.0))
 
 
 def drawn(asked: Sequence[str], client: int, call: int, size: int) -> list[str]:
-    """The queries of a call."""
+    """Return the queries of a call."""
     start = (client * 997 + call * size) % (len(asked) - size)
     return list(asked[start : start + size])
 
 
 def load(clients: int, seconds: float, call: Callable[[int, int], object]) -> tuple[list[float], float]:
-    """``call(client, number)`` over and over from ``clients`` threads: seconds of each call, and of all."""
+    """Call ``call(client, number)`` repeatedly from ``clients`` threads; returns each call's seconds, and the total."""
     end = time.perf_counter() + seconds
 
     def work(client: int) -> list[float]:
@@ -163,13 +162,13 @@ def load(clients: int, seconds: float, call: Callable[[int, int], object]) -> tu
 
 
 def row(name: str, clients: int, size: int, taken: Sequence[float], whole: float) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     low, high = 1e3 * np.percentile(taken, [50, 99])
     print(f"| {name} | {clients} | {size} | {len(taken) * size / whole:,.0f} | {low:.1f} | {high:.1f} |", flush=True)
 
 
 def throughput(retriever: Retriever, index: Path, asked: Sequence[str], seconds: float) -> None:
-    """The table."""
+    """Print the table."""
     print("| | clients | queries a request | queries/s | p50 ms | p99 ms |\n|---|---|---|---|---|---|")
     retriever.search(asked[:64], K)
     for size in (1, 16, 64):
@@ -190,7 +189,7 @@ def throughput(retriever: Retriever, index: Path, asked: Sequence[str], seconds:
 
 
 def overload(index: Path, asked: Sequence[str], seconds: float, clients: int = 64, size: int = 16) -> None:
-    """Clients that ask again at once, whatever the answer, and a queue that holds a tenth of what they ask."""
+    """Overload a queue that holds a tenth of the requests, with clients that retry at once whatever the answer."""
     with served(index, "--max-waiting", "100", "--max-batch", "64") as server, contextlib.ExitStack() as stack:
         https = [stack.enter_context(httpx.Client(timeout=30, trust_env=False)) for _ in range(clients)]
         statuses: Counter[str] = Counter()
@@ -227,7 +226,7 @@ def overload(index: Path, asked: Sequence[str], seconds: float, clients: int = 6
 
 
 def away_for_a_second(server: Server, after: float) -> float:
-    """Kill the server in ``after`` seconds and start it again; how long it was away."""
+    """Kill the server in ``after`` seconds and restart it; returns its downtime."""
     time.sleep(after)
     server.kill()
     began = time.monotonic()
@@ -237,7 +236,7 @@ def away_for_a_second(server: Server, after: float) -> float:
 
 
 def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: int = 8, size: int = 16) -> None:
-    """The server is killed after a second and started again; every search must come out as in process."""
+    """Kill the server after a second and restart it; every search must equal that in process."""
     with served(index) as server:
         remotes = [remote(server.url) for _ in range(clients)]
         outcomes: Counter[str] = Counter()
@@ -266,7 +265,7 @@ def restart(retriever: Retriever, index: Path, asked: Sequence[str], clients: in
 
 
 def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path, mode: Mode) -> None:
-    """A policy's rollouts with the retriever in process, then with the server, which is killed in the middle."""
+    """Roll out a policy with the retriever in process, then with the server, which is killed halfway."""
     from r1_searcher import params
     from r1_searcher.files.artefacts import read_table
     from r1_searcher.rollout import load_engine, roll_out
@@ -279,7 +278,7 @@ def rollouts(retriever: Retriever, index: Path, policy: Path, questions: Path, m
         table, timings = roll_out(engine, finds, asked, settings, samples=2, seed=0, mode=mode)
         return table, timings["seconds"]
 
-    made(retriever)  # warm
+    made(retriever)  # warm-up
     here, seconds = made(retriever)
     with served(index) as server, ThreadPoolExecutor(1) as pool:
         away = pool.submit(away_for_a_second, server, seconds / 3)

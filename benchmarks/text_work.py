@@ -1,10 +1,10 @@
-"""What a rollout's text costs at the paper's size, model and search apart: prompts, turns, document blocks, rows.
+"""The cost of a rollout's text at the paper's size, without model and search: prompts, turns, document blocks, rows.
 
     python benchmarks/text_work.py                                # passages that are cut: 60 words, 64 tokens
     python benchmarks/text_work.py --max-passage-tokens 200       # passages that are not
 
-An engine that emits random tokens at once, and a retriever that finds other passages each time. "Plain" is the same
-with an encoding for each length that is tried (tests/blocks_by_search.py); both have the same trajectories.
+The engine emits random tokens at once, and the retriever finds other passages each time. "Plain" is the same with one
+encoding per length tried (tests/blocks_by_search.py); both give the same trajectories.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Passage, Sampling, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
-TURN = 100  # tokens of a turn without its last one, a tag
+TURN = 100  # tokens per turn without its last one, a tag
 END = 10**6
 
 
 class RandomEngine:
-    """Each trajectory's turns are random tokens: some end in a query, the last one in an answer."""
+    """Makes each trajectory's turns of random tokens: some end in a query, the last one in an answer."""
 
     name, overlaps = "random", False
 
@@ -103,7 +103,7 @@ class NewPassages:
 
 
 def main() -> None:
-    """Both ways, taking turns; the best of the rounds counts."""
+    """Run both ways in turn; the best round counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, value in (
         ("questions", 64), ("samples", 16), ("searches", 2), ("k", 5), ("passage-words", 60),

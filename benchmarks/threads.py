@@ -1,15 +1,15 @@
-"""Tokens a second of the laptop's model by torch's threads, GOMP_SPINCOUNT, and how busy the machine is otherwise.
+"""Tokens per second of the laptop's model by torch threads, GOMP_SPINCOUNT and other load on the machine.
 
     python benchmarks/threads.py                                  # about 3 minutes on two free cores
     python benchmarks/threads.py --neighbours 0 1 3 --steps 40
 
-A step is one of the base model's training: forward, backward, both optimisers. Neighbours are processes that spin, and
-are started here. libgomp reads GOMP_SPINCOUNT once, so each line of the table has a process of its own; "-" leaves it
-to libgomp, which spins 300,000 times. Whatever the spin count and the neighbours, as many threads must make the same
-weights, bit for bit; other threads round otherwise.
+A step is one of the base model's training: forward, backward, both optimisers. Neighbours are spinning processes,
+started here. libgomp reads GOMP_SPINCOUNT once, so each line of the table has its own process; "-" leaves it to
+libgomp, which spins 300,000 times. For a given number of threads the weights must be the same, bit for bit, whatever
+the spin count and the neighbours; other numbers of threads round differently.
 
-CPU per clock is the processor's time by the clock's: with all threads at work it is their number. Preemptions are
-involuntary context switches per CPU second. By these two `flows/machine_load.py` tells that a machine is busy.
+CPU per clock is processor time per wall time: the number of threads if all are running. Preemptions are involuntary
+context switches per CPU second. From these two `flows/machine_load.py` detects a busy machine.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 LIBRARY = "-"  # a spin count: libgomp's own
-WARMING = 3  # steps before those that count
+WARMING = 3  # warm-up steps
 TOKENS, LENGTH = 1536, 96  # of a step, and of each of its texts
 SPIN = "while True: pass"
 
 
 def main() -> None:
-    """Print the table, and hold the weights of equal threads against each other."""
+    """Print the table, and compare the weights of equal numbers of threads."""
     options = _parser().parse_args()
     if options.child:
         _child(options.threads[0], options.steps)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _measure(threads: int, spin: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What one process finds, idle and beside each number of neighbours."""
+    """Measure one process idle and beside each number of neighbours."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if spin != LIBRARY:
         environment["GOMP_SPINCOUNT"] = spin
@@ -83,7 +83,7 @@ def _measure(threads: int, spin: str, options: argparse.Namespace) -> Iterator[d
 
 @contextmanager
 def spinning(number: int) -> Iterator[None]:
-    """So many processes that keep a core busy each."""
+    """Start so many processes that keep a core busy each."""
     processes = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(number)]
     try:
         yield
@@ -94,8 +94,8 @@ def spinning(number: int) -> Iterator[None]:
 
 
 def _child(threads: int, steps: int) -> None:
-    """Measure at each line of standard input, with the same model and the same texts."""
-    import torch  # reads GOMP_SPINCOUNT: before the package, which sets it where nobody has
+    """Measure at each line of standard input, with the same model and texts."""
+    import torch  # reads GOMP_SPINCOUNT: before the package, which sets it by default
 
     from r1_searcher import params
 
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def spin_count(text: str) -> str:
-    """A count, or ``-`` for libgomp's own."""
+    """Parse a count, or ``-`` for libgomp's own."""
     return text if text == LIBRARY else str(int(text))
 
 

@@ -1,9 +1,9 @@
-"""Attention of one new token a row over a cache: torch's kernel against token_attention.py, one thread.
+"""Attention of one new token per row over a cache: torch's kernel against token_attention.py, one thread.
 
     python benchmarks/token_attention.py
 
-"ragged": rows that have read different numbers of tokens, behind a mask, as transformers calls torch then: with a key
-and a value a query head.
+"ragged": rows with different numbers of cached tokens, behind a mask; transformers then calls torch with a key and a
+value per query head.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDS, CALLS = 5, 20
 
 
 def cpu_ms(call: Callable[[], object]) -> float:
-    """The best of some rounds, in milliseconds of CPU a call."""
+    """Return the best of some rounds, in CPU milliseconds per call."""
     call()
     best = float("inf")
     for _ in range(ROUNDS):
@@ -38,7 +38,7 @@ def cpu_ms(call: Callable[[], object]) -> float:
 
 
 def usual(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """As transformers calls torch."""
+    """Call torch as transformers does."""
     if mask is None:
         return scaled_dot_product_attention(query, key, value, enable_gqa=True)
     copies = query.shape[1] // key.shape[1]

@@ -1,17 +1,17 @@
-"""Tokens a second of the update: packed, padded, and a plain torch step on the same packed passes, taking turns.
+"""Tokens per second of the update: packed, padded, and a plain torch step on the same packed passes, in turn.
 
     python benchmarks/update.py                                         the laptop's model and batch, float32
     python benchmarks/update.py --model smollm2-135m --trajectories 8 --tokens 250 --minibatches 1 [--dtype bfloat16]
-    python benchmarks/update.py --model qwen2.5-0.5b --dtype bfloat16 --trajectories 64 --tokens 1259 \
+    python benchmarks/update.py --model qwen2.5-0.5b --dtype bfloat16 --trajectories 64 --tokens 1259
         --pass-tokens 16384 --checkpointing --peak 989e12               on a GPU: not run yet by anybody
 
-Models have random weights. Tokens are those of the trajectories, without padding. The plain step is the least that can
-be done: the same model, attention, passes and loss, torch's AdamW on the weights as they are, no DeepSpeed, no metrics
-(in bfloat16 without float32 weights, which the trainer keeps). The share of the peak (MFU) counts the operations that
-the model needs, three forward passes, and none that checkpointing repeats.
+Models have random weights. Tokens are those of the trajectories, without padding. The plain step is the minimum: the
+same model, attention, passes and loss, torch's AdamW on the weights as they are, no DeepSpeed, no metrics (in bfloat16
+without the float32 weights that the trainer keeps). The share of the peak (MFU) counts the operations that the model
+needs, three forward passes, without those that checkpointing repeats.
 
-On a CPU seconds are the processor's, over all threads: other work on the machine then disturbs little. ``--wall`` takes
-the clock's. On a GPU they are always the clock's.
+On a CPU, seconds are processor time over all threads, which other load disturbs little; ``--wall`` uses the clock. On a
+GPU they are always wall time.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
     for turn in range(options.rounds + 1):
         for name, update in contenders.items():
             taken = timed(update, batch, wall=options.wall)
-            if turn:  # the first is for warming up
+            if turn:  # the first is a warm-up
                 seconds[name].append(taken)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads"
     print(
@@ -112,7 +112,7 @@ def _wait() -> None:
 
 
 class Plain:
-    """The same update with torch alone."""
+    """Run the same update with torch alone."""
 
     def __init__(self, policy: Path, update: Update) -> None:
         _, _, self.device = distributed.start()
@@ -146,8 +146,8 @@ class Plain:
 
 
 def made_up(trajectories: int, tokens: float, policy_share: float, vocabulary: int) -> TrainingBatch:
-    """Random tokens; lengths are uniform from .4 to 1.6 of the mean, as spread as the released ones. The last turn and
-    one in the middle are the policy's."""
+    """Draw random tokens; lengths are uniform from 0.4 to 1.6 of the mean, as spread as the released ones. The last
+    turn and one in the middle are the policy's."""
     generator = np.random.default_rng(0)
     ids, masks = [], []
     for length in generator.uniform(0.4 * tokens, 1.6 * tokens, trajectories).astype(int).tolist():
@@ -165,7 +165,7 @@ def made_up(trajectories: int, tokens: float, policy_share: float, vocabulary: i
 
 
 def write_policy(folder: Path, size: Architecture, dtype: str) -> Path:
-    """A policy folder of the architecture with random weights and a tokenizer that is there to be found."""
+    """Write a policy folder of the architecture with random weights and an available tokenizer."""
     from tokenizers import Tokenizer, models
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 

@@ -2,10 +2,10 @@
 
     python benchmarks/verdict.py [--repeats 4000]     one core; the tables of docs/benchmarks.md
 
-A pair of policies answers N questions. DISCORDANT of them are answered rightly by one of the two only, so many more
-by the first as the loss says. F1 is 1 where the answer is right, else 0, .4, .5 or .67 by chance; Cover-EM is right
-there too, and in a tenth of the other cases; the format is right in 97 %. What is by chance is drawn anew for each
-policy: two real samplings have more in common, and the verdict is then more powerful.
+Two policies answer N questions. DISCORDANT of them are answered rightly by only one of the two, more of them by the
+first, by the size of the loss. F1 is 1 for a right answer, else 0, 0.4, 0.5 or 0.67 at random; Cover-EM is right for
+these too, and in a tenth of the other cases; the format is right in 97 %. Random parts are drawn independently for each
+policy: two real evaluations have more in common, which makes the verdict more powerful.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METRICS = len(WEIGHTS)
 
 
 def sampled(generator: np.random.Generator, n: int, *, loss: float = 0.0, discordant: float = DISCORDANT) -> NDArray:
-    """Differences (n, METRICS) of EM, F1, Cover-EM and format."""
+    """Return differences (n, METRICS) of EM, F1, Cover-EM and format."""
     draw = generator.random(n)
     lost, won = (discordant + loss) / 2, (discordant - loss) / 2
     first = np.where(draw < lost + won, draw < lost, draw < lost + won + (1 - lost - won) * 0.6)
@@ -42,7 +42,7 @@ def sampled(generator: np.random.Generator, n: int, *, loss: float = 0.0, discor
 
 
 def metrics(generator: np.random.Generator, right: NDArray) -> NDArray:
-    """Values (n, METRICS) of answers of which ``right`` (n,) says whether they are."""
+    """Return values (n, METRICS) of answers; ``right`` (n,): whether each is right."""
     partial = generator.choice(PARTIAL, right.shape[0])
     covered = generator.random(right.shape[0]) < COVERED
     formed = generator.random(right.shape[0]) < FORMAT
@@ -50,7 +50,7 @@ def metrics(generator: np.random.Generator, right: NDArray) -> NDArray:
 
 
 def truth(loss: float) -> NDArray:
-    """Mean differences of the four metrics (METRICS,)."""
+    """Return mean differences of the four metrics (METRICS,)."""
     return -loss * np.array([1.0, 1.0 - PARTIAL.mean(), 1.0 - COVERED, 0.0])
 
 
@@ -66,8 +66,8 @@ HEAD = f"{'':<44}{'n':>7}{'repeats':>9}" + "".join(f"{name:>13}" for name in ("w
 
 
 def scenario(name: str, n: int, repeats: int, *, loss: float, discordant: float = DISCORDANT, **shape: int) -> None:
-    """Print the shares of the four verdicts. ``columns``: the first so many metrics; ``benchmarks``: so many, with n
-    questions each, of which ``losing`` have the loss."""
+    """Print the shares of the four verdicts. ``columns``: the number of metrics, from the first; ``benchmarks``: their
+    number, with n questions each, of which ``losing`` have the loss."""
     columns, parts = shape.get("columns", METRICS), shape.get("benchmarks", 1)
     losing = shape.get("losing", parts)
     generator = np.random.default_rng([n, repeats, columns, parts, losing, int(1000 * loss), int(1000 * discordant)])
@@ -82,7 +82,7 @@ def scenario(name: str, n: int, repeats: int, *, loss: float, discordant: float 
 
 
 def coverage(n: int, repeats: int, loss: float) -> None:
-    """Print how often all four intervals hold the truth at once."""
+    """Print how often all four intervals contain the truth at once."""
     generator = np.random.default_rng([n, repeats])
     expected = truth(loss)
     held = 0
@@ -94,7 +94,7 @@ def coverage(n: int, repeats: int, loss: float) -> None:
 
 
 def told(n: int, repeats: int) -> None:
-    """Print the number of questions that would tell, and how often it does."""
+    """Print the number of questions that would suffice, and how often it does."""
     generator = np.random.default_rng([n, 5])
     needed = []
     for _ in range(100):
@@ -107,7 +107,7 @@ def told(n: int, repeats: int) -> None:
 
 
 def main() -> None:
-    """All tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000, help="of each scenario with few questions")
     many = parser.parse_args().repeats

@@ -1,18 +1,18 @@
-"""A corpus of any size with the statistics of English Wikipedia, for measurements where the real one cannot be had.
+"""A corpus of any size with the statistics of English Wikipedia, for measurements without the real one.
 
-    python benchmarks/wikipedia_like.py --passages 2000000 --out FOLDER          a corpus folder, as the pipeline has it
+    python benchmarks/wikipedia_like.py --passages 2000000 --out FOLDER          a corpus folder, as the pipeline's
     python benchmarks/wikipedia_like.py --check path/to/kilt_knowledgesource.json  statistics beside those of real pages
 
-- Words are drawn by rank. The first are real function words with their own shares; then a share falls as
-  1/(rank + q) (Zipf and Mandelbrot), and from rank b on as rank^-γ. That tail has no end, so the vocabulary
-  keeps growing as tokens^(1/γ) (Heaps; Gerlach and Altmann, 2013, doi 10.1103/PhysRevX.3.021006). Other
-  words are made of syllables: no two ranks share one, none has an ending that an English stemmer takes off.
+- Words are drawn by rank. The first are real function words with their own shares; then the share falls as 1/(rank + q)
+  (Zipf and Mandelbrot), and from rank b on as rank^-γ. That tail is endless, so the vocabulary keeps growing as
+  tokens^(1/γ) (Heaps; Gerlach and Altmann, 2013, doi 10.1103/PhysRevX.3.021006). Other words are made of syllables: no
+  two ranks share one, and none has an ending that an English stemmer removes.
 - A page returns to its subject: a content word is, with a fixed probability, one of a few of the page's own.
-- A page has a lognormal number of words and a title, and begins with it; it is cut every 100 words.
+- A page has a lognormal number of words and a title, with which it begins; it is cut every 100 words.
 
 The constants were fitted to the 99 pages of a KILT sample (a grid over b, γ and the page's own words); ``--check``
-shows how well. Passage n is the same whatever the number of passages: a smaller corpus is the beginning of a
-larger one.
+shows the quality of the fit. Passage n is the same whatever the number of passages: a smaller corpus is the beginning
+of a larger one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 WORDS_A_PASSAGE = 100
-# Shares per 10,000 tokens, as the sample has them.
+# Shares per 10,000 tokens in the sample.
 HEAD = dict(
     zip(
         "the of and in to a s was is as by on that for with his from he at an it were or which this are be had their "
@@ -42,7 +42,7 @@ HEAD = dict(
 )
 ZIPF_SCALE, MANDELBROT = 0.135, 70.0  # share = scale / (rank + q)
 TAIL_RANK, TAIL_EXPONENT = 8_000, 1.77  # b, γ
-OWN_WORDS, OWN_SHARE, OWN_SKEW = 40, 0.45, 2.0  # a page's own words; the share of content words that are of these
+OWN_WORDS, OWN_SHARE, OWN_SKEW = 40, 0.45, 2.0  # a page's own words; the share of content words that are among them
 PAGE_WORDS_MEAN, PAGE_WORDS_SIGMA = 400.0, 1.1  # 29M passages of 5.9M pages
 MAX_PAGE_WORDS = 30_000
 SYLLABLES = "ba bi bo bra da di do dro ka ki kli ku la li lo lu ma mi mo stu".split()
@@ -52,7 +52,7 @@ CACHED_RANKS = 1 << 17
 
 @dataclass(frozen=True)
 class Page:
-    """A page; ``words`` with the title's first."""
+    """A page; ``words`` starts with the title's."""
 
     number: int
     title: str
@@ -68,14 +68,14 @@ class Words:
         middle = ZIPF_SCALE / (ranks + MANDELBROT)
         tail = middle[-1] * TAIL_RANK / (TAIL_EXPONENT - 1)
         content = np.concatenate([middle, [tail]])
-        # The head is as measured; what follows shares the rest.
+        # The head's shares are as measured; the tail gets the rest.
         content *= (1 - head.sum()) / content.sum()
         self._cumulative = np.cumsum(np.concatenate([head, content]))
         self._cumulative /= self._cumulative[-1]
         self._cache = np.array([spell(rank) for rank in range(CACHED_RANKS)], dtype=object)
 
     def draw(self, random: np.random.Generator, number: int, *, content: bool = False) -> np.ndarray:
-        """Ranks (number,) int64, counted from 0; with ``content`` none of the head's."""
+        """Return ranks (number,) int64, counted from 0; with ``content`` none of the head's."""
         uniform = random.random(number)
         if content:
             uniform = self._cumulative[len(HEAD) - 1] + uniform * (1 - self._cumulative[len(HEAD) - 1])
@@ -86,7 +86,7 @@ class Words:
         return ranks
 
     def spell(self, ranks: np.ndarray) -> list[str]:
-        """The words of ranks (N,)."""
+        """Return the words of ranks (N,)."""
         found = self._cache[np.minimum(ranks, CACHED_RANKS - 1)]
         for place in np.flatnonzero(ranks >= CACHED_RANKS).tolist():
             found[place] = spell(int(ranks[place]))
@@ -95,7 +95,7 @@ class Words:
 
 
 def spell(rank: int) -> str:
-    """The word of a rank from 0: the head's, or three and more syllables that say the number."""
+    """Return the word of a rank from 0: the head's, or three or more syllables that encode the number."""
     if rank < len(HEAD):
         return tuple(HEAD)[rank]
     word, rest = "", rank
@@ -106,7 +106,7 @@ def spell(rank: int) -> str:
 
 
 def pages(seed: int = 0, mean_words: float = PAGE_WORDS_MEAN) -> Iterator[Page]:
-    """Pages without end, of ``mean_words`` words in the mean."""
+    """Yield endless pages of ``mean_words`` words on average."""
     words, first = Words(), 0
     for batch in itertools.count():
         made = _batch(words, np.random.default_rng([seed, batch]), first, mean_words)
@@ -121,7 +121,7 @@ def _batch(words: Words, random: np.random.Generator, first: int, mean_words: fl
     title_sizes = np.minimum(1 + random.poisson(1.4, count), 6)
     own = words.draw(random, count * OWN_WORDS, content=True).reshape(count, OWN_WORDS)
     ranks = words.draw(random, int(sizes.sum()))
-    # Content words give way to the page's own, the first of these more often.
+    # Content words are replaced by the page's own, the first of these more often.
     page = np.repeat(np.arange(count), sizes)
     replaced = np.flatnonzero((random.random(len(ranks)) < OWN_SHARE) & (ranks >= len(HEAD)))
     which = (OWN_WORDS * random.random(len(replaced)) ** OWN_SKEW).astype(np.int64)
@@ -136,7 +136,7 @@ def _batch(words: Words, random: np.random.Generator, first: int, mean_words: fl
 
 
 def passages(number: int, seed: int = 0) -> Iterator[dict[str, str]]:
-    """``number`` rows of PASSAGES."""
+    """Yield ``number`` rows of PASSAGES."""
     return itertools.islice(_all_passages(seed), number)
 
 
@@ -153,7 +153,7 @@ def _all_passages(seed: int, mean_words: float = PAGE_WORDS_MEAN) -> Iterator[di
 
 
 def write_corpus(folder: Path, number: int, seed: int = 0, rows_a_part: int = 1_000_000) -> None:
-    """Write a corpus folder as ``stages.corpus`` does, without facts; it is replaced whole."""
+    """Write a corpus folder as ``stages.corpus`` does, without facts; replaced whole."""
     from r1_searcher.files import artefacts
     from r1_searcher.files import passages as contract
 
@@ -164,7 +164,7 @@ def write_corpus(folder: Path, number: int, seed: int = 0, rows_a_part: int = 1_
 
 
 def statistics(rows: Iterable[dict[str, str]]) -> dict[str, float]:
-    """What an index feels of a corpus: lengths, growth of the vocabulary, document frequencies."""
+    """Return the statistics that matter to an index: lengths, vocabulary growth, document frequencies."""
     from r1_searcher.retrieval.tokenizer import Tokenizer
 
     tokenizer = Tokenizer()
@@ -210,7 +210,7 @@ def check(path: Path) -> None:
     from r1_searcher.corpus.kilt import read_kilt
 
     real = statistics(read_kilt([path], [], WORDS_A_PASSAGE))
-    # The dump's first pages are long ones. What is compared is text, so it is made of pages as long.
+    # The dump's first pages are long. Statistics depend on text length, so pages of the same length are made.
     mean_words = real["tokens"] / real["pages"]
     made = statistics(_until(real["tokens"], mean_words))
     print(f"{'':<52}{path.name[:20]:>22}{'made':>14}")
