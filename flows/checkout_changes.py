@@ -75,7 +75,7 @@ def _link(source: Path, target: Path) -> None:
     if target.is_symlink() and os.readlink(target) == str(source):
         return
     if not source.exists():
-        raise PipelineError("is a link to nothing", where=str(source), fix="mend it or remove it")
+        raise PipelineError("is a link to nothing", where=str(source), fix="fix it or remove it")
     if target.is_dir() and not target.is_symlink():
         raise PipelineError("is a folder, and none in the checkout", where=str(target), fix="remove it")
     target.parent.mkdir(parents=True, exist_ok=True)

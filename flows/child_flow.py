@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 PARENT = "R1SEARCHER_PARENT_RUN"
-STOPPED = "stopped by an interrupt; the same run goes on from here when it is started again"
+STOPPED = "stopped by an interrupt; start the same run again to resume"
 
 
 def parent_environment() -> dict[str, str]:

@@ -50,10 +50,10 @@ def mend(root: Path, say: Callable[[str], None] = print) -> None:
         (root / TEMPORARY).mkdir(parents=True, exist_ok=True)
         os.replace(place, root / DAMAGED_LOCK)
         if text is None:
-            say(f"{LOCK} was damaged ({why}) and is made anew; finished stages come back from DVC's run cache")
+            say(f"{LOCK} was damaged ({why}) and is made again; finished stages come back from DVC's run cache")
             return
         write_text(place, only_cached(text, cache_folder(root), root))
-    say(f"{LOCK} was damaged ({why}) and is restored from {source}; what was finished since comes from DVC's run cache")
+    say(f"{LOCK} was damaged ({why}) and is restored from {source}; later stages come back from DVC's run cache")
 
 
 def keep(root: Path) -> None:
@@ -211,7 +211,7 @@ def settings(root: Path, *, state: Path, cache: Path | None = None) -> None:
     try:
         found = ConfigObj(str(place), encoding="utf-8", interpolation=False)
     except ConfigObjError as error:
-        raise PipelineError(f"not DVC's settings: {error}", where=str(place), fix="mend or remove it") from None
+        raise PipelineError(f"not DVC's settings: {error}", where=str(place), fix="fix or remove it") from None
     wanted = {"core": {"site_cache_dir": str(state.resolve())}}
     if cache is not None:
         wanted["cache"] = {"dir": str(cache.resolve())}

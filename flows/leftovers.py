@@ -64,6 +64,6 @@ def delete_leftovers(api: str, password: str) -> None:
         for automation in server.request("POST", "/automations/filter", json={}).json():
             server.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
     show(
-        "note: Prefect's database is from before its server had a password: its deployments are registered anew, and "
-        f"waiting runs are forgotten ({runs})"
+        "note: Prefect's database is from before its server had a password: its deployments are registered again, "
+        f"and waiting runs are dropped ({runs})"
     )

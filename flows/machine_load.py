@@ -60,5 +60,5 @@ class BusyWatch:
         self._said = True
         return (
             f"this machine is busy with other work, and {self._threads} threads wait for each other: `threads: 1` "
-            "would be faster (params.yaml or the profile; it rounds otherwise, so what was trained is trained anew)"
+            "would be faster (params.yaml or the profile; it rounds differently, so training starts over)"
         )

@@ -98,7 +98,7 @@ def authentication(address: str) -> str:
         raise _other_mode(f"the Ray cluster at {address} asks for a token", WITHOUT)
     if _ask(address, WITH) is not None:
         raise PipelineError(
-            f"the Ray cluster at {address} asks for a token, and there is none here, or another",
+            f"the Ray cluster at {address} asks for a token, and this machine has none, or another one",
             where="workers.ray_address",
             fix="copy ~/.ray/auth_token of its first machine to this one; docs/workers.md, More machines",
         )
@@ -180,9 +180,9 @@ class Head:
     def lost(self, why: str) -> PipelineError:
         """Return the error for a cluster that is gone."""
         return PipelineError(
-            f"the Ray cluster at {self.address} does not answer any more: {why}",
+            f"the Ray cluster at {self.address} no longer answers: {why}",
             where="workers",
-            fix="start it again (`ray start --head`); the same command goes on from what is stored",
+            fix="start it again (`ray start --head`); the same command resumes from the store",
         )
 
 

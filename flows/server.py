@@ -93,7 +93,7 @@ class PrefectServer:
         raise PipelineError(
             f"the Prefect server did not start: {' '.join(last)}",
             where=str(log),
-            fix=f"where it is the database, move {self.home / 'prefect.db'} away: {HISTORY}",
+            fix=f"if the database is the cause, move {self.home / 'prefect.db'} away: {HISTORY}",
         )
 
     def restart(self, lost: ServerAddress, why: str) -> None:
@@ -103,7 +103,7 @@ class PrefectServer:
                 os.kill(lost.pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
-        show(f"warning: Prefect's server (process {lost.pid}) {why}; it is started anew, and the run goes on")
+        show(f"warning: Prefect's server (process {lost.pid}) {why}; restarting it; the run continues")
         set_aside_broken_database(self.home)
         self._process = _spawn(self.home, lost)
 
@@ -186,7 +186,7 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
             lost = int(os.environ.get(LOST_VARIABLE, "0")) + 1
             if lost > MAX_LOST_SERVERS or (why := _of_the_server(error, url)) is None:
                 raise
-        show(f"warning: Prefect's server could not be told ({why}); the run goes on from what is stored")
+        show(f"warning: Prefect's server could not be told ({why}); the run continues from the store")
         environment = {**os.environ, LOST_VARIABLE: str(lost)}
         if silent(url):
             environment.pop("PREFECT_API_URL", None)  # then a small one is started

@@ -100,7 +100,7 @@ class PageServer:
             check_alive({"server": self._process}, self.log)
             raise PipelineError("the Prefect server does not answer", where=self.api, fix=f"see {self.log}")
         why = f"ended with status {status}" if status is not None else f"did not answer for {HUNG_SECONDS:.0f} s"
-        show(f"warning: Prefect's server {why}; it is started anew, and what runs goes on")
+        show(f"warning: Prefect's server {why}; restarting it; runs continue")
         end_group(self._process, grace=0.0)
         self._process = self._start()
         self.wait()

@@ -114,7 +114,7 @@ class RayWorker:
         return WorkerLost(
             f"{self.name} {how}",
             where="workers",
-            fix=f"{self._log} has its last words; the same command goes on from what is stored",
+            fix=f"{self._log} has its last lines; the same command resumes from the store",
         )
 
     def ask_to_end(self) -> None:

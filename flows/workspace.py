@@ -158,7 +158,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
         title = markdown(f"{place.name} {stage} failed")
         create_markdown_artifact(f"### {title}\n\n{fenced(shown)}", key=place.key("failed-stage"))
         why = reason(list(last), process.returncode)
-        raise PipelineError(f"the stage failed: {why}", where=stage, fix="its lines stand in the log above")
+        raise PipelineError(f"the stage failed: {why}", where=stage, fix="see its lines in the log above")
     return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
 
 

@@ -69,7 +69,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
             show(f"error: {said}", file=sys.stderr)
             return PipelineError.status
         except KeyboardInterrupt:
-            show("stopped; run the same command again to go on from here", file=sys.stderr)
+            show("stopped; run the same command again to resume", file=sys.stderr)
             return 130
         return status or 0
 
@@ -80,12 +80,12 @@ def _system_error(error: OSError) -> PipelineError | None:
     """Return what the user can do about a system error; None if nothing, or if it names no file."""
     where = _file_of(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fix = "free some space and run the same command again; what was finished before is kept"
+        fix = "free some space and run the same command again; finished work is kept"
         return PipelineError("the disk is full", where=where, fix=fix)
     if where is None:
         return None
     if error.errno == errno.EROFS:
-        fix = "mount it writable and run the same command again; what was finished before is kept"
+        fix = "mount it writable and run the same command again; finished work is kept"
         return PipelineError("the file system is read-only", where=where, fix=fix)
     if error.errno in (errno.EACCES, errno.EPERM):
         fix = "change its owner with chown or its permissions with chmod, and run the same command again"
@@ -133,7 +133,7 @@ def _sigterm_message() -> Iterator[None]:
         return
 
     def end(number: int, _: object) -> None:
-        os.write(2, b"stopped by SIGTERM; run the same command again to go on from here\n")
+        os.write(2, b"stopped by SIGTERM; run the same command again to resume\n")
         for child in _children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)

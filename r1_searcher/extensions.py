@@ -169,7 +169,7 @@ def names_in(path: Path, decorator: str) -> list[str]:
             continue
         if name is None:
             raise PipelineError(
-                f"the name given to @{decorator} is no string literal", where=f"{_shown(path)}, line {line}"
+                f"the name given to @{decorator} is not a string literal", where=f"{_shown(path)}, line {line}"
             )
         if name in found:
             raise PipelineError(f"{name!r} is registered twice", where=f"{_shown(path)}, line {line}")
@@ -300,7 +300,7 @@ def own_parameters(found: Extension, given: Any, *, where: str) -> BaseModel | N
     model = found.registered.parameters
     if model is None:
         if given is not None:
-            raise PipelineError(f"takes no parameters of its own: {found.registered.name}", where=where)
+            raise PipelineError(f"takes no parameters: {found.registered.name}", where=where)
         return None
     from pydantic import ValidationError
 

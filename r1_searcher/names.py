@@ -24,7 +24,7 @@ _SHOWN = 60
 def name(text: str) -> str:
     """Return ``text`` if it is a name; else raise ``ValueError``."""
     if not _NAME.fullmatch(text) or len(text) > _MOST:
-        raise ValueError(f"{_shown(text)} is no name: letters, digits, _ and -, at most {_MOST} of them")
+        raise ValueError(f"{_shown(text)} is not a valid name: use letters, digits, _ and -, at most {_MOST} of them")
     return text
 
 
@@ -32,7 +32,7 @@ def profile_name(text: str) -> str:
     """Return ``text`` if it may name a profile, its workspace and its files; else raise ``ValueError``."""
     if not _PROFILE.fullmatch(text) or len(text) > _MOST:
         raise ValueError(
-            f"{_shown(text)} is no profile's name: letters, digits, _, - and dots, at most {_MOST} of them"
+            f"{_shown(text)} is not a valid profile name: use letters, digits, _, - and dots, at most {_MOST} of them"
         )
     return text
 
@@ -41,7 +41,9 @@ def path_text(text: str) -> str:
     """Return ``text`` if it is a path within the project or an absolute one, in plain characters; else raise
     ``ValueError``."""
     if not _PATH.fullmatch(text):
-        raise ValueError(f"{_shown(text)} is no path for a command: letters, digits and _ . / @ + = , - only")
+        raise ValueError(
+            f"{_shown(text)} is not a path that is safe in commands: use only letters, digits and _ . / @ + = , -"
+        )
     if posixpath.normpath(text).split("/")[0] == "..":
         raise ValueError(f"{_shown(text)} leads out of the project; an absolute path may")
     return text

@@ -47,7 +47,7 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
     if kept is not None:
         path = kept / release.file
         if sha256_file(path) != release.sha256:
-            raise PipelineError("was changed after it was fetched", where=str(path), fix=f"remove {kept}")
+            raise PipelineError("was changed after the download", where=str(path), fix=f"remove {kept}")
         return path
     missed = []
     for place in (*mirrors, release.address):
@@ -61,7 +61,7 @@ def fetch(release: Release, mirrors: Sequence[str], store: Store, *, backoff: fl
         else:
             return store.place(FETCHED_KIND, release.sha256) / release.file
     raise PipelineError(
-        f"{release.file} was found nowhere: {'; '.join(missed)}",
+        f"{release.file} was not found: {'; '.join(missed)}",
         where=f"benchmark {release.name}",
         fix="name a folder or a mirror that has it in benchmarks.mirrors",
     )

@@ -57,7 +57,7 @@ def make_corpus(release: Release, source: Path, settings: params.Index, folder: 
 
     if not release.contexts:
         raise PipelineError(
-            f"{release.name} brings no paragraphs to search",
+            f"{release.name} has no paragraphs to search",
             where="params.yaml, benchmarks.corpora",
             fix=f"leave it out there, and name an index in benchmarks.sets.{release.name}",
         )

@@ -141,7 +141,8 @@ class ChatServer:
             raise PipelineError(f"{self._place} refuses the key: {self._one_line(error)}", fix=fix) from None
         except openai.NotFoundError as error:
             raise PipelineError(
-                f"{self._place} knows no model {self.settings.model!r}, or is no such address: {self._one_line(error)}",
+                f"{self._place} knows no model {self.settings.model!r}, or the address is wrong: "
+                f"{self._one_line(error)}",
                 fix=f"check {self._where}.model and {self._where}.server, which usually ends in /v1",
             ) from None
         except openai.APITimeoutError:
@@ -226,7 +227,7 @@ def _check_completion(response: Any) -> None:
     except json.JSONDecodeError as error:
         raise ValueError(f"the reply is not JSON: {error.msg}") from None
     if not _is_completion(said):
-        raise ValueError("the reply is no completion")
+        raise ValueError("the reply is not a completion")
 
 
 def _is_completion(said: Any) -> bool:

@@ -37,9 +37,9 @@ def kept_passage(
     if not seen.add(row["passage_id"]):
         if given:
             raise PipelineError(
-                f"passage id {row['passage_id']!r} occurs a second time",
+                f"passage id {row['passage_id']!r} is a duplicate",
                 where=record.place,
-                fix="give every passage an id of its own, or none",
+                fix="give every passage its own id, or none",
             )
         count.skip(SKIPPED_REPEATED, record, row["title"], path)
         return None

@@ -43,5 +43,5 @@ def _record(one: Any, place: str, number: int) -> Record:
         try:
             str(value).encode()
         except UnicodeEncodeError:
-            raise PipelineError(f"{name!r} is no valid Unicode: {value!r:.60}", where=place) from None
+            raise PipelineError(f"{name!r} is not valid Unicode: {value!r:.60}", where=place) from None
     return Record(place, number, fields)

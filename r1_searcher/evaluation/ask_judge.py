@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> None:
         more = f" (and {len(causes) - 1} other causes)" if len(causes) > 1 else ""
         raise PipelineError(
             f"{len(reasons)} of {len(asked)} answers were not judged; {causes[0][1]} of them: {causes[0][0]}{more}",
-            fix="run the same command again: it asks for those alone",
+            fix="run the same command again: it requests only the missing ones",
         )
 
 

@@ -19,7 +19,7 @@ from r1_searcher.files import sums
 from r1_searcher.texts import parse_json
 
 sha256_file = sums.sha256_file
-ANEW = "cut off or changed; where a stage made it, `dvc repro` brings it back"
+ANEW = "truncated or changed; if a stage made it, `dvc repro` restores it"
 METADATA_KEY = b"r1searcher"  # our only key in a Parquet file's schema metadata, JSON
 
 
@@ -194,7 +194,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         metadata = pq.read_schema(path).metadata or {}
         found = parse_json(metadata.get(METADATA_KEY, b"{}"))
         if not isinstance(found, dict):
-            raise ValueError("its metadata is no JSON object")
+            raise ValueError("its metadata is not a JSON object")
     return found
 
 

@@ -141,7 +141,7 @@ class _Text:
         line_start = before.rfind("\n")
         column = self._place - line_start if line_start >= 0 else self._column + self._place + 1
         line = self._lines + before.count("\n") + 1
-        fix = "name a file with one JSON object a line .jsonl" if reason == "Extra data" else None
+        fix = "name a file with one JSON object per line .jsonl" if reason == "Extra data" else None
         return PipelineError(f"not JSON: {reason} at column {column}", where=f"{self._where}, line {line}", fix=fix)
 
     def _more(self) -> bool:

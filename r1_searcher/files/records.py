@@ -187,9 +187,9 @@ def _json_line(place: str, number: int, line: str) -> Record:
         fields = parse_json(line)
     except json.JSONDecodeError as error:
         if line.lstrip().startswith("["):
-            fix = "one JSON object a line is needed; name a JSON array .json"
+            fix = "one JSON object per line is needed; name a JSON array .json"
         else:
-            fix = "mend or remove the line"
+            fix = "fix or remove the line"
         raise PipelineError(
             f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}", where=place, fix=fix
         ) from None
@@ -207,9 +207,9 @@ def _writable(record: Record) -> Record:
         json.dumps(record.fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise PipelineError(
-            f"half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no character",
+            f"half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not a character",
             where=record.place,
-            fix="mend or remove it",
+            fix="fix or remove it",
         ) from None
     return record
 

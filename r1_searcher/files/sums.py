@@ -38,8 +38,8 @@ class Damaged(PipelineError):
         super().__init__(
             what,
             where=str(file),
-            fix=f"damaged: `{REPAIR}` sets it aside, then `dvc repro` makes it anew; "
-            f"if it was changed on purpose, remove {sums}",
+            fix=f"damaged: `{REPAIR}` moves it aside, then `dvc repro` makes it again; "
+            f"if you changed it on purpose, remove {sums}",
         )
 
 
@@ -134,7 +134,7 @@ def read(folder: Path) -> dict[str, str] | None:
     lines = [_LINE.fullmatch(line) for line in text.split("\n")[:-1]]
     found = {match[2]: match[1] for match in lines if match is not None}
     if (text and not text.endswith("\n")) or len(found) != len(lines):
-        raise Damaged("is cut off, or no list of sha256 sums", folder / SUMS_FILE)
+        raise Damaged("is truncated, or not a list of sha256 sums", folder / SUMS_FILE)
     return found
 
 
@@ -189,7 +189,7 @@ def check_single(path: Path) -> bool:
     except FileNotFoundError:
         return False
     if line is None or line[2] != path.name:
-        raise Damaged("is no sha256 sum of its file", beside(path), "it")
+        raise Damaged("is not the sha256 sum of its file", beside(path), "it")
     if not path.is_file():
         raise Damaged("is missing", path, beside(path).name)
     if (found := sha256_file(path)) != line[1]:

@@ -79,7 +79,7 @@ def _in_records(store: Store, seen: VerifiedFiles) -> Iterator[Fault]:
         except sqlite3.DatabaseError as error:
             said = str(error)
         if said != "ok":
-            remedy = f"rm {path}; searches are then made, and recorded, anew"
+            remedy = f"rm {path}; searches are then made and recorded again"
             units = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")))
             yield Fault(path, units, f"a damaged database: {' '.join(said.split())}", remedy)
 
@@ -160,7 +160,7 @@ def in_cache(cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
         seen.add(path)
         if md5_file(path) != name.replace("/", "").removesuffix(".dir"):
             remedy = f"rm -f {path}, and the output made from it; dvc repro"
-            yield Fault(path, (path,), "an object of DVC's cache that is not what its name says", remedy)
+            yield Fault(path, (path,), "an object in DVC's cache that does not match its name", remedy)
 
 
 def md5_file(path: Path) -> str:

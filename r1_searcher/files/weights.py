@@ -30,11 +30,11 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
     found = read_json(index)
     names = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(names, dict) or not names:
-        raise PipelineError("names no shard", where=str(index), fix="copy the model's folder anew, whole")
+        raise PipelineError("names no shard", where=str(index), fix="copy the complete model folder again")
     for name in names.values():
         if not isinstance(name, str) or not _SHARD.fullmatch(name):
             raise PipelineError(
-                f"names {name!r}, which is no safetensors file of this folder",
+                f"names {name!r}, which is not a safetensors file in this folder",
                 where=str(index),
                 fix="a shard is a plain name that ends in .safetensors",
             )
@@ -44,7 +44,7 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
         raise PipelineError(
             f"{missing[0]} is missing ({len(missing)} of {len(files)} shards)",
             where=str(folder),
-            fix="copy the model's folder anew, whole",
+            fix="copy the complete model folder again",
         )
     return files
 
@@ -78,7 +78,7 @@ def check_policy(folder: Path | str, *, weights: bool = True) -> None:
         raise PipelineError(
             f"the weights' sha256 is {there[:12]}, not {recorded[:12]} as {manifest.name} says",
             where=str(folder),
-            fix="copy the policy's folder anew, whole",
+            fix="copy the complete policy folder again",
         )
 
 
@@ -121,5 +121,5 @@ def check_tied(differ: Iterable[tuple[str, str]], *, where: str) -> None:
         raise PipelineError(
             f"{head} is not {embedding}, to which config.json ties it",
             where=where,
-            fix="set tie_word_embeddings to false in config.json, or save the model anew",
+            fix="set tie_word_embeddings to false in config.json, or save the model again",
         )

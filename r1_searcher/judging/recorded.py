@@ -117,7 +117,7 @@ def _entry(line: bytes, where: str) -> tuple[str, Reply]:
         tokens = int(fields["prompt_tokens"]), int(fields["completion_tokens"])
         key, reply = fields["key"], Reply(str(fields["reply"]), fields["finish_reason"], *tokens)
     except (ValueError, KeyError, TypeError):
-        raise PipelineError("is no recorded reply", where=where, fix=again) from None
+        raise PipelineError("is not a recorded reply", where=where, fix=again) from None
     if key not in own:
-        raise PipelineError("does not hold what its key says; was it edited?", where=where, fix=again)
+        raise PipelineError("does not match its key; was it edited?", where=where, fix=again)
     return str(key), reply

@@ -104,13 +104,13 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
                 f"the {name}'s log-probabilities are {gap.mean:.2g} in the mean and {gap.largest:.2g} at most from "
                 f"those of a plain forward, where {allowed.mean:.2g} and {allowed.largest:.2g} are allowed",
                 where=where,
-                fix=f"choose a model of a kind that is known good: {', '.join(KNOWN_GOOD.values())}",
+                fix=f"choose a model of a supported kind: {', '.join(KNOWN_GOOD.values())}",
             )
     number = sum(len(row.logprobs) for row in sampled)
     told = ", ".join(f"{name} {gap.mean:.1g}" for name, gap in found.items())
     kind = model.config.model_type
     known = f"{KNOWN_GOOD[kind]} is known good" if kind in KNOWN_GOOD else f"{kind} is not among the kinds we test"
-    log(f"held against a plain forward, over {number} tokens, {rollout.dtype}: {told} off in the mean; {known}")
+    log(f"compared with a plain forward pass, over {number} tokens, {rollout.dtype}: {told} off on average; {known}")
 
 
 def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sampled]:
@@ -119,7 +119,9 @@ def _sample(engine: TransformersEngine, rollout: params.Rollout) -> list[_Sample
     has = getattr(config, "max_position_embeddings", None) or rollout.max_total_tokens
     room = min(rollout.max_total_tokens, has, LENGTHS[-1] + INSERTED[-1] + 2 * _TURN)
     if room < 4 * _TURN:
-        raise PipelineError(f"{room} tokens a trajectory are too few", where="rollout.max_total_tokens", fix="raise it")
+        raise PipelineError(
+            f"{room} tokens per trajectory are too few", where="rollout.max_total_tokens", fix="raise it"
+        )
     text = engine.encode(prompt_of(rollout).render(QUESTION, engine.tokenizer))
     text *= 1 + LENGTHS[-1] // len(text)
     share = room / (LENGTHS[-1] + INSERTED[-1] + 2 * _TURN)

@@ -19,8 +19,8 @@ def answers_cut_off(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
     if not lost or lost < CONSIDERABLE * found:
         return []
     return [
-        f"of {found:,} training questions whose answer stands in a passage that a search finds, {lost:,} "
-        f"({lost / found:.0%}) lose it where passages are cut: raise rollout.max_passage_tokens (or "
+        f"of {found:,} training questions whose answer is in a passage that search finds, {lost:,} "
+        f"({lost / found:.0%}) lose it to truncation: raise rollout.max_passage_tokens (or "
         "rollout.max_documents_tokens), or cut the corpus into shorter passages"
     ]
 
@@ -33,11 +33,11 @@ def nothing_to_reward(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
     if sampled["search_rate"] == 0:
         lines.append(
             f"the base policy searched in 0 of {number:,} samples, so there is no search to reward: "
-            "show it some in the prompt, or start from a policy that has seen transcripts"
+            "add examples to the prompt, or start from a policy that has seen transcripts"
         )
     if sampled["format_rate"] == 0:
         lines.append(
-            f"the base policy kept the format in 0 of {number:,} samples, so there is no right format to reward: "
-            "show the format in the prompt, or start from a policy that has seen transcripts"
+            f"the base policy kept the format in 0 of {number:,} samples, so there is no correct format to reward: "
+            "add examples to the prompt, or start from a policy that has seen transcripts"
         )
     return lines

@@ -53,7 +53,7 @@ def check_finite(model: Any, where: str) -> None:
     for name, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
             raise PipelineError(
-                f"{name} holds NaN or infinities", where=where, fix="copy the model's folder anew, or choose another"
+                f"{name} holds NaN or infinities", where=where, fix="copy the model's folder again, or choose another"
             )
 
 
@@ -86,7 +86,7 @@ def check_same_tokens(original: Any, saved: Any, where: str) -> None:
     text = _transcript()
     if original.encode(text, add_special_tokens=False) != saved.encode(text, add_special_tokens=False):
         raise PipelineError(
-            "the tokenizer cuts texts otherwise once it is saved and opened again",
+            "the tokenizer splits texts differently after it is saved and reopened",
             where=where,
             fix="save it with the tokenizer class that the model's kind has in transformers",
         )

@@ -32,7 +32,7 @@ class Vllm(Section):
     @model_validator(mode="after")
     def _a_token_a_trajectory(self) -> Vllm:
         if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError("max_num_batched_tokens must be at least max_num_seqs: each samples a token a step")
+            raise ValueError("max_num_batched_tokens must be at least max_num_seqs: each samples one token per step")
         return self
 
 

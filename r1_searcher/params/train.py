@@ -70,7 +70,7 @@ class Update(Extensible):
             )
         if self.offload == "all" and self.zero_stage != 3:
             raise ValueError(
-                "offload is all: parameters can leave the device in zero_stage 3 alone; or offload: optimizer"
+                "offload is all: parameters can leave the device only with zero_stage 3; or set offload: optimizer"
             )
         return self
 

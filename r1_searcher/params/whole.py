@@ -56,7 +56,7 @@ class Params(Section):
         for key in extensible_sections():
             if isinstance(raw.get(key), Mapping):
                 if "extensions" in raw[key]:
-                    raise ValueError(f"extensions stands at the top of params.yaml, and not in {key}")
+                    raise ValueError(f"extensions belongs at the top of params.yaml, not in {key}")
                 made[key] = {**raw[key], "extensions": tuple(raw.get("extensions", []))}
         return made
 

@@ -29,14 +29,14 @@ class Hardware(Section):
         if not self.gpus:
             return self
         if not (self.gpu_memory_gib and self.trainer_gpus and self.engine_gpus):
-            raise ValueError("gpu_memory_gib, trainer_gpus and engine_gpus must be above 0 where gpus is")
+            raise ValueError("gpu_memory_gib, trainer_gpus and engine_gpus must be above 0 if gpus is")
         used = self.trainer_gpus + self.engine_gpus + self.reference_gpus
         if self.gpus == 1 and used != 2:
             raise ValueError("one GPU is shared: trainer_gpus 1, engine_gpus 1, reference_gpus 0")
         if self.gpus > 1 and used > self.gpus:
             raise ValueError(f"trainer, engine and reference need {used} GPUs of {self.gpus}")
         if self.engine_gpus % self.tensor_parallel:
-            raise ValueError(f"engine_gpus, {self.engine_gpus}, is no multiple of tensor_parallel")
+            raise ValueError(f"engine_gpus, {self.engine_gpus}, is not a multiple of tensor_parallel")
         return self
 
 

@@ -97,8 +97,8 @@ def findings(report: Mapping[str, Any], limits: params.Audit) -> list[str]:
         oracle = covered.get("oracle")
         if oracle and oracle["answerable"] < limits.min_coverage:
             lines.append(
-                f"searches can answer {oracle['answerable']:.1%} of the questions of {name}, with {covered['k']} "
-                f"passages a search (audit.min_coverage {limits.min_coverage:.1%})"
+                f"search can answer {oracle['answerable']:.1%} of the questions of {name}, with {covered['k']} "
+                f"passages per search (audit.min_coverage {limits.min_coverage:.1%})"
             )
     return lines
 

@@ -1,4 +1,4 @@
-"""The share of questions that searches can answer at all: the upper limit of what training can teach.
+"""The share of questions that search can answer at all: the upper limit of what training can teach.
 
 A question is answerable if the top k passages contain a gold answer, or are all of its supporting passages. Two kinds
 of search are tried: the question itself, and an oracle's sub-queries, the titles of its supporting passages (in a

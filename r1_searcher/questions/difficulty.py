@@ -182,9 +182,9 @@ def _check_errors(table: pa.Table, samples: int, allowed: float) -> None:
     lost = samples * table.num_rows - sum(table["num_rollouts"].to_pylist())
     if lost > allowed * samples * table.num_rows:
         raise PipelineError(
-            f"the retriever failed {lost} of {samples * table.num_rows} rollouts; what was counted before is kept",
+            f"the retriever failed {lost} of {samples * table.num_rows} rollouts; earlier counts are kept",
             where="difficulty",
-            fix="mend the retriever and run the same command again, or raise rollout.max_error_share",
+            fix="fix the retriever and run the same command again, or raise rollout.max_error_share",
         )
 
 

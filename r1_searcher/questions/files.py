@@ -187,9 +187,9 @@ class _Reader:
                 continue
             self._broken(
                 PipelineError(
-                    f"question id {row['question_id']!r} occurs a second time, first at {before}",
+                    f"question id {row['question_id']!r} is a duplicate; it first occurs at {before}",
                     where=record.place,
-                    fix="give every question an id of its own, or none",
+                    fix="give every question its own id, or none",
                 )
             )
         return kept

@@ -35,12 +35,12 @@ def notes(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], rewa
         questions = f"of the {sizes[name]:,} questions of {name}"
         if number := counts.get("empty"):
             lines.append(
-                f"{number:,} {questions} have only gold answers of which normalisation leaves nothing (such as 'The' "
-                "or '...'): no answer can be right by F1 or Cover-EM; give them another gold, or leave them out"
+                f"{number:,} {questions} have only gold answers that normalise to nothing (such as 'The' "
+                "or '...'): no answer can be correct by F1 or Cover-EM; give them another gold answer, or remove them"
             )
         if number := counts.get("cjk"):
             lines.append(
                 f"{number:,} {questions} have only gold answers in Chinese characters, and the format rule of "
-                f"reward.set {reward_set} punishes an answer that holds any: such questions cannot be learned"
+                f"reward.set {reward_set} penalises answers with such characters: these questions cannot be learned"
             )
     return lines

@@ -50,5 +50,5 @@ def _records(rows: Any, place: str) -> Iterator[Record]:
         try:
             json.dumps(dict(row), ensure_ascii=False, default=repr).encode()
         except UnicodeEncodeError:
-            raise PipelineError("is no valid Unicode", where=where) from None
+            raise PipelineError("is not valid Unicode", where=where) from None
         yield Record(where, number, dict(row))

@@ -27,7 +27,7 @@ from r1_searcher.statistics.comparison import Comparison, compare
 from r1_searcher.statistics.pairs import Evaluated, pair_policies, read_evaluated
 
 CODE_BASELINES = Path("baselines/code")
-RENEW = "where something was changed on purpose: make baselines"
+RENEW = "if the change was intended: make baselines"
 _POLICY = "stage2"  # of the workspace that the baseline is made from
 _MANIFEST, _PASSAGES = "manifest.json", "passages.parquet"
 # card lines that depend on the number of questions

@@ -36,7 +36,7 @@ def exit_status(verdicts: Sequence[str]) -> int:
 
 def code_headline(found: CodeResult) -> str:
     """Return the code gate's result in one line."""
-    equal = f"{found.asked - len(found.changed):,} of {found.asked:,} transcripts are what they were"
+    equal = f"{found.asked - len(found.changed):,} of {found.asked:,} transcripts are unchanged"
     if found.same_kind:
         place = f"on the same kind of processor ({named(found.kind)})"
     else:
@@ -123,8 +123,8 @@ def _cells(change: SeedChange) -> list[str]:
 def _about(found: RecipeResult) -> str:
     unchanged = f"{len(found.unchanged)} of {len(found.seeds)} seeds have their committed figures to the last digit."
     return (
-        f"{unchanged} Permutation test over seeds; where only the dice are others, worse is said in at most "
-        f"{100 * ERROR:g} % of changes, all figures together. A loss within the intervals is not found."
+        f"{unchanged} Permutation test over seeds; if only chance differs, at most {100 * ERROR:g} % of "
+        "changes are called worse, over all figures together. A loss within the intervals is not detected."
     )
 
 

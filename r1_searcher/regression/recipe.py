@@ -57,7 +57,7 @@ def baseline_file(profile: str, folder: Path = RECIPE_BASELINES) -> Path:
 def read_recipe_baseline(path: Path, params: Params) -> dict[str, dict[str, float]]:
     """Return the committed figures by seed. Raises ``Refused`` if they cannot be read, or were made under other
     parameters than ``params``."""
-    fix = f"where something was changed on purpose: {_renew(params)}"
+    fix = f"if the change was intended: {_renew(params)}"
     if not path.is_file():
         raise Refused(f"no runs of profile {params.profile} are committed", where=str(path), fix=_renew(params))
     try:

@@ -25,7 +25,7 @@ _COLUMNS = (
     ("format_rate", "Format", "share of transcripts in the right format"),
     ("searches_per_question", "Searches", "searches a question"),
     ("search_rate", "Searched", "share of questions with at least one search"),
-    ("tokens_per_question", "Tokens", "prompt, policy and document tokens a question"),
+    ("tokens_per_question", "Tokens", "prompt, policy and document tokens per question"),
 )
 _TILES = ("cover_em", "em", "f1", "format_rate", "searches_per_question", "search_rate")
 _CURVES = (  # column, title, fixed range
@@ -273,7 +273,7 @@ def _sentence(inputs: Inputs) -> str:
     said = (
         f"On {last['n']} held-out questions, answered greedily, Cover-EM went from {figure(first['cover_em'])} "
         f"({policy_name(steps[0])}) to {figure(last['cover_em'])} ({policy_name(steps[-1])}), with "
-        f"{figure(last['searches_per_question'])} searches a question"
+        f"{figure(last['searches_per_question'])} searches per question"
     )
     if "needed_searches" in last:
         said += f" where {figure(last['needed_searches'])} are needed"

@@ -60,7 +60,7 @@ class ExtensionKind(RetrieverKind):
     def _registered(self) -> Extension:
         if not (isinstance(self.found.value, type) and issubclass(self.found.value, RetrieverKind)):
             raise PipelineError(
-                f"the retriever {self.found.registered.name!r} is no class made from RetrieverKind",
+                f"the retriever {self.found.registered.name!r} is not a subclass of RetrieverKind",
                 where=str(self.found.file),
                 fix="from r1_searcher.types.retriever_kind import RetrieverKind",
             )

@@ -41,7 +41,7 @@ def index_passages(
 
 def _row(number: int, row: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(row.get("text"), str):
-        raise PipelineError("has no text", where=f"passage {number}", fix="a passage is a row with `text`, and `title`")
+        raise PipelineError("has no text", where=f"passage {number}", fix="a passage is a row with `text` and `title`")
     name = row.get("passage_id")
     return {
         "passage_id": str(number if name is None else name),

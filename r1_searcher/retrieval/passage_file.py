@@ -97,5 +97,5 @@ def _place(column: pa.StringArray, whole: pa.Buffer) -> tuple[int, int]:
     # A column of empty strings has no bytes, and perhaps no buffer.
     text = start if data is None or not data.size else data.address - whole.address
     if column.offset or not (0 <= start < whole.size and 0 <= text < whole.size):
-        raise ValueError("its columns cannot be read where they stand")
+        raise ValueError("its columns cannot be read in place")
     return start, text

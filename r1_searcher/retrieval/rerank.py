@@ -50,7 +50,7 @@ class RerankingRetriever:
             )
         if self._model.num_labels != 1:
             raise PipelineError(
-                f"gives {self._model.num_labels} scores a pair, not one", where=f"{_WHERE}, {settings.model}"
+                f"gives {self._model.num_labels} scores per pair, not one", where=f"{_WHERE}, {settings.model}"
             )
         self._retriever, self._settings = retriever, settings
         self._lock = threading.Lock()  # a fast tokenizer is not safe for two threads

@@ -104,7 +104,7 @@ class SearchRecord:
         except sqlite3.Error as error:
             # Only an error of the file itself means damage, not a lock or a full disk.
             broken = type(error) is sqlite3.DatabaseError
-            fix = f"`{REPAIR}` sets it aside; searches are then made, and recorded, anew" if broken else None
+            fix = f"`{REPAIR}` moves it aside; searches are then made and recorded again" if broken else None
             raise PipelineError(f"the record cannot be used: {error}", where=str(self.path), fix=fix) from None
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -111,7 +111,7 @@ class Rules:
             )
             raise _fault(f"the reward set {name!r} returned {what}", self.reward_set, row)
         if not isinstance(violations, tuple) or not all(isinstance(rule, str) for rule in violations):
-            what = f"violations that are no tuple of names: {_shown(violations)}"
+            what = f"violations that are not a tuple of names: {_shown(violations)}"
             raise _fault(f"the reward set {name!r} returned {what}", self.reward_set, row)
         found = dict.fromkeys(COMPONENTS, 0.0)
         for component, value in components.items():

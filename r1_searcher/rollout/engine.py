@@ -84,7 +84,7 @@ class TransformersEngine:
                 f"this model's logits are more than its output head applied to the last hidden state: they differ by "
                 f"{gap:.2g}",
                 where=where,
-                fix="choose a model of another kind (docs/engines.md names those that are known good)",
+                fix="choose a model of another kind (docs/engines.md lists those that are supported)",
             )
 
     def encode(self, text: str) -> list[int]:

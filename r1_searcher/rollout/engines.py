@@ -35,6 +35,6 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
         raise PipelineError(
             f"the engine {rollout.engine!r} loads {type(engine).__name__}, which has no {', '.join(lacking)}",
             where=found.place(),
-            fix="r1_searcher/types/protocols.py says what an Engine has",
+            fix="r1_searcher/types/protocols.py lists the methods of an Engine",
         )
     return engine

@@ -14,6 +14,6 @@ def check_finite_logprobs(logprobs: Iterable[float], engine: str) -> None:
         raise PipelineError(
             "the policy's logits are not numbers: its weights hold NaN or infinities, or overflow in this precision",
             where=f"engine {engine}",
-            fix="choose another policy: of a base model import it anew, of training go back to an earlier checkpoint; "
+            fix="choose another policy: import the base model again, or go back to an earlier checkpoint of training; "
             "or rollout.dtype: float32",
         )

@@ -75,7 +75,7 @@ def template_error(prompt: Prompt, raised: str, told: str) -> PipelineError:
     """Return the error for a chat template that raised ``raised`` (a type's name) with the message ``told``."""
     line = next(iter(told.strip().splitlines()), "")[:200]
     return PipelineError(
-        f"the model's chat template does not take a system message and a question: {raised}: {line}",
+        f"the model's chat template does not accept a system message and a question: {raised}: {line}",
         where=f"rollout.prompt {prompt.name}",
         fix="choose `base`, or a file with {question}",
     )

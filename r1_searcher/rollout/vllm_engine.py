@@ -94,7 +94,7 @@ class VllmEngine:
         self._rows, self._running = {}, {}
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
-        assert trajectory not in self._rows, f"trajectory {trajectory} is there already"
+        assert trajectory not in self._rows, f"trajectory {trajectory} already exists"
         self._rows[trajectory] = row = _Row(trajectory, list(prompt_ids), seed)
         self._request_turn(row)
 

@@ -59,7 +59,10 @@ class Guarded:
         entries = outcome.entries
         if not isinstance(entries, Sequence) or len(entries) != len(calls):
             return ToolError(f"{self.name}: answers with {_size(entries)}, not with an entry for each of {len(calls)}")
-        return [entry if _is_found(entry) else ToolError(f"{self.name}: an answer is no passages") for entry in entries]
+        return [
+            entry if _is_found(entry) else ToolError(f"{self.name}: an answer is not a list of passages")
+            for entry in entries
+        ]
 
     def _run(self, calls: Sequence[Call], outcome: _Outcome) -> None:
         try:

@@ -53,7 +53,7 @@ def _stored(bench: Workbench, kind: str, key: str) -> Path:
         raise PipelineError(
             "is missing, or was damaged",
             where=str(bench.store.place(kind, key)),
-            fix="run the same command again, which makes it anew",
+            fix="run the same command again, which makes it again",
         )
     return entry
 

@@ -24,7 +24,7 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
         raise PipelineError(
             f"{len(twice):,} question ids occur more than once: {few(twice)}",
             where=where,
-            fix="make the questions anew (`dvc repro questions` refuses such files), or give each row its own id",
+            fix="make the questions again (`dvc repro questions` refuses such files), or give each row its own id",
         )
 
 
@@ -84,7 +84,7 @@ def check_prompts(
         raise PipelineError(
             f"{len(held):,} questions hold a special token of the policy's tokenizer: {few(held)}",
             where=where,
-            fix="write the token otherwise in these questions, or leave them out",
+            fix="rewrite the token in these questions, or remove them",
         )
     found = lengths(questions, render, tokenizer)
     limit = rollout.max_total_tokens
@@ -95,8 +95,8 @@ def check_prompts(
             f"the prompts of {len(long):,} of {len(questions):,} questions leave no room in {limit:,} tokens: "
             f"{few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
             where="rollout.max_total_tokens",
-            fix="`questions.too_long: leave_out` leaves them out and keeps the iterations that are stored; a higher "
-            "limit or a shorter rollout.prompt samples all of them anew",
+            fix="`questions.too_long: leave_out` skips them and keeps stored iterations; a higher "
+            "limit or a shorter rollout.prompt samples all iterations again",
         )
     tight = sum(length + rollout.max_turn_tokens > limit for length in found)
     if not tight:

@@ -265,7 +265,7 @@ class SegmentState:
         found = figures.collapse(history, self.stage.collapse, f"train.{self.segment.stage}.collapse")
         if found is not None:
             raise PipelineError(
-                f"training stops at iteration {iteration + 1}: {found.why}; what was made is kept in {self.store.root}",
+                f"training stops at iteration {iteration + 1}: {found.why}; finished work is kept in {self.store.root}",
                 where=f"segment {self.name}",
                 fix=found.advice,
             )

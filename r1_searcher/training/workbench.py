@@ -89,7 +89,7 @@ class Workbench(SegmentState):
     def _remove_descendants(self, iteration: int) -> None:
         """Remove what was made from damaged rollouts, if sampling again gave other ones."""
         what = f"iteration {iteration + 1} was sampled again, with other rollouts"
-        show(f"{self.name}: {what}: what came of the damaged ones is made again too")
+        show(f"{self.name}: {what}: results derived from the damaged ones are made again too")
         for later in range(iteration, self.length):
             keys = self.keys[later]
             made = [("rewards", keys.rewards), ("updates", keys.policy), ("references", keys.policy)]

@@ -52,6 +52,6 @@ def load_trainer(
         raise PipelineError(
             f"the trainer {params.update.trainer!r} is a {type(trainer).__name__}, which has no {', '.join(lacking)}",
             where=params.update.found("trainer").place(),
-            fix="r1_searcher/types/protocols.py says what a Trainer has",
+            fix="r1_searcher/types/protocols.py lists the methods of a Trainer",
         )
     return trainer

@@ -36,8 +36,8 @@ def check_gap(metrics: Mapping[str, float], allowed: float, *, model: str) -> No
         raise PipelineError(
             f"engine and trainer differ by {gap:.2g} in the mean log-probability of the same tokens under the same "
             f"weights ({metrics.get('logprob_gap_max', gap):.2g} at most), where {allowed:.2g} is allowed: one of them "
-            "computes this model wrongly. The update was not kept; what was sampled is",
+            "computes this model wrongly. The update was discarded; the rollouts are kept",
             where=model,
-            fix="use a model that docs/engines.md names as known good, or another rollout.engine; if the gap is only "
-            "rounding, raise update.max_logprob_gap: the run then goes on from here",
+            fix="use a model that docs/engines.md lists as supported, or another rollout.engine; if the gap is only "
+            "rounding, raise update.max_logprob_gap: the run then resumes here",
         )

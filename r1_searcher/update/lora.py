@@ -85,7 +85,7 @@ def check_same(kept: dict[str, Any] | None, own: Lora, folder: Path) -> None:
     raise PipelineError(
         f"the trainer state {said[0]}, and update.lora {said[1]}",
         where=str(folder),
-        fix="set update.lora as it was, or begin from the policy folder alone: its weights are merged",
+        fix="restore update.lora, or begin from the policy folder only: its weights are merged",
     )
 
 

@@ -183,7 +183,7 @@ def _training_batch(rollouts: pa.Table) -> TrainingBatch:
     ):
         fault = _fault(ids, mask, logprobs)
         if fault:
-            raise PipelineError(f"trajectory {name!r}: {fault}", where="rollouts", fix="make the rollouts anew")
+            raise PipelineError(f"trajectory {name!r}: {fault}", where="rollouts", fix="make the rollouts again")
     return batch
 
 

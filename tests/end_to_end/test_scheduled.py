@@ -21,7 +21,7 @@ def test_ctrl_c_ends_everything_and_is_no_error(scheduled: Scheduled) -> None:
 
 def test_a_server_that_is_killed_under_a_run_is_one_line(scheduled: Scheduled) -> None:
     """And the run goes on: it was two iterations further when it was stopped."""
-    assert scheduled.said.count("it is started anew, and what runs goes on") == 1, scheduled.said
+    assert scheduled.said.count("restarting it; runs continue") == 1, scheduled.said
     for noise in ("Traceback", "Error logging", "| ERROR"):
         assert noise not in scheduled.said, scheduled.said
 

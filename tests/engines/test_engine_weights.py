@@ -64,7 +64,7 @@ def test_other_weights_are_taken_up_whole(kind: str, tied: bool, sharded: bool, 
     engine, fresh = (load_engine(folder, settings(kind)) for folder in folders)
     assert check(engine, folders[0]) < 1e-5
     before, expected = run(engine, jobs(), GREEDY), run(fresh, jobs(), GREEDY)
-    with pytest.raises(PipelineError, match="does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="does not have the trainer's weights"):
         check(engine, folders[1])
     for folder, tokens in ((folders[1], expected), (folders[0], before), (folders[1], expected)):
         engine.load_weights(folder)
@@ -81,11 +81,11 @@ def test_weights_one_update_old_are_caught(kind: str, tied: bool, tmp_path: Path
     old = write_policy(tmp_path / "old", tied=tied)
     new = updated(old, tmp_path / "new")
     engine = load_engine(old, settings(kind))
-    with pytest.raises(PipelineError, match=f"engine {kind}: the engine does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match=f"engine {kind}: the engine does not have the trainer's weights"):
         check(engine, new)
     engine.load_weights(new)
     check(engine, new)
-    with pytest.raises(PipelineError, match="does not hold"):
+    with pytest.raises(PipelineError, match="does not have"):
         check(engine, old)
 
 
@@ -98,13 +98,13 @@ def test_weights_that_did_not_arrive_are_caught(dtype: str, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(engine._core, "collective_rpc", lambda *args, **kwargs: None)
         engine.load_weights(folders[1])
-        with pytest.raises(PipelineError, match="does not hold"):
+        with pytest.raises(PipelineError, match="does not have"):
             check(engine, folders[1], dtype=dtype)
     with monkeypatch.context() as patch:
         patch.setattr("r1_searcher.rollout.vllm_engine.make_untied_view", headless)
         patch.setattr("r1_searcher.rollout.vllm_engine.check_same", lambda *args, **kwargs: None)
         engine.load_weights(folders[1])
-        with pytest.raises(PipelineError, match="does not hold"):
+        with pytest.raises(PipelineError, match="does not have"):
             check(engine, folders[1], dtype=dtype)
     engine.load_weights(folders[1])
     check(engine, folders[1], dtype=dtype)

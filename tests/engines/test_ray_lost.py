@@ -77,8 +77,8 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
         finally:
             run.kill()
         [line] = [line for line in said.splitlines() if line.startswith("error:")]
-        assert line.startswith(f"error: workers: the Ray cluster at {address} does not answer any more: ")
-        assert "ray start --head" in line and "the same command goes on" in line
+        assert line.startswith(f"error: workers: the Ray cluster at {address} no longer answers: ")
+        assert "ray start --head" in line and "the same command resumes" in line
         assert run.returncode == 2
         if seconds > SECONDS:  # else it waits for work, and its end is the same
             worker.wait(WORKER_SECONDS)

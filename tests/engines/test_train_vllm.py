@@ -62,6 +62,6 @@ def test_vllm_that_starts_with_other_weights_samples_nothing(tmp_path: Path, mon
     load = r1_searcher.rollout.load_engine
     monkeypatch.setattr(r1_searcher.rollout, "load_engine", lambda policy, *args, **more: load(other, *args, **more))
     monkeypatch.chdir(place)
-    with pytest.raises(PipelineError, match="engine vllm: the engine does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="engine vllm: the engine does not have the trainer's weights"):
         Workbench("s1").watch(0)
     assert list((place / ".store").glob("watches/*/*")) == []

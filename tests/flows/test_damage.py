@@ -157,7 +157,7 @@ def test_sigterm_under_a_run_is_one_line(
         process.terminate()
         said, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
-    assert errors == "stopped by SIGTERM; run the same command again to go on from here\n"
+    assert errors == "stopped by SIGTERM; run the same command again to resume\n"
     assert len(said.splitlines()) == 2, said  # it starts; the first watch
     train()
     assert "kept by an earlier run and used again: 1 rollouts, 1 rewards, 1 updates" in capsys.readouterr().out

@@ -55,12 +55,12 @@ def logged(prefect: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_an_expected_error_is_one_line(logged: Any) -> None:
-    line = "train@s1-00: the stage failed: error: x.jsonl: no such file (its lines stand in the log above)"
+    line = "train@s1-00: the stage failed: error: x.jsonl: no such file (see its lines in the log above)"
     message, said = logged(
         PipelineError(
             "the stage failed: error: x.jsonl: no such file",
             where="train@s1-00",
-            fix="its lines stand in the log above",
+            fix="see its lines in the log above",
         )
     )
     assert said == [f"error: {line}"]

@@ -112,8 +112,8 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
     assert run.returncode == 0, said
     assert made(place) == made(whole)
     assert "is gone; training does not end because of it" in said
-    assert "the run goes on from what is stored" in said
-    line = f"warning: Prefect's server (process {lost['pid']}) is gone; it is started anew, and the run goes on"
+    assert "the run continues from the store" in said
+    line = f"warning: Prefect's server (process {lost['pid']}) is gone; restarting it; the run continues"
     assert line in said
     assert "Traceback" not in said and "Error logging" not in said, said
     for one in said.splitlines():  # and nothing is between the lines
@@ -159,4 +159,4 @@ def test_a_server_that_hangs_is_ended_and_started_anew(
     assert hung.wait(10) == -signal.SIGKILL
     assert started == [found] and clock[0] == 200.0
     [line] = capsys.readouterr().out.splitlines()
-    assert line.endswith("does not answer; it is started anew, and the run goes on") and GONE not in line
+    assert line.endswith("does not answer; restarting it; the run continues") and GONE not in line

@@ -67,7 +67,7 @@ def test_a_failing_stage_shows_its_last_lines(prefect: str, dvc: Any) -> None:
 
     with pytest.raises(PipelineError) as caught:
         three()
-    assert str(caught.value) == "bad: the stage failed: error: the disk is full (its lines stand in the log above)"
+    assert str(caught.value) == "bad: the stage failed: error: the disk is full (see its lines in the log above)"
     with get_client(sync_client=True) as client:
         failed = [artifact for artifact in client.read_artifacts() if artifact.key == "fake-failed-stage"]
     shown = str(failed[0].data).split("```")[1].strip().splitlines()

@@ -55,7 +55,7 @@ def test_a_page_server_that_is_killed_is_started_anew_at_its_address(
     server._process.wait()
     server.look()
     assert server.api == api and process_of(server) != before and ui.silent(api) is None
-    said = "warning: Prefect's server ended with status -9; it is started anew, and what runs goes on\n"
+    said = "warning: Prefect's server ended with status -9; restarting it; runs continue\n"
     assert capsys.readouterr().out == said
     server.look()
     assert capsys.readouterr().out == ""
@@ -73,7 +73,7 @@ def test_a_page_server_that_hangs_is_ended_and_started_anew(
     monkeypatch.setattr(ui, "HUNG_SECONDS", 0.0)
     server.look()
     assert before.returncode == -signal.SIGKILL and ui.silent(server.api) is None
-    assert re.search("did not answer for .* s; it is started anew", capsys.readouterr().out)
+    assert re.search("did not answer for .* s; restarting it", capsys.readouterr().out)
 
 
 def test_a_page_server_that_ends_again_and_again_ends_make_ui(server: ui.PageServer) -> None:

@@ -131,7 +131,7 @@ def test_an_engine_that_did_not_take_up_the_weights_stops_the_run(
 ) -> None:
     project("deaf", ONE, workers={"place": "local"})
     monkeypatch.setenv("FAKE_DEAF", "1")
-    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="engine fake: the engine does not have the trainer's weights"):
         train("s1")
 
 
@@ -143,7 +143,7 @@ def test_an_engine_that_starts_with_other_weights_stops_the_run_before_it_sample
     train("s1")
     place = project("blind", ONE, workers={"place": "local"})
     monkeypatch.setenv("FAKE_BLIND", "1")
-    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="engine fake: the engine does not have the trainer's weights"):
         train("s1")
     assert list((place / ".store").glob("watches/*/*")) == list((place / ".store").glob("rollouts/*/*")) == []
     monkeypatch.delenv("FAKE_BLIND")
@@ -154,7 +154,7 @@ def test_an_engine_that_starts_with_other_weights_stops_the_run_before_it_sample
     for kept in (place / ".store").glob("weights/*/*"):  # as if the run had ended otherwise
         shutil.rmtree(kept)
     monkeypatch.setenv("FAKE_BLIND", "1")
-    with pytest.raises(PipelineError, match="engine fake: the engine does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="engine fake: the engine does not have the trainer's weights"):
         train("s1")
     assert bench.missing("rollout", 2)
     monkeypatch.delenv("FAKE_BLIND")

@@ -94,7 +94,7 @@ def test_a_window_of_the_real_size_is_looked_beyond(tmp_path: Path, monkeypatch:
 
 def test_packed_rows_are_refused_where_they_are_wanted_only(folders: Any) -> None:
     lines = checked(folders("StableLM"))
-    assert "update.layout: packed is not for this model" in lines[0] and "held against" in lines[1]
+    assert "update.layout: packed is not for this model" in lines[0] and "compared with" in lines[1]
     with pytest.raises(PipelineError, match=r"update\.layout: packed: the model does not tell its layers of blocks"):
         checked(folders("StableLM"), update__layout="packed")
 
@@ -141,7 +141,7 @@ def test_positions_that_depend_on_the_length_are_refused_beyond_where_they_do(ro
     settings = params_with(rollout__prompt="short", rollout__max_total_tokens=96)
     check_usable(str(folder), settings.rollout)
     check_agreement(folder, settings, lines.append, where=str(folder))
-    assert "held against" in lines[-1]
+    assert "compared with" in lines[-1]
 
 
 def test_rotary_kinds_that_do_not_depend_on_the_length_have_no_limit() -> None:

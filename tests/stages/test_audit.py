@@ -131,9 +131,7 @@ def test_golds_that_nobody_can_match_are_noted_and_stop_nothing() -> None:
     splits = {"train": table(*((f"Q {n}?", one, []) for n, one in enumerate(golds))), "x": asking("fine?")}
     assert unscorable(splits) == {"train": {"empty": 1, "cjk": 1}}
     empty, cjk = notes(unscorable(splits), {"train": 5}, "paper")
-    assert empty.startswith(
-        "1 of the 5 questions of train have only gold answers of which normalisation leaves nothing"
-    )
+    assert empty.startswith("1 of the 5 questions of train have only gold answers that normalise to nothing")
     assert "format rule of reward.set paper punishes" in cjk
     assert unscorable({"x": asking("fine?")}) == {}
 
@@ -206,7 +204,7 @@ def test_findings_have_a_line_each() -> None:
     }
     assert findings(report, limits) == [
         "2 of the 10 questions of leaky are asked in training too (20.0%; audit.max_overlap 10.0%)",
-        "searches can answer 89.0% of the questions of poor, with 2 passages a search (audit.min_coverage 90.0%)",
+        "search can answer 89.0% of the questions of poor, with 2 passages per search (audit.min_coverage 90.0%)",
     ]
 
 
@@ -221,7 +219,7 @@ def test_a_warning_leaves_training_alone_and_stop_takes_its_verdict_away(
     set_params(min_coverage=0.6)
     assert main(["audit"]) == 0
     warned = capsys.readouterr().out
-    assert "warning: searches can answer 50.0% of the questions of held_out" in warned
+    assert "warning: search can answer 50.0% of the questions of held_out" in warned
     assert verdict.read_bytes() == clean
     artefacts.write_table("data/questions/held_out.parquet", table(HOP_1))
     set_params(min_coverage=0.6, on_fail="stop")
@@ -341,7 +339,7 @@ def test_training_waits_for_the_audit_and_is_not_made_anew_by_it(project: Path) 
     set_params(min_coverage=0.6, on_fail="stop")
     stopped = repro("train")
     assert stopped.returncode != 0 and lines() == 0
-    assert "error: audit: searches can answer 50.0% of the questions of held_out" in stopped.stderr
+    assert "error: audit: search can answer 50.0% of the questions of held_out" in stopped.stderr
     set_params(min_coverage=0.6)
     assert repro("train").returncode == 0 and lines() == 1
     artefacts.write_table("data/questions/held_out.parquet", table(HOP_1, HOP_2))

@@ -156,7 +156,7 @@ def test_make_and_measure_from_the_command_line(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr()
     found = json.loads((tmp_path / "cut.json").read_text())
     assert found["cut_answers"]["num_lost"] > 0 and found["sampled"]["n"] == 6
-    assert "lose it where passages are cut" in printed.out
+    assert "lose it to truncation" in printed.out
     assert "base policy, sampled: search_rate" in printed.out and not printed.err
     assert open_index(tmp_path / "index").search(["x"], 1)
 

@@ -325,7 +325,7 @@ def test_a_benchmark_without_paragraphs_makes_no_corpus(
     )
     register(bare)
     assert benchmarks(["corpus", "made"]) == 2
-    assert "made brings no paragraphs to search" in capsys.readouterr().err
+    assert "made has no paragraphs to search" in capsys.readouterr().err
 
 
 def test_fetch_lays_copies_into_a_folder(project: Path, released: Path) -> None:

@@ -205,7 +205,7 @@ def test_half_a_surrogate_pair_is_a_fault_and_a_whole_one_a_character(tmp_path: 
         "a.json": '[{"title": "A", "text": "a \\ud83d\\ude00"}, {"title": "B \\uDFFF", "text": "b"}]',
     }.items():
         place, half = ("line", "d800") if name == "a.jsonl" else ("item", "dfff")
-        assert f"{name}, {place} 2: half a surrogate pair (\\u{half}), which is no character" in fault(
+        assert f"{name}, {place} 2: half a surrogate pair (\\u{half}), which is not a character" in fault(
             write(tmp_path / name, text)
         )
     assert read(write(tmp_path / "b.jsonl", '{"title": "A", "text": "\\ud83d\\ude00"}\n'))[0]["text"] == "\U0001f600"
@@ -233,7 +233,7 @@ def test_a_repeated_id_stops_and_a_repeated_passage_is_skipped(tmp_path: Path) -
     assert (count.read, count.kept, count.passages, count.skipped) == (3, 2, 2, {files.SKIPPED_REPEATED: 1})
     assert (count.layout, count.columns) == ("title and text", {"passage_id": "id", "title": "title", "text": "text"})
     second = jsonl(tmp_path / "b.jsonl", PASSAGES[1], {"passage_id": "1", "title": "B", "text": "b"})
-    with pytest.raises(PipelineError, match=r"b\.jsonl, line 2: passage id '1' occurs a second time"):
+    with pytest.raises(PipelineError, match=r"b\.jsonl, line 2: passage id '1' is a duplicate"):
         read(first, second)
 
 

@@ -192,7 +192,7 @@ def test_a_cross_encoder_orders_what_was_found(place: Path) -> None:
     with pytest.raises(PipelineError, match=r"retriever\.rerank\.model, nowhere: no such model folder"):
         open_retriever(settings("", rerank="nowhere"), index=place / "index")
     two = random_cross_encoder(place / "two", labels=2)
-    with pytest.raises(PipelineError, match="gives 2 scores a pair, not one"):
+    with pytest.raises(PipelineError, match="gives 2 scores per pair, not one"):
         open_retriever(settings("", rerank=str(two)), index=place / "index")
 
 

@@ -99,7 +99,7 @@ def test_dvc_killed_while_it_writes_its_lock(
     again()
     said = capfd.readouterr().out
     assert f"dvc.lock was damaged ({'cut off' if damaged else 'empty'}) and is" in said
-    assert ("restored from the copy of the last run" if kept else "made anew") in said
+    assert ("restored from the copy of the last run" if kept else "made again") in said
     assert parse_yaml(Path("dvc.lock").read_text(), "dvc.lock") == parse_yaml(whole, "whole")
     assert Path("ran.txt").read_text() == "one\ntwo\n"
     assert (project / dvc_files.DAMAGED_LOCK).read_text() == damaged

@@ -69,7 +69,7 @@ def test_shards_are_plain_names_of_safetensors(name: Any, policy: Path, tmp_path
         lambda: load_model(folder, dtype="float32"),
         lambda: load_trained(folder, update_params(), trained=False),
     ):
-        with pytest.raises(PipelineError, match=r"index\.json: names .* no safetensors file of this folder"):
+        with pytest.raises(PipelineError, match=r"index\.json: names .* not a safetensors file in this folder"):
             opener()
 
 

@@ -152,8 +152,8 @@ def test_an_engine_that_is_gone_is_not_asked_hundreds_of_times(web: fake_web.Web
         ("searxng", "403", "searxng at .* refuses .*allow the format json"),
         ("serper", "credits", "the account is used up .*Not enough credits"),
         ("tavily", "432", "the account is used up"),
-        ("tavily", "404", "is no such address"),
-        ("tavily", "302", "is no such address"),
+        ("tavily", "404", "is not a valid address"),
+        ("tavily", "302", "is not a valid address"),
     ],
 )
 def test_what_no_search_can_pass_stops_at_once(

@@ -163,7 +163,7 @@ def test_an_id_need_be_unique_in_its_dataset_only(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows[:2]), path)
     assert [row["question_id"] for row in asked(path)] == ["train_0", "train_1"]
     pq.write_table(pa.Table.from_pylist([*rows, rows[0]]), path)
-    with pytest.raises(PipelineError, match=r"id 'train_0' occurs a second time, first at .*row 1"):
+    with pytest.raises(PipelineError, match=r"id 'train_0' is a duplicate; it first occurs at .*row 1"):
         asked(path)
 
 

@@ -204,7 +204,7 @@ def test_bad_input_names_the_file_and_the_line(tmp_path: Path, name: str, text: 
 def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
     question = {"id": "x", "question": "Who?", "answer": "Ann"}
     path = jsonl(tmp_path / "a.jsonl", question, question | {"id": "y"}, question)
-    with pytest.raises(PipelineError, match=r"line 3: question id 'x' occurs a second time, first at .*line 1"):
+    with pytest.raises(PipelineError, match=r"line 3: question id 'x' is a duplicate; it first occurs at .*line 1"):
         read_questions(path)
 
 
@@ -268,7 +268,7 @@ def test_splits_apart_need_no_note(project: Path, capsys: pytest.CaptureFixture[
         ({"train": "train.jsonl"}, "questions.files: no file for validation, held_out (needed: train, validation,"),
         (
             {"train": "train.jsonl", "validation": "val.jsonl", "held_out": "test.jsonl", "../x": "val.jsonl"},
-            "questions.files: '../x' is no name: letters, digits, _ and -",
+            "questions.files: '../x' is not a valid name: use letters, digits, _ and -",
         ),
         (
             {"train": "train.jsonl", "validation": "val.jsonl", "held_out": "nowhere.jsonl"},
@@ -360,7 +360,7 @@ def test_questions_of_a_world_need_a_world(project: Path, capsys: pytest.Capture
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     artefacts.write_table("data/corpus/facts.parquet", schemas.FACTS.empty_table())
     assert main([]) == 2
-    assert "this corpus is no world and knows no facts (set questions.source to files" in one_error_line(capsys)
+    assert "this corpus is not a world and has no facts (set questions.source to files" in one_error_line(capsys)
 
 
 def test_normalised_question() -> None:

@@ -73,7 +73,7 @@ def test_the_present_code_answers_as_it_did(made: tuple[Path, Params]) -> None:
     found = check_code(*made)
     assert (found.verdict, found.asked, list(found.changed), found.new_searches) == ("same", 12, [], 0)
     assert found.same_kind and page.exit_status([found.verdict]) == 0
-    assert page.code_headline(found).startswith("code gate: same: 12 of 12 transcripts are what they were")
+    assert page.code_headline(found).startswith("code gate: same: 12 of 12 transcripts are unchanged")
 
 
 def answers(baseline: Path, change: Callable[[dict[str, Any]], Any], **card: Any) -> None:

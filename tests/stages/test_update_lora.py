@@ -84,7 +84,7 @@ def test_the_policy_folder_is_the_model_that_was_trained(
     assert set(Tensors(tmp_path / "policy")) == set(Tensors(policy))
     expected = trainer.logprobs(batch.token_ids, batch.policy_mask)
     from_memory = TransformersEngine(AutoModelForCausalLM.from_pretrained(policy), load_tokenizer(policy))
-    with pytest.raises(PipelineError, match="does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="does not have the trainer's weights"):
         check_sync(from_memory, batch.token_ids, batch.policy_mask, expected, temperature=1.0, allowed=Gap(1e-5, 1e-4))
     from_memory.load_state(trainer.export_weights())
     for engine in (TransformersEngine(opened, load_tokenizer(tmp_path / "policy")), from_memory):

@@ -119,7 +119,7 @@ def test_an_unknown_name_says_where_and_lists_all_known_ones(choice: Choice, tmp
 )
 def test_wrong_parameters_of_its_own_name_the_key(choice: Choice, given: Any, said: str, tmp_path: Path) -> None:
     if choice.point.decorator in NO_PARAMETERS:
-        said = "mine: takes no parameters of its own: mine"
+        said = "mine: takes no parameters: mine"
     with pytest.raises(PipelineError, match=rf"^{choice.section}\.(mine\.)?{said}") as raised:
         choose(own(tmp_path, choice.point), choice, mine=given)
     assert "\n" not in str(raised.value)

@@ -126,7 +126,7 @@ def test_trouble_that_stays_is_one_line(server: Server, store: Store, answer: An
     with pytest.raises(PipelineError) as error:
         fetch(release(server.address), [], store, backoff=0.001)
     line = str(error.value)
-    assert "made.jsonl was found nowhere" in line and said in line and server.address in line and "\n" not in line
+    assert "made.jsonl was not found" in line and said in line and server.address in line and "\n" not in line
     assert len(server.paths) == tries
     assert store.get(FETCHED_KIND, release("").sha256) is None
 
@@ -237,7 +237,7 @@ def test_a_mirror_that_drips_is_given_up(server: Server, store: Store, monkeypat
 
 @pytest.mark.parametrize("address", ["http://" + "a" * 300, "http://" + "a" * 300 + ".org", "http://[", "http://a..b"])
 def test_an_address_that_cannot_be_is_one_line(address: str, store: Store) -> None:
-    with pytest.raises(PipelineError, match="was found nowhere"):
+    with pytest.raises(PipelineError, match="was not found"):
         fetch(release(NOBODY), [address], store, backoff=0.001)
 
 

@@ -87,7 +87,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match="index, models/nope/here: no such model folder"):
         locate("models/nope/here", "index")
-    with pytest.raises(PipelineError, match=r"no such folder, and the model hub does not give it: .*HF_HUB_OFFLINE=0"):
+    with pytest.raises(PipelineError, match=r"no such folder, and the model hub does not have it: .*HF_HUB_OFFLINE=0"):
         locate("nobody/nothing-r1searcher", "index")  # the tests are offline
     (tmp_path / "empty").mkdir()
     with pytest.raises(PipelineError, match="holds no weights"):

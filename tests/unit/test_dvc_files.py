@@ -83,7 +83,7 @@ def test_without_any_copy_the_lock_is_made_anew(project: Path, capsys: pytest.Ca
     (project / "dvc.lock").write_text("")
     dvc_files.mend(project)
     assert not (project / "dvc.lock").exists()
-    assert "made anew" in capsys.readouterr().out
+    assert "made again" in capsys.readouterr().out
     dvc_files.mend(project)  # none at all is a fresh start
     assert capsys.readouterr().out == ""
 
@@ -209,7 +209,7 @@ def test_the_site_cache_is_in_the_checkout_and_its_owners_alone(
 
 def test_settings_that_cannot_be_read_are_one_line(project: Path) -> None:
     (project / ".dvc" / "config.local").write_text("[core\n")
-    with pytest.raises(PipelineError, match=r"config\.local: not DVC's settings.*mend or remove it"):
+    with pytest.raises(PipelineError, match=r"config\.local: not DVC's settings.*fix or remove it"):
         dvc_files.settings(project, state=project / "site")
 
 

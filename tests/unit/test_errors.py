@@ -50,7 +50,7 @@ def test_sigterm_ends_a_command_as_ever_but_for_a_line_that_says_how_to_go_on() 
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
-    assert said == "stopped by SIGTERM; run the same command again to go on from here\n"
+    assert said == "stopped by SIGTERM; run the same command again to resume\n"
 
 
 def test_sigterm_ends_what_a_command_started_but_for_what_leads_a_life_of_its_own() -> None:
@@ -112,7 +112,7 @@ def test_a_read_only_file_system_is_one_line(name: object, capsys: pytest.Captur
     assert raising(OSError(errno.EROFS, os.strerror(errno.EROFS), name)) == 2
     assert capsys.readouterr().err == (
         "error: data/new: the file system is read-only (mount it writable and run the same command again; "
-        "what was finished before is kept)\n"
+        "finished work is kept)\n"
     )
 
 

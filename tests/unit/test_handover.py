@@ -61,5 +61,5 @@ def test_an_engine_is_held_against_the_first_probe(tmp_path: Path) -> None:
     assert counted == pytest.approx(handover.FIRST_PROBES * 63 / 4, abs=handover.FIRST_PROBES)
     assert np.concatenate(table["logprobs"].to_pylist()).size == counted
     handover.check(engine, tmp_path / handover.PROBE, params)
-    with pytest.raises(PipelineError, match="does not hold the trainer's weights"):
+    with pytest.raises(PipelineError, match="does not have the trainer's weights"):
         handover.check(random_engine(), tmp_path / handover.PROBE, params)

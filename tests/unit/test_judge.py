@@ -280,11 +280,11 @@ def test_many_write_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda line: line.replace("Silent", "Loud"), "line 1: does not hold what its key says"),
-        (lambda line: "{}", "line 1: is no recorded reply"),
-        (lambda line: "[1]", "line 1: is no recorded reply"),
-        (lambda line: line[:30], "line 1: is no recorded reply"),
-        (lambda line: "", "line 1: is no recorded reply"),
+        (lambda line: line.replace("Silent", "Loud"), "line 1: does not match its key"),
+        (lambda line: "{}", "line 1: is not a recorded reply"),
+        (lambda line: "[1]", "line 1: is not a recorded reply"),
+        (lambda line: line[:30], "line 1: is not a recorded reply"),
+        (lambda line: "", "line 1: is not a recorded reply"),
     ],
 )
 def test_a_record_that_was_edited_stops(tmp_path: Path, edit: object, message: str) -> None:

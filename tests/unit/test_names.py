@@ -107,13 +107,15 @@ def test_what_is_a_name_is_one_word_of_the_shell_and_one_part_of_a_path(text: st
 
 @pytest.mark.parametrize("name", ["../../x", "..", "smoke; touch x", "/etc/passwd", ".hidden", "-x", "a" * 51, "a\nb"])
 def test_a_profile_is_a_name(name: str) -> None:
-    with pytest.raises(PipelineError, match="is no profile's name"):
+    with pytest.raises(PipelineError, match="is not a valid profile name"):
         list(profiles.overlays(name, root=ROOT))
 
 
 def test_a_profile_that_is_code_is_refused_before_dvc_reads_it() -> None:
     change = 'benchmarks.corpora=["hotpotqa_contexts; touch PWNED #"]'
-    with pytest.raises(PipelineError, match=r"benchmarks\.corpora\.0: 'hotpotqa_contexts; touch PWNED #' is no name"):
+    with pytest.raises(
+        PipelineError, match=r"benchmarks\.corpora\.0: 'hotpotqa_contexts; touch PWNED #' is not a valid name"
+    ):
         profiles.composed(profiles.base_text(ROOT), list(profiles.overlays("smoke", changes=[change], root=ROOT)))
 
 

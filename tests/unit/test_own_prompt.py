@@ -99,7 +99,7 @@ def test_the_tool_and_the_prompt_open_share_a_name_and_the_tool_has_the_paramete
     ).rollout
     assert rollout.parameters_of("tools", "open").calls == 1  # type: ignore[union-attr]
     assert "begin_of_open" in prompt_of(rollout).template
-    with pytest.raises(PipelineError, match=r"rollout\.open: takes no parameters of its own: open"):
+    with pytest.raises(PipelineError, match=r"rollout\.open: takes no parameters: open"):
         check(compose(BASE, {"rollout": {"prompt": "open", "open": {"calls": 1}}}))
 
 

@@ -175,7 +175,7 @@ def test_a_set_without_a_stage_says_why_before_anything_is_scored(tmp_path: Path
         ("return {}", "returned no component"),
         ("return None", "returned None, not components by name"),
         ("return 0.5", "returned 0.5, not components by name"),
-        ('return Score({"x": 1.0}, ("a", 3))', "violations that are no tuple of names"),
+        ('return Score({"x": 1.0}, ("a", 3))', "violations that are not a tuple of names"),
         ("return {}['gone']", "line 8, trajectory q0#0: the reward set 'bad' raised KeyError: 'gone'"),
         ("raise SystemExit(0)", "line 8, trajectory q0#0: the reward set 'bad' raised SystemExit: 0"),
         ("return case.nothing", "line 8, trajectory q0#0: the reward set 'bad' raised AttributeError"),

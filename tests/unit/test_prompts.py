@@ -163,7 +163,7 @@ class Refuses(Chatty):
 @pytest.mark.parametrize("error", [ValueError("System role not supported\nmore"), TypeError(), OverflowError("x")])
 def test_a_chat_template_that_raises_is_one_line(error: Exception) -> None:
     with pytest.raises(
-        PipelineError, match=r"rollout\.prompt instruct: the model's chat template does not take"
+        PipelineError, match=r"rollout\.prompt instruct: the model's chat template does not accept"
     ) as found:
         load_prompt("instruct").render("Who?", Refuses(error))
     assert "\n" not in str(found.value) and "more" not in str(found.value)

@@ -292,7 +292,7 @@ def test_a_reply_of_another_form_is_no_completion(odd: Any) -> None:
     with (
         chat_servers.serving(script.app) as url,
         ChatServer(chat_servers.settings(url, retries=0), where="judge") as server,
-        pytest.raises(RequestFailed, match="the reply is no completion"),
+        pytest.raises(RequestFailed, match="the reply is not a completion"),
     ):
         server.complete("hello", max_tokens=7)
 

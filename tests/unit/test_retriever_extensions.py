@@ -105,7 +105,7 @@ def test_it_is_unknown_without_its_file_and_its_parameters_are_checked(tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("class Greetings(RetrieverKind)", "class Greetings", "no class made from RetrieverKind"),
+        ("class Greetings(RetrieverKind)", "class Greetings", "not a subclass of RetrieverKind"),
         (
             'return Identity("version 1", "nothing", "greets")',
             "1 / 0",

@@ -38,7 +38,7 @@ def written(folder: Path, *rows: dict[str, Any] | str) -> Path:
 
 # --- the released files
 
-# Percent, as published: EM, Cover-EM, contiguous cover, F1; then the judge's count and searches a question.
+# Percent, as published: EM, Cover-EM, contiguous cover, F1; then the judge's count and searches per question.
 PUBLISHED = {
     "hotpotqa_qwen": ("58.0", "65.4", "65.4", "71.9", 375, "2.11"),
     "2wiki_qwen": ("55.4", "63.6", "64.0", "63.7", 325, "2.24"),

@@ -82,13 +82,13 @@ def test_what_is_not_what_was_written_is_not_read(folder: Path, name: str, read:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text[:-10], "cut off"),
+        (lambda text: text[:-10], "truncated"),
         (lambda text: text[: text.index(b"\n") + 1], "is not in files.sha256"),
         (lambda text: b"", "is not in files.sha256"),
-        (lambda text: text.upper(), "no list of sha256 sums"),
+        (lambda text: text.upper(), "not a list of sha256 sums"),
         (lambda text: text.replace(b"table", b"tible"), "is not in files.sha256|is missing"),
         (lambda text: text[:5] + (b"0" if text[5:6] != b"0" else b"1") + text[6:], "its sha256 is"),
-        (lambda text: b"\xff" + text, "no list of sha256 sums"),
+        (lambda text: b"\xff" + text, "not a list of sha256 sums"),
     ],
 )
 def test_damaged_sums_are_found_too(folder: Path, change: object, said: str) -> None:
@@ -185,7 +185,7 @@ def test_a_policy_without_sums_is_held_against_its_manifest(tmp_path: Path) -> N
         check_policy(tmp_path)
     content = (tmp_path / "manifest.json").read_bytes()
     (tmp_path / "manifest.json").write_bytes(content[:30])
-    with pytest.raises(PipelineError, match=r"manifest\.json: not JSON: .* \(.*`dvc repro` brings it back\)$"):
+    with pytest.raises(PipelineError, match=r"manifest\.json: not JSON: .* \(.*`dvc repro` restores it\)$"):
         check_policy(tmp_path)
     check_policy("some/name-of-a-hub")
 
@@ -202,7 +202,7 @@ def test_whatever_pyarrow_says_of_a_file_names_it(tmp_path: Path) -> None:
             read_table(path)
         except PipelineError as error:
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-            assert str(error).endswith("`dvc repro` brings it back)")
+            assert str(error).endswith("`dvc repro` restores it)")
             refused += 1
     assert refused > 10
 
@@ -223,7 +223,7 @@ def test_a_single_file_has_its_sum_beside_it(tmp_path: Path) -> None:
     with pytest.raises(sums.Damaged, match="is missing"):
         read_table(path)
     sums.beside(path).write_text(text[:30])
-    with pytest.raises(sums.Damaged, match=r"hard\.parquet\.sha256: is no sha256 sum"):
+    with pytest.raises(sums.Damaged, match=r"hard\.parquet\.sha256: is not the sha256 sum"):
         read_table(path)
 
 

@@ -58,13 +58,13 @@ def test_other_weights_are_caught(dtype: str) -> None:
         lambda model: model.model.layers[1].mlp.down_proj.weight.zero_(),  # a name that a loader skipped
         lambda model: model.model.norm.weight.fill_(float("nan")),
     ):
-        with pytest.raises(PipelineError, match="does not hold the trainer's weights: over 13 tokens"):
+        with pytest.raises(PipelineError, match="does not have the trainer's weights: over 13 tokens"):
             check_sync(with_(change), PROBES, MASKS, under(trainer), temperature=1.0, allowed=tolerance(dtype, 1.0))
 
 
 def test_one_small_update_is_caught_in_float32() -> None:
     late = with_(lambda model: model.model.layers[0].mlp.up_proj.weight.mul_(1.01))
-    with pytest.raises(PipelineError, match="does not hold"):
+    with pytest.raises(PipelineError, match="does not have"):
         check_sync(late, PROBES, MASKS, under(random_engine()), temperature=1.0, allowed=tolerance("float32", 1.0))
 
 

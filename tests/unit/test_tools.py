@@ -150,8 +150,8 @@ def test_a_call_that_hangs_spoils_no_other_until_too_many_hang() -> None:
     [
         ([], "odd: answers with 0, not with an entry for each of 1"),
         (7, "odd: answers with int, not with an entry for each of 1"),
-        (["text"], "odd: an answer is no passages"),
-        ([[Passage("", "", 7, 1.0)]], "odd: an answer is no passages"),  # type: ignore[arg-type]
+        (["text"], "odd: an answer is not a list of passages"),
+        ([[Passage("", "", 7, 1.0)]], "odd: an answer is not a list of passages"),  # type: ignore[arg-type]
         ([ToolError("the machine is out")], "the machine is out"),
     ],
 )

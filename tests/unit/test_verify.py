@@ -75,7 +75,7 @@ def test_nothing_is_damaged(project: Path, capsys: pytest.CaptureFixture[str]) -
         ("data/index/scores", "rm -f data/index/scores data/index/files.sha256; dvc repro"),
         ("data/index/files.sha256", "data/index/files.sha256"),
         ("metrics/train/s1.json", "is not what dvc.lock says"),
-        (".dvc/cache", "an object of DVC's cache that is not what its name says"),
+        (".dvc/cache", "an object in DVC's cache that does not match its name"),
     ],
 )
 def test_what_is_damaged_is_named_and_set_aside(

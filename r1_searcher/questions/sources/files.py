@@ -49,6 +49,6 @@ def _read(named: str | list[str], split: str, settings: Questions) -> tuple[pa.T
         raise PipelineError(
             f"{len(twice):,} question ids occur in several of its files, such as {twice[0]!r}",
             where=where,
-            fix="give every question an id of its own, or none",
+            fix="give every question its own id, or none",
         )
     return found, counts

@@ -18,7 +18,7 @@ def world(request: QuestionRequest, parameters: None) -> Splits:
     facts = artefacts.read_table(path, schemas.FACTS)
     if facts.num_rows == 0:
         raise PipelineError(
-            "questions.source is world, but this corpus is no world and knows no facts",
+            "questions.source is world, but this corpus is not a world and has no facts",
             where=str(path),
             fix="set questions.source to files and name yours in questions.files",
         )

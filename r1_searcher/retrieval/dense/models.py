@@ -59,7 +59,7 @@ def locate(name: str, where: str) -> Path:
     except (OSError, ValueError) as error:  # all of the hub's own errors are one of these
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PipelineError(
-            f"no such folder, and the model hub does not give it: {reason}",
+            f"no such folder, and the model hub does not have it: {reason}",
             where=f"{where}, {name}",
             fix="name a folder, or allow the hub: HF_HUB_OFFLINE=0",
         ) from None
@@ -90,7 +90,7 @@ def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, st
     known = _own_prefixes(folder) or _family_prefixes(name)
     if known is None:
         raise PipelineError(
-            f"neither the model's folder nor its name ({name}) says what stands before a query and a passage",
+            f"neither the model's folder nor its name ({name}) gives the prefixes of queries and passages",
             where="params.yaml, index.dense",
             fix="set query_prefix and passage_prefix; '' for nothing",
         )
@@ -106,7 +106,7 @@ def _own_prefixes(folder: Path) -> tuple[str, str] | None:
     config = artefacts.read_json(path)
     prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
-        raise PipelineError("'prompts' is no object of texts", where=str(path), fix="mend the file, or remove it")
+        raise PipelineError("'prompts' is not an object of texts", where=str(path), fix="fix the file, or remove it")
     query = prompts.get("query") or ""
     passage = next((prompts[key] for key in ("passage", "document", "corpus") if prompts.get(key)), "")
     return (query, passage) if query or passage else None
@@ -126,7 +126,7 @@ def chosen_device(device: Literal["auto", "cpu", "cuda"], where: str) -> Literal
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
-        raise PipelineError("there is no CUDA device here", where=where, fix="auto, or cpu")
+        raise PipelineError("this machine has no CUDA device", where=where, fix="auto, or cpu")
     if device == AUTO:
         return "cuda" if there else "cpu"
     return "cuda" if device == "cuda" else "cpu"

@@ -83,7 +83,7 @@ class Client:
             raise SearchStopped(
                 f"this run's budget of {budget(self._settings)} calls is used up",
                 where=ONLINE_SECTION,
-                fix="raise max_calls and max_cost; what was found is recorded, and the same command goes on from there",
+                fix="raise max_calls and max_cost; results so far are recorded, and the same command resumes",
             )
         self._pace.wait()
         ask = self._engine.ask(self._key, query, min(count, self._engine.max_hits), self._settings.language)
@@ -129,7 +129,7 @@ class Client:
             return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=ONLINE_SECTION, fix=fix)
         if status in _NOT_THERE or 300 <= status < 400:
             return SearchStopped(
-                f"{name} is no such address (HTTP {status})", where=ONLINE_SECTION, fix="check its url"
+                f"{name} is not a valid address (HTTP {status})", where=ONLINE_SECTION, fix="check its url"
             )
         return RetrieverError(f"{self._engine.name}: HTTP {status}: {said}")
 

@@ -50,7 +50,7 @@ def address(settings: Online) -> str:
     url = settings.url or SEARCH_ENGINES[settings.engine].url
     if not url:
         raise PipelineError(
-            f"{settings.engine} is self-hosted and has no address of its own",
+            f"{settings.engine} is self-hosted, so its address must be given",
             where=f"{ONLINE_SECTION}.url",
             fix="e.g. http://localhost:8080/search",
         )

@@ -69,7 +69,7 @@ class Connection:
                 fix="start it there: python -m stages.index serve",
             ) from None
         except (pydantic.ValidationError, _Broken, _TooLong):
-            raise PipelineError(f"{self.url} is no retrieval service", where=f"{_WHERE}.url") from None
+            raise PipelineError(f"{self.url} is not a retrieval service", where=f"{_WHERE}.url") from None
 
     def search(self, body: bytes) -> SearchResponse:
         """Search. Raises ``TryAgain`` if no answer came in time, ``_Broken``, ``_TooLong``, ``PipelineError``."""
