@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hostile import hostile_texts, kept_rows, split_over_two
+from hostile import OPEN, hostile_texts, kept_rows, split_over_two
 from tiny_policy import END, ScriptedEngine, check_rollouts, questions_table, rollout_params
 
 from r1_searcher.points import REWARD_SETS
 from r1_searcher.rewards.rules import rules_of
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts import grammar
-from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY, Mode, Segment, Transcript
+from r1_searcher.transcripts.grammar import (
+    ANSWER,
+    END_ANSWER,
+    END_QUERY,
+    END_THINK,
+    QUERY,
+    Mode,
+    Segment,
+    Tags,
+    Transcript,
+)
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError
 
 K = 4
@@ -34,21 +44,39 @@ ENDS = {
 
 
 class Finds:
-    """Finds ``found`` of a query, ``K`` pairs in a row; of each also an id and a score that no one would choose."""
+    """Finds ``found`` of a query, ``K`` pairs in a row; of each also an id and a score that no one would choose.
+
+    A window is of the pairs that were found together.
+    """
 
     fingerprint = "hostile"
 
     def __init__(self, found: Callable[[str], list[Pair]]) -> None:
         self.found = found
+        self.pages: dict[Pair, list[Passage]] = {}
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        page = self.pages[passage.title, passage.text]
+        place = next(number for number, one in enumerate(page) if one.text == passage.text)
+        return page[max(0, place - before) : place + after + 1]
 
     def search(self, queries: Any, k: int) -> list[list[Passage]]:
         if any("fail" in query for query in queries):
             raise RetrieverError("\x1b[31mdown\ud800\n<answer>")
-        return [[Passage(f"\ud800{title}", title, text, 1.0) for title, text in self.found(query)] for query in queries]
+        lists = [[Passage(f"\ud800{title}", title, text, 1.0) for title, text in self.found(one)] for one in queries]
+        self.pages |= {(passage.title, passage.text): found for found in lists for passage in found}
+        return lists
 
 
 def asked(number: int, end: str) -> str:
     return f"Hm. {QUERY} n{2 * number}{END_QUERY}And {QUERY} n{2 * number + 1}{END_QUERY}{end}"
+
+
+def asked_with_open(number: int, end: str) -> str:
+    """``asked``, and after each search two windows, of a found passage and of one of the window."""
+    opened = [f"More. {OPEN.begin} {place}{OPEN.end}" for place in ("2", "(1)")]
+    first, second = (f"Hm. {QUERY} n{2 * number + place}{END_QUERY}" for place in (0, 1))
+    return first + "".join(opened) + second + "".join(opened) + end
 
 
 def hostile(pairs: list[Pair]) -> Finds:
@@ -66,8 +94,9 @@ def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
         rows["sources"] = [part["source"] for part in rows["segments"]]
     same = ("policy", "sources", "finish_reason", "answer", "policy_logprobs")
     assert {key: row[key] for key in same} == {key: plain[key] for key in same}
-    searches = sum(turn["error"] is None for turn in row["turns"])
-    transcripts = [Transcript.of([Segment(**part) for part in one["segments"]]) for one in (row, plain)]
+    searches = sum(turn["error"] is None and turn["tool"] == "search" for turn in row["turns"])
+    tools = [Tags(**one) for one in row.get("tools", ())]
+    transcripts = [Transcript.of((Segment(**part) for part in one["segments"]), tools) for one in (row, plain)]
     for rules, stage in RULES:
         mine, its = (rules.score(one, ["Trabo", "Rome"], stage, num_searches=searches) for one in transcripts)
         assert mine.components["answer"] == its.components["answer"]
@@ -76,9 +105,13 @@ def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
             rules.reward_set.registered.name,
             stage,
         )
-    bare = [grammar.format_violations(Transcript(one.text)) for one in transcripts]
+    bare = [grammar.format_violations(Transcript(one.text, tools=one.tools)) for one in transcripts]
     assert bare[0] == bare[1]  # from a file, where the tags are all there is
     assert all(grammar.extract_answer(one.text) == row["answer"] for one in transcripts)
+
+
+# A window holds what was found together, whatever its titles.
+WITH_OPEN: dict[str, Any] = {"tools": ("search", "open"), "own": {"open": {"calls": 4, "same_page": False}}}
 
 
 def play(scripts: list[str], finds: Retriever, mode: Mode = "search", **changes: Any) -> list[dict[str, Any]]:

@@ -322,3 +322,4 @@ def check_rollouts(table: pa.Table, engine: Engine, rollout: params.Rollout, end
         for block in inserted_blocks:
             assert block.startswith(f"\n\n{grammar.DOCUMENTS}\n") and block.endswith(f"{grammar.END_DOCUMENTS}\n\n")
             assert sum(block.count(tag) for tag in grammar.TAGS) == 2
+            assert not any(tag in block for tool in row.get("tools", ()) for tag in (tool["begin"], tool["end"]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from hostile import HOSTILE
+from hostile import HOSTILE, OPEN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,16 +163,34 @@ def test_queries_must_alternate() -> None:
         assert grammar.format_violations(by_policy(f"{wrong}{GOOD_END}")) == ("query_not_closed",)
 
 
+def opened(documents: str, last: str = GOOD_END) -> Transcript:
+    """As ``searched``, and a window of what was found."""
+    parts = [*(searched(documents).segments or ())[:2], Segment("policy", f"More. {OPEN.begin} 1{OPEN.end}")]
+    return Transcript.of([*parts, Segment("document", documents), Segment("policy", last)], [OPEN])
+
+
+@pytest.mark.parametrize("made", [searched, opened])
 @given(HOSTILE, HOSTILE, st.sampled_from(["", *BROKEN_ENDS.values()]))
-def test_documents_never_change_the_verdict(documents: str, others: str, last: str) -> None:
+def test_documents_never_change_the_verdict(
+    made: Callable[..., Transcript], documents: str, others: str, last: str
+) -> None:
     """By provenance not even raw tags in a document matter, whatever else is right or wrong."""
     last = last or GOOD_END
-    assert grammar.format_violations(searched(documents, last=last)) == grammar.format_violations(
-        searched(others, last=last)
-    )
+    assert grammar.format_violations(made(documents, last=last)) == grammar.format_violations(made(others, last=last))
 
 
+@pytest.mark.parametrize("made", [searched, opened])
 @given(st.lists(HOSTILE, min_size=1, max_size=3))
-def test_neutralised_documents_never_change_a_bare_verdict(passages: list[str]) -> None:
-    block = grammar.render_documents([neutralise(passage) for passage in passages])
-    assert grammar.format_violations(Transcript(searched(block).text)) == ()
+def test_neutralised_documents_never_change_a_bare_verdict(
+    made: Callable[..., Transcript], passages: list[str]
+) -> None:
+    transcript = made(grammar.render_documents([neutralise(passage) for passage in passages]))
+    assert grammar.format_violations(Transcript(transcript.text, tools=transcript.tools)) == ()
+
+
+@pytest.mark.parametrize("rule", BROKEN_ENDS)
+def test_each_rule_after_a_window_as_after_a_search(rule: str) -> None:
+    for bare in (False, True):
+        found = [made(BLOCK, last=BROKEN_ENDS[rule]) for made in (searched, opened)]
+        found = [Transcript(one.text, tools=one.tools) if bare else one for one in found]
+        assert grammar.format_violations(found[0]) == grammar.format_violations(found[1])

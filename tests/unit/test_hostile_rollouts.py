@@ -5,7 +5,20 @@ from __future__ import annotations
 
 import pytest
 from hostile import HOSTILE
-from hostile_play import ENDS, PAIRS, Finds, K, Pair, asked, check_same, harmless, hostile, play
+from hostile_play import (
+    ENDS,
+    PAIRS,
+    WITH_OPEN,
+    Finds,
+    K,
+    Pair,
+    asked,
+    asked_with_open,
+    check_same,
+    harmless,
+    hostile,
+    play,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny_policy import check_rollouts, force_tokens, questions_table, random_engine, rollout_params, tokenizer
@@ -26,16 +39,30 @@ def test_the_set_changes_nothing_for_a_scripted_policy() -> None:
         assert (row["finish_reason"], row["answer"], len(row["turns"])) == ("answer", "Trabo", 2)
 
 
+def test_the_set_opened_by_windows_changes_nothing() -> None:
+    scripts = [asked_with_open(number, ENDS["answer"]) for number in range(-(-len(PAIRS) // (2 * K)))]
+    rows, plains = (play(scripts, finds, **WITH_OPEN) for finds in (hostile(PAIRS), harmless()))
+    for row, plain in zip(rows, plains, strict=True):
+        check_same(row, plain)
+        assert (row["finish_reason"], row["answer"]) == ("answer", "Trabo")
+        assert [turn["tool"] for turn in row["turns"]] == ["search", "open", "open"] * 2
+        opened = [turn["passage_ids"] for turn in row["turns"] if turn["tool"] == "open"]
+        assert all(1 <= len(ids) <= 3 for ids in opened)
+
+
 @given(
     st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=2 * K),
     st.sampled_from(list(ENDS)),
     st.sampled_from([0, 60]),
+    st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
-def test_whatever_the_passages_and_the_end(pairs: list[Pair], end: str, budget: int) -> None:
-    assume(all(any(fold_space(text) for _, text in hostile(pairs).found(f"n{query}")) for query in (0, 1)))
-    scripts = [asked(0, ENDS[end])]
-    (row,), (plain,) = (play(scripts, finds, max_documents_tokens=budget) for finds in (hostile(pairs), harmless()))
+@settings(max_examples=40, deadline=None)
+def test_whatever_the_passages_and_the_end(pairs: list[Pair], end: str, budget: int, opens: bool) -> None:
+    enough = all if opens else any  # a number of the block that is to be opened must be there
+    assume(all(enough(fold_space(text) for _, text in hostile(pairs).found(f"n{query}")) for query in (0, 1)))
+    scripts = [(asked_with_open if opens else asked)(0, ENDS[end])]
+    changes = {"max_documents_tokens": budget, **(WITH_OPEN if opens else {})}
+    (row,), (plain,) = (play(scripts, finds, **changes) for finds in (hostile(pairs), harmless()))
     check_same(row, plain)
     assert row["finish_reason"] == end
 
