@@ -88,7 +88,7 @@ YIELD = 'yield "", letter.upper(), f"{letter} is a letter"'
         (YIELD, "return []", "mine.py: the corpus is empty"),
         (YIELD, "if False: yield", "mine.py: the corpus is empty"),
         ("letters: int = 3", "letters: int", "corpus.alphabet.letters: Field required"),
-        ('"alphabet", p', '"alphabets", p', "corpus.source: no corpus source 'alphabet' (known: alphabets, contexts"),
+        ('"alphabet", p', '"alphabets", p', "corpus.source: no corpus source 'alphabet' (known: "),
         ("class Alphabet", "1 / 0\nclass Alphabet", "mine.py, line 5: raised when it was imported: ZeroDivisionError"),
     ],
 )

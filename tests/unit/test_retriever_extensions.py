@@ -93,7 +93,7 @@ def test_one_that_does_not_last_is_recorded_and_replayed(tmp_path: Path) -> None
 
 def test_it_is_unknown_without_its_file_and_its_parameters_are_checked(tmp_path: Path) -> None:
     with pytest.raises(
-        PipelineError, match=r"retriever\.kind: no retriever kind 'greeting' \(known: bm25, dense, hybrid"
+        PipelineError, match=r"retriever\.kind: no retriever kind 'greeting' \(known: .*bm25, .*dense, .*hybrid"
     ):
         check({**RAW, "retriever": {**RAW["retriever"], "kind": "greeting"}})
     with pytest.raises(PipelineError, match=r"retriever\.greeting\.words"):

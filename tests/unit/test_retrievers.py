@@ -51,7 +51,7 @@ def test_its_identity_needs_no_opening_and_is_that_of_the_opened_one(index: Path
 
 @pytest.mark.parametrize("use", [identify, open_retriever])
 def test_an_unknown_kind_is_one_line_that_names_the_known_ones(index: Path, use: object) -> None:
-    with pytest.raises(PipelineError, match=r"retriever\.kind: no retriever kind 'bm52' \(known: bm25"):
+    with pytest.raises(PipelineError, match=r"retriever\.kind: no retriever kind 'bm52' \(known: .*bm25, "):
         use(of_kind("bm52"), index=index)  # type: ignore[operator]
 
 
