@@ -16,16 +16,18 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.machine_load import BusyWatch, Usage
-from r1_searcher.files.artefacts import read_json
+from r1_searcher.files.artefacts import read_json, write_text
 from r1_searcher.models.base_metrics import against_training
 from r1_searcher.progress import Paced, nobody
 from r1_searcher.shown import printable, show
 from r1_searcher.training import figures, page
+from r1_searcher.training.curves import curves_csv
 from r1_searcher.training.segment import Made
 from r1_searcher.training.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
 BASE_METRICS = Path("metrics/base_model.json")
+LIVE_CURVES = Path("plots/live")  # of segments that are training now, for `dvc plots show` and editors
 
 
 def audit_findings() -> list[str]:
@@ -70,6 +72,7 @@ class SegmentLog:
             progress=100 * first / bench.length, key=_key("progress", bench), description=_title(bench)
         )
         self.table: UUID | None = None
+        self.curves = LIVE_CURVES / f"{bench.name}.csv"
         self._show_curves(first)
         start = "starts" if first == 0 else f"goes on after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")
@@ -127,6 +130,7 @@ class SegmentLog:
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         """Report that the outputs are written, and where."""
+        self.curves.unlink(missing_ok=True)  # the segment's output has them all
         name = self.bench.name
         minutes = figures.clock(time.monotonic() - self.began)
         self.say(
@@ -136,10 +140,13 @@ class SegmentLog:
         )
 
     def _show_curves(self, done: int) -> None:
-        """Update the run's table: all iterations so far, including those of earlier runs."""
+        """Update the run's table and the file of its curves: all iterations so far, including those of earlier runs."""
         if not done:
+            self.curves.unlink(missing_ok=True)  # another run's
             return
-        rows = page.page_rows([self.bench.curve(iteration) for iteration in range(done)])
+        curves = [self.bench.curve(iteration) for iteration in range(done)]
+        write_text(self.curves, curves_csv(curves, {}))
+        rows = page.page_rows(curves)
         if self.table is None:
             self.table = create_table_artifact(
                 table=rows, key=_key("curves", self.bench), description=_title(self.bench)

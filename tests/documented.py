@@ -67,6 +67,7 @@ dvc exp run -S train.stage2.learning_rate=2e-4
 
 # What begins so is run by the file beside it, which holds the text after it.
 ELSEWHERE = {
+    "dvc plots show plots/live/": ("tests/flows/test_train_flow.py", "dvc plots show {live}"),
     "make train": ("tests/unit/test_repro.py", "flows.repro"),
     "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
     "make train SEED=": ("r1_searcher/regression/seeds.py", "seed"),

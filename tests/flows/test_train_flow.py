@@ -130,7 +130,7 @@ def test_prefect_knows_each_step_by_name(prefect: str, project: Callable[..., Pa
     assert {f"laptop-s1-{what}" for what in ("progress", "curves")} <= {artifact.key for artifact in artifacts}
 
 
-def test_the_table_of_curves_grows_while_training_goes_on(
+def test_table_and_file_of_curves_grow_while_training_goes_on(
     prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.client.orchestration import get_client
@@ -138,7 +138,9 @@ def test_the_table_of_curves_grows_while_training_goes_on(
     from flows.log import SegmentLog
     from flows.train import train as flow
 
-    project("table", ONE)
+    place = project("table", ONE)
+    live = Path("plots/live/s1.csv")
+    files: list[list[dict[str, str]]] = []
     seen: list[list[dict[str, Any]]] = []
     say = SegmentLog.iteration
 
@@ -151,12 +153,20 @@ def test_the_table_of_curves_grows_while_training_goes_on(
     def look(log: SegmentLog, iteration: int, *made: Any) -> None:
         say(log, iteration, *made)
         seen.append(table())
+        files.append(list(csv.DictReader(live.read_text(encoding="utf-8").splitlines())))
+        if iteration == 3:
+            command = f"dvc plots show {live} -x iteration -y reward"
+            subprocess.run([sys.executable, "-m", *command.split()], cwd=place, check=True, capture_output=True)
 
     monkeypatch.setattr(SegmentLog, "iteration", look)
     flow("s1")
     assert [len(rows) for rows in seen] == [1, 2, 3, 4, 5]
     assert [row["iteration"] for row in seen[-1]] == [1, 2, 3, 4, 5]
     assert list(seen[0][0])[:6] == ["iteration", "reward", "search_rate", "format_rate", "f1", "zero_advantage_share"]
+    assert (place / "dvc_plots/index.html").exists() and not live.exists()
+    whole = list(csv.DictReader(Path("plots/train/s1.csv").read_text(encoding="utf-8").splitlines()))
+    known = [{name: cell for name, cell in row.items() if not name.startswith("watch_")} for row in whole]
+    assert files == [known[:number] for number in range(1, 6)]
     flow("s1")  # finished before: its table has all iterations at once
     assert table() == seen[-1]
 
