@@ -71,6 +71,7 @@ ELSEWHERE = {
     "make train": ("tests/unit/test_repro.py", "flows.repro"),
     "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
     "make train SEED=": ("r1_searcher/regression/seeds.py", "seed"),
+    "make smoke": (".github/workflows/ci.yml", "make smoke"),
     "make test": (".ci/run", "make test <"),
     "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,31 @@ def test_forms_and_hooks_are_what_their_readers_take() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repo["repo"] for repo in hooks] == ["local"], "a hook of others would be fetched without a lock"
     assert all(hook["entry"].startswith(".venv/bin/ruff ") for hook in hooks[0]["hooks"])
+
+
+def test_the_hooks_mend_what_they_are_given(tmp_path: Path) -> None:
+    """Each on a file of every type that it takes, with the ruff that it names."""
+    cell = {
+        "cell_type": "code",
+        "id": "a",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+        "source": ["import  os"],
+    }
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    ugly = {"python": "import  os\n", "jupyter": json.dumps(notebook), "markdown": "```python\nimport  os\n```\n"}
+    endings = {"python": "py", "jupyter": "ipynb", "markdown": "md"}
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    for hook in hooks:
+        for kind in set(hook["types_or"]) - {"pyi"}:
+            file = tmp_path / f"file.{endings[kind]}"
+            file.write_text(ugly[kind], encoding="utf-8")
+            command = [str(ROOT / hook["entry"].split()[0]), *hook["entry"].split()[1:], "--no-cache"]
+            command += ["--select=F401"] if hook["id"] == "ruff-check" else []
+            done = subprocess.run([*command, file.name], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "import  os" not in file.read_text(encoding="utf-8"), (hook["id"], kind)
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper() -> None:
