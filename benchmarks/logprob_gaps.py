@@ -24,7 +24,7 @@ from tiny_policy import ScriptedRetriever, questions_table, rollout_params
 from r1_searcher.errors import PipelineError
 from r1_searcher.rollout import load_engine, roll_out
 from r1_searcher.update.step import update_policy
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -40,7 +40,7 @@ from r1_searcher.update.model import load_model
 from r1_searcher.update.packing import lay_out, token_offsets
 from r1_searcher.update.policy import TokenPolicy, run_pass
 from r1_searcher.update.policy_losses.ppo import ppo
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 LEARNING_RATE = 1e-6
 

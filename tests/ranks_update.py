@@ -16,7 +16,7 @@ import torch
 from fixtures_update import make_batch, make_rollouts, update_params
 
 from r1_searcher.files import artefacts
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 LORA = {"rank": 3, "alpha": 6, "targets": "all-linear"}
 CASES: dict[str, dict[str, Any]] = {

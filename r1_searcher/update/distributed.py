@@ -12,12 +12,13 @@ import torch
 import torch.distributed as dist
 
 from r1_searcher.params import Update
+from r1_searcher.update.optimizer import make_optimizer
 
 _NEVER = 10**12  # optimiser steps between two of DeepSpeed's prints
 
 
 def start() -> tuple[int, int, torch.device]:
-    """Join the process group, creating it if needed; return rank, world size and device.
+    """Join the process group of DeepSpeed's ranks, creating it if needed; return rank, world size and device.
 
     Under torchrun the environment describes the group. Without a launcher it is a group of one in this process's
     memory: no port, no address, no MPI search.
@@ -35,26 +36,40 @@ def start() -> tuple[int, int, torch.device]:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not dist.is_initialized():
         backend = "nccl" if cuda else "gloo"
-        if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
+        if launched():
             dist.init_process_group(backend)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    return dist.get_rank(), dist.get_world_size(), device
+    return dist.get_rank(), dist.get_world_size(), own_device()
+
+
+def launched() -> bool:
+    """Return whether a launcher such as torchrun describes a group of ranks in the environment."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def own_device() -> torch.device:
+    """Return this rank's GPU, made the current one, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def sum_over_ranks(target: torch.Tensor) -> None:
     """Sum over ranks, in place."""
-    if dist.get_world_size() > 1:
+    if _ranks() > 1:
         dist.all_reduce(target)
 
 
 def barrier() -> None:
     """Wait for all ranks, so that all see what rank 0 wrote."""
-    if dist.get_world_size() > 1:
+    if _ranks() > 1:
         dist.barrier()
 
 
@@ -64,24 +79,13 @@ def initialize(module: torch.nn.Module, update: Update, learning_rate: float) ->
 
     # ZeRO 3 calls collectives by names that torch deprecates, with a warning per call.
     warnings.filterwarnings("ignore", message="`torch.distributed.*is deprecated", category=FutureWarning)
-    optimizer = make_optimizer(module, update, learning_rate)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(trained, update, learning_rate)
     with contextlib.redirect_stdout(io.StringIO()):  # the bfloat16 optimiser prints its memory use
         engine, *_ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=config(update), dist_init_required=False
         )
     return engine
-
-
-def make_optimizer(module: torch.nn.Module, update: Update, learning_rate: float) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only, as is usual."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": update.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=learning_rate, betas=update.betas, fused=True
-    )
 
 
 def config(update: Update) -> dict[str, Any]:

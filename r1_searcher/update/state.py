@@ -27,6 +27,17 @@ def is_plain(engine: Any) -> bool:
     return engine.optimizer is engine.basic_optimizer
 
 
+def makes_state_by_a_step(engine: Any) -> bool:
+    """Return whether the optimiser has state only after a first step, as DeepSpeed's have."""
+    return not is_plain(engine) and _masters(engine) is None
+
+
+def _masters(engine: Any) -> dict[torch.nn.Parameter, torch.nn.Parameter] | None:
+    """The float32 masters that a ``TorchEngine`` keeps for bfloat16 weights."""
+    found: dict[torch.nn.Parameter, torch.nn.Parameter] | None = getattr(engine, "masters", None)
+    return found
+
+
 def named_parameters(engine: Any, *, duplicates: bool = False) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """Yield parameters by the policy folder's names, without adapters; ``duplicates``: a tied one twice."""
     for name, parameter in engine.module.model.named_parameters(remove_duplicate=not duplicates):
@@ -136,15 +147,19 @@ def set_adapters(engine: Any, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _put(engine: Any, parameter: torch.nn.Parameter, value: Tensor) -> None:
-    import deepspeed
-
     if engine.zero_optimization_stage() == 3:
+        import deepspeed
+
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
             parameter.data.copy_(value)
     else:
         parameter.data.copy_(value)
     if not is_plain(engine) and parameter.requires_grad:
-        _set(parameter, value.float(), None)
+        masters = _masters(engine)
+        if masters is None:
+            _set(parameter, value.float(), None)
+        else:
+            masters[parameter].data.copy_(value)
 
 
 def moment_entries(engine: Any) -> list[TensorEntry]:
@@ -165,6 +180,11 @@ def _moment(engine: Any, parameter: torch.nn.Parameter, kind: str) -> Tensor:
     if is_plain(engine):
         found: Tensor = engine.optimizer.state[parameter][kind]
         return found
+    masters = _masters(engine)
+    if masters is not None:
+        master = masters[parameter]
+        kept: Tensor = master.detach() if kind == MASTER else engine.optimizer.state[master][kind]
+        return kept
     return _get(parameter, None if kind == MASTER else kind)
 
 
@@ -178,12 +198,15 @@ def set_optimizer_state(
     names of ``trained_parameters``.
     """
     _link(engine)
+    masters = _masters(engine)
     for name, parameter in trained_parameters(engine):
         kept = f"{MASTER}/{name}"
         master = (moments[kept] if kept in moments else weights[name].float()).to(parameter.device)
-        if is_plain(engine):
+        if is_plain(engine) or masters is not None:
+            stepped = parameter if masters is None else masters[parameter]
+            stepped.data.copy_(master)
             parameter.data.copy_(master)
-            engine.optimizer.state[parameter] = {
+            engine.optimizer.state[stepped] = {
                 "step": torch.tensor(float(num_steps)),
                 **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in _MOMENTS},
             }
@@ -191,7 +214,7 @@ def set_optimizer_state(
         for moment in _MOMENTS:
             _set(parameter, moments[f"{moment}/{name}"].to(parameter.device), moment)
         _set(parameter, master, None)
-    if not is_plain(engine):
+    if makes_state_by_a_step(engine):
         for state in engine.basic_optimizer.state.values():
             if "step" in state:
                 state["step"] = torch.full_like(torch.as_tensor(state["step"]), float(num_steps))

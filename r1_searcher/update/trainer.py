@@ -1,6 +1,7 @@
-"""The trainer: a DeepSpeed engine around the policy, one epoch over a batch at a time.
+"""The trainer: an engine around the policy, one epoch over a batch at a time.
 
-It deviates from DeepSpeed's usual way for these reasons:
+The engine is DeepSpeed's or, on one process, torch alone (``trainers``). The trainer deviates from DeepSpeed's usual
+way for these reasons:
 
 - a torch AdamW, never one named in DeepSpeed's configuration, which would be compiled first;
 - the accumulation boundary is set by hand before each backward pass, because minibatches need different numbers of
@@ -52,8 +53,10 @@ class _Tokens:
 Tokens = TrainingBatch | _Tokens
 
 
-class DeepSpeedTrainer:
-    """Implements ``protocols.Trainer``. Only one per process: ``close`` it before making another.
+class PolicyTrainer:
+    """Implements ``protocols.Trainer`` on the engine of a subclass.
+
+    Only one per process: ``close`` it before making another.
 
     Args:
         policy: Hugging Face folder to start from.
@@ -89,19 +92,27 @@ class DeepSpeedTrainer:
         self._copied = {
             name: (policy / name).read_bytes() for name in COPIED_FILES if (policy / name).is_file()
         }  # read now: the parent's folder may be gone when this policy is saved
-        self.rank, self.world_size, self.device = distributed.start()
+        self.rank, self.world_size, self.device = self._start()
         model = load_model(policy, update, trained=True)
         if update.lora.rank:
             lora.add(model, update.lora, seed)
             self._base_sha256 = weights_sha256(policy)
         module = TokenPolicy(model, temperature).to(self.device)
-        self.engine = distributed.initialize(module, update, learning_rate)
+        self.engine = self._initialize(module)
         if hasattr(self.engine.optimizer, "check_grad_overflow"):  # skip a step with non-finite gradients
             self.engine.optimizer.check_grad_overflow = True
         self._anchor = reference or policy
         self._reference: TokenPolicy | None = None
         if update.kl_coefficient > 0 and not update.lora.rank and not reference_apart:
             self._reference = self._load_reference()
+
+    def _start(self) -> tuple[int, int, torch.device]:
+        """Return rank, world size and device."""
+        raise NotImplementedError
+
+    def _initialize(self, module: TokenPolicy) -> Any:
+        """Return the engine around ``module``."""
+        raise NotImplementedError
 
     def _load_reference(self) -> TokenPolicy:
         frozen = load_model(self._anchor, self.settings, trained=False)
@@ -320,7 +331,7 @@ class DeepSpeedTrainer:
         else:
             state.set_weights(self.engine, tensors)
         if numbers["optimizer_steps"]:
-            if not state.is_plain(self.engine):
+            if state.makes_state_by_a_step(self.engine):
                 self._step_at_rest()
             state.set_optimizer_state(self.engine, moments, trained, numbers["optimizer_steps"])
         self.iteration, self.optimizer_steps = numbers["iteration"], numbers["optimizer_steps"]

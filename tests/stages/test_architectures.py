@@ -195,7 +195,7 @@ def test_the_trainer_has_no_dropout(kind: str, checkpointing: bool, folders: Any
     """Of any make: a model that is trained says the same twice, with gradients too, and as the frozen one."""
     from fixtures_update import update_params
 
-    from r1_searcher.update.trainer import DeepSpeedTrainer
+    from r1_searcher.update.trainers import DeepSpeedTrainer
 
     settings = update_params(gradient_checkpointing=checkpointing, minibatches=1)
     trainer = DeepSpeedTrainer(folders(kind), settings, learning_rate=1e-3)

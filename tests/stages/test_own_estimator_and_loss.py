@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.update import update_policy
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 

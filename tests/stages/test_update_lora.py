@@ -16,7 +16,7 @@ from r1_searcher.files import artefacts
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import lora, state
 from r1_searcher.update.shards import Tensors
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 ADAPTERS = {"rank": 3, "alpha": 6, "targets": "all-linear"}
 STAGES: list[dict[str, Any]] = [{}, {"zero_stage": 2}, {"zero_stage": 3}, {"dtype": "bfloat16"}]

@@ -17,7 +17,7 @@ from r1_searcher.files import artefacts
 from r1_searcher.files.weights import weight_files, weights_sha256
 from r1_searcher.types.protocols import Trainer, TrainingBatch
 from r1_searcher.update import shards
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 
 @pytest.fixture(scope="module")

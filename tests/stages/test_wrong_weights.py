@@ -16,7 +16,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.rollout import load
 from r1_searcher.update import model as update_model
-from r1_searcher.update.trainer import DeepSpeedTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer
 
 LAYER = 12  # tensors of one of Qwen2's layers
 LORA = {"rank": 2, "alpha": 4, "targets": "all-linear"}

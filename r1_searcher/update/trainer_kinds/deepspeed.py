@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+from r1_searcher.errors import PipelineError
 from r1_searcher.extend import trainer
 from r1_searcher.params import Update
 from r1_searcher.types.protocols import Trainer
@@ -23,7 +25,13 @@ def deepspeed(
     reference_apart: bool,
 ) -> Trainer:
     """See ``DeepSpeedTrainer``; the arguments are those of ``r1_searcher.update.load_trainer``."""
-    from r1_searcher.update.trainer import DeepSpeedTrainer
+    if find_spec("deepspeed") is None:
+        raise PipelineError(
+            "deepspeed is not installed",
+            where="update.trainer",
+            fix="pip install deepspeed; or update.trainer: torch, which makes the same update on one process",
+        )
+    from r1_searcher.update.trainers import DeepSpeedTrainer
 
     return DeepSpeedTrainer(
         policy,
