@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped_profiles import ROOT, enter_shipped
+from shipped_profiles import shipped_profile as profile
 
 from flows.workers_local import gpus_of
-from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params, profiles
 from r1_searcher.plan import memory, work
 from r1_searcher.plan.architecture import known, of_config, of_source
 from r1_searcher.plan.check import check_fit, check_profile
@@ -23,16 +23,10 @@ from r1_searcher.plan.remedies import remedies
 from r1_searcher.plan.units import duration, size
 from stages.plan.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 SHIPPED = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 NODE = Machine(gpus=(int(79.6 * GIB),) * 8, memory=1000 * GIB, disk=10_000 * GIB)
 BARE = Machine(gpus=(), memory=1000 * GIB, disk=10_000 * GIB)
 USUAL = work.Workload()
-
-
-def profile(name: str, *changes: str) -> Params:
-    return params.parse(profiles.composed(BASE, list(profiles.overlays(name, changes=changes, root=ROOT))))
 
 
 @pytest.mark.parametrize(
@@ -176,9 +170,9 @@ def test_padding_takes_time() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_is_planned_and_fits(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    enter_shipped(tmp_path, monkeypatch)
     assert main([name]) == 0, capsys.readouterr().err
     assert re.search(r"parameters\nmemory of .* [GM]iB\n", capsys.readouterr().out)
 
@@ -197,9 +191,9 @@ def test_what_cannot_fit_is_refused_and_what_is_named_helps(name: str, beside: i
 
 
 def test_a_small_gpu_is_refused_by_the_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    enter_shipped(tmp_path, monkeypatch)
     assert main(["qwen2.5-7b-base", "--memory-gib", "8"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cannot fit" in error and "take a smaller model" in error
@@ -335,9 +329,9 @@ def test_a_size_is_said_in_a_unit_that_shows_it(number: float, said: str) -> Non
 
 @pytest.mark.parametrize("name", ["laptop", "smoke"])
 def test_a_small_profiles_plan_shows_no_zeros_and_counts_the_base_models_training(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    enter_shipped(tmp_path, monkeypatch)
     assert main([name]) == 0
     said = capsys.readouterr().out
     assert not re.search(r"(?<![\d.])0\.0+ (h|min|s|GiB|MiB)\b", said), said

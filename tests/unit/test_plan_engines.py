@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 
 import pytest
+from shipped_profiles import enter_shipped
+from shipped_profiles import shipped_profile as profile
 
-from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params, profiles
 from r1_searcher.plan import devices, memory, work
 from r1_searcher.plan.architecture import known
 from r1_searcher.plan.check import check_fit, check_profile
@@ -19,14 +19,8 @@ from r1_searcher.plan.memory import GIB
 from r1_searcher.plan.remedies import remedies
 from stages.plan.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 USUAL = work.Workload()
 TRANSFORMERS = ("rollout.engine=transformers", "rollout.max_batch=16")
-
-
-def profile(name: str, *changes: str) -> Params:
-    return params.parse(profiles.composed(BASE, list(profiles.overlays(name, changes=changes, root=ROOT))))
 
 
 def test_vllm_takes_its_share_of_a_gpu_of_its_own_and_scores_beside_it() -> None:
@@ -187,9 +181,9 @@ def test_the_machines_own_main_memory_is_asked_at_the_start() -> None:
 
 
 def test_the_command_shows_both_turns_and_main_memory(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    enter_shipped(tmp_path, monkeypatch)
     assert main(["qwen2.5-3b"]) == 0
     told = capsys.readouterr().out
     assert "memory of the GPU while it trains" in told and "memory of the GPU while it samples" in told

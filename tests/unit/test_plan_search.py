@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from shipped_profiles import ROOT, enter_shipped
+from shipped_profiles import shipped_profile as profile
 
-from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params, profiles
 from r1_searcher.plan import search, work
 from r1_searcher.plan.architecture import known
 from r1_searcher.plan.check import check_profile
@@ -20,16 +20,10 @@ from r1_searcher.plan.memory import GIB
 from r1_searcher.retrieval.dense.models import prefixes
 from stages.plan.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 USUAL = work.Workload()
 PAPERS = ["qwen2.5-7b-base", "llama3.1-8b-instruct"]
 DENSE = ("index.dense.model=BAAI/bge-large-en-v1.5", "retriever.kind=dense")
 PASSAGES = 29_000_000
-
-
-def profile(name: str, *changes: str) -> Params:
-    return params.parse(profiles.composed(BASE, list(profiles.overlays(name, changes=changes, root=ROOT))))
 
 
 def test_the_models_sizes_are_the_published_ones() -> None:
@@ -88,8 +82,10 @@ def test_main_memory_that_cannot_hold_the_vectors_is_refused_with_what_helps() -
         check_profile(name, profile(name, *DENSE), Machine(node.gpus, 40 * GIB, node.disk))
 
 
-def test_what_is_not_known_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_what_is_not_known_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    enter_shipped(tmp_path, monkeypatch)
     other = ["--set", "index.dense.model=someone/else", "--set", "retriever.kind=dense"]
     assert main(["qwen2.5-7b-base", *other]) == 0
     assert "the dense index is not counted: the size of 'someone/else' is not known" in capsys.readouterr().out

@@ -7,28 +7,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from shipped_profiles import enter_shipped
+from shipped_profiles import shipped_profile as profile
 
-from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params, profiles
 from r1_searcher.plan.check import check_profile
 from r1_searcher.plan.machine import Machine
 from r1_searcher.plan.memory import GIB
 from stages.plan.__main__ import main
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 NODE = Machine(gpus=(int(79.6 * GIB),) * 8, memory=1000 * GIB, disk=10_000 * GIB)
 
 
-def profile(name: str, *changes: str) -> Params:
-    return params.parse(profiles.composed(BASE, list(profiles.overlays(name, changes=changes, root=ROOT))))
-
-
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
     """What the command says of a profile with some settings and arguments; empty where it accepts them."""
-    monkeypatch.chdir(ROOT)
+    enter_shipped(tmp_path, monkeypatch)
 
     def ask(name: str, settings: Sequence[str], arguments: Sequence[str]) -> str:
         status = main([name, *(word for one in settings for word in ("--set", one)), *arguments])
