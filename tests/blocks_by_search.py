@@ -1,4 +1,4 @@
-"""``r1_searcher.rollout.blocks`` the plain way, to hold its results to: an encoding for each length that is tried."""
+"""``r1_searcher.rollout.blocks`` in the plain way, as a reference: one encoding per length tried."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import CHAT_TOKENS, FORBIDDEN_TEXTS, cut, neutralise, special_tokens
 from r1_searcher.types.protocols import Engine, Passage
 
-_CHARACTERS_A_TOKEN = 16  # to begin with: of a long passage only as much is encoded as may be shown
+_CHARACTERS_A_TOKEN = 16  # at first: of a long passage only as much is encoded as may be shown
 
 
 class BlocksBySearch:
-    """``Blocks``."""
+    """The plain counterpart of ``Blocks``."""
 
     def __init__(self, engine: Engine, rollout: params.Rollout, tags: Sequence[str] = ()) -> None:
         assert not tags, "search alone"
@@ -28,10 +28,10 @@ class BlocksBySearch:
         self._known: dict[str, str] = {}
 
     def render(self, passages: Sequence[Passage]) -> str:
-        """The block of a search's passages, best first.
+        """Return the block of a search's passages, best first.
 
-        Each is cut at ``max_passage_tokens``. Where all of them exceed ``max_documents_tokens``, the longest
-        are cut to equal lengths, so that none is left out. A passage's tokens are those that it adds to its line.
+        Each is cut at ``max_passage_tokens``. If all of them together exceed ``max_documents_tokens``, the longest are
+        cut to equal lengths, so that none is left out. A passage's tokens are those that it adds to its line.
         """
         texts = [self._shown(passage) for passage in passages]
         budget = self._rollout.max_documents_tokens
@@ -48,7 +48,7 @@ class BlocksBySearch:
         return self._known[whole]
 
     def _safe(self, whole: str) -> str:
-        """Neutralised, cut, and read by the tokenizer as nothing but text."""
+        """Return the text neutralised, cut, and tokenised as plain text."""
         for strict in (False, True):
             text = self.fit(neutralise(whole, self._special, strict=strict), self._rollout.max_passage_tokens)
             ids = self._engine.encode(_line(text))
@@ -62,11 +62,11 @@ class BlocksBySearch:
         )
 
     def count(self, text: str) -> int:
-        """The tokens that a passage adds to its line of the block, the space before it included."""
+        """Count the tokens that a passage adds to its line of the block, including the space before it."""
         return len(self._engine.encode(_line(text))) - self._empty
 
     def fit(self, text: str, limit: int) -> str:
-        """The beginning of a neutralised text that has at most ``limit`` tokens, as long as that allows."""
+        """Return the longest beginning of a neutralised text that has at most ``limit`` tokens."""
         length = _CHARACTERS_A_TOKEN * limit
         while length < len(text) and self.count(cut(text, length)) <= limit:
             length *= 2
@@ -85,7 +85,7 @@ def _line(text: str) -> str:
 
 
 def _share(counts: Sequence[int], budget: int) -> int:
-    """The largest length to which all have to be cut so that together they are within ``budget``; at least 1."""
+    """Return the largest length, at least 1, to which all must be cut to stay within ``budget`` together."""
     left = budget
     for place, count in enumerate(sorted(counts)):
         share = left // (len(counts) - place)

@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks chat/completions and completions of the OpenAI API and does what a test says."""
+"""A real HTTP server with chat/completions and completions of the OpenAI API, scripted by the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer = Callable[[dict[str, Any], int], "str | Response | float"]
 
 
 def completion(text: str | None, *, usage: bool = True, finish_reason: str = "stop") -> JSONResponse:
-    """A whole chat completion; 10 prompt tokens and 2 completion tokens where it tells."""
+    """Return a whole chat completion; with token counts: 10 prompt tokens and 2 completion tokens."""
     body: dict[str, Any] = {
         "id": "chatcmpl-0",
         "object": "chat.completion",
@@ -35,21 +35,21 @@ def completion(text: str | None, *, usage: bool = True, finish_reason: str = "st
 
 
 def continuation(text: str, *, finish_reason: str = "stop") -> JSONResponse:
-    """A whole completion of a text, without token counts."""
+    """Return a whole completion of a text, without token counts."""
     choice = {"index": 0, "finish_reason": finish_reason, "text": text, "logprobs": None}
     body = {"id": "cmpl-0", "object": "text_completion", "created": 0, "model": "scripted", "choices": [choice]}
     return JSONResponse(body)
 
 
 def fault(status: int, message: str, **headers: str) -> JSONResponse:
-    """An error in the API's form; ``retry_after`` becomes the header Retry-After."""
+    """Return an error in the API's form; ``retry_after`` becomes the header Retry-After."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return JSONResponse({"error": {"message": message, "type": "test", "code": None}}, status, named)
 
 
 class ScriptedServer:
-    """``answer(body, number)`` says what the ``number``-th request gets: a text, a whole response, or
-    the seconds for which it is left waiting. ``requests`` notes every request's body, key and time."""
+    """``answer(body, number)`` gives the reply to the ``number``-th request: a text, a whole response, or the seconds
+    to leave it waiting. ``requests`` records every request's body, key and time."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -97,6 +97,6 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def settings(url: str, **changes: Any) -> ChatEndpoint:
-    """A server's section of params.yaml: no key, few retries."""
+    """Return a server's section of params.yaml: no key, few retries."""
     chosen = {"server": url, "model": "scripted", "concurrency": 8, "retries": 2, "timeout_seconds": 5.0}
     return ChatEndpoint(**{**chosen, **changes})

@@ -1,4 +1,4 @@
-"""A real Chromium without a window, told by its DevTools protocol over two pipes: no package and no port is needed."""
+"""A real headless Chromium, controlled through the DevTools protocol over two pipes: needs no package and no port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-MUST = "R1_SEARCHER_TEST_BROWSER"  # set by `make test-browser`: there a missing browser is a failure
+MUST = "R1_SEARCHER_TEST_BROWSER"  # set by `make test-browser`: a missing browser is then a failure
 HOW = (
     "no Chromium or Chrome on PATH: apt-get install chromium (Debian), brew install --cask chromium (macOS), "
     "or pip install playwright && playwright install --with-deps chromium"
@@ -30,17 +30,17 @@ _OF_PLAYWRIGHT = (
 _CACHES = (".cache/ms-playwright", "Library/Caches/ms-playwright")
 APPLICATIONS = Path("/Applications")
 _MACOS = ("Chromium.app/Contents/MacOS/Chromium", "Google Chrome.app/Contents/MacOS/Google Chrome")
-_SECONDS = 60.0  # for an answer of the browser on a busy machine
-# Checks of Chromium's own that a page may not reach this machine: what is tested holds without them too.
+_SECONDS = 60.0  # for a reply of the browser on a busy machine
+# Chromium's own checks that a page may not reach this machine are off: the servers must hold without them.
 _UNDONE = "LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights"
-# The first two of a new process's pipes, as --remote-debugging-pipe expects them.
+# The first two pipes of a new process, as --remote-debugging-pipe expects them.
 _LAUNCH = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
 
 
 def program() -> str:
-    """A Chromium or Chrome of this machine. Without one the test is skipped, or fails where it must be run."""
+    """Return this machine's Chromium or Chrome. Without one the test is skipped, or fails if it is required."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
         cache = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
@@ -54,13 +54,13 @@ def program() -> str:
 
 
 class Browser:
-    """``names``: rules for names, as --host-resolver-rules has them; nothing else is resolved, and no network asked."""
+    """``names``: rules as in --host-resolver-rules; nothing else is resolved, and no network is used."""
 
     def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
         chosen = program()
         rules = ", ".join([*names, "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1", "EXCLUDE localhost"])
         (read, self._write), (self._read, write) = os.pipe(), os.pipe()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, write)]  # 3 and 4 are to be theirs
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, write)]  # 3 and 4 must be theirs
         options = [
             *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
             *("--remote-debugging-pipe", "--disable-background-networking", "--disable-component-update"),
@@ -110,7 +110,7 @@ class Browser:
         return number
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """A command of the protocol, and its result."""
+        """Send a command of the protocol; returns its result."""
         number = self._send(method, params, session)
         with self._news:
             assert self._news.wait_for(lambda: number in self._answers, _SECONDS), self._said(f"{method}: no answer")
@@ -120,7 +120,7 @@ class Browser:
         return found
 
     def wait(self, method: str, session: str, start: int) -> None:
-        """Until there is such an event among those from ``start`` on."""
+        """Wait until there is such an event among those from ``start`` on."""
 
         def there() -> bool:
             return any(one["method"] == method and one.get("sessionId") == session for one in self.events[start:])
@@ -132,7 +132,7 @@ class Browser:
         return f"{fault}; {Path(self._log.name).read_text(errors='replace')[-2000:]}"
 
     def tab(self) -> Tab:
-        """A new, empty one."""
+        """Open a new, empty page."""
         return Tab(self)
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class Browser:
 
 
 class Tab:
-    """A page, and what happened in it."""
+    """A page, and its events."""
 
     NOTED = ("Page", "Runtime", "Network", "Log")
 
@@ -162,14 +162,14 @@ class Tab:
         self._start = len(browser.events)
 
     def open(self, url: str) -> str:
-        """Go there and wait until all of it is there; the text that is shown."""
+        """Navigate and wait until the page is complete; returns its visible text."""
         self._start = len(self._browser.events)
         self._browser.call("Page.navigate", self._session, url=url)
         self._browser.wait("Page.loadEventFired", self._session, self._start)
         return str(self.run("document.documentElement.innerText"))
 
     def run(self, script: str) -> Any:
-        """The value of a script, which may be a promise."""
+        """Return the value of a script, which may be a promise."""
         found = self._browser.call(
             "Runtime.evaluate", self._session, expression=script, awaitPromise=True, returnByValue=True
         )
@@ -177,18 +177,18 @@ class Tab:
         return found["result"].get("value")
 
     def happened(self, *methods: str) -> list[dict[str, Any]]:
-        """What events of these kinds told, since the page was opened."""
+        """Return the events of these kinds since the page was opened."""
         of_it = [one for one in self._browser.events[self._start :] if one.get("sessionId") == self._session]
         return [one["params"] for one in of_it if one["method"] in methods]
 
     def asked(self) -> list[str]:
-        """The addresses of all requests since the page was opened."""
+        """Return the addresses of all requests since the page was opened."""
         return [one["request"]["url"] for one in self.happened("Network.requestWillBeSent")]
 
 
 @contextlib.contextmanager
 def opened(folder: Path, names: Sequence[str] = ()) -> Iterator[Browser]:
-    """A browser with a profile of its own in ``folder``."""
+    """Run a browser with its own profile in ``folder``."""
     browser = Browser(folder, names)
     try:
         yield browser
@@ -197,6 +197,6 @@ def opened(folder: Path, names: Sequence[str] = ()) -> Iterator[Browser]:
 
 
 def settled(tab: Tab) -> None:
-    """Give what a page has begun the time to happen."""
+    """Wait for what a page has begun."""
     tab.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))")
     time.sleep(0.05)

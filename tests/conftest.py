@@ -1,4 +1,4 @@
-"""What every test shares: quiet, offline libraries, and GPU tests that say why they were skipped."""
+"""Shared by all tests: quiet, offline libraries, and GPU tests that say why they were skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 END_TO_END = "tests/end_to_end/"
 USERS_PARAMS = str(Path(__file__).resolve().parents[1] / "params.yaml")
-LOOKS_AT_IT = "test_dvc_yaml.py"  # whether dvc.yaml is what the user's own choices say
+LOOKS_AT_IT = "test_dvc_yaml.py"  # whether dvc.yaml matches the user's own choices
 
 # As in the Makefile, so that `pytest` alone behaves like `make test`.
 for name, value in {
@@ -27,14 +27,14 @@ for name, value in {
     "VLLM_NO_USAGE_STATS": "1",
 }.items():
     os.environ.setdefault(name, value)
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell: no tested run would see Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: no tested run would see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each worker; two threads each wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per worker; two threads each would wait for one another
 
 
 def _leave_the_users_parameters_alone(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: a test that opens params.yaml of this checkout fails, whatever stands in it today."""
+    """Audit hook: a test that opens this checkout's params.yaml fails, whatever its content."""
     if event != "open" or not isinstance(arguments[0], str) or not arguments[0].endswith("params.yaml"):
         return
     if os.path.abspath(arguments[0]) != USERS_PARAMS:
@@ -52,8 +52,7 @@ sys.addaudithook(_leave_the_users_parameters_alone)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``-n``: one worker does the tests of a file, in their order, and one those of tests/end_to_end: they share a
-    run."""
+    """With ``-n``: one worker runs a file's tests, in order, and one all of tests/end_to_end, which share a run."""
     from xdist.scheduler import LoadFileScheduling
 
     class Whole(LoadFileScheduling):  # type: ignore[misc]
@@ -65,11 +64,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # _small_heap's; libraries complain of what is left when the process ends
+    gc.unfreeze()  # held by _small_heap; libraries complain about what is left when the process ends
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked ``gpu`` where there is no CUDA device; ask torch only if there are such tests."""
+    """Skip tests marked ``gpu`` without a CUDA device; asks torch only if there are such tests."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -82,15 +81,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> None:
-    """What is loaded by now is looked through no more: DeepSpeed collects garbage several times for every trainer."""
-    gc.unfreeze()  # what earlier files left in circles is garbage by now, and would stay for ever
+    """Freeze what is loaded by now: DeepSpeed collects garbage several times per trainer."""
+    gc.unfreeze()  # cycles of earlier files are garbage by now, and would stay forever
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[str]:
-    """A temporary server and database; the API's address."""
+    """A temporary server and database; gives the API's address."""
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

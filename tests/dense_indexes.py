@@ -1,4 +1,4 @@
-"""Dense indexes in tests: parameters, corpora, and both indexes built."""
+"""Dense indexes for tests: parameters, corpora, and both indexes built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMS = params.load(Path(__file__).resolve().parents[1] / "r1_searcher/params/d
 
 
 def settings(model: Path | str, search: str = "bm25", *, rerank: str = "", **dense: Any) -> params.Params:
-    """The parameters with a dense index, on the CPU and in small shards."""
+    """Return parameters with a dense index, on the CPU and in small shards."""
     raw = PARAMS.model_dump()
     raw["index"]["dense"] |= {"model": str(model), "device": "cpu", "passages_a_shard": 4, **dense}
     raw["retriever"] |= {"kind": search, "dense": raw["retriever"]["dense"] | {"device": "cpu"}}
@@ -39,7 +39,7 @@ def write_corpus(folder: Path, facts: list[tuple[str, str]]) -> Path:
 
 
 def build(chosen: params.Params, corpus: Path, index: Path) -> None:
-    """Both indexes."""
+    """Build both indexes."""
     build_index(passages.read(corpus), chosen.index, index, passages.fingerprint(corpus))
     retriever.add_dense(corpus, chosen, index)
 

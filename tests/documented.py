@@ -1,4 +1,4 @@
-"""The shell commands that README and docs show, and who runs each: a test here, or a test or CI step elsewhere."""
+"""The shell commands in README and docs, and who runs each: a test here, or a test or CI step elsewhere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
-# Languages of fenced blocks that hold no commands.
+# Languages of fenced blocks without commands.
 NO_SHELL = ("python", "text")
-# How blocks begin that are neither commands nor YAML: output, trees, drawings, transcripts.
+# Beginnings of blocks that are neither commands nor YAML: output, trees, drawings, transcripts.
 NO_COMMANDS = (
     "s1-00  1/24",
     "dvc.yaml          the stages",
@@ -31,7 +31,7 @@ NO_COMMANDS = (
     '--set "evaluate.policies=',
 )
 
-# Run by tests/stages/test_documented_commands.py in one tiny project, as they stand.
+# Run by tests/stages/test_documented_commands.py in one tiny project, unchanged.
 PROJECT = """
 python -m r1_searcher.files.store
 python -m r1_searcher.files.store --prune all --days 7
@@ -54,7 +54,7 @@ python -m stages.plan qwen2.5-7b-base --set index.dense.model=BAAI/bge-large-en-
 """.strip().splitlines()  # noqa: E501
 STATUS = {"python -m stages.plan qwen2.5-7b-base --set update.gradient_checkpointing=false": 2}  # cannot fit
 
-# Run there on the pipeline's own dvc.yaml and params.yaml, with commands that only write their stage's outputs.
+# Run there with the pipeline's own dvc.yaml and params.yaml, with commands that only write their stage's outputs.
 PIPELINE = """
 dvc repro
 dvc metrics show
@@ -65,11 +65,11 @@ dvc repro summary
 dvc exp run -S train.stage2.learning_rate=2e-4
 """.strip().splitlines()
 
-# What begins so is run by the file beside it, which holds the text after it.
+# Commands with these beginnings are run by the file given, which contains the text after it.
 ELSEWHERE = {
     "dvc plots show plots/live/": ("tests/flows/test_train_flow.py", "dvc plots show {live}"),
     "make train": ("tests/unit/test_repro.py", "flows.repro"),
-    "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command, of another profile
+    "make train PROFILE=": (".github/workflows/ci.yml", "make smoke"),  # the same command with another profile
     "make train SEED=": ("r1_searcher/regression/seeds.py", "seed"),
     "make smoke": (".github/workflows/ci.yml", "make smoke"),
     "make test": (".ci/run", "make test <"),
@@ -85,8 +85,8 @@ ELSEWHERE = {
     "make code-gate": (".ci/run", "make code-gate"),
     "make regression": (".github/workflows/ci.yml", "make regression MARKDOWN=verdict.md"),
     "make baselines": ("tests/flows/test_baselines_flow.py", "main(["),
-    "make setup": (".github/workflows/ci.yml", ".ci/run"),  # every target sees to it
-    "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # of test-engines
+    "make setup": (".github/workflows/ci.yml", ".ci/run"),  # every target ensures it
+    "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # part of test-engines
     "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
     "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv
     "prefect deployment run": ("tests/end_to_end/scheduled.py", '"prefect", "deployment", "run"'),
@@ -107,14 +107,14 @@ ELSEWHERE = {
     "python -m stages.regression recipe": (".github/workflows/ci.yml", "make regression"),
     "python -m flows.baselines --only": ("tests/flows/test_baselines_flow.py", '"--only"'),
     "python -m flows.profiles": ("Makefile", "$(COMPOSE) smoke --workspace"),  # `make smoke`, in ci.yml
-    "python benchmarks/": ("tests/unit/test_benchmark_scripts.py", "SCRIPTS"),  # starts; it is too long for more
+    "python benchmarks/": ("tests/unit/test_benchmark_scripts.py", "SCRIPTS"),  # only started; too long for more
     ".venv/bin/python -m pytest tests/unit/test_tokenizers_round_trip.py": (".ci/run", "make test <"),
     ".venv/bin/python -m pytest tests/engines -m gpu": (".ci/run", "make test-engines"),  # skipped without a GPU
     "ray start": ("tests/ray_heads.py", '"start", "--head"'),
 }
-# One page whose every block a test runs line by line.
+# One page of which a test runs every block line by line.
 REMOTES = ("docs/remotes.md", "tests/stages/test_remote.py")
-# Run by nothing, and why: they need another machine, Docker, or write into the home folder.
+# Run by nothing, with the reason: another machine or Docker is needed, or the home folder is written to.
 BY_HAND = {
     "docker compose": "a Docker daemon; tests/unit/test_images.py reads the files",
     "(umask 077; echo": "a password of the user's own",
@@ -126,7 +126,7 @@ BY_HAND = {
 
 
 def blocks(text: str) -> list[list[str]]:
-    """The indented and the fenced blocks of a page of Markdown, each as its lines that are not empty."""
+    """Return the indented and the fenced blocks of a Markdown page, each as its non-empty lines."""
     found: list[list[str]] = []
     inside = fenced = False
     empty, language = True, ""
@@ -152,7 +152,7 @@ def blocks(text: str) -> list[list[str]]:
 
 
 def is_yaml(block: list[str]) -> bool:
-    """A mapping that stands for a part of params.yaml."""
+    """Return whether a block is a mapping that is part of params.yaml."""
     try:
         return isinstance(yaml.safe_load("\n".join(block)), dict)
     except yaml.YAMLError:
@@ -160,7 +160,7 @@ def is_yaml(block: list[str]) -> bool:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a page: a line each, continued lines joined, without comments and variables before them."""
+    """Return a page's commands: a line each, continued lines joined, without comments and leading variables."""
     found = []
     for block in blocks(text):
         if is_yaml(block) or block[0].strip().startswith(NO_COMMANDS):
@@ -172,8 +172,8 @@ def commands(text: str) -> list[str]:
 
 
 def elsewhere(command: str) -> str:
-    """The entry of ELSEWHERE that speaks of a command: the longest that it begins with; empty where none does."""
-    # A word ends where the entry ends, unless the entry itself ends in a part of a word.
+    """Return the longest entry of ELSEWHERE that a command begins with; empty if there is none."""
+    # A word ends where the entry ends, unless the entry itself ends within a word.
     known = [
         begun for begun in ELSEWHERE if re.match(re.escape(begun) + (r"(?!\S)" if begun[-1].isalnum() else ""), command)
     ]
@@ -181,7 +181,7 @@ def elsewhere(command: str) -> str:
 
 
 def is_known(page: str, command: str) -> bool:
-    """Whether it is said who runs a command of a page."""
+    """Return whether a page's command has a known runner."""
     return (
         command in PROJECT
         or command in PIPELINE

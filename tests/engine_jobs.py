@@ -1,4 +1,4 @@
-"""Trajectories that any engine can be asked for: ragged prompts, seeds, and documents after their turns."""
+"""Trajectories to request from any engine: ragged prompts, seeds, and documents after their turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from r1_searcher.types.protocols import Engine, Sampling
 
-STOPS = ("e", "a", "T", "s")  # random text meets these every few tokens
+STOPS = ("e", "a", "T", "s")  # random text hits these every few tokens
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
 
@@ -19,7 +19,7 @@ class Run:
     """One trajectory as the engine made it."""
 
     ids: list[int]
-    logprobs: list[tuple[int, float]] = field(default_factory=list)  # (place in ids, log-probability)
+    logprobs: list[tuple[int, float]] = field(default_factory=list)  # (position in ids, log-probability)
     stops: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)  # of the turns
 
@@ -34,7 +34,7 @@ class Job:
 
 
 def jobs(count: int = 12, vocabulary: int = 300) -> list[Job]:
-    """Ragged prompts of 1 to 40 tokens; none to three documents of 1 to 50 tokens."""
+    """Return ragged prompts of 1 to 40 tokens; up to three documents of 1 to 50 tokens."""
     random = np.random.default_rng(3)
 
     def some(most: int) -> list[int]:

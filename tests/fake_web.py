@@ -1,7 +1,7 @@
-"""A web on 127.0.0.1: four search engines that speak their documented forms, and the pages that they name.
+"""A web on 127.0.0.1: four search engines in their documented forms, and the pages that they list.
 
-Faults are asked for by query, one an attempt: ``web.faults["who is Ada"] = ["500", "broken"]`` fails
-twice and then answers. ``web.asked`` notes every call, ``web.read`` every page.
+Faults are scripted per query, one per attempt: ``web.faults["who is Ada"] = ["500", "broken"]`` fails twice and then
+answers. ``web.asked`` records every call, ``web.read`` every page.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Web:
         self.asked: list[dict[str, Any]] = []
         self.read: list[str] = []
         self.agents: set[str] = set()
-        self.hits: dict[str, list[dict[str, str]]] = {}  # of a query; others have the pages above
+        self.hits: dict[str, list[dict[str, str]]] = {}  # of a query; others get the pages above
         self.pages: dict[str, tuple[str, list[str]]] = dict(PAGES)  # title and paragraphs, as HTML
         self.application = FastAPI()
         for path, answer in {"/serper": serper, "/tavily": tavily, "/brave": brave, "/searxng": searxng}.items():
@@ -107,7 +107,7 @@ class Web:
 
 
 def broken(fault: str) -> Response:
-    """An answer that is none. ``429:2`` has Retry-After: 2."""
+    """Return a faulty response. ``429:2`` has Retry-After: 2."""
     kind, _, after = fault.partition(":")
     if kind in FORMS:
         return Response(FORMS[kind], 400 if kind == "credits" else 200, media_type="application/json")
@@ -170,7 +170,7 @@ def as_json(value: Any) -> Response:
 
 @contextmanager
 def serve() -> Iterator[Web]:
-    """A running web; ended with the block."""
+    """Run the web during the block."""
     web = Web()
     server = uvicorn.Server(uvicorn.Config(web.application, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)

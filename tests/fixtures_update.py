@@ -1,4 +1,4 @@
-"""A tiny random Qwen2 policy and made-up rollouts for the tests of the update room."""
+"""A tiny random Qwen2 policy and made-up rollouts for the tests of the update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VOCABULARY = 97
 
 
 def update_params(**changes: Any) -> Update:
-    """An ``update`` section: two minibatches, two or more passes each, no correction."""
+    """Return an ``update`` section: two minibatches, two or more passes each, no correction."""
     values: dict[str, Any] = {
         "layout": "padded",
         "estimator": "reinforce++",
@@ -45,7 +45,8 @@ def update_params(**changes: Any) -> Update:
 
 
 def make_policy(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
-    """A Hugging Face folder: 2-layer Qwen2 (``changes`` to its config), random weights, a word-level tokenizer."""
+    """Write a Hugging Face folder: 2-layer Qwen2 (``changes`` to its config), random weights, a word-level
+    tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -71,7 +72,7 @@ def make_policy(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
 
 
 def make_rollouts(num_questions: int = 4, samples: int = 4, *, seed: int = 0) -> pa.Table:
-    """Prompt, policy, document and policy tokens, of random length and content; log-probabilities near uniform."""
+    """Make prompt, policy, document and policy tokens of random length and content; log-probabilities near uniform."""
     generator = np.random.default_rng(seed)
     rows = []
     for question in range(num_questions):
@@ -104,7 +105,7 @@ def make_rollouts(num_questions: int = 4, samples: int = 4, *, seed: int = 0) ->
 
 
 def make_rewards(rollouts: pa.Table, totals: list[float] | None = None, uncounted: tuple[str, ...] = ()) -> pa.Table:
-    """Rewards for the rollouts, by default 0, 1, 0, 1, …; ``uncounted`` trajectories do not count."""
+    """Make rewards for the rollouts, by default 0, 1, 0, 1, …; ``uncounted`` trajectories do not count."""
     ids = rollouts["trajectory_id"].to_pylist()
     totals = [float(row % 2) for row in range(len(ids))] if totals is None else totals
     rows = [
@@ -124,7 +125,7 @@ def make_rewards(rollouts: pa.Table, totals: list[float] | None = None, uncounte
 
 
 def make_batch(rollouts: pa.Table, *, seed: int = 0) -> TrainingBatch:
-    """The rollouts with random advantages."""
+    """Return the rollouts with random advantages."""
     generator = np.random.default_rng(seed)
     logprobs = rollouts["policy_logprobs"].to_pylist()
     return TrainingBatch(

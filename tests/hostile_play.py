@@ -1,4 +1,4 @@
-"""Hostile passages played through the real loop with a scripted policy, and what must not depend on them."""
+"""Play hostile passages through the real loop with a scripted policy, and list what must not depend on them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def harmless() -> Finds:
 
 
 def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
-    """What must not depend on the passages."""
+    """Return what must not depend on the passages."""
     for rows in (row, plain):
         rows["policy"] = [part for part in rows["segments"] if part["source"] != "document"]
         rows["sources"] = [part["source"] for part in rows["segments"]]
@@ -100,13 +100,13 @@ def check_same(row: dict[str, Any], plain: dict[str, Any]) -> None:
     for rules, stage in RULES:
         mine, its = (rules.score(one, ["Trabo", "Rome"], stage, num_searches=searches) for one in transcripts)
         assert mine.components["answer"] == its.components["answer"]
-        # The release's rule for base models counts this word wherever it stands; it is kept so.
+        # The release's rule for base models counts this word anywhere; kept so.
         assert set(mine.violations) - {"assistant_written"} == set(its.violations), (
             rules.reward_set.registered.name,
             stage,
         )
     bare = [grammar.format_violations(Transcript(one.text, tools=one.tools)) for one in transcripts]
-    assert bare[0] == bare[1]  # from a file, where the tags are all there is
+    assert bare[0] == bare[1]  # from a file, with tags only
     assert all(grammar.extract_answer(one.text) == row["answer"] for one in transcripts)
 
 

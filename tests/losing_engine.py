@@ -1,5 +1,5 @@
-"""An engine's worker that dies in the middle of a shard, at its second search, where the project has a file `lose`;
-or stops, where that file says so."""
+"""An engine worker that dies in the middle of a shard, at its second search, if the project has a file `lose`; or
+hangs, if that file says so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER = Path("lose")
 
 
 class LosingRetriever:
-    """Searches as the real one does, and ends the process where it is told to."""
+    """Searches as the real one does, and ends the process if told to."""
 
     def __init__(self, real: Retriever) -> None:
         self.real, self.fingerprint = real, real.fingerprint

@@ -1,4 +1,4 @@
-"""Servers on 127.0.0.1 that speak HTTP by hand: whatever bytes, however slowly."""
+"""Servers on 127.0.0.1 that speak HTTP by hand: any bytes, at any speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Speak = Callable[[socket.socket], None]
 
 @contextlib.contextmanager
 def serve(speak: Speak) -> Iterator[str]:
-    """The address of a server that reads one request a connection and then speaks."""
+    """Yield the address of a server that reads one request per connection and then speaks."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(0.05)
     done = threading.Event()
@@ -43,7 +43,7 @@ def serve(speak: Speak) -> Iterator[str]:
 
 
 def says(body: bytes, *headers: str, status: str = "200 OK") -> Speak:
-    """A whole answer, with its length unless that is among ``headers``."""
+    """Return a whole response, with its length unless that is among ``headers``."""
     lines = [f"HTTP/1.1 {status}", *headers]
     if not any(line.lower().startswith(("content-length", "transfer-encoding")) for line in headers):
         lines.append(f"Content-Length: {len(body)}")
@@ -51,13 +51,13 @@ def says(body: bytes, *headers: str, status: str = "200 OK") -> Speak:
 
     def speak(connection: socket.socket) -> None:
         connection.sendall(head)
-        connection.sendall(body)  # apart: no copy of it in a process whose memory is measured
+        connection.sendall(body)  # separate: no copy of it in a process whose memory is measured
 
     return speak
 
 
 def drips(start: bytes, piece: bytes) -> Speak:
-    """``start`` at once, then ``piece`` again and again, as long as somebody listens."""
+    """Send ``start`` at once, then ``piece`` repeatedly while somebody listens."""
 
     def speak(connection: socket.socket) -> None:
         connection.sendall(start)
@@ -70,7 +70,7 @@ def drips(start: bytes, piece: bytes) -> Speak:
 
 
 def in_turn(*speaks: Speak) -> Speak:
-    """The first connection gets the first, and so on; the last is for all that follow."""
+    """Use the first for the first connection, and so on; the last for all that follow."""
     left = list(speaks)
 
     def speak(connection: socket.socket) -> None:

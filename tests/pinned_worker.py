@@ -1,4 +1,4 @@
-"""A worker that says which cores it may run on."""
+"""A worker that reports which cores it may run on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 
 
 class PinnedWorker:
-    """Asked from a thread of its own, as torch's are."""
+    """Asked from a separate thread, like torch's."""
 
     def __init__(self, settings: object) -> None:
         pass
 
     def cores(self) -> set[int]:
-        """Of the operating system's numbers."""
+        """In the operating system's numbers."""
         found: list[set[int]] = []
         thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
         thread.start()

@@ -1,8 +1,8 @@
-"""What each rank of the two-rank tests runs (torchrun): ``python ranks_update.py POLICY OUT``.
+"""Run by each rank of the two-rank tests (torchrun): ``python ranks_update.py POLICY OUT``.
 
-For every case five updates, saved after the third and after the last; a second trainer goes on from the third's
-checkpoint and must end bitwise where the first did. Then what one rank saved is gone on with, and ZeRO 2's state in
-ZeRO 3. Rank 0 writes the metrics; the test that started the ranks compares with one rank.
+Every case makes five updates, saved after the third and the last; a second trainer resumes from the third's checkpoint
+and must end bitwise equal to the first. Then a one-rank checkpoint is resumed, and ZeRO 2's state in ZeRO 3. Rank 0
+writes the metrics; the test that started the ranks compares with one rank.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ BATCH = make_batch(make_rollouts())
 
 
 def trainer_of(policy: Path, settings: dict[str, Any]) -> DeepSpeedTrainer:
-    """A trainer of the case."""
+    """Make a trainer of the case."""
     params = update_params(importance_cap=2.0, max_tokens_a_pass=1000, **settings)
     return DeepSpeedTrainer(policy, params, learning_rate=LEARNING_RATE, warmup_iterations=4)
 
 
 def train(trainer: DeepSpeedTrainer, updates: int) -> list[dict[str, float]]:
-    """Metrics of so many updates."""
+    """Return the metrics of so many updates."""
     return [trainer.update(BATCH) for _ in range(updates)]
 
 
 def weights(trainer: DeepSpeedTrainer) -> dict[str, torch.Tensor]:
-    """A copy."""
+    """Return a copy."""
     return {name: tensor.clone() for name, tensor in trainer.export_weights().items()}
 
 
 def run_case(policy: Path, out: Path, settings: dict[str, Any]) -> list[dict[str, float]]:
-    """Five updates, and that a resumed run ends where they do."""
+    """Make five updates, and check that a resumed run ends equal."""
     first = trainer_of(policy, settings)
     metrics = train(first, SAVED)
     first.save(out / "half" / "policy", step=SAVED, parent="p")
@@ -70,7 +70,7 @@ def run_case(policy: Path, out: Path, settings: dict[str, Any]) -> list[dict[str
 
 
 def go_on(policy: Path, saved: Path, out: Path, settings: dict[str, Any]) -> None:
-    """The last updates, from another run's checkpoint."""
+    """Make the last updates, from another run's checkpoint."""
     trainer = trainer_of(policy, settings)
     trainer.load(saved)
     train(trainer, UPDATES - SAVED)
@@ -79,13 +79,13 @@ def go_on(policy: Path, saved: Path, out: Path, settings: dict[str, Any]) -> Non
 
 
 def main() -> None:
-    """All cases, one after the other."""
+    """Run all cases, one after the other."""
     torch.set_num_threads(1)
     policy, out = Path(sys.argv[1]), Path(sys.argv[2])
     metrics = {}
     for name, settings in CASES.items():
         metrics[name] = run_case(policy, out / name, settings)
-        if len(metrics) == 1:  # all is loaded: DeepSpeed collects garbage several times for every trainer
+        if len(metrics) == 1:  # all is loaded: DeepSpeed collects garbage several times per trainer
             gc.collect()
             gc.freeze()
     go_on(policy, out / "one" / "policy", out / "one-to-two", {"zero_stage": 2})

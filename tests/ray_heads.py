@@ -1,4 +1,4 @@
-"""Heads of Ray clusters on this machine, as `ray start --head` makes them, each with a home folder of its own."""
+"""Heads of Ray clusters on this machine, as `ray start --head` makes them, each with its own home folder."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ AUTHENTICATED_BY = (AUTHENTICATION, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RA
 
 
 def home_with_token(home: Path) -> Path:
-    """A home folder in which Ray has saved a token of its own."""
+    """Return a home folder in which Ray has saved its own token."""
     (home / ".ray").mkdir(parents=True)
     (home / ".ray/auth_token").write_text(secrets.token_hex(32))
     return home
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
-    """Ours, but for Ray's settings, with another home."""
+    """Return our environment with another home and without Ray's settings."""
     ours = {name: value for name, value in os.environ.items() if name not in AUTHENTICATED_BY}
     return {**ours, "HOME": str(home), **changes}
 
 
 @contextlib.contextmanager
 def head(home: Path, *, cpus: int = 2, **changes: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Its address, and the process that started all its others; they are killed in the end. ``changes``: of what they
-    have for an environment."""
+    """Start a head; yields its address, and the process that started all its others, which are killed at the end.
+    ``changes``: to their environment."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: Ray's sockets are in it
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path: it contains Ray's sockets
         log = Path(folder) / "head.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -61,7 +61,7 @@ def head(home: Path, *, cpus: int = 2, **changes: str) -> Iterator[tuple[str, su
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started, at once: some of them lead sessions of their own."""
+    """End it and all that it started, at once: some of them lead their own sessions."""
     with contextlib.suppress(psutil.NoSuchProcess):
         leader = psutil.Process(process.pid)
         leader.suspend()  # so that it starts nothing, and ends nothing before it is counted

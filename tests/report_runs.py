@@ -153,7 +153,7 @@ def curve(path: Path, stage: str, start: int, iterations: int) -> None:
 
 
 def make_run(root: Path, *, passage: str = HOSTILE, questions: int = 20) -> None:
-    """A finished run's files under ``root``."""
+    """Write a finished run's files under ``root``."""
     params = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     params["train"]["segments"] = {
         name: {"stage": stage, "prev": "data/base_model", "iterations": n, "iteration_offset": 0}

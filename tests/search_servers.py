@@ -1,4 +1,4 @@
-"""Real retrieval services on 127.0.0.1: the command in a process of its own, or any retriever in a thread."""
+"""Real retrieval services on 127.0.0.1: the command in its own process, or any retriever in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def settings_for(url: str, **changes: object) -> Service:
-    """The client's parameters."""
+    """Return the client's parameters."""
     return Service.model_validate({"url": url, "fingerprint": "", "timeout": 10.0, "wait": 20.0, **changes})
 
 
@@ -37,7 +37,7 @@ class Command:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Begin, and return when it listens."""
+        """Start it; returns when it listens."""
         self.process = subprocess.Popen(
             [
                 *(
@@ -61,7 +61,7 @@ class Command:
         self.port = int(lines[2].rsplit(":", 1)[1])
 
     def kill(self) -> None:
-        """At once, as a power cut would."""
+        """Kill it at once, like a power cut."""
         self.end(kill=True)
 
     def end(self, *, kill: bool = False) -> int:
@@ -91,7 +91,7 @@ def command(index: Path, *more: str) -> Iterator[Command]:
 
 @contextlib.contextmanager
 def in_thread(retriever: Retriever, settings: server.Settings | None = None) -> Iterator[tuple[str, uvicorn.Server]]:
-    """A server in this process over any retriever; its address and itself."""
+    """Run a server in this process over any retriever; yields its address and itself."""
     chosen = settings or server.Settings()
     app = server.make_app(retriever, Identity(retriever.fingerprint, "a corpus", "a test's"), "test", chosen)
     made = server.make_server(app, chosen)
@@ -107,5 +107,5 @@ def in_thread(retriever: Retriever, settings: server.Settings | None = None) -> 
 
 
 def queries_of(words: Sequence[str], number: int) -> list[str]:
-    """So many different queries of two words."""
+    """Return so many different queries of two words."""
     return [f"{words[place % len(words)]} {words[(place // len(words)) % len(words)]}" for place in range(number)]

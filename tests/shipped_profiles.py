@@ -1,4 +1,4 @@
-"""Profiles over the shipped parameters, whatever stands in the checkout's params.yaml today."""
+"""Profiles over the shipped parameters, whatever the checkout's params.yaml contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that says in a file who it is, and then works for as long as it is told."""
+"""A worker that writes its identity to a file, and then works for as long as requested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SlowWorker:
         self.file = Path("working")
 
     def work(self, seconds: float) -> None:
-        """The file first, whole at once."""
+        """Write the file first, whole at once."""
         part = self.file.with_suffix(".part")
         part.write_text(str(os.getpid()))
         part.rename(self.file)

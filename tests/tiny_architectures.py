@@ -10,7 +10,8 @@ from tiny_policy import tokenizer
 
 WINDOW = 48
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> configuration class of transformers, and what is its own
+# name -> configuration class of transformers, and its particular settings
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen2": ("Qwen2Config", {}),
     "Qwen3": ("Qwen3Config", {"head_dim": 16}),
     "Llama": ("LlamaConfig", {"attention_bias": True}),
@@ -29,7 +30,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> configuration class 
     "SmolLM3": ("SmolLM3Config", {}),
     "GLM-4": ("Glm4Config", {"head_dim": 16}),
     "GPT-NeoX": ("GPTNeoXConfig", {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
-    # Kinds that are not called known good, each with a habit of its own.
+    # Kinds that are not on the known-good list, each with a peculiarity.
     "Starcoder2": (
         "Starcoder2Config",
         {"sliding_window": WINDOW, "residual_dropout": 0.1, "embedding_dropout": 0.1, "attention_dropout": 0.1},
@@ -43,7 +44,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> configuration class 
 
 
 def write_kind(folder: Path, kind: str, **changes: Any) -> Path:
-    """A random model of ``kind`` (``changes`` to its configuration), sharp enough that probabilities differ."""
+    """Make a random model of ``kind`` (``changes`` to its configuration), sharp enough that probabilities differ."""
     import transformers
 
     names = tokenizer(True)
@@ -66,7 +67,7 @@ def write_kind(folder: Path, kind: str, **changes: Any) -> Path:
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)
         for name, weight in model.named_parameters():
-            if name.endswith("bias"):  # of 0 it would hide whoever forgets it
+            if name.endswith("bias"):  # 0 would hide code that forgets it
                 torch.nn.init.normal_(weight, 0.0, 0.1)
         model.save_pretrained(folder)
     names.save_pretrained(folder)

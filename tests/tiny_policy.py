@@ -1,7 +1,7 @@
 """Tiny random policies and scripted ones, for the tests of rollout and base model.
 
-Everything is made once a session and kept (``functools.cache``): a tokenizer with the tags as tokens
-and one that splits them, and a random Qwen2 model that writes tags often enough to search.
+Everything is made once per session and kept (``functools.cache``): a tokenizer with the tags as tokens and one that
+splits them, and a random Qwen2 model that writes tags often enough to search.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _params_file() -> str:
 
 
 def params_with(**changes: Any) -> params.Params:
-    """params.yaml with some values changed, by their dotted names with ``__`` for the dot."""
+    """Return params.yaml with changed values, given by dotted names with ``__`` for the dot."""
     raw = yaml.safe_load(_params_file())
     for name, value in changes.items():
         *sections, key = name.split("__")
@@ -52,7 +52,7 @@ def params_with(**changes: Any) -> params.Params:
 
 
 def rollout_params(**changes: Any) -> params.Rollout:
-    """A ``rollout`` section with room for some searches."""
+    """Return a ``rollout`` section with room for some searches."""
     values: dict[str, Any] = {
         "engine": "transformers",
         "prompt": "short",
@@ -74,7 +74,7 @@ def rollout_params(**changes: Any) -> params.Rollout:
 
 @functools.cache
 def tokenizer(tags_are_tokens: bool) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer; without tags as tokens, one of its tokens ends a tag and goes on."""
+    """Make a byte-level BPE tokenizer; without tags as tokens, one of its tokens ends a tag and goes on."""
     texts = [" ".join(WORDS), *([f"{GLUED_QUERY} {GLUED_ANSWER}"] * 9), " ".join(grammar.TAGS)] * 4
     made = train_tokenizer(texts, 440, tags_are_tokens=tags_are_tokens)
     assert (len(made.encode(grammar.QUERY)) == 1) == tags_are_tokens
@@ -82,8 +82,8 @@ def tokenizer(tags_are_tokens: bool) -> PreTrainedTokenizerBase:
 
 
 def random_model(tags_are_tokens: bool = True, seed: int = 0) -> Qwen2ForCausalLM:
-    """A 2-layer Qwen2 with random weights, sharp enough that probabilities differ, and with a bias in
-    the head: tags that are tokens, and the end of the text, come up every few tokens."""
+    """Make a 2-layer Qwen2 with random weights, sharp enough that probabilities differ, and with a bias in the head:
+    tags that are tokens, and the end of text, occur every few tokens."""
     names = tokenizer(tags_are_tokens)
     config = Qwen2Config(
         vocab_size=len(names),
@@ -115,7 +115,7 @@ def random_model(tags_are_tokens: bool = True, seed: int = 0) -> Qwen2ForCausalL
 
 
 def write_policy(folder: Path) -> None:
-    """A policy folder: one layer of random weights, and the tokenizer whose tags are tokens."""
+    """Make a policy folder: one layer of random weights, and the tokenizer whose tags are tokens."""
     names = tokenizer(True)
     config = Qwen2Config(
         vocab_size=len(names),
@@ -138,7 +138,7 @@ def write_policy(folder: Path) -> None:
 
 @functools.cache
 def random_engine(tags_are_tokens: bool = True) -> TransformersEngine:
-    """The transformers engine on ``random_model``."""
+    """Return the transformers engine on ``random_model``."""
     return TransformersEngine(random_model(tags_are_tokens), tokenizer(tags_are_tokens))
 
 
@@ -149,7 +149,8 @@ def _in_double(engine: TransformersEngine) -> Any:
 
 @torch.inference_mode()
 def forward_logprobs(engine: TransformersEngine, token_ids: Sequence[int], temperature: float = 1.0) -> torch.Tensor:
-    """(T,) log-probability of every token given those before it, by one plain forward in float64; the first is 0."""
+    """Return (T,) log-probability of every token given those before it, by one plain forward in float64; the first is
+    0."""
     ids = torch.tensor([token_ids])
     logits = _in_double(engine)(input_ids=ids, use_cache=False).logits[0, :-1] / temperature
     found = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
@@ -157,7 +158,7 @@ def forward_logprobs(engine: TransformersEngine, token_ids: Sequence[int], tempe
 
 
 def questions_table(questions: Sequence[str]) -> pa.Table:
-    """Questions q0, q1, … (schema QUESTIONS)."""
+    """Return questions q0, q1, … (schema QUESTIONS)."""
     rows = [
         {"question_id": f"q{number}", "question": question, "answers": ["Trabo"], "dataset": "test", "kind": "test"}
         for number, question in enumerate(questions)
@@ -166,7 +167,7 @@ def questions_table(questions: Sequence[str]) -> pa.Table:
 
 
 class ScriptedRetriever:
-    """Finds what ``find`` says of a query; fails on queries that hold "fail". Notes every call."""
+    """Finds ``find``'s result for a query; fails on queries that contain "fail". Records every call."""
 
     fingerprint = "scripted"
 
@@ -192,7 +193,7 @@ END = "␃"  # in a script: the model's end token
 class ScriptedEngine:
     """``Engine`` whose tokens are characters and whose policy writes a script, chosen by the question.
 
-    A script is all that the policy will write, turn after turn; after it come dots without end.
+    A script is all that the policy will write, turn after turn; endless dots follow.
     """
 
     name = "scripted"
@@ -200,7 +201,7 @@ class ScriptedEngine:
 
     def __init__(self, scripts: Mapping[str, str]) -> None:
         self.scripts = scripts
-        self.started: list[int] = []  # trajectories a batch
+        self.started: list[int] = []  # trajectories per batch
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
@@ -210,7 +211,7 @@ class ScriptedEngine:
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         self.sampling, self.stops = sampling, stops
-        self.rows: dict[int, tuple[Iterator[str], int]] = {}  # what is still to be written, tokens so far
+        self.rows: dict[int, tuple[Iterator[str], int]] = {}  # text still to be written, tokens so far
         self.waiting: set[int] = set()
         self.started.append(0)
 
@@ -266,7 +267,7 @@ class ScriptedEngine:
 def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence[int]], end_of_text: int) -> None:
     """Make the transformers engine sample given tokens: ``scripts`` maps a trajectory's seed to all its policy tokens.
 
-    What is told for each of them is still its log-probability under the model.
+    Each token's log-probability is still the model's.
     """
 
     class Script:
@@ -287,7 +288,7 @@ def force_tokens(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[int, Sequence
 
 
 def check_rollouts(table: pa.Table, engine: Engine, rollout: params.Rollout, end_ids: Collection[int] = ()) -> None:
-    """What holds of every rollout: provenance token by token, text by segments, lengths, names."""
+    """Check what holds of every rollout: provenance token by token, text by segments, lengths, names."""
     assert table.schema.equals(schemas.rollouts_schema(table.column_names))
     rows = table.to_pylist()
     assert len({row["trajectory_id"] for row in rows}) == len({row["seed"] for row in rows}) == len(rows)

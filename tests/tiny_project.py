@@ -1,4 +1,4 @@
-"""A project folder whose rooms are real and small: a world, its index, a policy of one layer that searches often."""
+"""A project folder whose stages are real and small: a world, its index, a policy of one layer that searches often."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEADY = 3.0  # of one hidden channel, whatever the token: a head's weight on it
 
 
 def write_policy_that_searches(folder: Path) -> None:
-    """One layer of random weights with a taste for tags, so that rewards differ and an update moves something."""
+    """Make one layer of random weights that favours tags, so that rewards differ and an update moves something."""
     names = tokenizer(True)
     config = Qwen2Config(
         vocab_size=len(names),
@@ -56,9 +56,9 @@ def make_project(
     rollout: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """Everything that training reads, under ``root``; two iterations of 4 questions × 4 samples.
+    """Write everything that training reads under ``root``; two iterations of 4 questions × 4 samples.
 
-    ``changes`` are parameters by their dotted names with ``__`` for the dot.
+    ``changes`` are parameters by dotted names with ``__`` for the dot.
     """
     stage = {
         "questions_an_iteration": 4,

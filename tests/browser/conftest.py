@@ -1,4 +1,4 @@
-"""One browser for all of these tests, in which evil.example is this machine."""
+"""One browser for all of these tests; it resolves evil.example to this machine."""
 
 from __future__ import annotations
 

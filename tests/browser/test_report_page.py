@@ -1,4 +1,4 @@
-"""In a real browser: nothing in the questions and passages of a report runs, is fetched, or leaves an error behind."""
+"""In a real browser: nothing in a report's questions and passages runs, is fetched, or causes an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = [
     f"<form action={OUT}form><button formaction=javascript:alert(11)>x</button></form><base href={OUT}base>",
     "<p style='animation: a 1s' onanimationstart=alert(12)><![CDATA[<script>alert(13)</script>]]>",
 ]
-ENDLESS = [  # where they run, they leave no page to look at
+ENDLESS = [  # if they run, they leave no page to look at
     "<input autofocus onfocus=alert(14)>\" onmouseover=\"alert(15)\" ' onfocus='alert(16)' autofocus x=' -->",
     f"<meta http-equiv=refresh content='1;url={OUT}refresh'>",
 ]
@@ -41,7 +41,7 @@ NOTED = ("Page.javascriptDialogOpening", "Runtime.consoleAPICalled", "Runtime.ex
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run with these texts."""
+    """Write the report of a run with these texts."""
     root, before = tmp_path_factory.mktemp("run"), Path.cwd()
     make_run(root, passage="".join(TEXTS + ENDLESS))
     os.chdir(root)

@@ -1,4 +1,5 @@
-"""In a real browser: pages of other origins, and of names that lead to this machine, get nothing out of the servers."""
+"""In a real browser: pages of other origins, and of names that resolve to this machine, get nothing out of the
+servers."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ SEARCH = [
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """The attacker's own pages; and, as a control, a server that lets every origin read it."""
+    """The attacker's own pages; and, as a control, a server that any origin may read."""
 
     posted: ClassVar[list[bytes]] = []
 
@@ -83,7 +84,7 @@ def pages() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[str]:
-    """The address of a page of another origin than all else here, by its port."""
+    """Return the address of a page whose origin differs from all others here, by its port."""
     with pages() as port:
         yield f"http://127.0.0.1:{port}/page"
 
@@ -94,7 +95,7 @@ class Prefect:
     password: str
 
     def flows(self) -> list[str]:
-        """The names of the flows that it knows, for its user."""
+        """Return the names of the flows that the server knows, as its user."""
         return sorted(one["name"] for one in self.post("flows/filter", {}))
 
     def pools(self) -> list[str]:
@@ -137,7 +138,7 @@ SERVERS = {"make train": of_make_train, "make ui": of_make_ui}
 
 @pytest.fixture(scope="module")
 def prefects(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[dict[str, Prefect]]:
-    """Both, on one database, with something in it that is nobody else's business."""
+    """Both, on one database with private content."""
     home = tmp_path_factory.mktemp("prefect") / "home"
     given = os.environ.pop("PREFECT_API_URL", None)
     with contextlib.ExitStack() as running:
@@ -149,7 +150,7 @@ def prefects(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iter
 
 
 def attacked(browser: Browser, page: str, base: str, requests: Sequence[Any], sockets: Sequence[str]) -> dict[str, str]:
-    """What each way came to, from a page elsewhere."""
+    """Return what each attack from a foreign page achieved."""
     tab = browser.tab()
     tab.open(page)
     call = f"attack({json.dumps(base)}, {json.dumps(requests)}, {json.dumps(sockets)})"
@@ -206,7 +207,7 @@ def test_its_own_page_reads_prefect_with_the_password_alone(browser: Browser, pr
 
 
 def test_no_page_elsewhere_can_frame_the_page(browser: Browser, foreign: str, prefects: dict[str, Prefect]) -> None:
-    """Else a click on something harmless is one on a button of it."""
+    """Otherwise a click on something harmless could be a click on one of its buttons."""
     tab = browser.tab()
     tab.open(foreign)
     for base, blocked in ((foreign.removesuffix("/page"), False), (prefects["make ui"].base, True)):
@@ -216,7 +217,7 @@ def test_no_page_elsewhere_can_frame_the_page(browser: Browser, foreign: str, pr
 
 
 class Noting:
-    """A retriever that notes what it is asked."""
+    """A retriever that records its queries."""
 
     fingerprint = "f" * 64
 
@@ -239,7 +240,7 @@ def test_no_page_elsewhere_searches_or_reads_the_retrieval_service(browser: Brow
         came = tab.run(f"{ATTACK}\nattack('', {json.dumps(SEARCH)}, [])")
         assert {what[:8] for way, what in came.items() if way.startswith(("GET", "POST"))} == {"read 421"}
         assert SECRET not in json.dumps(came) and retriever.asked == []
-        tab.open(f"{url}/health")  # its own origin: the browser can ask, and a search is what is noted
+        tab.open(f"{url}/health")  # its own origin: the browser can send requests, and a search is recorded
         ask = "fetch('/search', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: %s})"
         body = json.dumps(json.dumps({"queries": ["ada"], "k": 1}))
         assert SECRET in tab.run(f"{ask % body}.then(answer => answer.text())")

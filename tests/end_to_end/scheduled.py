@@ -1,7 +1,6 @@
-"""The smoke pipeline on a schedule's way: a checkout, `make ui`'s server and worker, and Prefect's own commands.
+"""The smoke pipeline as a scheduled run: a checkout, `make ui`'s server and worker, and Prefect's own commands.
 
-The first run of the deployment loses its server on the way, and is stopped by Ctrl-C of `make ui`; the second goes on
-to the end.
+The deployment's first run loses its server on the way, and is stopped by Ctrl-C of `make ui`; the second completes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from flows import access
 from r1_searcher.params import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 1800  # a machine that hangs, not a timing
+LIMIT_SECONDS = 1800  # for a hang; not a timing
 PIPELINE, REGRESSION = "pipeline/pipeline-smoke", "regression/regression-smoke"
 READY = "Ctrl-C ends all of it"
 PASSWORDS: dict[str, str] = {}  # of each port's server, as it was printed
@@ -36,16 +35,16 @@ PASSWORDS: dict[str, str] = {}  # of each port's server, as it was printed
 
 @dataclass
 class Scheduled:
-    """What is left of the two runs."""
+    """The results of the two runs."""
 
     workspace: Path
-    stopped: list[dict[str, Any]] = field(default_factory=list)  # flow runs after Ctrl-C, as the server knew them
-    said: str = ""  # by `make ui` until Ctrl-C
-    survivors: list[str] = field(default_factory=list)  # processes that Ctrl-C did not end
-    stored: dict[str, int] = field(default_factory=dict)  # what was in the store then: place, time of change
+    stopped: list[dict[str, Any]] = field(default_factory=list)  # flow runs after Ctrl-C, per the server
+    said: str = ""  # seconds `make ui` took to end after Ctrl-C
+    survivors: list[str] = field(default_factory=list)  # processes that survived Ctrl-C
+    stored: dict[str, int] = field(default_factory=dict)  # the store's content then: place, modification time
     ended: list[int] = field(default_factory=list)  # exit statuses of `make ui`'s command
     page: str = ""
-    watched: str = ""  # what `prefect deployment run --watch` said
+    watched: str = ""  # the output of `prefect deployment run --watch`
     flow_runs: list[dict[str, Any]] = field(default_factory=list)
     task_runs: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
@@ -53,7 +52,7 @@ class Scheduled:
 
 
 def run(place: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of the environment in a checkout or workspace; its output is captured."""
+    """Run a module of the environment in a checkout or workspace and capture its output."""
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=place,
@@ -69,7 +68,7 @@ NOT_OURS = ("PREFECT_API_URL", "PREFECT_RESULTS_LOCAL_STORAGE_PATH", "PREFECT_SE
 
 
 def environment(place: Path) -> dict[str, str]:
-    """Nothing of the surrounding checkout's state: its own store, Prefect home and DVC site cache."""
+    """Return an environment isolated from the surrounding checkout: its own store, Prefect home and DVC site cache."""
     root = place.parents[1] if place.parent.name == ".workspaces" else place
     kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     return kept | {
@@ -82,7 +81,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def schedule(root: Path) -> Scheduled:
-    """Make a checkout of the working tree at ``root``; deploy, run, stop, run again there."""
+    """Make a checkout of the working tree at ``root``; deploy, run, stop and rerun there."""
     copy_checkout(root)
     done = Scheduled(workspace=root / ".workspaces" / "smoke")
     log = root.parent / "ui.log"
@@ -108,7 +107,7 @@ def schedule(root: Path) -> Scheduled:
 
 
 def kill_server(root: Path) -> None:
-    """SIGKILL to the server of the `make ui` of a checkout."""
+    """Kill the server of a checkout's `make ui` with SIGKILL."""
     here, named = str(root.resolve()), ["flows.server", "page"]
     found = [one for one in psutil.process_iter(["cmdline", "cwd"]) if one.info["cwd"] == here]
     [server] = [one for one in found if (one.info["cmdline"] or [])[2:4] == named]
@@ -116,8 +115,8 @@ def kill_server(root: Path) -> None:
 
 
 def watch(root: Path, deployment: str, log: Path, *options: str) -> str:
-    """Run a deployment to its end; what the command said. It fails where the run does. The command finds the server by
-    itself."""
+    """Run a deployment to its end and return the command's output; fails if the run does. The command finds the server
+    by itself."""
     watched = run(root, "prefect", "deployment", "run", deployment, *options, "--watch")
     said = watched.stdout + watched.stderr
     assert watched.returncode == 0, said[-4000:] + log.read_text(encoding="utf-8")[-4000:]
@@ -125,8 +124,8 @@ def watch(root: Path, deployment: str, log: Path, *options: str) -> str:
 
 
 def copy_checkout(root: Path) -> None:
-    """The files of the working tree, uncommitted ones too, committed as a repository of their own; the shipped
-    parameters in the place of the user's."""
+    """Commit the working tree's files, including uncommitted ones, as a separate repository, with the shipped
+    parameters instead of the user's."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -145,7 +144,7 @@ def copy_checkout(root: Path) -> None:
 
 @contextlib.contextmanager
 def serving(root: Path, log: Path, done: Scheduled, **variables: str) -> Iterator[str]:
-    """`make ui` until the block ends; the API's address. Then Ctrl-C, and a look at what is left of it."""
+    """Run `make ui` during the block; yields the API's address. Then Ctrl-C, and a check for leftovers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -178,7 +177,7 @@ def serving(root: Path, log: Path, done: Scheduled, **variables: str) -> Iterato
 
 
 def wait_for(there: Callable[[], bool], log: Path, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Until ``there`` is true; an assertion with the end of the log where it does not come."""
+    """Wait until ``there`` is true; fails with the end of the log."""
     end = time.monotonic() + LIMIT_SECONDS
     while not there():
         said = log.read_text(encoding="utf-8")[-4000:]
@@ -188,7 +187,7 @@ def wait_for(there: Callable[[], bool], log: Path, process: subprocess.Popen[byt
 
 
 def ask(api: str, kind: str) -> list[dict[str, Any]]:
-    """All flow runs, task runs, artifacts or logs that the server knows."""
+    """Return all flow runs, task runs, artifacts or logs that the server knows."""
     found: list[dict[str, Any]] = []
     while True:
         body = json.dumps({"limit": 200, "offset": len(found)}).encode()
@@ -203,7 +202,7 @@ def ask(api: str, kind: str) -> list[dict[str, Any]]:
 
 
 def modified(folder: Path) -> dict[str, int]:
-    """Files below a folder, and when each was written."""
+    """Return the files below a folder with their modification times."""
     return {
         path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
     }

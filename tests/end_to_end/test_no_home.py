@@ -1,4 +1,5 @@
-"""A scheduled run that fails, for a user without a home: its reason, and what was written beside the checkout."""
+"""A scheduled run that fails, for a user without a home folder: its reason, and the files written beside the
+checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from scheduled import PIPELINE, Scheduled, ask, copy_checkout, run, serving
 
 pytestmark = pytest.mark.slow
 
-MISTYPED = "smok"  # a profile that is not there
+MISTYPED = "smok"  # a profile that does not exist
 
 
 def test_a_run_that_fails_names_its_reason_and_writes_nothing_beside_the_checkout(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The scheduled smoke run: what its server says of it, what Ctrl-C left, and what the second run made of that."""
+"""The scheduled smoke run: its server's records, what Ctrl-C left, and how the second run continued."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_run_was_the_workers(scheduled: Scheduled) -> None:
 
 
 def by_key(scheduled: Scheduled) -> dict[str, dict[str, Any]]:
-    """The latest artifact of each key."""
+    """Return the latest artifact of each key."""
     return {found["key"]: found for found in sorted(scheduled.artifacts, key=lambda found: found["created"])}
 
 
@@ -95,7 +95,7 @@ def test_progress_and_a_table_a_segment(scheduled: Scheduled) -> None:
 
 
 def test_the_verdicts_of_both_gates(scheduled: Scheduled) -> None:
-    """One seed, which the pipeline has made: its figures may be the committed ones; else one seed cannot tell."""
+    """One seed, made by the pipeline: its figures may be the committed ones; otherwise one seed proves nothing."""
     code, recipe = (by_key(scheduled)[f"smoke-{gate}-verdict"] for gate in ("code", "recipe"))
     assert code["type"] == recipe["type"] == "markdown"
     assert re.match("## Code gate: ✅ (same|not worse)\n", code["data"])

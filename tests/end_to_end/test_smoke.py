@@ -1,5 +1,7 @@
-"""The whole pipeline at its smallest (profile smoke), in a checkout of its own: what the run left in its workspace.
-One run serves all tests here (conftest.py)."""
+"""The whole pipeline at its smallest (profile smoke), in its own checkout: the outputs in its workspace.
+
+One run serves all tests here (conftest.py).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def test_nothing_is_run_twice(checkout: Path) -> None:
 
 
 def test_only_what_a_stage_uses_makes_it_stale(checkout: Path) -> None:
-    """Parts that nobody selected, inside and outside of the library; comments in other parts; single parameters."""
+    """Parts that are not selected, inside and outside of the library; comments in other parts; single parameters."""
     root, train = checkout.parents[1], ["train@s1-00", "train@s2-00", "train@s2-01"]
     done = run(root, "benchmarks.extending", "--workspace", str(checkout), "--short", "--json")
     assert done.returncode == 0, done.stderr
@@ -70,7 +72,7 @@ def test_only_what_a_stage_uses_makes_it_stale(checkout: Path) -> None:
 
 
 def test_a_killed_segment_continues_and_ends_in_the_same_bytes(checkout: Path) -> None:
-    """Trained anew in an empty store, killed with SIGKILL on its way, continued: the checkpoint of the first run."""
+    """Trained anew in an empty store, killed with SIGKILL midway, resumed: the checkpoint of the first run."""
     manifest = checkout / "data" / "train" / "s1-00" / "policy" / "manifest.json"
     first = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
     store = {"R1SEARCHER_STORE": str(checkout / ".store-again")}

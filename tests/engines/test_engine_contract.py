@@ -1,6 +1,6 @@
-"""One contract, held by both engines for real: the same tokens, log-probabilities and ends of turns.
+"""One contract, tested on both engines for real: the same tokens, log-probabilities and ends of turns.
 
-Two policies: a Qwen2 with a head of its own whose tags are tokens, and a Llama with neither.
+Two policies: a Qwen2 with an untied head and tags as tokens, and a Llama with neither.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KINDS, POLICIES = ("transformers", "vllm"), ("qwen2", "llama")
 COOLER = Sampling(temperature=0.7, top_p=0.9, max_turn_tokens=20, max_total_tokens=200)
 HOTTER = Sampling(temperature=1.6, top_p=1.0, max_turn_tokens=20, max_total_tokens=200)
 SAMPLINGS = {"greedy": GREEDY, "sampled": SAMPLING, "cooler": COOLER, "hotter": HOTTER}
-CLOSE = 5e-5  # of float32 log-probabilities of up to 20: how far engine, score and a plain forward may be apart
+CLOSE = 5e-5  # in float32 log-probabilities of up to 20: allowed difference between engine, score and a plain forward
 
 both = pytest.mark.parametrize("kind", KINDS)
 each_policy = pytest.mark.parametrize("name", POLICIES)
@@ -72,7 +72,7 @@ def test_greedy_tokens_are_equal(name: str) -> None:
 @each_policy
 @both
 def test_a_turn_ends_at_the_first_thing_that_ends_it(kind: str, name: str) -> None:
-    """Said of what was sampled, without the engine's own finder: nothing stands behind a stop, and limits are exact."""
+    """Checked on the sampled text, without the engine's own finder: nothing follows a stop, and limits are exact."""
     engine, sampling = engine_of(kind, name), Sampling(1.0, 1.0, max_turn_tokens=15, max_total_tokens=90)
     seen: Counter[str] = Counter()
     for number, one in enumerate(run(engine, jobs(40), sampling)):
@@ -102,14 +102,14 @@ def test_the_limits_of_a_turn_and_of_a_trajectory(kind: str) -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, max_turn_tokens=9, max_total_tokens=50)
     made = run(engine, [Job([5] * length, 1, []) for length in (1, 7, 41, 48, 49)], sampling, stops=["no such text"])
     assert [one.lengths for one in made] == [[9], [9], [9], [2], [1]]
-    # At 50 tokens both limits are met by the third: the trajectory's counts.
+    # At 50 tokens the third reaches both limits: the trajectory's takes precedence.
     assert [one.stops for one in made] == [[grammar.FINISH_TURN_LIMIT]] * 2 + [[grammar.FINISH_LENGTH_LIMIT]] * 3
 
 
 @pytest.mark.parametrize("how", ["greedy", "sampled", "cooler"])
 @both
 def test_a_trajectory_is_the_same_whichever_others_share_its_batch(kind: str, how: str) -> None:
-    """vLLM's batch is four at a time here, so that most of them wait for others first."""
+    """vLLM's batch is four at a time here, so that most of them wait."""
     engine, chosen, sampling = engine_of(kind, "qwen2"), jobs(), SAMPLINGS[how]
     together = run(engine, chosen, sampling)
     for number, one in enumerate(together):
@@ -129,7 +129,7 @@ def test_the_seed_alone_makes_the_difference(kind: str) -> None:
 @pytest.mark.parametrize("sampling", [Sampling(0.7, 0.8, 1, 200), Sampling(1.5, 1.0, 1, 200)], ids=["nucleus", "hot"])
 @both
 def test_tokens_are_drawn_as_often_as_their_probability_says(kind: str, sampling: Sampling) -> None:
-    """1,000 draws at one place: none outside the nucleus, and the likely ones as often as chance allows."""
+    """1,000 draws at one place: none outside the nucleus, and likely ones within chance."""
     engine, prompt, draws = engine_of(kind, "qwen2"), [40, 41, 42], 1000
     made = run(engine, [Job(prompt, seed, []) for seed in range(draws)], sampling)
     counts = Counter(one.ids[-1] for one in made)
@@ -170,7 +170,7 @@ def test_the_order_of_calls_is_held(kind: str) -> None:
 
 
 def test_what_an_engine_sampled_alone_the_other_scores_alike() -> None:
-    """Crosswise: samples of the one under ``score`` of the other."""
+    """Crosswise: one engine's samples under the other's ``score``."""
     for kind, other in itertools.permutations(KINDS):
         made: list[Run] = run(engine_of(kind, "qwen2"), jobs(), COOLER)
         scored = engine_of(other, "qwen2").score([one.ids for one in made], temperature=COOLER.temperature)

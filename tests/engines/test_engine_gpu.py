@@ -1,4 +1,4 @@
-"""What is different on a GPU: vLLM in a process of its own, memory that is given back, weights that come back."""
+"""What differs on a GPU: vLLM in its own process, memory that is released, weights that come back."""
 
 from __future__ import annotations
 

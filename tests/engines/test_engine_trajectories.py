@@ -1,4 +1,4 @@
-"""Whole trajectories through the loop, searches and documents included: both engines make the same of them."""
+"""Whole trajectories through the loop, with searches and documents: both engines make the same ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r1_searcher.types.protocols import Passage
 
 KINDS = ("transformers", "vllm")
 QUESTIONS = [f"Where was {name} born?" for name in ("Ada", "Kolm", "Trabo", "Harbor", "Silent", "film", "1931", "made")]
-PATIENCE = 60.0  # seconds until a deadlock is called one
+PATIENCE = 60.0  # seconds after which to call it a deadlock
 CLOSE = 5e-5
 
 
@@ -57,7 +57,7 @@ def test_greedy_trajectories_with_searches_are_equal_token_by_token() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_reason_to_finish(kind: str, temperature: float) -> None:
-    """Sampled: each reason comes up, and the log-probabilities are the model's at that temperature."""
+    """Sampled: each reason occurs, and the log-probabilities are the model's at that temperature."""
     rows = []
     for room in (300, 90):  # in 90 tokens few have room for two blocks of documents
         retriever = ScriptedRetriever()
@@ -84,7 +84,7 @@ def test_a_failed_search_ends_its_trajectory_alone(kind: str) -> None:
 
 
 def test_hostile_documents_reach_the_model_as_the_same_tokens() -> None:
-    """What stands in documents is data: both engines get it as the same tokens, and none of it ends a turn."""
+    """Documents are data: both engines get them as the same tokens, and none of them ends a turn."""
     texts = hostile_texts()
 
     def find(query: str) -> list[str]:
@@ -103,13 +103,13 @@ def test_hostile_documents_reach_the_model_as_the_same_tokens() -> None:
 
 
 def test_a_slow_search_holds_nobody_else() -> None:
-    """The first search of all returns only after another trajectory has been searched for, extended and ended."""
+    """The very first search returns only after another trajectory has searched, continued and ended."""
     engine: Any = engine_of("vllm", "qwen2")
     others_are_done, held = threading.Event(), []
     expected = play("vllm", ScriptedRetriever(), samples=2)
     searching = [row for row in expected if row["turns"]]
     assert len(searching) >= 3 and len(expected) > len(searching)
-    needed = len(expected) - len(searching)  # those that never search can all end while the first search lasts
+    needed = len(expected) - len(searching)  # those that never search can all end during the first search
 
     class Slow(ScriptedRetriever):
         def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:

@@ -1,4 +1,4 @@
-"""Weights of a new checkpoint without a restart: they arrive whole, and the check after it fails where they did not."""
+"""Weights of a new checkpoint without a restart: they arrive whole, and the check fails if they did not."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ KINDS = ("transformers", "vllm")
 CLOSE = 5e-5
 PROBES = [[5, 9, 40, 41, 7, 120, 3], [8, 300], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], list(range(40, 140))]
 MASKS = [[False] + [place % 3 > 0 for place in range(1, len(ids))] for ids in PROBES]
-LEARNING_RATE = 5e-4  # of the laptop's profile: what Adam's first step moves each weight by
+LEARNING_RATE = 5e-4  # of the laptop's profile: the step size of Adam's first update
 
 both = pytest.mark.parametrize("kind", KINDS)
 
 
 def trainer_logprobs(folder: Path, temperature: float = 1.0) -> list[list[float]]:
-    """What a right trainer says of the probes' policy tokens."""
+    """Return a correct trainer's log-probabilities of the probes' policy tokens."""
     scores = [true_logprobs(folder, ids, temperature) for ids in PROBES]
     return [[v for v, kept in zip(s, mask, strict=True) if kept] for s, mask in zip(scores, MASKS, strict=True)]
 
 
 def check(engine: Any, folder: Path, *, dtype: str = "float32", temperature: float = 1.0) -> float:
-    """The check that follows each synchronisation; the mean gap."""
+    """Run the check that follows each synchronisation; returns the mean gap."""
     logprobs = trainer_logprobs(folder, temperature)
     allowed = tolerance(dtype, temperature)
     return check_sync(engine, PROBES, MASKS, logprobs, temperature=temperature, allowed=allowed).mean
 
 
 def updated(folder: Path, target: Path) -> Path:
-    """The policy after one update as Adam does its first: each weight moves by the learning rate, up or down."""
+    """Return the policy after Adam's first update: each weight moves by the learning rate, up or down."""
     target.mkdir()
     for file in folder.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
@@ -69,7 +69,7 @@ def test_other_weights_are_taken_up_whole(kind: str, tied: bool, sharded: bool, 
     for folder, tokens in ((folders[1], expected), (folders[0], before), (folders[1], expected)):
         engine.load_weights(folder)
         assert check(engine, folder) < 1e-5 and check(engine, folder, temperature=0.7) < 1e-5
-        # The same prompts again: nothing that was cached of the weights before is used.
+        # The same prompts again: nothing cached with the old weights is used.
         assert [one.ids for one in run(engine, jobs(), GREEDY)] == [one.ids for one in tokens]
     for one, two in zip(engine.score(PROBES, temperature=1.0), PROBES, strict=True):
         np.testing.assert_allclose(one, true_logprobs(folders[1], two, 1.0), rtol=0, atol=CLOSE)
@@ -91,7 +91,7 @@ def test_weights_one_update_old_are_caught(kind: str, tied: bool, tmp_path: Path
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_that_did_not_arrive_are_caught(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM says nothing where it loads nothing, or leaves out the head: the check does."""
+    """vLLM is silent if it loads nothing, or skips the head; the check is not."""
     folders = [write_policy(tmp_path / f"{seed}", tied=True, seed=seed) for seed in (1, 2)]
     engine: Any = load_engine(folders[0], settings("vllm", dtype=dtype))
     check(engine, folders[0], dtype=dtype)
@@ -111,7 +111,7 @@ def test_weights_that_did_not_arrive_are_caught(dtype: str, tmp_path: Path, monk
 
 
 def headless(policy: Path, view: Path) -> Path:
-    """A view without the head: what vLLM is given where a tied policy is loaded as it stands."""
+    """A view without the head: what vLLM gets if a tied policy is loaded unchanged."""
     view.mkdir(parents=True)
     for file in policy.iterdir():
         (view / file.name).symlink_to(file)
@@ -144,7 +144,7 @@ def test_another_architecture_is_refused_in_one_line(kind: str, tmp_path: Path) 
 
 @both
 def test_an_engine_that_slept_is_as_it_was(kind: str, tmp_path: Path) -> None:
-    """On a CPU nothing is given back; tests/engines/test_engine_gpu.py has the rest."""
+    """On a CPU nothing is released; tests/engines/test_engine_gpu.py has the rest."""
     policy = write_policy(tmp_path / "policy")
     engine = load_engine(policy, settings(kind, vllm={"sleep": True}))
     before = run(engine, jobs())

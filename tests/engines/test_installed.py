@@ -1,4 +1,4 @@
-"""vLLM and Ray stand beside the locked packages and have changed none of them: `make train` goes on as before."""
+"""vLLM and Ray are installed beside the locked packages without changing any: `make train` works as before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def test_every_locked_version_is_still_the_installed_one() -> None:
 
 
 def test_nothing_that_is_installed_lacks_what_it_asks_for() -> None:
-    """pip put the locks in without looking at that. vLLM's own asks for torch's companions are left out on purpose."""
+    """pip installed the locks without checking that. torch's companions, which vLLM requires, are left out on
+    purpose."""
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stdout.splitlines() if line != "No broken requirements found."]
     left_out = (

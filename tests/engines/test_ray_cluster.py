@@ -1,4 +1,4 @@
-"""Joining a cluster that `ray start --head` made: with its token, without one, with another one."""
+"""Join a cluster made by `ray start --head`: with its token, without one, with another one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ except PipelineError as error:
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Home folders: two with a token each, one without."""
+    """Home folders: two with different tokens, one without."""
     root = tmp_path_factory.mktemp("homes")
     (root / "none").mkdir()
     return {"none": root / "none", **{name: home_with_token(root / name) for name in ("one", "other")}}
@@ -37,20 +37,20 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def guarded(homes: dict[str, Path]) -> Iterator[str]:
-    """The address of a cluster that asks for a token, because its machine had one."""
+    """The address of a cluster that requires a token, because its machine had one."""
     with head(homes["one"]) as (address, _):
         yield address
 
 
 @pytest.fixture(scope="module")
 def unguarded(homes: dict[str, Path]) -> Iterator[str]:
-    """The address of one that asks for none."""
+    """The address of one that requires none."""
     with head(homes["none"]) as (address, _):
         yield address
 
 
 def join(address: str, home: Path, **changes: str) -> tuple[str, str]:
-    """What a process that joins says on each of its outputs."""
+    """Return a joining process' output on each stream."""
     run = subprocess.run(
         [sys.executable, "-c", JOIN, address],
         env=environment(home, PYTHONPATH=str(ROOT), **changes),
@@ -77,7 +77,7 @@ def test_another_token_or_none_is_not_taken_for_no_cluster(guarded: str, homes: 
 
 
 def test_a_cluster_without_a_token_is_joined_although_there_is_one_here(unguarded: str, homes: dict[str, Path]) -> None:
-    """A driver that asks for a token would not hear of its own workers."""
+    """A driver that requires a token would not hear from its own workers."""
     assert join(unguarded, homes["one"])[0] == "answers 42"
     assert join(unguarded, homes["none"])[0] == "answers 42"
 

@@ -39,8 +39,8 @@ raise SystemExit(main())
 """
 START_SECONDS = 90.0
 SECONDS = 30.0  # some for the line, 5 for Ray to shut down, and a busy machine; Ray itself would take 60
-CLOCK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}  # of the cluster's side; the run keeps Ray's own, 60
-WORKER_SECONDS = 60.0  # for a worker to end that does not hear of the head's end: 20 by that clock
+CLOCK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}  # on the cluster's side; the run keeps Ray's own, 60
+WORKER_SECONDS = 60.0  # for a worker that misses the head's end to end itself: 20 by its clock
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ WORKER_SECONDS = 60.0  # for a worker to end that does not hear of the head's en
     ids=["all of its processes", "the server alone", "between short calls"],
 )
 def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole: bool, seconds: float) -> None:
-    """The server alone: workers go on, as those on other machines would, and their answers still come."""
+    """The server alone: workers go on, as on other machines, and their answers still arrive."""
     (tmp_path / "home").mkdir()
     with head(tmp_path / "home", **CLOCK) as (address, leader):
         place = make_project(tmp_path / "place", {"place": "ray", "ray_address": address})
@@ -80,5 +80,5 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
         assert line.startswith(f"error: workers: the Ray cluster at {address} no longer answers: ")
         assert "ray start --head" in line and "the same command resumes" in line
         assert run.returncode == 2
-        if seconds > SECONDS:  # else it waits for work, and its end is the same
+        if seconds > SECONDS:  # otherwise it waits for work, and its end is the same
             worker.wait(WORKER_SECONDS)

@@ -32,7 +32,7 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def inside(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes of the same shards."""
+    """Return what one process makes of the same shards."""
     with pytest.MonkeyPatch.context() as here:
         return run(make_project(tmp_path_factory.mktemp("inside") / "project", {"shards": 2}), here)
 
@@ -44,7 +44,8 @@ LOSSES = {"kill": "is gone", "stop": "gave no sign of life for 15 s and was ende
 def test_a_run_on_ray_loses_an_engine_and_nothing_else(
     inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
-    """The same bytes of rollouts and rewards as one process makes, weights within 2e-5 (two ranks sum otherwise)."""
+    """The same bytes of rollouts and rewards as one process makes, weights within 2e-5 (two ranks sum in another
+    order)."""
     import flows.workers
 
     monkeypatch.setattr(flows.workers, "ENGINE", "losing_engine:LosingEngine")
@@ -110,7 +111,7 @@ def test_workers_of_a_kind_have_cores_of_their_own(tmp_path: Path, monkeypatch: 
 
 
 def test_long_work_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes: the worker's process says that it runs, and is heard."""
+    """However long it takes: the worker's process reports that it runs."""
     monkeypatch.chdir(make_project(tmp_path / "long", {"place": "ray"}))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
     place = RayPlace(Workbench("s1").worker_settings, tmp_path / "logs")

@@ -1,4 +1,4 @@
-"""A segment is trained with vLLM as its engine: in the trainer's process, and in a process of its own."""
+"""Train a segment with vLLM as its engine: in the trainer's process, and in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vLLM starts in a process that has imported numba, as every process that opened a BM25 index has."""
+"""vLLM starts in a process that has imported numba, as every process with an open BM25 index has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vLLM as it is started and used: one line for what is wrong, the process left as it was, the cache used."""
+"""vLLM's start and use: one line per error, the process left unchanged, the cache used."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_was_started_for_shorter_trajectories_says_so() -> None:
 
 
 def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
-    """The trainer shares it: threads, number format, gradients."""
+    """The trainer shares the process: threads, number format, gradients."""
     set_threads, threads = torch.set_num_threads, torch.get_num_threads()
     load_engine(write_policy(tmp_path / "policy"), settings("vllm", dtype="bfloat16"))
     assert torch.set_num_threads is set_threads and torch.get_num_threads() == threads
@@ -80,7 +80,7 @@ def test_the_process_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_turn_reads_no_more_than_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What of a trajectory was read before is found in the cache, but for the last block of it."""
+    """A trajectory's earlier tokens are found in the cache, except its last block."""
     engine: Any = engine_of("vllm", "qwen2")
     cached: Counter[str] = Counter()
     lengths: dict[str, int] = {}
@@ -102,14 +102,14 @@ def test_a_turn_reads_no_more_than_what_is_new(monkeypatch: pytest.MonkeyPatch) 
     (made,) = run(engine, [Job(list(range(60, 100)), 3, documents)], GREEDY)
     turns = sorted(lengths, key=int)
     assert len(turns) == len(made.lengths) >= 3
-    known = 0  # tokens that were read when the turn began: all but the last sampled one
+    known = 0  # tokens prefilled when the turn began: all but the last sampled one
     for request, sampled in zip(turns, made.lengths, strict=True):
         assert cached[request] >= (known - 1) // BLOCK_ON_CPU * BLOCK_ON_CPU, request
         known = lengths[request] + sampled - 1
 
 
 def test_a_cache_that_is_too_small_for_all_changes_nothing(tmp_path: Path) -> None:
-    """Trajectories are then thrown out of the cache in the middle of a turn, and read again."""
+    """Trajectories are then preempted in the middle of a turn, and prefilled again."""
     block = 2 * 2 * 32 * 4 * BLOCK_ON_CPU  # bytes: keys and values, layers, a head of 32 float32
     room = 14 * block / 2**30  # of 14 blocks; one trajectory may need 10, and four run at once
     small: Any = load_engine(policy("qwen2"), settings("vllm", vllm={"cpu_cache_gb": room, "max_num_seqs": 4}))
@@ -131,7 +131,7 @@ def test_a_cache_that_is_too_small_for_all_changes_nothing(tmp_path: Path) -> No
 
 
 def test_engines_of_a_process_do_not_touch_each_other(tmp_path: Path) -> None:
-    """Their temperatures are their own, and one that goes leaves to the others what all of them share."""
+    """Each has its own temperature, and an aborted one leaves shared state to the others."""
     one, two = engine_of("vllm", "qwen2"), engine_of("vllm", "llama")
     before = run(one, jobs(), SAMPLING)
     two.score([[1, 2, 3]], temperature=0.3)
@@ -139,7 +139,7 @@ def test_engines_of_a_process_do_not_touch_each_other(tmp_path: Path) -> None:
     three = load_engine(write_policy(tmp_path / "policy"), settings("vllm"))
     weights = weakref.ref(next(iter(three._core.model_executor.driver_worker.model_runner.model.parameters())))  # type: ignore[attr-defined]
     del three
-    for _ in range(2):  # the first round ends the engine, and what it had frozen goes in the second
+    for _ in range(2):  # the first round ends the engine; frozen objects go in the second
         gc.collect()
     assert torch.distributed.is_initialized()
     assert [made.ids for made in run(one, jobs(), SAMPLING)] == [made.ids for made in before]

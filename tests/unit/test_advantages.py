@@ -1,4 +1,4 @@
-"""Advantages against cases worked by hand, and what must hold for any batch."""
+"""Advantages against hand-worked cases, and properties of any batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_groups_need_not_stand_together() -> None:
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_equal_rewards_and_groups_of_one_teach_nothing(estimator: str) -> None:
-    rewards = [0.1, 0.1, 0.1, 7.0]  # .1 has no exact mean of three: the residue must not be divided by epsilon
+    rewards = [0.1, 0.1, 0.1, 7.0]  # 0.1 has no exact mean of three: the residue must not be divided by epsilon
     result = compute_advantages(rewards, ["a", "a", "a", "b"], [2, 1, 3, 2], ESTIMATORS[estimator])
     assert all((array == 0).all() for array in result.values)
     assert (result.num_groups, result.num_flat_groups) == (2, 2)
@@ -41,13 +41,13 @@ def test_equal_rewards_and_groups_of_one_teach_nothing(estimator: str) -> None:
 
 def test_returns_with_kl_by_hand() -> None:
     returns = token_returns(2.0, 3, np.array([1.0, -2.0, 4.0]), 0.5)
-    # token rewards: -.5, 1, 2 - 2 = 0; summed to the end
+    # token rewards: -0.5, 1, 2 - 2 = 0; summed to the end
     np.testing.assert_allclose(returns, [0.5, 1.0, 0.0])
     np.testing.assert_allclose(token_returns(2.0, 3, None, 0.0), [2, 2, 2])
 
 
 def test_whitening_is_over_tokens_not_trajectories() -> None:
-    # three tokens of 1, one of -1: mean .5, variance .75
+    # three tokens of 1, one of -1: mean 0.5, variance 0.75
     long, short = whiten([np.array([1.0, 1.0, 1.0]), np.array([-1.0])])
     np.testing.assert_allclose(long, 0.5 / 0.75**0.5)
     np.testing.assert_allclose(short, -1.5 / 0.75**0.5)
@@ -55,7 +55,7 @@ def test_whitening_is_over_tokens_not_trajectories() -> None:
 
 @pytest.mark.parametrize("estimator", ["reinforce++", "rloo"])
 def test_what_is_not_trained_on_is_compared_and_not_whitened(estimator: str) -> None:
-    # b is flat; a's third sample is left out, and still its group's mean is 1 and not 1.5
+    # b is flat; a's third sample is left out, yet its group's mean is 1 and not 1.5
     rewards, groups = [3.0, 0.0, 0.0, 7.0, 7.0], ["a", "a", "a", "b", "b"]
     flat = in_flat_groups(rewards, groups)
     assert flat == [False, False, False, True, True]
@@ -76,7 +76,7 @@ def test_reinforce_by_hand() -> None:
     result = compute_advantages([1.0, 0.0], ["a", "a"], [3, 1], reinforce_plus_plus)
     np.testing.assert_allclose(result.returns[0], 0.5)  # r - group mean
     np.testing.assert_allclose(result.returns[1], -0.5)
-    # tokens .5 .5 .5 -.5: mean .25, variance .1875
+    # tokens 0.5 0.5 0.5 -0.5: mean 0.25, variance 0.1875
     np.testing.assert_allclose(result.values[0], 0.25 / 0.1875**0.5)
     np.testing.assert_allclose(result.values[1], -0.75 / 0.1875**0.5)
 

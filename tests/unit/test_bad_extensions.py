@@ -1,4 +1,4 @@
-"""Whatever is chosen by a name: a user's file that is wrong is one line, with the place, when parameters are read."""
+"""Everything chosen by name: a faulty user file gives one line with the place, when parameters are read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NO_PARAMETERS = {"benchmark", "prompt"}
 
 
 class Choice(NamedTuple):
-    """What is chosen, where: ``reward.set`` among the reward sets."""
+    """What is chosen, and where: ``reward.set`` among the reward sets."""
 
     section: str
     field: str
     point: Point
 
     def form(self, name: str) -> Any:
-        """``name`` in the form that the field has."""
+        """Return ``name`` in the form that the field has."""
         section: Any = Params.model_fields[self.section].annotation
         form = get_origin(section.model_fields[self.field].annotation)
         if form is dict:
@@ -47,7 +47,7 @@ every_choice = pytest.mark.parametrize("choice", CHOICES, ids=IDS)
 
 
 def own(folder: Path, point: Point, *, name: str = "mine", before: str = "", behind: str = "") -> str:
-    """A file that registers ``name``, with a model where the point has parameters."""
+    """Return a file that registers ``name``, with a model where the point has parameters."""
     model = "" if point.decorator in NO_PARAMETERS else ", parameters=Own"
     path = folder / "own.py"
     path.write_text(
@@ -60,7 +60,7 @@ def own(folder: Path, point: Point, *, name: str = "mine", before: str = "", beh
 
 
 def choose(file: str, choice: Choice, name: str = "mine", **given: Any) -> Params:
-    """The shipped parameters with ``name`` chosen, and what is given beside the choice."""
+    """Return the shipped parameters with ``name`` chosen, plus further values."""
     changed = {choice.field: choice.form(name), **given}
     return check(compose(BASE, {"extensions": [file], choice.section: changed}))
 

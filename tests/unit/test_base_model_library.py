@@ -1,4 +1,5 @@
-"""What the tiny base model reads: the mixture, right chains judged right, malformed endings judged malformed."""
+"""The tiny base model's training texts: the mixture, correct chains judged right, malformed endings judged
+malformed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ RIGHT = Shares(reading=0.0, malformed=0.0, without_search=0.0, right_chain=1.0)
 
 
 def make_shelf(seed: int = 7) -> Shelf:
-    """A world whose search finds the passage of a title, and one other."""
+    """A world whose search finds a title's passage, and another one."""
     world = make_world(params.WorldSize(people=80, films=50, books=50, cities=20), seed)
     passages = world.passages()
     texts = dict(zip(passages["title"].to_pylist(), passages["text"].to_pylist(), strict=True))
@@ -51,7 +52,7 @@ def is_transcript(text: list[Piece]) -> bool:
 
 
 def transcript(text: list[Piece]) -> Transcript:
-    """By provenance: given pieces after the prompt are documents."""
+    """By provenance: pieces given after the prompt are documents."""
     return Transcript.of(Segment("document" if piece.given else "policy", piece.text) for piece in text[1:])
 
 
@@ -64,7 +65,7 @@ def question(text: list[Piece]) -> str:
 
 
 def rollouts(chosen: list[list[Piece]]) -> pa.Table:
-    """Transcripts of the library as a rollouts table, with the world's answers as gold."""
+    """Return the library's transcripts as a rollouts table, with the world's answers as gold."""
     rows = []
     for number, text in enumerate(chosen):
         made = transcript(text)
@@ -175,7 +176,7 @@ def test_reading_is_passages_and_true_statements() -> None:
         shown = " ".join(lines)
         said = [piece.text for piece in text[1:] if not piece.given]
         assert said and all(piece.endswith(".\n") for piece in said)
-        # What is said names something that the passages show.
+        # What is written names something that the passages show.
         assert all(piece.removesuffix(".\n").split(" ")[-1] in shown for piece in said)
 
 

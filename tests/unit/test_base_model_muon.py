@@ -28,9 +28,9 @@ def test_singular_values_are_near_one_and_directions_stay(shape: tuple[int, int,
     assert found.shape == shape and 0.6 < float(values.min()) and float(values.max()) < 1.25
     for one, exact in zip(found, u @ vh, strict=True):
         assert cosine(one, exact) > 0.97
-    torch.testing.assert_close(orthogonalise(1000 * matrices), found, atol=1e-4, rtol=1e-3)  # the scale is nothing
+    torch.testing.assert_close(orthogonalise(1000 * matrices), found, atol=1e-4, rtol=1e-3)  # the scale does not matter
     for number, matrix in enumerate(matrices):
-        torch.testing.assert_close(orthogonalise(matrix[None])[0], found[number])  # nor is the batch
+        torch.testing.assert_close(orthogonalise(matrix[None])[0], found[number])  # nor does the batch
 
 
 def test_a_zero_gradient_is_no_step() -> None:

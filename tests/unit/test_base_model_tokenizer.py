@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: lossless, tags whole or split, and a name the same tokens wherever it stands."""
+"""The tiny model's tokenizer: lossless, tags whole or split, and a name has the same tokens everywhere."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def test_a_vocabulary_counts_everything_and_training_is_deterministic() -> None:
 
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_a_name_is_the_same_tokens_wherever_it_stands(tags_are_tokens: bool) -> None:
-    """In a question, a query, a passage's beginning and middle, a thought and an answer: copying needs no more."""
+    """In a question, a query, a passage's beginning and middle, a thought and an answer, so that copying is all it
+    takes."""
     world = make_world(WorldSize(people=60, films=30, books=30, cities=20), 1)
     passages = world.passages()["text"].to_pylist()
     names = train_tokenizer(

@@ -33,7 +33,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Server:
-    """Answers its requests one after the other by ``answers``, the last one for ever; notes the paths."""
+    """Replies to its requests with ``answers`` in turn, repeating the last one; records the paths."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = [whole]
@@ -141,7 +141,7 @@ def test_nobody_there_and_no_folder_are_both_named(tmp_path: Path, store: Store)
 
 
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path, server: Server, store: Store) -> None:
-    """Even where another place has the right one: a file that was tampered with is no matter of course."""
+    """Even if another place has the right one: a tampered file must be reported."""
     (tmp_path / "made.jsonl").write_bytes(CONTENT[:-1])
     with pytest.raises(PipelineError, match="another file than the released one") as error:
         fetch(release(server.address), [str(tmp_path)], store)

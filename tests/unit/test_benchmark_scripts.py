@@ -1,4 +1,4 @@
-"""Each benchmark starts as docs/benchmarks.md says: `python benchmarks/NAME.py`, the project not being installed."""
+"""Each benchmark starts as docs/benchmarks.md says: `python benchmarks/NAME.py`, without installing the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No flipped bit is used in silence: the short form of benchmarks/bit_flips.py, on a project of small files."""
+"""No flipped bit is used silently: the short form of benchmarks/bit_flips.py, on a project of small files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def script() -> ModuleType:
 
 
 def table(schema: pa.Schema) -> pa.Table:
-    """A few rows of whatever a schema asks for."""
+    """Return a few rows of any schema."""
     draw = random.Random(0)
 
     def value(kind: pa.DataType) -> object:
@@ -58,7 +58,7 @@ def table(schema: pa.Schema) -> pa.Table:
 
 
 def write_model(folder: Path) -> None:
-    """The files of a policy; what is in them does not matter here."""
+    """Write the files of a policy; their content does not matter here."""
     (folder / "model.safetensors").write_bytes(random.Random(1).randbytes(4096))
     write_json(folder / "config.json", {"hidden_size": 16})
     write_json(folder / "manifest.json", {"sha256": "0", "parent": None, "step": 2})
@@ -66,7 +66,7 @@ def write_model(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run: outputs, store and cache."""
+    """Make a finished run: outputs, store and cache."""
     root = tmp_path_factory.mktemp("run")
     data = root / "data"
     corpus = make_world(params.WorldSize(people=12, films=6, books=6, cities=4), 0).passages()
@@ -123,7 +123,7 @@ def test_of_every_kind_of_file_no_flipped_bit_is_used(script: ModuleType, projec
 
 
 def test_a_flip_is_found_by_the_sums_and_by_nothing_else(script: ModuleType, project: Path, tmp_path: Path) -> None:
-    """Were the sums not there, some flips would be read as other values: the check above can fail."""
+    """Without checksums, some flips would be read as other values: the check above can fail."""
 
     def without(folder: Path, root: Path) -> Path:
         inside: Path = script._whole(folder, root)

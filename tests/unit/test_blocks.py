@@ -1,4 +1,4 @@
-"""Passages are cut by few encodings, and the blocks are those of the plain way: an encoding for each length tried."""
+"""Passages are cut with few encodings, and the blocks equal the plain way's: one encoding per length tried."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ LONG = [
 
 @functools.cache
 def made(name: str) -> Any:
-    """A tokenizer of each kind that the tests have, and two that the short way is not for."""
-    if name == "across":  # SentencePiece's as in Llama 2: spaces are letters, and a token may hold several words
+    """Return a tokenizer of each kind in the tests, and two that the short way does not support."""
+    if name == "across":  # SentencePiece's as in Llama 2: spaces are letters, and a token may span words
         from tokenizers import Tokenizer, decoders, models, normalizers
         from transformers import PreTrainedTokenizerFast
 
@@ -55,7 +55,7 @@ def made(name: str) -> Any:
 
 
 class Counting(OnlyTokens):
-    """Counts what is encoded by the engine."""
+    """Counts the engine's encodings."""
 
     def __init__(self, names: Any) -> None:
         super().__init__(names)
@@ -67,7 +67,7 @@ class Counting(OnlyTokens):
 
 
 class Promising(OnlyTokens):
-    """As the real engines: its tokens are a codec's."""
+    """Like the real engines: its tokens are a codec's."""
 
     def __init__(self, names: Any) -> None:
         super().__init__(names)
@@ -81,7 +81,7 @@ class Promising(OnlyTokens):
 
 
 class Shouting(OnlyTokens):
-    """An engine that makes other tokens of a text than its tokenizer."""
+    """An engine whose tokens of a text differ from its tokenizer's."""
 
     def encode(self, text: str) -> list[int]:
         return super().encode(text.upper())
@@ -118,7 +118,8 @@ EVERY_KIND = pytest.mark.parametrize("name", [*KINDS, *BPE, "across"])
 
 
 def test_which_tokenizers_are_cut_the_short_way() -> None:
-    """Not one that writes spaces of its own around Chinese letters, as BERT's, nor one whose tokens hold spaces."""
+    """Excluded: tokenizers that add spaces around Chinese letters, like BERT's, and those whose tokens contain
+    spaces."""
     others = [name for name in [*KINDS, *BPE, "across"] if parts_at_spaces(made(name)) is None]
     assert others == ["wordpiece", "across"]
     assert parts_at_spaces(None) is parts_at_spaces(object()) is None

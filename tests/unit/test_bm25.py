@@ -1,4 +1,4 @@
-"""BM25 search against a plain reference, and the rules about ties, unknown words and languages."""
+"""BM25 search against a plain reference, and the rules for ties, unknown words and languages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ids(found: list[list[object]]) -> list[list[str]]:
 
 
 def reference(documents: list[list[str]], query: list[str], k1: float, b: float) -> list[float]:
-    """BM25 with Lucene's inverse document frequency, term by term."""
+    """Return BM25 with Lucene's inverse document frequency, term by term."""
     mean_length = sum(map(len, documents)) / len(documents)
     scores = []
     for document in documents:
@@ -129,7 +129,7 @@ def test_columns_are_added_as_bm25s_adds_them(tmp_path: Path, k: int) -> None:
     engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))
     queries = ["title a 3 b", "c 5", "c 5", "nothing", "title 9"]
     expected = engine.search(queries, k)
-    # What numba compiles.
+    # Compiled by numba.
     engine._compiled = columns.Columns(engine._scorer.scores, compile=False)
     assert engine.search(queries, k) == expected
 

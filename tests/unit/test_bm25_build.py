@@ -1,4 +1,4 @@
-"""The build in two passes against an index that bm25s makes in one piece; its memory; the mapped vocabulary."""
+"""The build in two passes against an index that bm25s makes at once; its memory; the mapped vocabulary."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def table(passages: list[tuple[str, str]]) -> pa.Table:
 
 
 def in_one_piece(passages: list[tuple[str, str]], index: params.Index, folder: Path) -> dict[str, int]:
-    """What bm25s itself writes; returns its vocabulary."""
+    """Write what bm25s itself writes; returns its vocabulary."""
     tokenizer = Tokenizer(index.stemmer, index.stopwords)
     numbers: dict[str, int] = {}
     words = [tokenizer(title) * index.title_weight + tokenizer(text) for title, text in passages]
@@ -127,7 +127,7 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert len(places) > 10 and entries > 500_000
     fixed = 8 * num_passages + 3 * 8 * num_terms
-    assert first < budget + fixed and second < budget + fixed  # the corpus' pairs in one piece: 8 bytes × entries
+    assert first < budget + fixed and second < budget + fixed  # the corpus' pairs at once: 8 bytes × entries
 
 
 @given(words=st.sets(st.text(max_size=6), min_size=1, max_size=30), other=st.text(max_size=6))

@@ -1,4 +1,4 @@
-"""The bootstrap against what is known of a binomial, and its fixed seed."""
+"""The bootstrap against known properties of a binomial, and its fixed seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def column(successes: int, total: int) -> np.ndarray:
 
 
 def test_interval_of_a_binomial_is_the_normal_one() -> None:
-    """n = 400, p = .3: mean ± 1.96 × sqrt(p (1 − p) / n) = .3 ± .0449, to the bootstrap's grain of 1/400."""
+    """n = 400, p = 0.3: mean ± 1.96 × sqrt(p (1 − p) / n) = 0.3 ± 0.0449, to the bootstrap's resolution of 1/400."""
     low, high = intervals(column(120, 400), resamples=4000)[0]
     assert low == pytest.approx(0.3 - 0.0449, abs=0.006)
     assert high == pytest.approx(0.3 + 0.0449, abs=0.006)

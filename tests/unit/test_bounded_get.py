@@ -1,4 +1,4 @@
-"""A page's server may be hostile: seconds, bytes as they come and bytes as they are read have hard limits."""
+"""A page's server may be hostile: seconds, raw bytes and decoded bytes have hard limits."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_no_body_takes_more_than_its_share(name: str) -> None:
 
 @pytest.mark.parametrize("status", ["302 Found", "404 Not Found", "500 Oops"])
 def test_a_body_that_is_not_wanted_is_not_read(status: str) -> None:
-    """A redirect's, for one: httpx reads and decodes it where it follows by itself."""
+    """For example a redirect's: httpx reads and decodes it if it follows redirects itself."""
     lines = [TEXT, "Content-Encoding: gzip"] + ["Location: /next"] * status.startswith("3")
     with serve(says(zeros(1), *lines, status=status)) as address, little_memory():
         if status.startswith("3"):

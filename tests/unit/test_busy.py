@@ -1,4 +1,4 @@
-"""When is a machine too busy for several threads? Decided by figures alone; nothing is timed here."""
+"""When is a machine too busy for several threads? Decided from figures alone; nothing is timed here."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ START = Usage(1000.0, 50.0, 7000)
 
 
 def later(usage: Usage, clock: float, cpu: float, preemptions: float) -> Usage:
-    """After so many seconds, CPU seconds, and preemptions a CPU second."""
+    """Return the load after so many seconds, with CPU seconds, and preemptions per CPU second."""
     return Usage(usage.clock + clock, usage.cpu + cpu, usage.preemptions + round(preemptions * cpu))
 
 
 @pytest.mark.parametrize(
     ("clock", "cpu", "preemptions", "threads", "busy"),
     [
-        (2.0, 3.3, 169, 2, False),  # two free cores: measured
+        (2.0, 3.3, 169, 2, False),  # two free cores, measured
         (2.0, 4.0, 21, 2, False),  # the same with libgomp's own spin count
         (5.0, 5.0, 935, 2, True),  # beside one neighbour
         (6.0, 5.0, 488, 2, True),  # beside two
-        (5.0, 5.0, 935, 1, False),  # one thread can be no fewer
+        (5.0, 5.0, 935, 1, False),  # one thread cannot become fewer
         (5.0, 5.0, 935, 8, True),
         (5.0, 3.0, 40, 2, False),  # waits for searches or for a disk: nobody takes a core away
         (2.0, 3.8, 600, 2, False),  # preempted, but has its cores nearly all of the time

@@ -1,4 +1,4 @@
-"""The client of chat servers against a real HTTP server: retries, pace, faults, what it counts."""
+"""The client of chat servers against a real HTTP server: retries, rate limit, faults, counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unused_address() -> Iterator[str]:
-    """An address at which nobody listens: the port is taken, by a socket that does not answer."""
+    """Return an address where nobody listens: the port is taken by a socket that does not reply."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
@@ -35,7 +35,7 @@ def unused_address() -> Iterator[str]:
 def asked(
     answer: Answer, *, times: int = 1, **changes: Any
 ) -> tuple[list[Reply | RequestFailed], ScriptedServer, TokenUsage]:
-    """What ``times`` requests get, one after the other."""
+    """Return the replies to ``times`` requests in turn."""
     script = ScriptedServer(answer)
     got: list[Reply | RequestFailed] = []
     with serving(script.app) as url, ChatServer(settings(url, **changes), where="judge") as server:
@@ -132,7 +132,7 @@ def test_trouble_that_stays_fails_this_request_alone() -> None:
 def test_what_the_server_will_not_read_is_not_asked_again() -> None:
     got, script, _ = asked(lambda body, number: fault(400, "too long"), times=5, concurrency=1)
     assert all(isinstance(failure, RequestFailed) and "too long" in str(failure) for failure in got)
-    assert len(script.requests) == 5  # and it is not taken for a server that is gone
+    assert len(script.requests) == 5  # and the server is not considered down
 
 
 def test_a_server_that_is_gone_is_given_up(unused_address: str) -> None:
@@ -165,7 +165,7 @@ def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     _, script, _ = asked(lambda body, number: "yes", key_variable="TEST_API_KEY")
     assert script.requests[0]["key"] == "Bearer sk-very-secret"
     _, script, _ = asked(lambda body, number: "yes")
-    assert script.requests[0]["key"] == "Bearer none"  # a local server is shown nobody's key
+    assert script.requests[0]["key"] == "Bearer none"  # a local server never sees a key
 
 
 @pytest.mark.parametrize("value", [None, " "])
@@ -210,7 +210,7 @@ def test_requests_keep_the_pace_retries_too() -> None:
         assert len(list(server.each(lambda _: server.complete(HELLO, max_tokens=1), range(5)))) == 5
     times = [request["at"] for request in script.requests]
     assert len(times) == 6
-    assert times[-1] - times[0] >= 0.45  # 600 a minute: a tenth of a second each
+    assert times[-1] - times[0] >= 0.45  # 600 per minute: 0.1 s each
 
 
 def test_what_nobody_can_mend_by_waiting_stops_the_rest() -> None:

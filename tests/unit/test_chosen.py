@@ -1,4 +1,4 @@
-"""Chosen names in params.yaml: known, or one line; own parameters under the chosen name, and no others."""
+"""Names chosen in params.yaml: known, or one line; own parameters under the chosen name, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys know the code that a chosen name uses, and none that nobody chose."""
+"""Keys cover the code that a chosen name uses, and no code that nobody chose."""
 
 from __future__ import annotations
 

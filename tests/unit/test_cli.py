@@ -1,4 +1,4 @@
-"""The command `r1-searcher`: help of every sub-command, what it loads, completion, and folders that are no checkout."""
+"""The command `r1-searcher`: help of every sub-command, its imports, completion, and folders that are no checkout."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_help_of_what_runs_anywhere(name: str, capfd: pytest.CaptureFixture[str]
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A command's parser, and those of the commands below it."""
+    """Return a command's parser, and those of its sub-commands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -58,7 +58,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
     sorted({found.module for found in COMMANDS.values() if isinstance(found, Library) and ".cli." in found.module}),
 )
 def test_every_help_has_examples_that_the_command_takes(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parsed in the checkout, in which a place inside a stage's outputs is refused."""
+    """Parsed in the checkout, where a path inside a stage's outputs is refused."""
     monkeypatch.chdir(ROOT)
     top = importlib.import_module(module).parser()
     for parser in parsers(top):
@@ -105,7 +105,7 @@ def test_what_a_checkout_runs_is_there(name: str) -> None:
 
 
 def test_a_command_of_the_checkout_runs_there_with_its_status_and_its_words() -> None:
-    """`plan` of a profile that is not there: the room's own line and status."""
+    """`plan` of a missing profile: the stage's own line and status."""
     done = subprocess.run(
         [sys.executable, "-m", "r1_searcher", "plan", "no-such-profile"],
         cwd=ROOT,
@@ -176,7 +176,7 @@ def test_without_its_package_the_version_is_no_traceback(monkeypatch: pytest.Mon
 
 
 def test_the_shipped_parameters_are_those_that_are_committed() -> None:
-    """In git both are the same file; what a user changes in params.yaml is nobody's business here."""
+    """In git both are the same file; the user's changes to params.yaml do not matter here."""
     files = ["params.yaml", SHIPPED.relative_to(ROOT).as_posix()]
     texts = [
         subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, check=False) for name in files

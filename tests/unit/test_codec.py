@@ -1,4 +1,4 @@
-"""A codec makes the tokens and texts that its tokenizer makes, and the short way wherever that is all it does."""
+"""A codec makes its tokenizer's tokens and texts, by the short way only if that is equivalent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_hostile_and_long_texts(name: str) -> None:
 @settings(deadline=None, max_examples=12)
 @given(st.lists(st.one_of(ANY, st.sampled_from(grammar.TAGS)), max_size=4))
 def test_any_text(name: str, parts: list[str]) -> None:
-    check_alike(made(name), "".join(parts).encode("utf-8", "replace").decode("utf-8"))  # no tokenizer takes half a pair
+    # no tokenizer accepts half a pair
+    check_alike(made(name), "".join(parts).encode("utf-8", "replace").decode("utf-8"))
 
 
 def test_a_tokenizer_that_was_saved_while_it_cut_and_padded(tmp_path: Path) -> None:
@@ -50,14 +51,14 @@ def test_a_tokenizer_that_was_saved_while_it_cut_and_padded(tmp_path: Path) -> N
 
 
 class Shouting(PreTrainedTokenizerFast):
-    """A kind of tokenizer with an encode of its own."""
+    """A kind of tokenizer with its own encode."""
 
     def encode(self, text: Any, *given: Any, **named: Any) -> list[int]:
         return super().encode(text.upper(), *given, **named)
 
 
 class Whispering(PreTrainedTokenizerFast):
-    """And one with a decode of its own."""
+    """And one with its own decode."""
 
     def _decode(self, *given: Any, **named: Any) -> str:
         return super()._decode(*given, **named).lower()

@@ -62,7 +62,7 @@ def test_kinds_and_hops(splits: dict[str, pa.Table]) -> None:
 
 
 def answered(world: World) -> dict[str, tuple[str, list[str]]]:
-    """Every composition and new kind that can be asked of the world: question → answer and titles, from the objects."""
+    """Return every composition and kind possible in the world: question → answer and titles, from the objects."""
     people = {person.name: person for person in world.people}
     found = {}
     for work in world.works:
@@ -90,7 +90,7 @@ def test_answers_are_the_worlds_and_stand_in_the_supporting_passages(world: Worl
             assert all(str(year) in texts[title] for title, year in years.items())
             continue
         assert known[row["question"]] == (answer, titles)
-        # The chain can be walked by reading: each title stands in the passage before it, the answer in the last.
+        # The chain can be followed by reading: each title is in the previous passage, the answer in the last.
         for title, following in zip(titles, [*titles[1:], answer], strict=True):
             assert following in texts[title]
         assert titles[0] in row["question"] and answer not in row["question"]
@@ -139,7 +139,7 @@ def test_a_world_too_small(world: World, split: str) -> None:
 
 
 def test_the_shipped_figures_fit_each_other() -> None:
-    """params.yaml's world gives as many questions as params.yaml asks for, on any seed."""
+    """params.yaml's world yields as many questions as params.yaml requests, for any seed."""
     shipped = params_with()
     for seed in range(3):
         made = compose(make_world(shipped.corpus.world, seed).facts(), shipped.questions.world, seed)

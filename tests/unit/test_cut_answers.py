@@ -1,4 +1,4 @@
-"""Answers that stand behind the cut of a passage are counted before training."""
+"""Answers beyond a passage's cut are counted before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATE = Passage("p1", "Late", "and so on " * 30 + "Ada was born in Rome", 1.0)
 
 
 class Words:
-    """An engine that reads words; a word is a token."""
+    """An engine whose tokens are words."""
 
     def encode(self, text: str) -> list[str]:
         return text.split()
@@ -29,7 +29,7 @@ class Words:
 
 
 class Shelf:
-    """Finds passages by the query that is asked."""
+    """Finds passages by query."""
 
     fingerprint = "shelf"
 

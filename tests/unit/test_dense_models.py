@@ -1,4 +1,4 @@
-"""Embedding models as folders: where they are, what identifies them, what they want before a text."""
+"""Embedding models as folders: where they are, what identifies them, which prefixes they require."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_models_own_prompts_go_before_its_name(folder: Path) -> None:
     settings = folder / "config_sentence_transformers.json"
     settings.write_text(json.dumps({"prompts": {"query": "Q: ", "document": "D: "}}))
     assert prefixes("BAAI/bge-large-en-v1.5", folder, "auto", "auto") == ("Q: ", "D: ")
-    # Empty prompts are written for every model: they say nothing.
+    # Empty prompts are written for every model and mean nothing.
     settings.write_text(json.dumps({"prompts": {"query": "", "document": ""}}))
     assert prefixes("BAAI/bge-large-en-v1.5", folder, "auto", "auto") == (BGE, "")
 

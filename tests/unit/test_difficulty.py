@@ -1,4 +1,4 @@
-"""Difficulty by rollouts, with a stand-in for rolling out: levels, counts, what a kill costs, what is made again."""
+"""Difficulty by rollouts, with a fake rollout: levels, counts, the cost of a kill, what is recomputed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def questions(*ids: str) -> pa.Table:
 
 
 class Policy:
-    """Stands in for the whole of rolling out: question ``qN`` is right N times, once only by Cover-EM."""
+    """A fake rollout: question ``qN`` is right N times, once only by Cover-EM."""
 
     name = "scripted"
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.fails_at = ""  # a question at which the process dies
-        self.lost = 0  # rollouts a question that the retriever loses
+        self.lost = 0  # rollouts per question lost to the retriever
 
     def opened(self) -> tuple[Any, Any]:
         return self, None
@@ -84,7 +84,7 @@ def count(fake: Policy, table: pa.Table, store: Path, chosen: params.Params | No
 @pytest.mark.parametrize(
     ("num_rollouts", "num_passes", "expected"),
     [
-        (20, 3, "easy"),  # 6.7 rollouts for one right answer
+        (20, 3, "easy"),  # 6.7 rollouts per right answer
         (20, 2, "medium"),  # 10
         (20, 1, "medium"),  # 20
         (20, 0, "difficult"),  # more than 20
@@ -154,7 +154,7 @@ def test_a_metric_of_ones_own_is_counted_beside_the_others(policy: Policy, tmp_p
     assert difficulty.label(table, counts, chosen.difficulty)["num_passes"].to_pylist() == [1, 1]
     asked = len(policy.asked)
     count(policy, table, tmp_path, chosen)
-    assert len(policy.asked) == asked  # kept
+    assert len(policy.asked) == asked  # stored
     mine.write_text(mine.read_text().replace("'in '", "'Rome'"))
     assert count(policy, table, tmp_path, chosen)[difficulty.RIGHT_COLUMN].to_pylist() == [1, 2]
     mine.write_text(mine.read_text().replace("return", "return 1 / 0 +"))
@@ -182,7 +182,7 @@ def test_a_stopped_run_goes_on_and_ends_alike(policy: Policy, tmp_path: Path) ->
         count(policy, table, tmp_path / "cut")
     policy.fails_at = ""
     assert count(policy, table, tmp_path / "cut").equals(whole)
-    assert policy.asked == ["q0", "q1", "q2", "q2", "q3", "q4"]  # the chunk that was cut off is asked again
+    assert policy.asked == ["q0", "q1", "q2", "q2", "q3", "q4"]  # the interrupted chunk is repeated
 
 
 def test_what_a_count_depends_on_and_nothing_else(policy: Policy, tmp_path: Path) -> None:

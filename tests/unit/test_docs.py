@@ -1,4 +1,4 @@
-"""The documents against the repository: what they name is there, and the figures they quote are the parameters'."""
+"""The documents against the repository: what they name exists, and the figures they quote are the parameters'."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PARAMS = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(en
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROFILES = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
 
-# What the pipeline makes: named in the documents, not there in a fresh clone.
+# Outputs of the pipeline: named in the documents, missing in a fresh clone.
 MADE = re.compile(r"(data|metrics|plots|report|\.store|\.venv|\.workspaces|\.prefect)(/|$)|(rollouts|rewards)\.parquet")
 PLACEHOLDERS = re.compile(r"path/to/|NAME|transcripts\.jsonl")
-# First words of a command line that are a command of their own, with options of their own.
+# First words of a command line that form a command of their own, with its own options.
 VERBS = set(
     "run gather score search measure fetch benchmark code recipe compare audit difficulty mix judge serve".split()
 )
@@ -44,14 +44,14 @@ def text_of(path: Path) -> str:
 
 
 def code(path: Path) -> list[str]:
-    """Spans in backticks, and lines of indented blocks without their comments."""
+    """Return spans in backticks, and lines of indented blocks without their comments."""
     text = text_of(path)
     lines = re.findall(r"^    +(.*)$", text, re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", text) + [re.split(r"\s{2,}#|\s{4,}", line)[0] for line in lines]
 
 
 def commands(path: Path, start: str) -> list[list[str]]:
-    """The words of each command that begins with ``start``; assignments before it are passed over."""
+    """Return the words of each command that begins with ``start``, without leading assignments."""
     found = []
     for line in code(path):
         bare = re.sub(r"^([A-Z_]+=\S+ +)+", "", line.strip())
@@ -65,7 +65,7 @@ def everywhere(start: str) -> list[list[str]]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that a page's headings get."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ +(.*)$", text_of(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -128,7 +128,7 @@ def test_dvc_commands_name_stages_and_parameters() -> None:
 
 
 def test_python_commands_are_understood() -> None:
-    """Every ``python -m`` command parses: its module is there, and its options are in its ``--help``."""
+    """Every ``python -m`` command parses: its module exists, and its options are in its ``--help``."""
     named = everywhere("python -m")
     assert len(named) > 8
     helps: dict[tuple[str, ...], str] = {}
@@ -173,7 +173,7 @@ def test_quoted_figures_are_the_parameters() -> None:
 
 
 def test_the_worlds_size_is_the_parameters() -> None:
-    passages = sum(PARAMS["corpus"]["world"].values())  # one a person, film, book and city
+    passages = sum(PARAMS["corpus"]["world"].values())  # one per person, film, book and city
     assert f"{passages:,} one-sentence passages" in text_of(ROOT / "README.md")
 
 

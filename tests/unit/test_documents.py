@@ -65,7 +65,7 @@ def test_the_hostile_set_is_inert_and_has_an_inverse() -> None:
 
 
 def test_what_is_unseen_is_seen_afterwards() -> None:
-    """Every character that has no glyph, over all of Unicode; Arabic and Egyptian signs of this category have one."""
+    """Every character without a glyph, over all of Unicode; Arabic and Egyptian signs of this category have one."""
     visible = {0x600, 0x601, 0x602, 0x603, 0x604, 0x605, 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
     visible |= set(range(0x13430, 0x13440))
     sorts = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -77,7 +77,7 @@ def test_what_is_unseen_is_seen_afterwards() -> None:
 
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P", "Zs"], exclude_characters="<>[]［］‹›⟦﹇")))
 def test_ordinary_words_stay(text: str) -> None:
-    unseen = "\u115f\u1160\u3164\uffa0"  # letters to Unicode, and blank
+    unseen = "\u115f\u1160\u3164\uffa0"  # letters per Unicode, but blank
     if not set(text) & set(unseen):
         assert neutralise(text) == " ".join(text.split())
 
@@ -117,7 +117,7 @@ def test_neutralise_by_hand(text: str, clean: str) -> None:
     ],
 )
 def test_a_special_token_may_begin_with_a_letter(text: str, clean: str, strict: bool) -> None:
-    """A letter is harmless by itself, under ``strict`` too; the first one of a special token is not."""
+    """A letter alone is harmless, under ``strict`` too; the first one of a special token is not."""
     made = neutralise(text, ["Turn it", "end_turn"], strict=strict)
     assert restore(made) == text and "end_turn" not in made.lower() and "turn it" not in made.lower()
     assert strict or made == clean
@@ -145,7 +145,7 @@ def test_printable() -> None:
 
 
 def _with_chat(made: Any) -> Any:
-    """A tokenizer with the tags and the chat tokens among its own, special ones and others."""
+    """Return a tokenizer with the tags and the chat tokens, special ones and others."""
     from tokenizers import AddedToken
 
     chat = [text for text in CHAT if text not in made.get_vocab()]
@@ -156,7 +156,7 @@ def _with_chat(made: Any) -> Any:
 
 @functools.cache
 def kind(name: str) -> Any:
-    """Tokenizers: the tiny model's with and without the tags, and three of the kinds that are about."""
+    """Return tokenizers: the tiny model's with and without the tags, and three common kinds."""
     if name in ("tags", "split"):
         return tokenizer(name == "tags")
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -174,7 +174,7 @@ def kind(name: str) -> Any:
         draft.normalizer = normalizers.Sequence(steps)
         draft.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         draft.decoder = decoders.WordPiece(cleanup=False)
-    else:  # SentencePiece's: NFKC and bytes for what is unknown, as in Llama 2
+    else:  # SentencePiece's: NFKC, and bytes for unknown characters, as in Llama 2
         pieces = [("<unk>", 0.0), *((f"<0x{byte:02X}>", -9.0) for byte in range(256)), ("▁", -2.0)]
         pieces += [(letter, -3.0) for letter in letters if letter != " "]
         draft = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
@@ -187,7 +187,7 @@ def kind(name: str) -> Any:
 
 
 class OnlyTokens:
-    """What ``Blocks`` needs of an engine."""
+    """The part of an engine that ``Blocks`` needs."""
 
     def __init__(self, made: Any) -> None:
         self.tokenizer = made
@@ -210,7 +210,7 @@ def blocks(name: str, passage: int = 400, documents: int = 0) -> Blocks:
 
 
 def check_block(name: str, found: list[Passage], made: Blocks) -> None:
-    """The tokens of a block hold its two tags, once each and where they belong, and no other token of that sort."""
+    """The tokens of a block contain its two tags, once each and in place, and no other token of that sort."""
     engine = OnlyTokens(kind(name))
     block = made.render(found)
     ids, frame = engine.encode(block), engine.encode(grammar.render_documents([]))
@@ -231,7 +231,7 @@ def check_block(name: str, found: list[Passage], made: Blocks) -> None:
 
 @EVERY_KIND
 def test_the_kinds_are_dangerous(name: str) -> None:
-    """Raw passages do become tags and special tokens: else the tests below would say nothing."""
+    """Raw passages do become tags and special tokens; otherwise the tests below would prove nothing."""
     engine = OnlyTokens(kind(name))
     special = set(special_tokens(kind(name)).values())
     met = [text for text in ALL if special & set(engine.encode(printable(text)))]
@@ -265,7 +265,7 @@ def test_whatever_the_passages(name: str, texts: list[tuple[str, str]]) -> None:
     st.lists(st.one_of(ANY, st.text(alphabet="aé中 😀.\"'", min_size=30)), min_size=1, max_size=5), st.integers(1, 40)
 )
 def test_the_budgets_hold_inside_the_block(name: str, texts: list[str], limit: int) -> None:
-    """The passages of a block add to it at most their budgets, in the tokens of the block itself."""
+    """A block's passages add at most their budgets to it, in the block's own tokens."""
     engine = OnlyTokens(kind(name))
     for passage, documents in ((limit, 0), (400, max(5, limit)), (limit, max(5, 2 * limit))):
         made = blocks(name, passage, documents)
@@ -312,7 +312,7 @@ def test_a_searchs_budget_is_shared_and_no_passage_is_left_out() -> None:
 
 
 def test_a_tokenizer_that_undoes_it_is_met_strictly_or_refused() -> None:
-    """One that folds ‹ to an angle bracket is not trusted with it; one that nothing helps against is one line."""
+    """One that folds ‹ to an angle bracket is not trusted with it; one that cannot be protected gives one line."""
 
     class Folding(OnlyTokens):
         def encode(self, text: str) -> list[int]:
@@ -341,7 +341,7 @@ def test_special_tokens_are_not_words() -> None:
 
 
 def test_a_tokenizers_special_token_may_begin_with_a_letter() -> None:
-    """Neither has brackets; what a passage writes in their place, in whatever case or form, is no token of theirs."""
+    """Neither has brackets; whatever a passage writes instead, in any case or form, is no token of theirs."""
     from tokenizers import AddedToken
 
     from r1_searcher.models.tokenizer import train_tokenizer

@@ -1,4 +1,4 @@
-"""DVC's own files after a kill: a damaged lock is restored, and what killed runs hold is let go."""
+"""DVC's own files after a kill: a damaged lock is restored, and locks of killed runs are released."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_searcher.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
-# Some of its stages: parsing takes its time.
+# Only some of its stages: parsing is slow.
 SOME = {name: stage for name, stage in WHOLE["stages"].items() if name in ("corpus", "base_model", "train@s1-00")}
 GOOD = dumps_yaml(WHOLE | {"stages": SOME})
 ENTRY = {"cmd": "true", "outs": [{"path": "made", "hash": "md5", "md5": "0" * 32, "size": 1}]}
@@ -25,7 +25,7 @@ ENTRY = {"cmd": "true", "outs": [{"path": "made", "hash": "md5", "md5": "0" * 32
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project under git with a whole lock that is committed, whose outputs are in the cache."""
+    """Make a project under git with an intact committed lock, whose outputs are in the cache."""
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "dvc.lock").write_text(GOOD)
     for stage in yaml.safe_load(GOOD)["stages"].values():
@@ -61,7 +61,7 @@ def test_a_damaged_lock_is_restored_with_one_line(project: Path, damaged: str, w
         dvc_files.mend(project, said.append)
         assert len(said) == 1 and why in said[0] and f"restored from {source}" in said[0]
         assert (project / "dvc.lock").read_text() == GOOD
-        assert (project / dvc_files.DAMAGED_LOCK).read_text() == damaged  # nothing is thrown away
+        assert (project / dvc_files.DAMAGED_LOCK).read_text() == damaged  # nothing is discarded
         dvc_files.mend(project, said.append)
         assert len(said) == 1  # once
         dvc_files.keep(project)
@@ -72,7 +72,7 @@ def test_the_newest_whole_copy_is_taken(project: Path) -> None:
     (project / "dvc.lock").write_text(newer)
     dvc_files.keep(project)
     (project / "dvc.lock").write_text("")
-    dvc_files.keep(project)  # a damaged one never takes the copy's place
+    dvc_files.keep(project)  # a damaged one never replaces the copy
     dvc_files.mend(project)
     assert (project / "dvc.lock").read_text() == newer != GOOD
 
@@ -84,12 +84,12 @@ def test_without_any_copy_the_lock_is_made_anew(project: Path, capsys: pytest.Ca
     dvc_files.mend(project)
     assert not (project / "dvc.lock").exists()
     assert "made again" in capsys.readouterr().out
-    dvc_files.mend(project)  # none at all is a fresh start
+    dvc_files.mend(project)  # a missing one is a fresh start
     assert capsys.readouterr().out == ""
 
 
 def test_a_restored_lock_names_only_what_can_be_had(project: Path) -> None:
-    """A stage that DVC takes for unchanged and cannot check out would run, though the run cache has it."""
+    """A stage that DVC considers unchanged but cannot check out would run, though the run cache has it."""
     lost = yaml.safe_load(GOOD)["stages"]["base_model"]["outs"][0]["md5"]
     (project / ".dvc" / "cache" / "files" / "md5" / lost[:2] / lost[2:]).unlink()
     (project / "dvc.lock").write_text("")
@@ -146,7 +146,7 @@ def test_a_lock_that_dvc_is_writing_is_waited_for(project: Path) -> None:
         assert waiting.stdout is not None
         waiting.stdout.readline()
         dvc.stdin.close()
-        assert waiting.communicate(timeout=60)[0] == ""  # whole again when it looked
+        assert waiting.communicate(timeout=60)[0] == ""  # intact again when it looked
     assert not (project / dvc_files.DAMAGED_LOCK).exists()
 
 
@@ -172,7 +172,7 @@ def test_readers_that_are_gone_are_let_go_and_running_ones_are_not(project: Path
     gone.wait()
     hold(gone.pid)
     assert not place.exists()
-    hold(os.getpid())  # the number is another program's now
+    hold(os.getpid())  # the process id is another program's now
     assert not place.exists()
     running = subprocess.Popen([sys.executable, "-c", "input()", "dvc", "repro"], stdin=subprocess.PIPE)
     try:
@@ -185,7 +185,7 @@ def test_readers_that_are_gone_are_let_go_and_running_ones_are_not(project: Path
 def test_the_site_cache_is_in_the_checkout_and_its_owners_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `source .venv/bin/activate; dvc repro` has it: no variable is set."""
+    """As with `source .venv/bin/activate; dvc repro`: no variable is set."""
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
     monkeypatch.chdir(project)
     (project / ".dvc" / "config").touch()

@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: what a stage depends on is what it imports, and every parameter is somebody's."""
+"""dvc.yaml against the code: a stage depends on its imports, and every parameter belongs to a stage."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from r1_searcher.params.reading import check_listed
 ROOT = Path(__file__).resolve().parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 TEXT = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-# dvc.yaml is as it ships, or as `python -m flows.stage_code` wrote it for names that the user chose since.
+# dvc.yaml is as shipped, or as `python -m flows.stage_code` wrote it for names chosen by the user.
 OWN = parse((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PARAMS = OWN if stage_code.rewritten(TEXT, ROOT, OWN) == TEXT else shipped()
 STAGES: dict[str, dict[str, Any]] = stage_code.stages_of(TEXT)
 
-NO_STAGES = {"extensions", "hardware", "regression"}  # parameters of commands that stand beside the pipeline
-ANY = "<any>"  # in a parameter's name: whatever the stage is made for
+NO_STAGES = {"extensions", "hardware", "regression"}  # parameters of commands outside the pipeline
+ANY = "<any>"  # in a parameter's name: any value of the stage's foreach or matrix
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -72,7 +72,7 @@ def test_a_chosen_file_that_dvc_does_not_watch_stops_a_stage(tmp_path: Path) -> 
 
 
 def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
-    """A reward set, an estimator and a retriever more, in the library and in a file of the user's."""
+    """A further reward set, estimator and retriever, in the library and in a user's file."""
     copy = tmp_path / "checkout"
     for name in ("r1_searcher", "stages", "flows"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -105,7 +105,7 @@ def test_what_other_stages_do_makes_no_stage_stale(name: str) -> None:
 
 
 def test_of_a_command_with_several_verbs_a_stage_depends_on_its_own() -> None:
-    """Neither serving an index nor comparing and judging what was evaluated makes it anew."""
+    """Serving an index, and comparing and judging evaluations, do not make them stale."""
     index, evaluate = (stage_code.code_of(STAGES[name], ROOT, shipped()) for name in ("index", "evaluate"))
     assert "r1_searcher/retrieval/make.py" in index and "r1_searcher/evaluation/policies.py" in evaluate
     assert not any(f"retrieval/{part}" in dep for part in ("service", "online", "remote") for dep in index)
@@ -147,7 +147,7 @@ def test_what_a_stage_names_in_the_parameters_is_there() -> None:
         for key in stage.get("params", []):
             place: Any = raw
             for part in re.sub(r"\$\{[^}]*\}", ANY, str(key)).split("."):
-                if part == ANY and not place:  # a matrix that this profile leaves empty
+                if part == ANY and not place:  # a matrix that is empty in this profile
                     break
                 assert part == ANY or part in place, f"{name}: {key}"
                 place = place[next(iter(place)) if part == ANY else part]

@@ -1,4 +1,4 @@
-"""How commands end: exit statuses, one line an error, and silence where the reader of the output has gone."""
+"""How commands end: exit statuses, one line per error, and silence if the output's reader has gone."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_bugs_keep_their_traceback() -> None:
 
 @pytest.mark.parametrize("name", ["data/new", b"data/new", Path("data/new")])
 def test_a_read_only_file_system_is_one_line(name: object, capsys: pytest.CaptureFixture[str]) -> None:
-    """tests/stages/test_full_disk.py has a real one, where the system lets it be mounted."""
+    """tests/stages/test_full_disk.py has a real one, where the system allows mounting it."""
     assert raising(OSError(errno.EROFS, os.strerror(errno.EROFS), name)) == 2
     assert capsys.readouterr().err == (
         "error: data/new: the file system is read-only (mount it writable and run the same command again; "
@@ -140,7 +140,7 @@ print("began")
     ids=["write", "mkdir", "rename", "read", "not the owner"],
 )
 def test_a_file_that_this_user_may_not_use_is_one_line(tmp_path: Path, body: str, file: str, whose: str) -> None:
-    """Really so, for root too, who becomes somebody else first."""
+    """A real case, for root too, who first becomes another user."""
     tmp_path.chmod(0o777)
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed").chmod(0o555)
@@ -175,7 +175,7 @@ def test_who_has_no_name_is_a_number(
 
 
 def with_a_closed_reader(body: str, **variables: str) -> tuple[int, str]:
-    """Status and stderr of a command whose stdout is a pipe that nobody reads."""
+    """Return the status and stderr of a command whose stdout is a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -1,4 +1,4 @@
-"""docs/extending.md: it has a heading per extension point, and its examples are what it says."""
+"""docs/extending.md: it has a heading per extension point, and its examples work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_example_is_imported_and_registers_something() -> None:
 
 
 def test_what_is_chosen_is_there_and_takes_its_parameters() -> None:
-    """By the sections of params.yaml themselves: names, and parameters of their own."""
+    """By the sections of params.yaml themselves: names, and their own parameters."""
     whole = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     assert len(CHOICES) > 1
     for choice in CHOICES:
@@ -61,7 +61,7 @@ def test_what_is_chosen_is_there_and_takes_its_parameters() -> None:
         for key, given in changed.items():
             section = getattr(params, key)
             assert {name: given[name] for name in section.own} == dict(section.own)
-            if not section.own:  # prompts, and the source of questions, take no parameters of their own
+            if not section.own:  # prompts, and the source of questions, have no parameters of their own
                 point, name = {"rollout": (PROMPTS, "prompt"), "questions": (QUESTION_SOURCES, "source")}[key]
                 assert given[name] in set(point.names(extensions)) - set(point.names())
                 continue

@@ -1,4 +1,4 @@
-"""Extension points: names are read without importing, and whatever is wrong with a user's file is one line."""
+"""Extension points: names are read without importing, and any fault of a user's file gives one line."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_taken_name_names_both_files(tmp_path: Path) -> None:
 def test_a_changed_file_is_imported_anew(tmp_path: Path) -> None:
     place = write(tmp_path, "@thing('a')\ndef a():\n    return 1\n")
     assert POINT.find("a", [place]).value() == 1
-    write(tmp_path, "@thing('a')\ndef a():\n    return 2\n")  # of the same size, and most often in the same second
+    write(tmp_path, "@thing('a')\ndef a():\n    return 2\n")  # of the same size, and usually in the same second
     assert POINT.find("a", [place]).value() == 2
     assert not (tmp_path / "__pycache__").exists()
 

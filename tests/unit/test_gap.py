@@ -1,4 +1,4 @@
-"""The gap between engine and trainer: right pairs pass in either precision; wrong ones stop, and nothing is kept."""
+"""The gap between engine and trainer: right pairs pass in either precision; wrong ones stop, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_gap_that_is_no_rounding_is_one_line(gap: float) -> None:
 def test_only_what_the_same_weights_sampled_is_looked_at(
     on_policy: bool, stops: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An iteration that overlaps is off-policy for good reasons. What stops leaves no file of its update."""
+    """An overlapped iteration is legitimately off-policy. A stop leaves no file of its update."""
     written: list[Path] = []
     found = {"logprob_gap_mean": 0.5, "logprob_gap_max": 2.0}
     monkeypatch.setattr(r1_searcher.update, "load_trainer", lambda *args, **kwargs: object())
@@ -57,7 +57,7 @@ def test_only_what_the_same_weights_sampled_is_looked_at(
 
 
 def test_the_bound_is_in_no_key() -> None:
-    """Raised after a stop, it must not throw away what was sampled."""
+    """If raised after a stop, what was sampled must not be discarded."""
     from r1_searcher.training import chain
 
     def keys(**changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The transcript's grammar: extraction, neutralised passages, and the rules of the right format."""
+"""The transcript's grammar: extraction, neutralised passages, and the format rules."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_each_rule_by_provenance_and_by_tags(rule: str) -> None:
     assert rule in grammar.format_violations(transcript)
     bare = grammar.format_violations(Transcript(transcript.text))
     assert rule in bare
-    # Breaking one rule breaks at most what follows from it.
+    # Breaking one rule breaks at most its consequences.
     also = {"tag_order": {"text_after_answer"}, "end_answer_count": {"text_after_answer"}}.get(rule, set())
     assert set(grammar.format_violations(transcript)) <= {rule} | also
     assert set(bare) <= {rule, "tag_counts_differ"} | also
@@ -144,11 +144,11 @@ def test_a_bare_transcript_of_the_right_format() -> None:
 
 @pytest.mark.parametrize("written", [BLOCK, grammar.DOCUMENTS, f"x {grammar.END_DOCUMENTS}"])
 def test_documents_written_by_the_policy(written: str) -> None:
-    """The very same text is right where the system wrote the block, and wrong where the policy did."""
+    """The same text is right if the system wrote the block, and wrong if the policy did."""
     forged = by_policy(f"I look. {QUERY}{written}{GOOD_END}")
     assert grammar.format_violations(forged) == ("document_tag_written",)
     if written == BLOCK:
-        assert grammar.format_violations(Transcript(forged.text)) == ()  # a file cannot tell
+        assert grammar.format_violations(Transcript(forged.text)) == ()  # a file cannot show it
         assert grammar.format_violations(searched(BLOCK)) == ()
 
 
@@ -174,7 +174,7 @@ def opened(documents: str, last: str = GOOD_END) -> Transcript:
 def test_documents_never_change_the_verdict(
     made: Callable[..., Transcript], documents: str, others: str, last: str
 ) -> None:
-    """By provenance not even raw tags in a document matter, whatever else is right or wrong."""
+    """With provenance, not even raw tags in a document matter, whatever else is right or wrong."""
     last = last or GOOD_END
     assert grammar.format_violations(made(documents, last=last)) == grammar.format_violations(made(others, last=last))
 

@@ -1,4 +1,4 @@
-"""The probe that goes with a policy: what of it counts."""
+"""The probe that accompanies a policy: which parts of it count."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_first_probe_is_the_ends_of_a_few_prompts(tmp_path: Path) -> None:
 
 
 class Scorer:
-    """The trainer, as far as a probe goes: it scores as an engine does."""
+    """The trainer as far as a probe needs it: it scores as an engine does."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -1,5 +1,5 @@
-"""Hundreds of hostile passages through the real loop: by whom a token was written, how a trajectory ends, what it
-writes and what it earns is the same as with harmless passages. With a scripted policy and with a tiny real model."""
+"""Hundreds of hostile passages through the real loop: each token's author, how a trajectory ends, its text and its
+reward are the same as with harmless passages. With a scripted policy and with a tiny real model."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_baselines_too(mode: Mode) -> None:
 
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_the_set_changes_nothing_for_a_real_model(tags_are_tokens: bool) -> None:
-    """Its tokens are forced, so that they can be compared; all else is the engine's own work."""
+    """Its tokens are forced, so that they can be compared; everything else is the engine's own work."""
     names, engine = tokenizer(tags_are_tokens), random_engine(tags_are_tokens)
     pairs = PAIRS[:: len(PAIRS) // 150]
     scripts = [asked(number, ENDS["answer"]) for number in range(-(-len(pairs) // (2 * K)))]
@@ -100,7 +100,7 @@ def test_the_set_changes_nothing_for_a_real_model(tags_are_tokens: bool) -> None
         row["policy_logprobs"], plain["policy_logprobs"] = len(row["policy_logprobs"]), len(plain["policy_logprobs"])
         check_same(row, plain)
         assert (row["finish_reason"], row["answer"]) == ("answer", "Trabo")
-        # Read as tokens too, the document's tokens hold its two tags and nothing else of the kind.
+        # Read as tokens too, the document's tokens contain its two tags and nothing else of the kind.
         ids = [token for token, source in zip(row["token_ids"], row["token_source"], strict=True) if source == 2]
         read = engine.decode(ids)
         assert sum(read.count(tag) for tag in (*grammar.TAGS, *grammar.END_OF_TEXT_TOKENS)) == 4

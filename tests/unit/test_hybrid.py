@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion and the retriever that asks two others."""
+"""Reciprocal rank fusion, and the retriever that combines two others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def names(passages: Sequence[Passage]) -> list[str]:
 
 def test_the_sum_of_reciprocal_ranks_decides() -> None:
     found = fuse([ranking("abc"), ranking("cd")], 60, 4)
-    assert names(found) == ["c", "a", "b", "d"]  # b and d are second of one each: as they first occur
+    assert names(found) == ["c", "a", "b", "d"]  # b and d are second of one each: in order of first occurrence
     assert found[0].score == pytest.approx(1 / 63 + 1 / 61) and found[0].text == "text c"
     assert [one.score for one in found[1:]] == pytest.approx([1 / 61, 1 / 62, 1 / 62])
 
@@ -58,7 +58,7 @@ def test_one_ranking_stays_as_it_is(one: list[str], rrf_k: int) -> None:
 
 
 class Fixed:
-    """Finds the same for every query, and says how it was asked."""
+    """Finds the same for every query, and records its calls."""
 
     def __init__(self, fingerprint: str, found: str, fails: bool = False) -> None:
         self.fingerprint, self._found, self._fails = fingerprint, found, fails

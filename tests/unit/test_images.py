@@ -1,4 +1,4 @@
-"""Dockerfile and compose file, as far as they can be held to something without an engine."""
+"""Dockerfile and compose file, as far as they can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIPELINE = PurePosixPath("/home/searcher/pipeline")
 
 
 def chain(target: str) -> str:
-    """The instructions of a build stage, those of the stages that it is made from first."""
+    """Return the instructions of a build stage, after those of the stages that it is built from."""
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     by_name = {head.split()[2]: (head.split()[0], body) for head, _, body in (one.partition("\n") for one in stages)}
     text = ""
@@ -72,7 +72,7 @@ def test_the_page_says_which_services_there_are_and_where_they_answer() -> None:
 
 
 def test_whoever_may_have_runs_started_needs_a_password_that_nothing_ships() -> None:
-    """Compose stops where it is not set; only the server and the workers have it, in their environment."""
+    """Compose stops if it is not set; only the server and the workers have it, in their environment."""
     wants = {"prefect": "PREFECT_SERVER_API_AUTH_STRING"} | dict.fromkeys(
         ("worker", "worker-gpu"), "PREFECT_API_AUTH_STRING"
     )
@@ -110,7 +110,7 @@ def test_volumes_are_folders_that_the_image_makes() -> None:
 
 
 def test_the_image_gets_what_git_has() -> None:
-    """A tracked file that the context lacks counts as deleted there, and workspaces would lose it."""
+    """A tracked file missing from the context counts as deleted there, and workspaces would lose it."""
     import subprocess
 
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()

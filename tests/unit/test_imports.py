@@ -1,4 +1,4 @@
-"""Heavy libraries are loaded by the room that needs them, when it needs them, and by nobody else."""
+"""Heavy libraries are loaded by the package that needs them, when it needs them, and by no other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))
 
 
 def loaded_by(code: str, *arguments: str) -> list[str]:
-    """The heavy libraries that a fresh Python has loaded after ``code``."""
+    """Return the heavy libraries that a fresh Python has loaded after ``code``."""
     run = subprocess.run(
         [sys.executable, "-c", code + REPORT_LOADED, *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What names an index and a search of it: the content, however written, and a number that stands for the code."""
+"""The identity of an index and of a search: the content, however written, and a number that stands for the code."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def results(folder: Path) -> str:
     return artefacts.fingerprint([[[one.passage_id, one.score.hex()] for one in passages] for passages in found])
 
 
-# By the form of the search and the content (16 digits of each sha256): what it gives.
+# By the form of the search and the content (16 digits of each sha256): the result.
 RECORDED = {
     (1, "4254434538f20477"): "891b5477e7c0e1d6",
     (1, "1a3838d049e27162"): "4c238b8d4b32f47b",
@@ -87,8 +87,8 @@ RECORDED = {
 
 @pytest.mark.parametrize("changes", [{}, {"stemmer": "english", "stopwords": "english"}])
 def test_the_form_stands_for_these_results(tmp_path: Path, changes: dict[str, object]) -> None:
-    """Where the same content gives something else, raise SEARCH_FORM; where the content is meant to change, it names
-    itself. Either way record here what it gives now."""
+    """If the same content gives another result, raise SEARCH_FORM; if the content is meant to change, its identity
+    changes by itself. Either way record the new result here."""
     content = meta(tmp_path, **changes)["content"][:16]
     assert (SEARCH_FORM, content) in RECORDED
     assert results(tmp_path)[:16] == RECORDED[SEARCH_FORM, content]

@@ -1,4 +1,4 @@
-"""The baseline `ircot`: what a sentence is, and retrieval after each, with a scripted policy and with a random one."""
+"""The baseline `ircot`: sentence boundaries, and retrieval after each, with a scripted policy and with a random one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FORCED = grammar.FORCED_ANSWER
 def play(
     scripts: Sequence[str], retriever: ScriptedRetriever | None = None, rollout: params.Rollout = ROOMY
 ) -> list[dict[str, Any]]:
-    """Rollouts of questions whose answers are scripted, checked token by token, as rows."""
+    """Roll out questions with scripted answers, checked token by token; returns rows."""
     by_question = {f"question {number}": script for number, script in enumerate(scripts)}
     engine = ScriptedEngine(by_question)
     table, _ = roll_out(
@@ -127,7 +127,7 @@ def test_a_sentence_that_says_the_answer_is_ends_the_search() -> None:
         (f"{END_THINK}\n\n{ANSWER} One. Two.{END}", "end_of_text", []),
         (f"It may fail. {FINAL}", "retriever_error", ["It may fail."]),
         ("m" * 300, "turn_limit", []),
-        ("1." * 150, "turn_limit", []),  # stops that end nothing do not lengthen a turn for ever
+        ("1." * 150, "turn_limit", []),  # stops that end nothing do not lengthen a turn forever
         (f"The answer is Ada. {QUERY} Ada{END_QUERY}", "search_limit", []),
         (f"The answer is Ada. {'Go. ' * 200}", "turn_limit", []),
     ],
@@ -152,7 +152,7 @@ def test_without_room() -> None:
     assert at(first + len(sentence) + inserted)["finish_reason"] == "length_limit"
     assert len(queries(at(first + len(sentence) + inserted))) == 2
     assert at(first + len(sentence) + inserted + len(FINAL))["finish_reason"] == "answer"
-    # A stop that ends nothing, on the last token that there is room for.
+    # A stop that ends nothing, on the last token with room.
     (row,) = play(["Dr. Ada"], rollout=rollout_params(max_total_tokens=first + 3, max_passage_tokens=60))
     assert (row["finish_reason"], parts(row)[-1]) == ("length_limit", ("policy", "Dr."))
 
@@ -165,7 +165,7 @@ def test_searches_that_fall_together_are_one_call_and_one_failure_is_one_traject
 
 
 def test_a_small_bm25_index_is_searched_sentence_by_sentence(tmp_path: Path) -> None:
-    """Both hops of a composed question are found: the second by the sentence that the first brought about."""
+    """Both hops of a composed question are found: the second by the sentence that followed from the first."""
     world = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0)
     facts = world.facts().to_pylist()
     made = next(row for row in facts if row["kind"] == "film" and row["relation"] == "director")
@@ -206,7 +206,7 @@ def test_provenance_and_limits_hold(scripts: list[str], limit: int) -> None:
 
 
 def forced(row: dict[str, Any]) -> list[tuple[tuple[str, str], str]]:
-    """Forced segments, each with the query of the search that comes next."""
+    """Return forced segments, each with the query of the next search."""
     found, asked = [], [*queries(row), ""]
     for part in parts(row):
         if part[0] == "forced":
@@ -218,7 +218,7 @@ def forced(row: dict[str, Any]) -> list[tuple[tuple[str, str], str]]:
 
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_a_random_model_with_real_tokens(tags_are_tokens: bool) -> None:
-    """Stops inside tokens, and goes on after a stop that ends nothing: tokens stay as they were sampled."""
+    """Stops inside tokens, and continuing after a stop that ends nothing: tokens stay as sampled."""
     engine = random_engine(tags_are_tokens)
     rollout = rollout_params(max_total_tokens=300, max_turn_tokens=60, temperature=1.3)
     retriever = ScriptedRetriever(lambda query: ["Ada Kolm was born in Trabo.", "A film of 1931."])

@@ -1,4 +1,4 @@
-"""What a judge is asked, how its replies are read and counted, and the record of them."""
+"""A judge's prompts, how its replies are read and counted, and the record of them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_no_text_can_end_its_field_or_the_judges_turn(text: str) -> None:
 
 
 def check_fields(text: str) -> None:
-    """Wherever ``text`` stands, one line of the prompt is another, begins as ever, and holds no control token."""
+    """Wherever ``text`` is, exactly one line of the prompt differs, begins as before, and holds no control token."""
     template = load_template("judge")
     for case in (
         JudgeCase("Q?", ("Oslo",), text),

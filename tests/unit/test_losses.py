@@ -1,4 +1,4 @@
-"""The loss and its metrics against cases worked by hand."""
+"""The loss and its metrics against hand-worked cases."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LOG2 = math.log(2.0)
 
 
 def test_clipped_loss_and_its_gradient_by_hand() -> None:
-    # ratios 2, 2, .5, .5, 1 with both signs of the advantage
+    # ratios 2, 2, 0.5, 0.5, 1 with both signs of the advantage
     logprobs = torch.tensor([LOG2, LOG2, -LOG2, -LOG2, 0.0], dtype=torch.float64, requires_grad=True)
     advantages = torch.tensor([1.0, -1.0, 1.0, -1.0, 3.0], dtype=torch.float64)
     token = ppo(logprobs, torch.zeros(5, dtype=torch.float64), advantages, update_params(clip=0.2))
     torch.testing.assert_close(token.detach(), torch.tensor([-1.2, 2.0, -0.5, 0.8, -3.0], dtype=torch.float64))
     token.sum().backward()
-    # cut where the ratio is already past the edge in the advantage's direction; elsewhere -A * ratio
+    # clipped where the ratio is already past the edge in the advantage's direction; elsewhere -A * ratio
     torch.testing.assert_close(logprobs.grad, torch.tensor([0.0, 2.0, -0.5, 0.0, -3.0], dtype=torch.float64))
 
 
 def test_loss_weights_by_hand() -> None:
     # trajectory: 1/2 of a mean over 1 token, 1/2 of a mean over 4
     assert losses.loss_weights([1, 4], "trajectory", batch_tokens=99, minibatches=7) == [0.5, 0.125]
-    # token: a constant of the whole batch, whatever this minibatch holds
+    # token: a constant of the whole batch, whatever this minibatch contains
     assert losses.loss_weights([1, 4], "token", batch_tokens=20, minibatches=2) == [0.1, 0.1]
 
 
@@ -72,7 +72,7 @@ def test_ratio_metrics_by_hand() -> None:
     assert metrics["ratio_min"] == pytest.approx(0.5)
     assert metrics["ratio_p99"] == pytest.approx(2.0)
     assert metrics["kl_old_k1"] == pytest.approx(-LOG2 / 4)  # anchor - new: (-L - L + L + 0) / 4
-    assert metrics["kl_old_k3"] == pytest.approx((1 + 1 - 0.5 - LOG2) / 4)  # r - 1 - log r, r = 2, 2, .5, 1
+    assert metrics["kl_old_k3"] == pytest.approx((1 + 1 - 0.5 - LOG2) / 4)  # r - 1 - log r, r = 2, 2, 0.5, 1
 
 
 def test_gap_metrics_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Metrics against cases worked by hand, and what must hold for any answer."""
+"""Metrics against hand-worked cases, and properties of any answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ANSWERS = st.one_of(st.text(max_size=30), WORDS)
     [
         ("The_Beatles", "beatles"),
         ("  Rock\t'n'\n Roll ", "rock n roll"),
-        ("U.S.A.", "u s"),  # punctuation is a space before articles go, so this A is one
+        ("U.S.A.", "u s"),  # punctuation becomes a space before articles are removed, so this A is one
         ("theatre and another anthem", "theatre and another anthem"),
         ("An apple a day, THE doctor", "apple day doctor"),
-        ("‘Hej’ ´dag` – «nu»", "hej dag – «nu»"),  # the four quotes go, other marks stay
+        ("‘Hej’ ´dag` – «nu»", "hej dag – «nu»"),  # the four quotes are removed, other marks stay
         ("1,234.5", "1 234 5"),
         ("The", ""),
         ("", ""),
@@ -44,18 +44,18 @@ def test_normalise(text: str, normal: str) -> None:
     [  # EM, (F1, precision, recall), Cover-EM, contiguous cover
         ("the Eiffel Tower!", "Eiffel tower", (1, (1, 1, 1), 1, 1)),
         ("Barack Hussein Obama", "Barack Obama", (0, (0.8, 2 / 3, 1), 1, 0)),  # 2 of 3 tokens, 2 of 2
-        ("new york new york", "New York City", (0, (4 / 7, 1 / 2, 2 / 3), 0, 0)),  # a token counts once a match
+        ("new york new york", "New York City", (0, (4 / 7, 1 / 2, 2 / 3), 0, 0)),  # a token counts once per match
         ("York, New", "New York", (0, (1, 1, 1), 1, 0)),  # order does not matter to F1 and Cover-EM
-        ("new york", "new new york", (0, (0.8, 1, 2 / 3), 1, 0)),  # nor does number to Cover-EM
+        ("new york", "new new york", (0, (0.8, 1, 2 / 3), 1, 0)),  # nor does repetition to Cover-EM
         ("in New York City", "York", (0, (0.4, 1 / 4, 1), 1, 1)),
         ("New Yorkshire", "New York", (0, (0.5, 0.5, 0.5), 0, 1)),  # a substring that ends inside a word
         ("yes", "Yes", (1, (1, 1, 1), 1, 1)),
         ("True", "yes", (1, (1, 1, 1), 1, 1)),
-        ("yes it is", "yes", (0, (0, 0, 0), 1, 1)),  # closed answers overlap with themselves only
+        ("yes it is", "yes", (0, (0, 0, 0), 1, 1)),  # closed answers match only themselves
         ("no", "no one knows", (0, (0, 0, 0), 0, 0)),
         ("noanswer", "some answer", (0, (0, 0, 0), 0, 0)),
         ("", "Paris", (0, (0, 0, 0), 0, 0)),
-        ("Paris", "The", (0, (0, 0, 0), 0, 1)),  # a gold of nothing: as the release scores it
+        ("Paris", "The", (0, (0, 0, 0), 0, 1)),  # an empty gold answer: as the release scores it
         ("a", "The", (1, (0, 0, 0), 1, 1)),
         (None, "Paris", (0, (0, 0, 0), 0, 0)),
         (None, "The", (0, (0, 0, 0), 0, 0)),  # no answer is never right, not even here
@@ -78,7 +78,7 @@ def test_the_best_of_several_golds_counts() -> None:
     assert metrics.f1("New York", golds) == pytest.approx(0.8)  # of 0.8, 0 and 2/3
     assert metrics.cover_em("York in England", golds) == 1
     assert metrics.cover_em_contiguous("old york", golds) == 1
-    # Precision and recall are of the gold with the best F1, not the best of each.
+    # Precision and recall are those of the gold answer with the best F1, not the best of each.
     assert metrics.overlap("New York", ["York", "New York City"]) == pytest.approx(Overlap(0.8, 1, 2 / 3))
 
 

@@ -1,4 +1,4 @@
-"""Training mixes: so many of each dataset and difficulty, drawn by the seed, from whatever order."""
+"""Training mixes: given numbers of each dataset and difficulty, drawn by the seed, whatever the order."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_other_faults() -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """From a file or from a folder of files, twice the same bytes; an unknown name is one line."""
+    """From a file or from a folder of files, the same bytes twice; an unknown name gives one line."""
     monkeypatch.chdir(tmp_path)
     raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     counts = {"a": {"medium": 3}, "b": {"medium": 2}}
@@ -105,7 +105,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no sample data at {DATA} (set R1SEARCHER_DATA)")
 def test_the_released_training_sets_can_be_drawn_from() -> None:
-    """As they are they have no difficulty; labelled alike, all of them are drawn, each once."""
+    """Unlabelled they have no difficulty; with one label for all, each is drawn once."""
     released = pa.concat_tables([read_questions(DATA / f"r1searcher/train/stage_{stage}.jsonl") for stage in (1, 2)])
     assert released["difficulty"].null_count == released.num_rows == 350 + 8148
     place = schemas.QUESTIONS.get_field_index("difficulty")

@@ -1,4 +1,4 @@
-"""What parameters give to a shell or to a path is a name or a plain path, wherever dvc.yaml puts it."""
+"""Parameters that reach a shell or a path are names or plain paths, wherever dvc.yaml puts them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 HOSTILE = ("a; touch x", "$(touch x)", "`x`", "../../victim", "a b", "a\nb", "a'b", "-o", "", "a|b", "a>b", "${seed}")
 SEGMENT = {"stage": "stage1", "prev": "data/base_model", "iterations": 1, "iteration_offset": 0, "questions": "q"}
 
-# Every value that dvc.yaml takes from the parameters as text: how it is set.
+# Every value that dvc.yaml takes from the parameters as text, and how to set it.
 TAKEN: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "train.segments key": lambda raw, text: raw["train"].update(segments={text: SEGMENT}),
     "train.segments prev": lambda raw, text: raw["train"]["segments"]["s1-00"].update(prev=text),
@@ -51,14 +51,14 @@ TAKEN: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "benchmarks.sets index": lambda raw, text: raw["benchmarks"].update(sets={"a": {"index": text}}),
     "evaluate.policies key": lambda raw, text: raw["evaluate"].update(policies={text: "data/base_model"}),
 }
-ALSO = {  # names of files and folders that no command of dvc.yaml says
+ALSO = {  # names of files and folders that no command of dvc.yaml contains
     "profile": lambda raw, text: raw.update(profile=text),
     "questions.files key": lambda raw, text: raw["questions"].update(files={text: "a.jsonl"}),
 }
 
 
 def taken_by_dvc() -> set[str]:
-    """Where dvc.yaml takes text from the parameters, named as in TAKEN."""
+    """Return where dvc.yaml takes text from the parameters, named as in TAKEN."""
     found = set()
     for block in DVC["stages"].values():
         for taken in re.findall(r"\$\{(key|item|item\.\w+)\}", str(block)):
@@ -121,7 +121,7 @@ def test_a_profile_that_is_code_is_refused_before_dvc_reads_it() -> None:
 
 @pytest.mark.parametrize("target", ["plan", "train", "regression"])
 def test_make_gives_its_variables_as_they_stand(target: str, tmp_path: Path) -> None:
-    """A stand-in for Python notes its arguments; nothing else may have run."""
+    """A fake Python records its arguments; nothing else may have run."""
     said = tmp_path / "said"
     (tmp_path / "python").write_text(
         f"#!{sys.executable}\nimport sys\nopen({str(said)!r}, 'a').write(repr(sys.argv))\n"

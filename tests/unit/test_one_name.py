@@ -12,7 +12,8 @@ PACKAGES = ("r1_searcher", "stages", "flows")
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
-    """Names of classes, at any depth, of type aliases and of constants. A TypeVar's one letter is no name."""
+    """Return names of classes, at any depth, of type aliases and of constants. A TypeVar's single letter does not
+    count."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield node.name
@@ -29,7 +30,7 @@ def defined(tree: ast.Module) -> Iterator[str]:
 
 
 def doubles(sources: dict[str, str]) -> dict[str, list[str]]:
-    """Each name that several modules define, with the modules. ``sources``: a module's text by its name."""
+    """Return each name that several modules define, with the modules. ``sources``: a module's text by its name."""
     places = defaultdict(set)
     for module, text in sources.items():
         for name in defined(ast.parse(text)):

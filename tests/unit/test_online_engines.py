@@ -1,4 +1,4 @@
-"""The four engines' forms: what each is asked, how its answers are read, and what is no answer. No network."""
+"""The four engines' formats: requests, parsed responses, and invalid responses. No network."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_whatever_json_says_it_is_hits_or_a_named_fault(name: str, answer: dict[
 
 
 def test_half_of_a_surrogate_pair_becomes_a_mark() -> None:
-    """A service that cuts JSON text by UTF-16 units sends them, and no file can hold them."""
+    """A service that cuts JSON text by UTF-16 units sends them, and no file can store them."""
     found = SEARCH_ENGINES["tavily"].read(
         {"results": [{"url": "https://a.org", "title": "a \ud83d", "content": "\ude00 b"}]}
     )

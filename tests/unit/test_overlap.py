@@ -16,7 +16,7 @@ from r1_searcher.types.protocols import Passage, Turn
 
 PARAMS = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60, max_searches=4)
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"
-PATIENCE = 10.0  # seconds until a deadlock is called one
+PATIENCE = 10.0  # seconds after which to call it a deadlock
 
 
 def search(*queries: str) -> str:
@@ -24,7 +24,7 @@ def search(*queries: str) -> str:
 
 
 class Clock:
-    """Counts the engine's steps, for a retriever that is slow by that clock."""
+    """Counts the engine's steps, as the clock of a slow retriever."""
 
     def __init__(self) -> None:
         self.steps, self.idle = 0, True
@@ -36,14 +36,14 @@ class Clock:
             self._changed.notify_all()
 
     def wait(self, steps: int) -> None:
-        """Until so many steps later, or until the engine has nothing to do."""
+        """Wait for so many steps, or until the engine has nothing to do."""
         with self._changed:
             until = self.steps + steps
             assert self._changed.wait_for(lambda: self.idle or self.steps >= until, PATIENCE), "the engine stood still"
 
 
 class OverlappingEngine(ScriptedEngine):
-    """One trajectory's turn a step, drawn at random; those whose turn ended may wait as long as they like."""
+    """One trajectory's turn per step, drawn at random; those whose turn has ended may wait for any time."""
 
     name, overlaps = "overlapping", True
 
@@ -73,7 +73,7 @@ class OverlappingEngine(ScriptedEngine):
 
 
 class SlowRetriever(ScriptedRetriever):
-    """Answers so many of the engine's steps later."""
+    """Answers so many engine steps later."""
 
     def __init__(self, clock: Clock, delays: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An engine from a user's file rolls out; what is none is one line."""
+"""An engine from a user's file rolls out; an invalid one gives one line."""
 
 from __future__ import annotations
 

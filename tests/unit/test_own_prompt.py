@@ -152,7 +152,7 @@ def test_a_path_is_written_into_dvc_yaml_once_and_taken_out_again(place: str, mo
     written = stage_code.rewritten(text, ROOT, params)
     assert stage_code.stages_of(written)["train"]["deps"].count(place) == 1
     assert stage_code.rewritten(written, ROOT, params) == written
-    if not place.startswith("data/"):  # what stands there belongs to the stages
+    if not place.startswith("data/"):  # this folder belongs to the stages
         assert stage_code.rewritten(written, ROOT, check(BASE)) == text
 
 

@@ -1,4 +1,4 @@
-"""A reward set and an answer metric of one's own: components become columns, and each fault is one line."""
+"""A user's reward set and answer metric: components become columns, and each fault gives one line."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_own_parameters_and_an_own_metric(tmp_path: Path) -> None:
     assert table["component_brevity"].to_pylist() == [0.25, 0.25]
     table = reward_table(rollouts(LONG, SHORT.replace("Mj", "M")), reward(*files, answer_metric="first_letter"), 2)
     assert table["answer"].to_pylist() == [1, 1]
-    assert table["f1"].to_pylist() == [1, 0]  # what is measured stays what it is
+    assert table["f1"].to_pylist() == [1, 0]  # what is measured stays the same
 
 
 def test_further_components_are_in_curves_and_on_pages_by_themselves(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_set_without_a_stage_says_why_before_anything_is_scored(tmp_path: Path
     late = reward(written(tmp_path, text), set="late")
     with pytest.raises(PipelineError, match="the reward set late has no stage 1: nothing to say before"):
         reward_table(rollouts(), late, 1)
-    assert reward_table(rollouts(SHORT), late, None)["total"].to_pylist() == [1]  # the stage that it has
+    assert reward_table(rollouts(SHORT), late, None)["total"].to_pylist() == [1]  # the stage that the set has
 
 
 # --- what is wrong

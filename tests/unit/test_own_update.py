@@ -1,4 +1,4 @@
-"""Estimators and policy losses from a user's file: chosen by name, with parameters of their own, and in the keys."""
+"""Estimators and policy losses from a user's file: chosen by name, with their own parameters, and in the keys."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[list[list[int]], list[list[bool]]]:
-    """One to five trajectories of 2 to 12 tokens, the first never the policy's, at least one the policy's."""
+    """Draw one to five trajectories of 2 to 12 tokens, the first never the policy's, at least one the policy's."""
     token_ids, masks = [], []
     for _ in range(draw(st.integers(1, 5))):
         mask = [False, *draw(st.lists(st.booleans(), min_size=1, max_size=11).filter(any))]
@@ -41,7 +41,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> TokenPolicy:
 
 @pytest.fixture(scope="module")
 def by_blocks(tmp_path_factory: pytest.TempPathFactory) -> TokenPolicy:
-    """The same weights, loaded for packed passes."""
+    """Return the same weights, loaded for packed passes."""
     folder = make_policy(tmp_path_factory.mktemp("by-blocks"))
     model = load_model(folder, update_params(layout="packed"), trained=True)
     assert model.config._attn_implementation == attention.BLOCKS
@@ -53,7 +53,7 @@ def passes(batch: tuple[list[list[int]], list[list[bool]]], layout: Layout, max_
 
 
 def logprobs(policy: TokenPolicy, pieces: list[Pass]) -> torch.Tensor:
-    """Log-probabilities (P,) by slot."""
+    """Return log-probabilities (P,) by slot."""
     flat = torch.full((sum(len(piece.slots) for piece in pieces),), torch.nan)
     for piece in pieces:
         flat[torch.from_numpy(piece.slots)] = run_pass(policy, piece, CPU)[0]
@@ -98,8 +98,8 @@ def test_packed_padded_and_single_trajectories_agree(
 def test_no_prompt_or_document_token_is_trained_on(
     policy: TokenPolicy, batch: tuple[list[list[int]], list[list[bool]]], layout: Layout
 ) -> None:
-    """The gradient that reaches the output head's input is exactly 0 at every position that does not predict a
-    policy token, so no other token's logits are trained; and what follows the last policy token changes nothing."""
+    """The gradient at the output head's input is exactly 0 at every position that does not predict a policy token, so
+    no other token's logits are trained; and what follows the last policy token changes nothing."""
     token_ids, masks = batch
     seen: list[torch.Tensor] = []
 
@@ -168,7 +168,7 @@ def test_load_model_refuses_a_folder_without_tokenizer(tmp_path: Path) -> None:
 def test_attention_by_blocks_is_transformers_own_mask(
     policy: TokenPolicy, by_blocks: TokenPolicy, batch: tuple[list[list[int]], list[list[bool]]]
 ) -> None:
-    """Values, and the gradients of all weights."""
+    """Return values, and the gradients of all weights."""
     pieces = passes(batch, "packed")
     found = []
     for model in (policy, by_blocks):
@@ -213,7 +213,7 @@ def test_flash_attention_where_it_can_be(
 
 
 def test_flash_attention_gets_the_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers' own way to the kernel, which is replaced by its definition: there is no GPU here."""
+    """transformers' own path to the kernel, which is replaced by its definition, because there is no GPU here."""
     from transformers import modeling_flash_attention_utils as flash
     from transformers.integrations.flash_attention import flash_attention_forward
 
@@ -238,7 +238,7 @@ def test_flash_attention_gets_the_boundaries(monkeypatch: pytest.MonkeyPatch) ->
 
     functions = ((None, kernel, None, None, None), (arguments, None))
     monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda *_: functions)
-    module: Any = torch.nn.Linear(1, 1)  # of whose weights transformers takes the dtype
+    module: Any = torch.nn.Linear(1, 1)  # transformers takes the dtype of its weights
     module.config, module.is_causal = SimpleNamespace(_attn_implementation=attention.FLASH), True
     found, _ = flash_attention_forward(module, query, key, value, None, **told)
     expected, _ = attention.by_blocks(torch.nn.Module(), query, key, value, None, block_lengths=lengths)

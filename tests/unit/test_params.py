@@ -1,4 +1,4 @@
-"""Parameters: the first fault is one line that names the key."""
+"""Parameters: the first fault gives one line that names the key."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_text_that_is_no_yaml_or_no_mapping() -> None:
 
 
 def test_no_test_reads_the_parameters_that_a_user_may_change() -> None:
-    """Tests take ``r1_searcher/params/defaults.yaml``; dvc.yaml alone is held to what is chosen now."""
+    """Tests use ``r1_searcher/params/defaults.yaml``; only dvc.yaml is checked against the current choices."""
     root = Path(__file__).resolve().parents[2]
     reading = re.compile(r"""(ROOT|parents\[\d\]) / ["']params\.yaml|\b(params|contract)\.load\(\)""")
     found = {

@@ -1,4 +1,4 @@
-"""DVC rewrites params.yaml for `dvc exp run -S`: what it writes is what was there, and can be read again."""
+"""DVC rewrites params.yaml for `dvc exp run -S`: the result has the same content, and can be read again."""
 
 from __future__ import annotations
 

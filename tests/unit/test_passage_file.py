@@ -1,4 +1,4 @@
-"""Passages read from their file: what Arrow reads there, and none of it stays in this process' memory."""
+"""Passages read from their file: the same as Arrow reads, without keeping them in this process' memory."""
 
 from __future__ import annotations
 

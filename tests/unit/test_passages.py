@@ -116,7 +116,7 @@ def test_bad_folders_are_one_line(tmp_path: Path) -> None:
 
 
 def test_no_more_is_taken_from_the_stream_than_a_part_holds(tmp_path: Path) -> None:
-    """A killed writer leaves only parts that are whole, inside a draft folder that nobody reads."""
+    """A killed writer leaves only whole parts, inside a draft folder that nobody reads."""
     taken = []
 
     def broken() -> Iterator[dict[str, str]]:

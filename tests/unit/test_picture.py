@@ -1,4 +1,4 @@
-"""The picture of README and docs: an SVG with nothing to load, which a script draws from a run's files."""
+"""The picture of README and docs: an SVG without external resources, which a script draws from a run's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: parameters and bytes against figures worked out by hand, refusals, and what would help."""
+"""The plan: parameters and bytes against hand-worked figures, refusals, and remedies."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_trainer_rank_of_the_papers_qwen_by_hand() -> None:
     layer = 2 * (6 * 3584 + 2 * (3584 + 512) + 512 + 3584 + 4 * 18944)
     assert parts["activations"] == 29000 * (28 * 3584 * 2 + layer)
     assert "reference policy" not in parts  # KL is 0
-    # 300 of 1,259 tokens are the policy's; more of a pass than one longest trajectory's 9 × 512
+    # 300 of 1,259 tokens are the policy's; a pass holds more than one longest trajectory's 9 × 512
     assert parts["output head"] == int(29000 * 300 / 1259) * 152064 * 14
 
 
@@ -94,7 +94,7 @@ LOW = ("update.lora.rank=16",)
 
 
 def test_adapters_by_hand() -> None:
-    """Only they have gradients and an optimizer, and the base is its own reference."""
+    """Only adapters have gradients and an optimizer, and the base is its own reference."""
     qwen = known("qwen2.5-7b")
     inputs_and_outputs = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
     adapters = 28 * 16 * inputs_and_outputs
@@ -146,7 +146,7 @@ def test_what_is_offloaded_leaves_the_gpus_for_main_memory() -> None:
     assert memory.trainer(qwen, everything, USUAL).parts["weights"] == 2 * 10**9
     assert memory.offloaded(qwen, everything)["weights"] == 2 * size
     here = profile("laptop", "update.offload=optimizer", "update.zero_stage=1")
-    assert memory.offloaded(known("smollm2-135m"), here) == {}  # a CPU's memory is where everything is
+    assert memory.offloaded(known("smollm2-135m"), here) == {}  # on a CPU everything is in main memory
     assert memory.trainer(known("smollm2-135m"), here, USUAL).parts["optimizer"] == 12 * 134_515_008
 
 
@@ -251,10 +251,10 @@ def test_an_iteration_by_hand() -> None:
     # forward, backward (twice a forward), recomputed forward; 2 a parameter, attention over half the length
     a_token = 4 * (2 * 7_615_616_512 + 2 * 28 * 3584 * 1259)
     assert one.update_seconds == pytest.approx(a_token * 1024 * 1259 / (4 * 312e12 * 0.35))
-    # two engines of two GPUs, 512 rows each: all at once, 300 steps, as quick as their operations
+    # two engines of two GPUs, 512 rows each: all at once, 300 steps, limited by operations
     matrices = 7_615_616_512 - 152064 * 3584
     assert one.decode_seconds == pytest.approx(300 * 512 * 2 * matrices / (2 * 312e12 * 0.5))
-    # 64 rows each: eight times 300 steps, as quick as memory is read
+    # 64 rows each: eight times 300 steps, limited by memory bandwidth
     few = work.iteration(model, found, USUAL, work.DEVICES["a100"], stage="stage2", at_a_time=64)
     step = (2 * matrices + 64 * 57_344 * 1259 / 2) / (2 * 2.039e12 * 0.5)
     assert few.decode_seconds == pytest.approx(8 * 300 * step)

@@ -1,4 +1,4 @@
-"""The plan's engines against figures worked out by hand: what each takes where, and main memory that is judged."""
+"""The plan's engines against hand-worked figures: where each takes memory, and main memory."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_vllm_takes_its_share_of_a_gpu_of_its_own_and_scores_beside_it() -> None
     model, found = known("qwen2.5-7b"), profile("qwen2.5-7b-base")
     parts = dict(engine(model, found, 80 * GIB).parts)
     layer = 2 * (6 * 3584 + 2 * (3584 + 512) + 512 + 3584 + 4 * 18944)
-    assert parts.pop("scoring") == 4096 * 152064 * 10  # logits of a step's tokens, which vLLM does not foresee
+    assert parts.pop("scoring") == 4096 * 152064 * 10  # logits of a step's tokens, which vLLM does not reserve
     cache = parts["KV cache"]
     assert parts == {
-        "weights": 2 * 7_615_616_512 // 2,  # two GPUs an engine; its head is not tied
+        "weights": 2 * 7_615_616_512 // 2,  # two GPUs per engine; its head is not tied
         "activations": layer * 4096,
         "logits": 256 * 152064 * 14,
         "KV cache": cache,
@@ -40,7 +40,7 @@ def test_vllm_takes_its_share_of_a_gpu_of_its_own_and_scores_beside_it() -> None
     assert trajectories_at_a_time(model, found, 80 * GIB, 29000) == cache // one == 71
     assert trajectories_at_a_time(model, found, 80 * GIB, 1259) == 256  # max_num_seqs
     few = profile("qwen2.5-7b-base", "rollout.max_batch=64")
-    assert trajectories_at_a_time(model, few, 80 * GIB, 1259) == 64  # all that it is handed at a time
+    assert trajectories_at_a_time(model, few, 80 * GIB, 1259) == 64  # all that it is given at a time
 
 
 def test_vllm_on_a_cpu_takes_the_cache_that_it_is_given() -> None:
@@ -55,7 +55,7 @@ def test_vllm_on_a_cpu_takes_the_cache_that_it_is_given() -> None:
     }
     (use,) = devices.uses(model, found, USUAL, 0)
     assert use.parts["engine's KV cache"] == GIB and use.parts["trainer's optimizer"] == 12 * 134_515_008
-    assert trajectories_at_a_time(model, found, 0, 896) == GIB // (23_040 * 29 * 32) == 50  # keys and values a token
+    assert trajectories_at_a_time(model, found, 0, 896) == GIB // (23_040 * 29 * 32) == 50  # keys and values per token
 
 
 def test_a_cpu_needs_all_of_vllms_cache_and_the_part_that_transformers_grows_is_not_asked_for() -> None:
@@ -95,7 +95,7 @@ def test_transformers_cache_is_a_rectangle_wherever_it_is() -> None:
 
 
 def test_one_gpu_has_trainer_and_vllm_in_turn() -> None:
-    """While it samples, what the trainer keeps and vLLM's share; while it trains, the trainer alone."""
+    """While sampling: the trainer's permanent part and vLLM's share; while training: the trainer alone."""
     model, found, size = known("qwen2.5-3b"), profile("qwen2.5-3b"), 3_085_938_688
     training, sampling, main = devices.uses(model, found, USUAL, 80 * GIB)
     assert training.total == memory.trainer(model, found, USUAL).total
@@ -143,7 +143,7 @@ OFFLOADED = ("update.offload=optimizer", "update.zero_stage=2")
 
 
 def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
-    """12 bytes of optimizer and 4 of gradients a parameter, and the sleeping engine's weights."""
+    """12 bytes of optimizer and 4 of gradients per parameter, and the sleeping engine's weights."""
     model, size = known("qwen2.5-3b"), 3_085_938_688
     wanted = 16 * size + 2 * (size + 151936 * 2048)
     needed = math.ceil(wanted / 0.9 / GIB)

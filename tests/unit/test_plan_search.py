@@ -1,4 +1,4 @@
-"""The plan's dense search against figures worked out by hand, and the paper's retriever as its profiles say it."""
+"""The plan's dense search against hand-worked figures, and the paper's retriever as in its profiles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_the_models_sizes_are_the_published_ones() -> None:
         ((), PASSAGES * 1024 * 2),
         (("index.dense.storage=float32",), PASSAGES * 1024 * 4),
         (("index.dense.kind=hnsw",), PASSAGES * (1024 * 2 + 8 * 32)),
-        (("index.dense.kind=ivfpq",), PASSAGES * (64 + 8) + 21_541 * 1024 * 4),  # 4 · √passages lists, float32 middles
+        # 4 · √passages lists, float32 centroids
+        (("index.dense.kind=ivfpq",), PASSAGES * (64 + 8) + 21_541 * 1024 * 4),
         (("corpus.kilt.words=200",), PASSAGES // 2 * 1024 * 2),
     ],
 )
@@ -100,7 +101,7 @@ def test_what_is_not_known_is_said(
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_head_of_a_papers_profile_says_what_makes_it_the_papers_retriever(name: str) -> None:
-    """The `--set` of its comments, as they stand there, give BGE with its instruction over the same corpus."""
+    """The `--set` of its comments, unchanged, gives BGE with its instruction over the same corpus."""
     text = (ROOT / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     head = " ".join(line.lstrip("# ") for line in text[: text.index("\nprofile:")].splitlines())
     (line,) = re.findall(r"python -m stages\.plan \S+((?: --set \S+)+)", head)

@@ -1,4 +1,4 @@
-"""What flows start ends with all that it started; and what `make ui` says where it cannot start."""
+"""What flows start ends with everything it started; and `make ui`'s message if it cannot start."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from flows import ui
 from flows.processes import end_group, end_tree
 from r1_searcher.errors import PipelineError
 
-# Says its child's process id and waits. Both hear what Ctrl-C sends, whatever the shell ignores for us; with an
-# argument neither does.
+# Prints its child's process id and waits. Both react to Ctrl-C, whatever the shell ignores for us; with an argument
+# neither does.
 FAMILY = """
 import signal, subprocess, sys, time
 child = 'import time; print(flush=True); time.sleep(600)'

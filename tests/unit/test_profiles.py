@@ -39,7 +39,7 @@ def test_every_shipped_profile_composes_to_a_chain_that_holds(name: str) -> None
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_segment_says_what_it_asks(name: str) -> None:
-    """dvc.yaml fills in ${item.questions}, and knows of no default; a mix or a label that is named is made."""
+    """dvc.yaml fills in ${item.questions} and knows no default; a mix or a label that is named is made."""
     text = profiles.composed(BASE, list(profiles.overlays(name, root=ROOT)))
     found = params.parse(text)
     made = {f"data/mixes/{mix}.parquet" for mix in found.difficulty.mixes}
@@ -153,7 +153,7 @@ def git(place: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A small checkout with a committed base."""
+    """Make a small checkout with a committed base."""
     place = tmp_path / "checkout"
     (place / ".dvc").mkdir(parents=True)
     (place / "params.yaml").write_text(BASE)
@@ -183,7 +183,7 @@ def test_a_workspace_has_the_checkouts_files_as_they_are_now(checkout: Path) -> 
 
 @pytest.fixture
 def corpus(checkout: Path) -> Path:
-    """A file of the user's own in ``inputs/``, an hour old."""
+    """Write a user's file in ``inputs/``, an hour old."""
     file = checkout / "inputs" / "corpus" / "mine.jsonl"
     file.parent.mkdir(parents=True)
     file.write_text("a passage")
@@ -192,7 +192,7 @@ def corpus(checkout: Path) -> Path:
 
 
 def brought(file: Path, checkout: Path) -> Path:
-    """Prepares the workspace; the file's place in it."""
+    """Prepare the workspace; returns the file's place in it."""
     workspace = checkout / ".workspaces" / "smoke"
     worktrees.prepare_workspace(workspace, "composed", checkout)
     return workspace / file.relative_to(checkout)
@@ -226,7 +226,7 @@ def test_an_input_that_is_gone_from_the_checkout_is_gone_from_the_workspace(chec
     own.write_text("put there by hand")
     corpus.unlink()
     brought(corpus, checkout)
-    assert not place.is_symlink()  # DVC would trip over a link to nothing
+    assert not place.is_symlink()  # DVC would fail on a dangling link
     assert own.exists()
 
 
@@ -241,7 +241,7 @@ def test_inputs_may_be_links_and_folders_of_other_repositories(checkout: Path, t
     (cloned / "part").mkdir()
     (cloned / "part" / "weights").write_text("weights")
     place = brought(cloned, checkout)
-    assert place.is_dir() and not place.is_symlink()  # of a linked folder DVC would not see the files
+    assert place.is_dir() and not place.is_symlink()  # DVC would not see the files of a linked folder
     assert (place / "part" / "weights").resolve() == cloned / "part" / "weights"
     assert not (place / ".git").exists()
     linked = brought(corpus, checkout).with_name("far")
@@ -254,7 +254,7 @@ def test_inputs_may_be_links_and_folders_of_other_repositories(checkout: Path, t
     brought(corpus, checkout)
     assert (linked / "config.json").resolve() == corpus.parent / "far" / "config.json"
     assert not (far / "model" / "config.json").is_symlink()
-    # And back: what stood in the folder makes room.
+    # And back: the folder's content makes room.
     shutil.rmtree(corpus.parent / "far")
     (corpus.parent / "far").symlink_to(far / "model")
     brought(corpus, checkout)
@@ -279,7 +279,7 @@ def test_without_links_an_input_is_copied_once_with_its_time(
 
 
 def test_other_files_are_copies_streamed_and_only_where_they_changed(checkout: Path) -> None:
-    """Code and settings of a run do not change under it. 64 MB are not read into memory."""
+    """A run's code and settings do not change during it. 64 MB are not read into memory."""
     big = checkout / "mine.jsonl"
     with open(big, "wb") as file:
         file.truncate(64 << 20)
@@ -309,7 +309,7 @@ def test_a_refreshed_workspace_keeps_what_it_made(checkout: Path) -> None:
 
 
 def test_metrics_and_plots_of_a_workspace_are_its_own(checkout: Path) -> None:
-    """Git has those of the checkout: taken for the workspace's, they would make its stages stale."""
+    """Git has the checkout's: mistaken for the workspace's, they would make its stages stale."""
     workspace = checkout / ".workspaces" / "smoke"
     worktrees.prepare_workspace(workspace, "composed", checkout)
     metric = workspace / "metrics" / "train" / "s1-00.json"
@@ -344,7 +344,7 @@ def test_the_base_is_the_committed_one_only_where_another_profile_stands(checkou
 
 
 def test_a_new_parameter_needs_no_commit_first(checkout: Path) -> None:
-    """HEAD's file lacks a parameter that is required today, and the file of the checkout has it."""
+    """HEAD's file lacks a parameter that is required today, and the checkout's file has it."""
     (checkout / "params.yaml").write_text(BASE.replace("  k1: 1.5\n", ""))
     git(checkout, "commit", "--quiet", "-am", "before the parameter")
     (checkout / "params.yaml").write_text(BASE)
@@ -356,7 +356,7 @@ def test_a_new_parameter_needs_no_commit_first(checkout: Path) -> None:
 
 def test_a_workspace_whose_making_was_killed_is_made_again(checkout: Path) -> None:
     workspace = checkout / ".workspaces" / "smoke"
-    git(checkout, "worktree", "add", "--detach", str(workspace))  # metrics are the checkout's still
+    git(checkout, "worktree", "add", "--detach", str(workspace))  # metrics are still the checkout's
     worktrees.prepare_workspace(workspace, "composed", checkout)
     assert not (workspace / "metrics" / "train" / "s1-00.json").exists()
     shutil.rmtree(workspace)

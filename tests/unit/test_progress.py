@@ -1,4 +1,4 @@
-"""Long work gives a sign of life by the clock, whatever it has to tell."""
+"""Long work shows progress by the clock, whatever its units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from r1_searcher.progress import Paced
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -30,7 +30,7 @@ class Clock:
 
 @contextmanager
 def terminal(columns: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """A real one, and what stands on it."""
+    """A real terminal, and its content."""
     ours, its = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(its, "w") as out:
         fcntl.ioctl(out, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -43,7 +43,7 @@ def terminal(columns: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
 
 
 class Heard(io.StringIO):
-    """Says when something was written."""
+    """Records when something was written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
     with terminal(80) as (out, shown):
         with Paced("evaluation", unit="questions", out=out, clock=clock) as paced:
             paced.told(1, 4)
-            assert shown() == ""  # it may be over at once
+            assert shown() == ""  # it may end at once
             clock.now += 2.0
             paced.told(3, 4, "F1 0.5")
             said = shown()

@@ -1,4 +1,4 @@
-"""Prompts: the shipped ones, files of the user's, chat templates, and what can be wrong with them."""
+"""Prompts: the shipped ones, users' files, chat templates, and their faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAT = (
 
 
 class Chatty:
-    """A tokenizer with a chat template, as far as a prompt looks at one."""
+    """A tokenizer with a chat template, as far as a prompt uses one."""
 
     chat_template = CHAT
     special_tokens_map: ClassVar = {"bos_token": "<bos>"}
@@ -84,7 +84,7 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
     other.write_text(f"Q: {HOLE}\n{grammar.THINK}", encoding="utf-8")
     assert load_prompt(str(other)).hash != prompt.hash
     other.write_text(f"Frage: {HOLE} {{json}}\n{grammar.THINK}", encoding="utf-8")
-    assert load_prompt(str(other)).hash == prompt.hash  # of the template, wherever it stands
+    assert load_prompt(str(other)).hash == prompt.hash  # the template's, wherever it is
 
 
 def test_what_can_be_wrong_with_a_file(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_our_prompts_show_the_tags_as_the_released_do_in_other_words(own: str, r
 
 
 class Thinks(Chatty):
-    """Whose chat template begins to think itself."""
+    """One whose chat template itself opens the thinking."""
 
     ending = "<think>\n"
 
@@ -147,7 +147,7 @@ def test_think_is_written_once() -> None:
     assert prompt.render("Who?", Thinks()) == f"{said}<think>\n"
 
     class Closes(Thinks):
-        ending = "<think>\n\n</think>\n\n"  # thinks no more
+        ending = "<think>\n\n</think>\n\n"  # no longer opens it
 
     assert prompt.render("Who?", Closes()) == f"{said}<think>\n\n</think>\n\n<think>"
 
@@ -170,7 +170,7 @@ def test_a_chat_template_that_raises_is_one_line(error: Exception) -> None:
 
 
 class Explodes(Chatty):
-    """A template that asks for more and more."""
+    """A template that keeps requesting more."""
 
     def __init__(self, program: str) -> None:
         self.chat_template = program
@@ -200,7 +200,7 @@ def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeyp
 
 
 def with_front(front: str | None, *, metaspace: bool) -> Any:
-    """A word tokenizer that wants ``front`` before its texts."""
+    """A word tokenizer that puts ``front`` before its texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -32,7 +32,7 @@ PRESENT = shipped_profile(RECIPE_PROFILE)
 
 
 def test_the_committed_runs_can_be_compared_with_what_the_present_code_makes() -> None:
-    """Where this fails after a change on purpose: make baselines."""
+    """If this fails after an intended change: make baselines."""
     runs = read_recipe_baseline(COMMITTED, PRESENT)
     assert len(runs) >= LEAST
     facts = read_json(COMMITTED)["made_with"]
@@ -44,7 +44,7 @@ def committed() -> dict[str, dict[str, float]]:
 
 
 def some(number: int, **moved: float) -> dict[str, dict[str, float]]:
-    """The last committed runs under other seeds, some figures moved."""
+    """Return the last committed runs under other seeds, with some figures moved."""
     picked = list(committed().values())[-number:]
     return {
         str(100 + seed): {name: value + moved.get(name, 0.0) for name, value in figures.items()}
@@ -113,7 +113,7 @@ def test_a_damaged_baseline_is_refused_in_one_line(spoil: Callable[[dict[str, An
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A finished run in a few figures: 4 iterations of stage 1, 2 and 1 of stage 2."""
+    """Return a finished run's figures: 4 iterations of stage 1, 2 and 1 of stage 2."""
     (tmp_path / "plots/train").mkdir(parents=True)
     shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
     text = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")

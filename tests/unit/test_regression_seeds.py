@@ -1,4 +1,4 @@
-"""The permutation test over seeds: against brute force, its error rate, and that an interval is the test."""
+"""The permutation test over seeds: against brute force, its error rate, and that an interval equals the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ["reward", "format"]
 
 
 def runs(seed: int, number: int, shift: float = 0.0) -> np.ndarray:
-    """Skewed figures that have something in common."""
+    """Draw skewed, correlated figures."""
     generator = np.random.default_rng(seed)
     common = generator.exponential(1.0, (number, 1))
     return common + generator.exponential(1.0, (number, 2)) - [shift, 0.0]

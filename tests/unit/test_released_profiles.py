@@ -1,4 +1,4 @@
-"""The profiles of the released checkpoints: what they say, and that they evaluate without training."""
+"""The profiles of the released checkpoints: their settings, and that they evaluate without training."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_the_model_and_the_limits_are_the_releases(name: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 @BOTH
 def test_nothing_is_trained(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What DVC itself says the evaluation needs: of the other stages, training's above all, nothing."""
+    """Per DVC itself, the evaluation needs no other stage, above all not training."""
     from dvc.repo import Repo
 
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     (tmp_path / "params.yaml").write_text(composed(name), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)  # DVC finds targets from where it is called
+    monkeypatch.chdir(tmp_path)  # DVC finds targets relative to the working folder
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         needed = {stage.addressing for stage in repo.stage.collect("evaluate_benchmark", with_deps=True)}
         every = {stage.addressing for stage in repo.index.stages}
@@ -57,7 +57,7 @@ def test_nothing_is_trained(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     expected |= {f"evaluate_benchmark@released-{benchmark}" for benchmark in benchmarks}
     assert needed == {"corpus", "index", "base_model"} | expected
     assert not any(stage.startswith("train@") for stage in every)
-    # Every evaluation depends on the folder of trained policies. It stands in git, so it is there without any.
+    # Every evaluation depends on the folder of trained policies. It is in git, so it exists even without any.
     blocks = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert "data/train" in blocks["evaluate_benchmark"]["deps"] and (ROOT / "data" / "train" / ".gitkeep").is_file()
 

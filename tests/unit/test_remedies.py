@@ -1,4 +1,4 @@
-"""What the plan names where a profile cannot fit: each remedy, as it is printed, is accepted by the same command."""
+"""The plan's remedies for a profile that cannot fit: each, as printed, is accepted by the same command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODE = Machine(gpus=(int(79.6 * GIB),) * 8, memory=1000 * GIB, disk=10_000 * GIB
 
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
-    """What the command says of a profile with some settings and arguments; empty where it accepts them."""
+    """Return the command's message for a profile with some settings and arguments; empty if it accepts them."""
     enter_shipped(tmp_path, monkeypatch)
 
     def ask(name: str, settings: Sequence[str], arguments: Sequence[str]) -> str:
@@ -74,7 +74,7 @@ def test_every_remedy_is_accepted_by_the_same_command_as_it_is_printed(
 
 
 def test_the_machine_at_hand_holds_the_remedies_that_are_named_at_the_start() -> None:
-    """`make train` asks this machine: more GPUs or more main memory than it has are none."""
+    """`make train` checks this machine: more GPUs or more main memory than it has are no remedies."""
     name = "llama3.1-8b-instruct"
     changes = [*NO_REFERENCE, "hardware.main_memory_gib=64", "update.offload=optimizer"]
     for machine, lacks in [(NODE, "hardware.trainer_gpus"), (Machine(NODE.gpus, 64 * GIB, NODE.disk), "hardware.main")]:

@@ -1,4 +1,4 @@
-"""Whoever reads a server's reply keeps to its bytes and its seconds, and ends in one line."""
+"""Every reader of a server's reply keeps to its limits of bytes and seconds, and ends in one line."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ TEXTS: dict[str, Speak] = {
 
 @contextmanager
 def little(most: int = 6_000_000) -> Iterator[None]:
-    """Few bytes are held meanwhile, and it does not take until the server gives up."""
+    """Few bytes are held meanwhile, and it ends before the server gives up."""
     began = time.monotonic()
     tracemalloc.start()
     try:
@@ -148,14 +148,14 @@ def little(most: int = 6_000_000) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
-    """What is imported with the first request is not counted as a reply's memory."""
+    """Imports of the first request do not count as a reply's memory."""
     for ask, _ in CLIENTS.values():
         with serve(says(b"{}", JSON, status="400 No")) as address, pytest.raises(ENDS):
             ask(address)
 
 
 CASES = [(client, name) for client in CLIENTS for name in [*DRIPS, *BYTES, *TEXTS]]
-CASES.remove(("plain", "another form"))  # it asks for no form
+CASES.remove(("plain", "another form"))  # it requests no encoding
 
 
 @pytest.mark.parametrize(("client", "name"), CASES)

@@ -1,4 +1,4 @@
-"""What `make train` lets through of what `dvc repro` prints, and how it ends."""
+"""Which output of `dvc repro` `make train` lets through, and its exit status."""
 
 from __future__ import annotations
 

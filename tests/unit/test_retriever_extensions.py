@@ -1,5 +1,5 @@
-"""A kind of retriever of the user's own: one class in one file, searched with, recorded and named like those that ship;
-and whatever is wrong with it is one line or one query's failure."""
+"""A user's kind of retriever: one class in one file, searched, recorded and identified like the shipped ones; and any
+fault of it gives one line or one query's failure."""
 
 from __future__ import annotations
 

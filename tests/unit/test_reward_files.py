@@ -76,8 +76,8 @@ def test_rules_that_released_transcripts_break(name: str, reward_set: Any, stage
     assert Counter(rule for row in rows for rule in row["violations"]) == broken
     if stage == 1:
         return
-    # In stage 2 the penalty is the whole difference between the reward and F1. The reward strips the
-    # prediction, and so takes the one " False " of these files for a no, which the evaluation does not.
+    # In stage 2 the penalty is the whole difference between the reward and F1. The reward strips the prediction, and so
+    # takes the one " False " of these files for a no, which the evaluation does not.
     f1 = (evaluation.score_files([RELEASED[name]])[f"{name}.jsonl"]["f1"] or 0) * 500 + (name == "hotpotqa_qwen")
     penalty = 1 if reward_set == "released-instruct" else 2
     assert sum(row["reward"] for row in rows) == pytest.approx(f1 - penalty * sum(broken.values()))

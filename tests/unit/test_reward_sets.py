@@ -1,4 +1,4 @@
-"""The reward sets: every rule worked by hand, the released rules against a second reading, and bounds."""
+"""The reward sets: every rule worked by hand, the released rules against a second implementation, and bounds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def known(blocks: str = BLOCK, ask: str = ASK, end: str = END) -> Transcript:
         (known(), 1, (0.5, 0.5, 0), ()),
         (known(end="</think>\n\n<answer> Rome </answer>"), 1, (0.5, 0.5, 0), ()),  # the answer earns nothing
         (known(), 3, (0.5, 0.5, 0), ()),  # more searches earn no more
-        (known(), 0, (0, 0.5, 0), ("no_search",)),  # the retriever failed: nothing was carried out
+        (known(), 0, (0, 0.5, 0), ("no_search",)),  # the retriever failed: no search succeeded
         (known(end=""), 1, (0.5, 0, 0), ("end_think_count", "begin_answer_count", "end_answer_count")),
         (Transcript.of([Segment("policy", "Rome?")]), 0, (0, 0, 0), None),
     ],
@@ -107,7 +107,7 @@ def test_an_answer_in_a_document_is_not_the_policys() -> None:
 def test_own_documents_are_punished_by_provenance_only() -> None:
     forged = Transcript.of([Segment("policy", GOOD)])
     assert parts(score(forged, "Paris", "paper", 2, "f1", num_searches=0)) == (0, -2, 1)
-    assert bare(GOOD, "released-base", 2).total == 1  # the release cannot tell
+    assert bare(GOOD, "released-base", 2).total == 1  # the release cannot see it
 
 
 # --- the released sets
@@ -120,7 +120,7 @@ def test_own_documents_are_punished_by_provenance_only() -> None:
         (f"I know.{END}", 1, ()),  # no search at all is right
         (GOOD.replace("> Paris <", "> Paris, France <"), 2 / 3, ()),
         (GOOD + "<|endoftext|>", 1, ()),
-        (GOOD + " and that is all", 1, ()),  # the release does not ask that the answer be last
+        (GOOD + " and that is all", 1, ()),  # the release does not require the answer to be last
         (GOOD.replace("(1) ", ""), -1, ("tag_counts_differ",)),
         (GOOD.replace("<|end_of_documents|>\n\n", "<|end_of_documents|>\n"), -1, ("tag_counts_differ",)),
         (GOOD.replace("(1) Paris", "(1) <|end_of_query|> Paris"), -1, ("tag_counts_differ",)),  # in a document
@@ -139,7 +139,7 @@ def test_own_documents_are_punished_by_provenance_only() -> None:
         (GOOD.replace("(1) Paris", "(1) 巴黎 Paris"), 1, ()),  # CJK in a document is right
         (GOOD.replace("<answer> ", "").replace("So it", "所以"), -2, ("begin_answer_count", "cjk")),  # once
         (GOOD.replace(" </answer>", ""), -2, ("end_answer_count",)),  # no end tag: no answer part
-        # Both tags once, in the wrong order: the answer runs to the end, and the appended end token with it.
+        # Both tags once, in the wrong order: the answer runs to the end, including the appended end token.
         (f"I know.</think></answer><answer> Paris{' '}", 2 / 3, ()),
         ("", -2, ("end_think_count", "begin_answer_count", "end_answer_count")),
     ],
@@ -232,7 +232,7 @@ GOLDS = st.sampled_from(["Paris", "yes", "The", "paris endoftext"])
 
 
 def second_reading(text: str, gold: str, reward_set: str, stage: int) -> float:
-    """RECIPE's table read once more, as plainly as can be: the reward and nothing else."""
+    """Recompute RECIPE's table as plainly as possible: the reward and nothing else."""
     text = re.sub(r"^(<\|endoftext\|>)+|(<\|endoftext\|>)+$", "", text) + "<|endoftext|>"
     seven = {text.count(tag) for tag in ("<|begin_of_query|>", "<|end_of_query|>")}
     for begin in ("<|begin_of_documents|>", "<|begin_of_documents|>\n", "<|begin_of_documents|>\n(1)"):

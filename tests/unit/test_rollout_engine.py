@@ -21,7 +21,7 @@ from r1_searcher.types.protocols import Engine, Sampling
 
 @pytest.fixture(params=[2, 8, r1_searcher.rollout.engine.PREFILL_ALONE])
 def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """From how many tokens ahead a row reads in a pass of its own."""
+    """The number of pending tokens from which a row is prefilled in a separate pass."""
     monkeypatch.setattr(r1_searcher.rollout.engine, "PREFILL_ALONE", request.param)
     return int(request.param)
 
@@ -65,7 +65,7 @@ def test_the_seed_alone_makes_the_difference() -> None:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Rows and tokens of each pass of ``random_engine``."""
+    """Record rows and tokens of each pass of ``random_engine``."""
     shapes: list[tuple[int, int]] = []
     model: Any = random_engine()._model.base_model
     forward = model.forward
@@ -79,7 +79,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_every_token_is_read_once_and_finished_rows_leave(read: list[tuple[int, int]]) -> None:
-    """No padding, no second reading of a prefix: what the model reads are the tokens, all but each row's last."""
+    """No padding, no second prefill of a prefix: the model reads the tokens, all but each row's last."""
     engine = random_engine()
     made = run(engine, jobs())
     assert sum(rows * columns for rows, columns in read) == sum(len(one.ids) - 1 for one in made)
@@ -89,7 +89,7 @@ def test_every_token_is_read_once_and_finished_rows_leave(read: list[tuple[int, 
 
     read.clear()
     (alone,) = run(engine, [jobs()[3]])
-    assert len(read) == len(alone.logprobs)  # a lone row reads its documents in one pass, with the next token
+    assert len(read) == len(alone.logprobs)  # a lone row prefills its documents in one pass, with the next token
     assert max(columns for _, columns in read[1:]) > 1
 
 
@@ -102,7 +102,7 @@ def test_a_shared_prompt_and_long_documents_are_read_in_passes_of_their_own(read
     assert read[0] == (1, len(prompt))  # once for three rows
     assert [shape for shape in read[1:] if shape[0] == 1 and shape[1] > len(document)] == [(1, len(document) + 1)] * 2
     assert sum(rows * tokens for rows, tokens in read) == sum(len(one.ids) - 1 for one in made) - 2 * len(prompt)
-    assert len(read) < 70  # not a pass a token of the documents
+    assert len(read) < 70  # not one pass per document token
     for one, job in zip(made, chosen, strict=True):
         (alone,) = run(engine, [job], Sampling(1.0, 1.0, 20, 400))
         assert alone.ids == one.ids

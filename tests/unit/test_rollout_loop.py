@@ -1,4 +1,4 @@
-"""The loop with a scripted policy and a scripted retriever: how trajectories go on, how they end, who wrote what."""
+"""The loop with a scripted policy and retriever: how trajectories continue, how they end, who wrote what."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PARAMS = rollout_params(**ROOMY)
 def play(
     scripts: Sequence[str], retriever: ScriptedRetriever | None = None, rollout: params.Rollout = PARAMS, **options: Any
 ) -> list[dict[str, Any]]:
-    """Rollouts of questions "question 0", "question 1", …, whose answers are scripted; checked, as rows."""
+    """Roll out questions "question 0", "question 1", … with scripted answers; returns checked rows."""
     by_question = {f"question {number}": script for number, script in enumerate(scripts)}
     engine = ScriptedEngine(by_question)
     options = {"samples": 1, "seed": 0} | options
@@ -228,7 +228,7 @@ def test_a_server_that_answers_wrongly_is_an_outage_and_never_an_empty_document(
     (row,) = play([SEARCH + FINAL], Wrong(lambda number: [blank[:1] + good]))
     assert row["segments"][1]["text"] == grammar.render_documents(["Ada was born in Trabo."])
     assert row["turns"][0]["passage_ids"] == ["p"]
-    (row,) = play([SEARCH + FINAL], Wrong(lambda number: [[]]))  # nothing matches: an answer
+    (row,) = play([SEARCH + FINAL], Wrong(lambda number: [[]]))  # nothing matches: a valid answer
     assert row["finish_reason"] == "answer" and row["turns"][0]["error"] is None
 
 
@@ -249,7 +249,8 @@ def test_no_search_begins_with_an_answer_and_cannot_search() -> None:
 def test_plain_rag_searches_once_with_the_question_itself() -> None:
     retriever = ScriptedRetriever()
     rows = play([f" Trabo{END_ANSWER}", SEARCH + FINAL], retriever, mode="plain_rag", samples=2)
-    assert retriever.calls == [["question 0", "question 1"]]  # in one call, once a question, whatever the samples
+    # in one call, once per question, whatever the number of samples
+    assert retriever.calls == [["question 0", "question 1"]]
     assert [part["source"] for part in rows[0]["segments"]] == ["forced", "document", "forced", "policy"]
     assert rows[0]["segments"][0]["text"] == f"{QUERY} question 0{END_QUERY}"
     assert [row["finish_reason"] for row in rows] == ["answer", "answer", "search_limit", "search_limit"]

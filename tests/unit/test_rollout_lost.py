@@ -1,4 +1,4 @@
-"""The outage rule on tables: who was lost, when that is too many, and that the reason is said."""
+"""The outage rule on tables: who was lost, when that is too many, and that the reason is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from r1_searcher.types import schemas
 
 
 def rollouts(*errors: str | None) -> pa.Table:
-    """One trajectory an error; None: its search succeeded."""
+    """Return one trajectory per error; None: its search succeeded."""
     rows = [
         {
             "turns": [
@@ -37,11 +37,11 @@ def test_the_bound_is_what_may_be_lost() -> None:
     with pytest.raises(PipelineError, match=r"failed on 2 of 5 trajectories \(allowed: 20%\): b"):
         check_lost(rollouts("b", "b", None, None, None), 0.2)
     with pytest.raises(PipelineError, match=r"failed on 3 of 5 .*: b \("):
-        check_lost(rollouts("a", "b", "b", None, None), 0.5)  # the commonest reason
+        check_lost(rollouts("a", "b", "b", None, None), 0.5)  # the most common reason
 
 
 def test_all_lost_is_too_many_whatever_is_allowed() -> None:
-    """Else they would be stored, the update would find nothing to learn from, and so would every later run."""
+    """Otherwise they would be stored, the update would find nothing to learn from, and so would every later run."""
     check_lost(rollouts("a", "a", None), 1.0)
     with pytest.raises(PipelineError, match=r"failed on 2 of 2 trajectories \(allowed: 100%\): a"):
         check_lost(rollouts("a", "a"), 1.0)

@@ -41,7 +41,7 @@ SEED = 11
 
 
 def spelled(tags_are_tokens: bool, text: str, *, by_letters: bool = False) -> list[int]:
-    """Tokens of a policy's text: as the tokenizer writes it, or one letter after the other."""
+    """Return the tokens of a policy's text: as the tokenizer writes it, or letter by letter."""
     names = tokenizer(tags_are_tokens)
     ids: list[int] = []
     for number, part in enumerate(text.split(END)):
@@ -52,7 +52,7 @@ def spelled(tags_are_tokens: bool, text: str, *, by_letters: bool = False) -> li
 
 
 def play(tags_are_tokens: bool, scripts: Sequence[Sequence[int]], retriever: ScriptedRetriever) -> pa.Table:
-    """Rollouts in which question number q is answered by the tokens ``scripts[q]``; checked."""
+    """Roll out questions, number q answered by the tokens ``scripts[q]``; returns checked rows."""
     engine = random_engine(tags_are_tokens)
     table = questions_table([f"question {number}" for number in range(len(scripts))])
     seeds = {trajectory_seed(SEED, f"q{number}", 0): script for number, script in enumerate(scripts)}
@@ -108,7 +108,7 @@ def test_the_transcript_does_not_depend_on_how_its_tags_are_spelled(tags_are_tok
     assert shown(found) == shown(by_character(scripts, other))
     reasons = dict(zip(SCRIPTS, found["finish_reason"].to_pylist(), strict=True))
     assert reasons == {name: name for name in SCRIPTS} | {"search": "answer", "broken tags": "end_of_text"}
-    # What was sampled is what is kept: no token is made anew from the text.
+    # What was sampled is kept: no token is recomputed from the text.
     for row, script in zip(found.to_pylist(), ids, strict=True):
         kept = [t for t, source in zip(row["token_ids"], row["token_source"], strict=True) if source == grammar.POLICY]
         assert kept == script[: len(kept)]
@@ -116,7 +116,7 @@ def test_the_transcript_does_not_depend_on_how_its_tags_are_spelled(tags_are_tok
 
 
 def test_a_stop_token_that_carries_text_beyond_its_tag() -> None:
-    """The text goes on inside the token: it stays the policy's, and no part of the query or of the answer."""
+    """The text continues inside the token: the rest stays the policy's, and is no part of the query or the answer."""
     script = f"Hm. {QUERY} Ada{GLUED_QUERY}", f"So.{END_THINK}\n\n{ANSWER} Trabo{GLUED_ANSWER}"
     retriever = ScriptedRetriever()
     (row,) = play(False, [[number for part in script for number in spelled(False, part)]], retriever).to_pylist()
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_table_bit_for_bit(tags_are_tokens: bool, g
 
 
 def test_the_random_policy_meets_every_kind_of_turn() -> None:
-    """Else the test above would show little: searches, answers, ends and limits all occur in one table."""
+    """Otherwise the test above would show little: searches, answers, ends and limits all occur in one table."""
     rollout = rollout_params()
     table, _ = roll_out(random_engine(), ScriptedRetriever(), questions_table(QUESTIONS), rollout, samples=8, seed=0)
     assert {"answer", "end_of_text", "empty_query"} <= set(table["finish_reason"].to_pylist())

@@ -18,7 +18,8 @@ ROW = torch.tensor([1.5, -0.5, 0.0, 2.0, -3.0, 0.5])
 
 
 def draws(row: torch.Tensor, temperature: float, top_p: float, count: int = 40_000) -> tuple[torch.Tensor, ...]:
-    """Shares (V,) of so many draws from one row of logits, and the log-probabilities (V,) told for each token."""
+    """Return shares (V,) of so many draws from one row of logits, and the log-probabilities (V,) reported for each
+    token."""
     tokens, logprobs = draw(row.repeat(count, 1), uniforms(7, count), temperature, top_p)
     told = torch.full_like(row, float("nan"))
     told[tokens] = logprobs
@@ -26,7 +27,7 @@ def draws(row: torch.Tensor, temperature: float, top_p: float, count: int = 40_0
 
 
 def assert_distributed(shares: torch.Tensor, expected: torch.Tensor, count: int = 40_000) -> None:
-    """Pearson's statistic of the counts stays under a bound that chance passes once in 10^6 (5 degrees of freedom)."""
+    """Pearson's statistic of the counts stays under a bound that chance exceeds once in 10^6 (5 degrees of freedom)."""
     possible = expected > 0
     assert not shares[~possible].any()
     statistic = count * ((shares - expected)[possible] ** 2 / expected[possible]).sum()
@@ -56,7 +57,7 @@ def test_the_bound_on_shares_catches_another_distribution() -> None:
 
 
 def test_top_p_keeps_the_smallest_set_that_holds_it() -> None:
-    """softmax(ROW) is about .49, .30, .11, .07, .04, .00: .7 is held by the two likeliest."""
+    """softmax(ROW) is about 0.49, 0.30, 0.11, 0.07, 0.04, 0.00: the two likeliest cover 0.7."""
     shares, told = draws(ROW, 1.0, 0.7)
     kept = torch.zeros(6)
     kept[[3, 0]] = ROW.softmax(-1)[[3, 0]]
@@ -82,7 +83,7 @@ def test_a_draw_is_always_a_token_of_the_nucleus(
 @given(st.lists(NUMBER, min_size=3, max_size=3), st.lists(UNIFORM, min_size=4, max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_a_row_is_drawn_alone(logits: list[float], numbers: list[float]) -> None:
-    """The same row gives the same token, whichever rows stand beside it."""
+    """The same row gives the same token, whatever the other rows."""
     rows = torch.tensor([logits, [0.0, 1.0, 2.0], logits, [3.0, -1.0, 0.0]])
     together, _ = draw(rows, torch.tensor(numbers), 1.0, 0.9)
     alone = [int(draw(rows[[place]], torch.tensor([numbers[place]]), 1.0, 0.9)[0][0]) for place in range(4)]
@@ -90,7 +91,7 @@ def test_a_row_is_drawn_alone(logits: list[float], numbers: list[float]) -> None
 
 
 def test_impossible_tokens_are_never_drawn() -> None:
-    """Not at the ends of the unit interval either."""
+    """Nor at the ends of the unit interval."""
     row = torch.tensor([-torch.inf, 0.0, 0.0, -torch.inf])
     edges = torch.tensor([0.0, 0.5, 1 - 2**-24])
     tokens, logprobs = draw(row.repeat(3, 1), edges, 1.0, 1.0)

@@ -1,4 +1,5 @@
-"""The record of searches: what goes in comes out, whoever writes, however a run ends; replay serves nothing else."""
+"""The record of searches: it returns what was written, whoever writes, however a run ends; replay serves nothing
+else."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def passages(query: str, count: int = 2) -> list[Passage]:
 
 
 class Finder:
-    """Finds something for every query; fails where the query says so, and stops where it says so."""
+    """Finds something for every query; fails, or hangs, if the query says so."""
 
     fingerprint = "one"
 

@@ -1,4 +1,4 @@
-"""Other lengths of segments, and what follows from them."""
+"""Other lengths of segments, and their consequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safetensors files written a shard at a time: the library's bytes, shards that transformers' index names."""
+"""Safetensors files written one shard at a time: the library's bytes, and an index that transformers reads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_does_not_fit_into_one_file_becomes_shards(tmp_path: Path, monkeypa
 
 
 def test_a_shard_is_read_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never two at a time; and on a rank that writes nothing every tensor as often as on the one that writes."""
+    """Never two at a time; and every rank reads each tensor equally often, even if it writes nothing."""
     monkeypatch.setattr(shards, "SHARD_BYTES", 2 * 12)
     alive = most = 0
 

@@ -1,4 +1,4 @@
-"""Text from outside on terminals and on pages: nothing of a hostile set acts, whoever shows it."""
+"""Foreign text on terminals and pages: nothing of a hostile set acts, whoever shows it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def one_line(text: str) -> str:
 
 
 def written(text: str) -> list[str]:
-    """The plain texts of a page's inline parts; whatever is more than text fails."""
+    """Return the plain texts of a page's inline parts; anything else fails."""
     found = []
     for token in READER.parse(text):
         assert token.type not in ("html_block", "fence", "code_block", "hr", "bullet_list_open", "ordered_list_open")

@@ -1,4 +1,4 @@
-"""The docs' site: every page is in its navigation, nothing is loaded from elsewhere, and what is missing stops it.
+"""The docs' site: every page is in its navigation, nothing is loaded from elsewhere, and missing parts stop the build.
 
 `make docs`, a part of `make test`, builds the whole; here a small one is built with the same settings.
 """

@@ -1,4 +1,4 @@
-"""torch's threads sleep early at barriers, however a stage or a flow is started, unless the user says otherwise."""
+"""torch's threads sleep early at barriers, however a stage or a flow is started, unless the user sets otherwise."""
 
 from __future__ import annotations
 

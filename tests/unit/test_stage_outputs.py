@@ -1,4 +1,4 @@
-"""A place inside a stage's output is refused: DVC would empty it."""
+"""A path inside a stage's output is refused, because DVC would empty it."""
 
 from __future__ import annotations
 

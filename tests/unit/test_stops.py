@@ -22,14 +22,14 @@ def finder(tags_are_tokens: bool, stops: tuple[str, ...] = grammar.STOPS) -> Sto
 
 
 def naive(tags_are_tokens: bool, ids: list[int], stops: tuple[str, ...]) -> set[str]:
-    """The stops that the last token completed, by decoding the whole turn with and without it."""
+    """Return the stops that the last token completed, by decoding the whole turn with and without it."""
     decode = random_engine(tags_are_tokens).decode
     now, before = decode(ids), decode(ids[:-1])
     return {stop for stop in stops if now.count(stop) > before.count(stop)}
 
 
 def token_ids(tags_are_tokens: bool) -> st.SearchStrategy[list[int]]:
-    """Random tokens, mixed with tags as the tokenizer writes them, whole and broken off."""
+    """Draw random tokens, mixed with tags as the tokenizer writes them, whole and truncated."""
     names = tokenizer(tags_are_tokens)
     written = [*grammar.STOPS, GLUED_QUERY, GLUED_ANSWER, grammar.QUERY, "<|end_of", "</ans", "é", "<|end_of_query<"]
     pieces = [names.encode(text, add_special_tokens=False) for text in written]
@@ -86,7 +86,7 @@ def test_few_tokens_are_looked_at_closer(tags_are_tokens: bool) -> None:
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_any_vocabulary(data: st.DataObject) -> None:
-    """Tokens may hold a whole stop and more on both sides, or several tails of stops."""
+    """Tokens may contain a whole stop and more on both sides, or several ends of stops."""
     vocabulary = data.draw(st.lists(st.text("<>/ab", min_size=1, max_size=6), min_size=1, max_size=8))
     ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), min_size=1, max_size=12))
 

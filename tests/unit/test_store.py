@@ -150,7 +150,7 @@ def test_a_damaged_artefact_is_set_aside_and_made_again(tmp_path: Path, capsys: 
         (draft / "file").write_text("one")
     assert store.get("rollouts", KEY) is not None
     store.prune("rollouts")
-    assert len(store.damaged()) == 1  # of a kind only what is whole
+    assert len(store.damaged()) == 1  # only whole artefacts of a kind
     store.prune()
     assert store.damaged() == []
 

@@ -33,7 +33,7 @@ def packed(suffix: str, data: bytes = TEXT) -> bytes:
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".zst"])
 def test_the_same_records_however_compressed(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.jsonl{suffix}"
-    path.write_bytes(packed(suffix) + packed(suffix))  # two streams end to end, as pbzip2 and split dumps have them
+    path.write_bytes(packed(suffix) + packed(suffix))  # two concatenated streams, as from pbzip2 and split dumps
     told: list[int] = []
     found = list(records.read_records(path, ["title"], on_bytes=told.append))
     assert len(found) == 6000
@@ -136,7 +136,7 @@ def test_broken_json_is_named_by_its_line(monkeypatch: pytest.MonkeyPatch, text:
     line = f"a.json, line {wanted.value.lineno}: not JSON: "
     assert str(caught.value).startswith(line)
     assert " at at " not in str(caught.value)
-    if text not in ("", "nonsense", "[1,]", '{"a": 1, 2: 3}'):  # worded, or pointed at, a little otherwise
+    if text not in ("", "nonsense", "[1,]", '{"a": 1, 2: 3}'):  # worded, or located, slightly differently
         assert f"at column {wanted.value.colno}" in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Sums beside what was written: of a folder's files, of folders in it, and where they are looked at."""
+"""Checksums beside what was written: of a folder's files, of its sub-folders, and where they are checked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def damage(file: Path, content: bytes | None = None) -> None:
-    """Another first byte; same size, same times."""
+    """Change the first byte; same size, same times."""
     before = file.stat()
     whole = file.read_bytes()
     file.write_bytes(bytes([whole[0] ^ 4]) + whole[1:] if content is None else content)
@@ -125,7 +125,7 @@ def test_a_draft_beside_a_folder_with_sums_is_none_of_theirs(folder: Path) -> No
         write_json(draft / "a.json", 1)
         assert read_json(draft / "a.json") == 1
     assert read_json(folder / "new" / "a.json") == 1
-    assert sums.check(folder)  # what was put below it has sums of its own
+    assert sums.check(folder)  # a sub-folder has its own checksums
 
 
 def test_without_sums_everything_is_read_as_it_stands(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_policy_is_what_was_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(sums.Damaged, match=name):
         check_policy(policy)
     if name == "model.safetensors":
-        check_policy(policy, weights=False)  # who opens the tokenizer alone does not read gigabytes
+        check_policy(policy, weights=False)  # opening the tokenizer alone does not read gigabytes
 
 
 def test_a_policy_without_sums_is_held_against_its_manifest(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_policy_without_sums_is_held_against_its_manifest(tmp_path: Path) -> N
 
 
 def test_whatever_pyarrow_says_of_a_file_names_it(tmp_path: Path) -> None:
-    """Flipped bytes of a table without sums raise half a dozen of its errors; each is one line."""
+    """Flipped bytes of a table without checksums raise half a dozen kinds of error; each becomes one line."""
     path = tmp_path / "table.parquet"
     write_table(path, pa.table({"a": ["some text", "more"] * 50, "b": list(range(100))}))
     whole = path.read_bytes()
@@ -214,7 +214,7 @@ def test_a_single_file_has_its_sum_beside_it(tmp_path: Path) -> None:
     text = sums.beside(path).read_text()
     assert text == f"{sums.sha256_file(path)}  hard.parquet\n" and sums.check_file(path)
     write_json(tmp_path / "mixes" / "other.json", {})
-    assert not sums.check_file(tmp_path / "mixes" / "other.json")  # not ours, or older: as it stands
+    assert not sums.check_file(tmp_path / "mixes" / "other.json")  # not ours, or older: used unchecked
     damage(path)
     for read in (read_table, sha256_tree):
         with pytest.raises(sums.Damaged, match=r"hard\.parquet: its sha256 is .* remove hard\.parquet\.sha256\)"):

@@ -1,4 +1,4 @@
-"""The check after each synchronisation: an engine with other weights than the trainer's does not go unnoticed."""
+"""The check after each synchronisation: an engine whose weights differ from the trainer's is detected."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MASKS = [[False] + [place % 3 > 0 for place in range(1, len(ids))] for ids in PR
 
 
 def under(engine: TransformersEngine, temperature: float = 1.0) -> list[list[float]]:
-    """What a right trainer says of the probes' policy tokens."""
+    """Return a correct trainer's log-probabilities of the probes' policy tokens."""
     scores = [forward_logprobs(engine, ids, temperature).tolist() for ids in PROBES]
     return [[v for v, kept in zip(s, mask, strict=True) if kept] for s, mask in zip(scores, MASKS, strict=True)]
 
 
 def with_(change: Callable[[Any], None]) -> TransformersEngine:
-    """An engine like ``random_engine``, some of whose weights are other."""
+    """Return an engine like ``random_engine`` with some other weights."""
     model = random_model()
     with torch.no_grad():
         change(model)

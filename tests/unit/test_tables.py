@@ -1,4 +1,4 @@
-"""Tables lose nothing of their cells and act on no terminal, whatever stands in them."""
+"""Tables lose nothing of their cells and control no terminal, whatever their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile JSON and YAML that parsers choke on: one line, wherever it is read."""
+"""Hostile JSON and YAML that parsers fail on: one line, wherever it is read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Attention by tokens is attention: the same as torch's own, whatever the heads and the mask; and a model that reads
-rows of different lengths into one cache reads what it would read of each alone."""
+"""Attention by tokens equals torch's own, whatever the heads and the mask; and a model that prefills rows of different
+lengths into one cache gives the same as for each row alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_rows_read_in_any_pieces_are_as_read_alone(seed: int, by_tokens: bool) -
             AttentionInterface.register("sdpa_of_rows", sdpa_attention_forward)
             AttentionMaskInterface.register("sdpa_of_rows", token_attention.mask)
             model.set_attn_implementation("sdpa_of_rows")
-        cache, rows, read = RowCache(2, 3), [0, 1, 2], [0, 0, 0]  # which of ``ids`` the cache has, and how much
+        # which of ``ids`` are in the cache, and how many tokens
+        cache, rows, read = RowCache(2, 3), [0, 1, 2], [0, 0, 0]
 
         def check(places: list[int], number: int, reading: Reading) -> None:
             cache.read(reading)

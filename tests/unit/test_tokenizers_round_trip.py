@@ -1,10 +1,10 @@
-"""The grammar through tokenizers: a tag is several tokens, and every text comes back.
+"""The grammar through tokenizers: a tag is several tokens, and every text survives the round trip.
 
-No tokenizer of a real model is part of this repository. Look-alikes are built here by the rules that Qwen2.5, Llama 3
-and SmolLM2 publish in their tokenizer.json (byte-level BPE, each with its own way to cut text before merging, and with
-its special tokens), over vocabularies of our own. Real ones are tested alike where they are: the base models that this
-checkout and its workspaces made, the tiny one aside, and folders that $R1SEARCHER_TOKENIZERS names (parted by ``:``; a
-model's, or one with a folder a model).
+No tokenizer of a real model is in this repository. Look-alikes are built here by the rules that Qwen2.5, Llama 3 and
+SmolLM2 publish in their tokenizer.json (byte-level BPE, each with its own pre-tokenizer and its special tokens), over
+vocabularies of our own. Real ones are tested alike if present: base models made by this checkout and its workspaces,
+except the tiny one, and folders in $R1SEARCHER_TOKENIZERS (separated by ``:``; a model's, or one with a folder per
+model).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from r1_searcher.transcripts import grammar
 ROOT = Path(__file__).resolve().parents[2]
 GIVEN = [Path(name) for name in os.environ.get("R1SEARCHER_TOKENIZERS", "").split(os.pathsep) if name]
 END = "<|endoftext|>"
-SPECIAL = {  # the first ones of each; Llama's have a beginning in common with our tags
+SPECIAL = {  # the first ones of each; Llama's share a beginning with our tags
     "qwen": [END, "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|box_start|>", "<|vision_pad|>"],
     "llama": ["<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     "smollm": [END, "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"],
@@ -40,7 +40,7 @@ SPECIAL = {  # the first ones of each; Llama's have a beginning in common with o
 
 
 def real(given: Sequence[Path], root: Path) -> dict[str, Path]:
-    """Folders of real models' tokenizers by a name for each: those given, and those that were made under ``root``."""
+    """Return folders of real models' tokenizers, each with a name: those given, and those made under ``root``."""
     found: list[Path] = []
     for folder in given:
         inside = [folder] if _has_tokenizer(folder) else sorted(filter(_has_tokenizer, folder.iterdir()))
@@ -79,7 +79,7 @@ TEXTS = [
 
 @functools.cache
 def built(kind: str) -> Any:
-    """A tokenizer of a kind: "qwen", "llama" or "smollm"."""
+    """Return a tokenizer of a kind: "qwen", "llama" or "smollm"."""
     draft = Tokenizer(models.BPE(ignore_merges=kind == "llama"))
     if kind == "qwen":
         draft.normalizer = normalizers.NFC()
@@ -186,7 +186,7 @@ def test_real_tokenizers_are_found_where_they_may_be(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_breaks_a_tag_is_refused() -> None:
-    """One without bytes behind it, as of BERT: what it does not know is gone."""
+    """One without byte fallback, like BERT's: unknown characters are lost."""
     words = Tokenizer(models.WordLevel({"I": 0, "think": 1, ".": 2, "[UNK]": 3}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     broken = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")

@@ -1,4 +1,4 @@
-"""Calls are counted tool by tool, from rollouts to the report; if search is the only tool, no file has more columns."""
+"""Calls are counted per tool, from rollouts to the report; if search is the only tool, no file has more columns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAPER = Reward(set="paper", answer_metric="f1")
 
 
 class Opens(ScriptedRetriever):
-    """Opens each passage, but for the page that is away."""
+    """Opens each passage except on the page that is missing."""
 
     def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         if self.calls[-1] == ["away"]:
@@ -76,7 +76,7 @@ def test_the_columns_of_each_tool(rollouts: pa.Table, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["search", "plain_rag"])
 def test_no_column_more_where_search_is_the_only_tool(mode: Mode) -> None:
-    """With the tool chosen too, in a baseline: those have search alone."""
+    """With the tool chosen too, in a baseline: baselines can only search."""
     table = play([FINAL], *(["open"] if mode != "search" else []), mode=mode)
     rewards = reward_table(table, PAPER, 2)
     assert (table.column_names, rewards.schema) == (ROLLOUTS.names, REWARDS)

@@ -1,4 +1,4 @@
-"""The tool open: windows of the passages that are searched, within a budget of their own."""
+"""The tool open: windows of the searched passages, within its own budget."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The format's rules with tools beside search: a call is held to what a query is held to, whichever tool it calls, and
-the tags of a tool that was not chosen are text."""
+"""The format's rules with tools beside search: a call of any tool obeys the rules of a query, and the tags of a tool
+that was not chosen are text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = grammar.render_documents(["Paris is the capital."])
 
 
 def written(text: str, *tools: Tags) -> Transcript:
-    """Search and open in turns, then ``text``, by the policy."""
+    """Return search and open in turns, then ``text``, by the policy."""
     parts = [("policy", f"Hm. {ASK}"), ("document", BLOCK), ("policy", f"More. {CALL}"), ("document", BLOCK)]
     return Transcript.of((Segment(*part) for part in (*parts, ("policy", text))), tools)
 
@@ -66,7 +66,7 @@ def test_no_tag_of_a_tool_in_the_answer() -> None:
 
 
 def test_the_counts_of_a_bare_transcript() -> None:
-    """One tag too many of a tool is not made good by one too few of the search."""
+    """One surplus tag of a tool does not make up for a missing one of the search."""
     text = written(f"{QUERY}{OPEN.end}{BLOCK}{END}").text
     assert len(set(grammar.seven_counts(text, [OPEN]))) == 1 and grammar.tag_counts_differ(text, [OPEN])
     assert len(set(grammar.seven_counts(written(END).text))) > 1
@@ -79,7 +79,7 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
 
 
 def closed(text: str, tools: tuple[Tags, ...]) -> bool:
-    """Another reading: calls are taken out from left to right; in none of them, and nowhere else, is a tag left."""
+    """A second implementation: calls are removed from left to right; no tag may be left in them or elsewhere."""
     tags = [tag for pair in ((QUERY, END_QUERY), *((one.begin, one.end) for one in tools)) for tag in pair]
     while True:
         first = min((text.find(tag), tag) for tag in tags if tag in text) if any(map(text.count, tags)) else None
@@ -101,7 +101,7 @@ def test_whatever_is_written_is_closed_as_another_reading_says(text: str, tools:
 
 @given(TEXTS)
 def test_tags_of_a_tool_that_was_not_chosen_are_text(text: str) -> None:
-    """They change no rule and no reward, as any other words in their place would not."""
+    """They change no rule and no reward, like any other words in their place."""
     other = text.replace(OPEN.begin, "[a]").replace(OPEN.end, "[b]")
     for rules, stage in RULES:
         scored = [rules.score(written(f"{one}{END}", SUMS), "Paris", stage, num_searches=1) for one in (text, other)]

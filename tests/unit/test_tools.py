@@ -1,4 +1,4 @@
-"""Tools beside search: a user's own, its budget, and what becomes of a trajectory whose tool hangs or raises."""
+"""Tools beside search: a user's own, its budget, and the fate of a trajectory whose tool hangs or raises."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sums(asked: str) -> str:
 
 
 def own(tmp_path: Path, code: str = CALCULATOR, **parameters: Any) -> params.Rollout:
-    """A rollout section with the tools search and sums, the latter of a user's file."""
+    """Return a rollout section with the tools search and sums, the latter from a user's file."""
     (tmp_path / "sums.py").write_text(code, encoding="utf-8")
     rollout = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60)
     raw = rollout.model_dump() | {"tools": ["search", "sums"], "extensions": (str(tmp_path / "sums.py"),)}
@@ -79,7 +79,7 @@ def test_a_tool_of_a_users_file_is_called_within_its_budget(tmp_path: Path) -> N
     rows = table.to_pylist()
     assert [row["finish_reason"] for row in rows] == ["answer", "call_limit", "empty_query", "search_limit"]
     assert [(turn["tool"], turn["query"]) for turn in rows[0]["turns"]] == [("search", "Ada"), ("sums", "1931 + 2")]
-    assert rows[0]["segments"][3]["text"] == grammar.render_documents(["1933 ⟦5B⟧sum]"])  # no tag of its own either
+    assert rows[0]["segments"][3]["text"] == grammar.render_documents(["1933 ⟦5B⟧sum]"])  # nor its own tag
     assert [reward["num_searches"] for reward in rewards_of(table)] == [1, 0, 0, 3]
     assert all(reward["counted"] for reward in rewards_of(table))
     (row,) = play([sums("1+1") * 3 + FINAL], own(tmp_path, calls=3)).to_pylist()
@@ -111,7 +111,7 @@ def test_a_tool_that_raises_loses_its_trajectory_and_no_other(tmp_path: Path) ->
 
 
 class Odd(Tool):
-    """Answers as it is told, and hangs at the request ``hang`` until ``on`` is set."""
+    """Answers as scripted, and hangs at the request ``hang`` until ``on`` is set."""
 
     begin, end, budget = "[odd]", "[/odd]", Budget(calls=1, passages=1, passage_tokens=9, seconds=0.2)
 

@@ -1,4 +1,4 @@
-"""Which questions an iteration asks."""
+"""Which questions an iteration draws."""
 
 from __future__ import annotations
 

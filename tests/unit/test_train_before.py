@@ -1,4 +1,4 @@
-"""What is said before the first iteration: ids, groups, prompts, windows, a base policy that does nothing."""
+"""Checks before the first iteration: ids, groups, prompts, windows, a base policy that does nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS = params.shipped()
 
 
 class Words:
-    """A tokenizer of words; one of its tokens is special."""
+    """A word tokenizer; one of its tokens is special."""
 
     class Special(str):
         special = True

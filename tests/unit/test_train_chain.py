@@ -16,7 +16,7 @@ from r1_searcher.training import chain
 BASE = yaml.safe_load(
     (Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 )
-BASE["train"]["segments"] = {  # of the tests' own, whatever the laptop profile's figures are
+BASE["train"]["segments"] = {  # the tests' own, whatever the laptop profile's figures are
     "s1-00": {"stage": "stage1", "prev": "data/base_model", "iterations": 18, "iteration_offset": 0},
     "s2-00": {"stage": "stage2", "prev": "data/train/s1-00/policy", "iterations": 30, "iteration_offset": 0},
     "s2-01": {"stage": "stage2", "prev": "data/train/s2-00/policy", "iterations": 30, "iteration_offset": 30},
@@ -36,7 +36,7 @@ def keys(
 
 
 def changed(new: list[chain.IterationKeys]) -> dict[str, int | None]:
-    """The first iteration at which each kind of key differs from the base's; None: nowhere."""
+    """Return the first iteration at which each kind of key differs from the base's; None: nowhere."""
     old = keys(params())
     return {
         kind: next(

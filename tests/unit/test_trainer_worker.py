@@ -1,4 +1,4 @@
-"""One rank of the trainer: when it gives GPU memory back to an engine that waits for it."""
+"""One rank of the trainer: when it releases GPU memory to a waiting engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FakeTrainer:
     ("changes", "times"),
     [
         ({**SHARED, "rollout__engine": "vllm"}, 3),
-        ({**SHARED, "rollout__engine": "transformers"}, 0),  # in the same process: torch keeps it for both
+        ({**SHARED, "rollout__engine": "transformers"}, 0),  # in the same process torch keeps it for both
         ({"rollout__engine": "vllm"}, 0),
     ],
     ids=["vllm on the trainer's GPU", "transformers on it", "no GPU"],
@@ -34,7 +34,7 @@ class FakeTrainer:
 def test_memory_goes_back_to_the_driver_where_vllm_waits(
     changes: dict[str, Any], times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each thing that makes activations, and before the engine can be asked again."""
+    """After each step that makes activations, and before the engine runs again."""
     given: list[bool] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(True))
     monkeypatch.setattr(r1_searcher.update, "load_trainer", lambda *args, **kwargs: FakeTrainer())

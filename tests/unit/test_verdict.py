@@ -64,7 +64,7 @@ def test_several_metrics_and_benchmarks_are_one_family() -> None:
 
 
 def test_a_light_metric_gets_its_part_of_the_error() -> None:
-    """Two independent metrics: with weights 1 and .25 their tails stand 4 to 1, and add up to the rule's."""
+    """Two independent metrics: with weights 1 and 0.25 their tails stand 4 to 1, and add up to the rule's."""
     generator = np.random.default_rng(10)
     table = np.hstack([trinomial(generator, 2000, 0.2, 0.2), trinomial(generator, 2000, 0.2, 0.2)])
     ((upper, lower),) = critical_values([table], RULE, [np.array([1.0, 0.25])])
@@ -75,10 +75,10 @@ def test_a_light_metric_gets_its_part_of_the_error() -> None:
 
 
 def test_the_sign_flips_agree_with_all_signs_there_are() -> None:
-    """Ten questions, two metrics: the 2^10 flips counted out."""
+    """Ten questions, two metrics: all 2^10 flips enumerated."""
     table = np.array([[1, 0.5], [1, 1], [-1, 0], [1, 0.25], [1, 0], [0, 1], [1, 1], [-1, -1], [1, 0.5], [1, 1]], float)
     maxima = sorted(standardised(np.array(signs)[:, None] * table).max() for signs in product((-1.0, 1.0), repeat=10))
-    ((worse, better),) = critical_values([table], Rule(0.02, 0.5, 0.8), [np.ones(2)])  # tails of .4 and .1
+    ((worse, better),) = critical_values([table], Rule(0.02, 0.5, 0.8), [np.ones(2)])  # tails of 0.4 and 0.1
     assert better == pytest.approx(maxima[math.ceil(0.9 * 1024) - 1], abs=0.15)
     assert worse == pytest.approx(maxima[math.ceil(0.6 * 1024) - 1], abs=0.15)
 

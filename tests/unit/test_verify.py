@@ -1,4 +1,4 @@
-"""``r1_searcher.files.verify``: what is damaged is listed with a remedy, and set aside where that is asked for."""
+"""``r1_searcher.files.verify``: damaged files are listed with a remedy, and moved aside on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = "ab" + "0" * 62
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An artefact, an output, and DVC's cache of the output and of a single file."""
+    """Make an artefact, an output, and DVC's cache of the output and of a single file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("R1SEARCHER_STORE", raising=False)
     monkeypatch.setattr(verify, "cache_folder", lambda: tmp_path / ".dvc/cache/files/md5")

@@ -1,5 +1,5 @@
-"""Every folder of tests is run by something: by `make test`, or by `make test-engines`, which continuous integration
-calls after it; and continuous integration asks the code gate."""
+"""Every folder of tests is run by `make test`, or by `make test-engines`, which continuous integration runs after it;
+and continuous integration runs the code gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated corpus that measurements use: reproducible, and like real text in what an index feels."""
+"""The generated corpus for measurements: reproducible, and like real text in what matters to an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Continuous integration: what it runs of others is fixed, and what it runs of ours has no rights."""
+"""Continuous integration: third-party actions are pinned, and our own steps have no rights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synthetic world: a function of its seed, without a name twice, and at odds with every other world."""
+"""The synthetic world: a function of its seed, without duplicate names, and different from every other world."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_sizes_names_and_couples(size: params.WorldSize) -> None:
 
 
 def test_two_worlds_contradict_each_other(world: World) -> None:
-    """All names come from one stock, so that worlds meet in it; what they then say agrees no oftener than chance."""
+    """All names come from one stock, so worlds share some; their facts then agree no more often than by chance."""
     whole = params.WorldSize(people=400, films=300, books=300, cities=120)
     first, second = make_world(whole, 0), make_world(whole, 1)
     assert set(first.cities) == set(second.cities)  # the whole stock
