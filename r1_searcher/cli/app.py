@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,7 @@ class Checkout:
 
     def run(self, name: str, words: Sequence[str]) -> int:
         """The exit status."""
-        from r1_searcher.cli.checkout import run_in_checkout
+        from r1_searcher.cli.checkout import is_checkout, run_in_checkout
         from r1_searcher.errors import command
         from r1_searcher.options import examples
         from r1_searcher.shown import show_lines
@@ -51,7 +52,7 @@ class Checkout:
                 f"{self.about[0].upper()}{self.about[1:]}.\nRuns `{runs}` in the current folder, a checkout.\n"
                 f"{examples(f'r1-searcher {name}', *self.examples)}\n{self.variables}"
             )
-            if self.variables:
+            if self.variables or not is_checkout(Path.cwd()):  # else the command itself has the options
                 return 0
         return command(lambda: run_in_checkout(name, self.command, words))()
 

@@ -13,6 +13,11 @@ from r1_searcher.errors import PipelineError
 _OF_A_CHECKOUT = ("dvc.yaml", "params.yaml", "Makefile", "flows", "stages")
 
 
+def is_checkout(folder: Path) -> bool:
+    """Whether ``folder`` is the root of a checkout of the project."""
+    return all((folder / entry).exists() for entry in _OF_A_CHECKOUT)
+
+
 def run_in_checkout(name: str, command: Sequence[str], words: Sequence[str]) -> int:
     """Run ``command`` with ``words`` in the present folder; its exit status.
 
@@ -21,7 +26,7 @@ def run_in_checkout(name: str, command: Sequence[str], words: Sequence[str]) -> 
     Raises ``PipelineError`` if the present folder is no checkout.
     """
     here = Path.cwd()
-    if any(not (here / entry).exists() for entry in _OF_A_CHECKOUT):
+    if not is_checkout(here):
         raise PipelineError(
             f"`r1-searcher {name}` needs a checkout of the project, and this folder is not one",
             where=str(here),

@@ -45,12 +45,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(installed: Path, folder: Path, *words: str) -> str:
+def run(installed: Path, folder: Path, *words: str, **variables: str) -> str:
     """What a command prints in ``folder``, with the installed library alone."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(installed)},
+        env={**os.environ, "PYTHONPATH": str(installed), **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -85,6 +85,29 @@ def test_the_command_runs_from_an_empty_folder(installed: Path, tmp_path: Path) 
     scores = json.loads(run(installed, tmp_path, command, "score", "transcripts.jsonl", "--json"))
     assert scores["transcripts.jsonl"]["n"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"corpus", "index", "transcripts.jsonl"}
+
+
+def test_every_help_is_there_with_examples_and_the_shell_completes(installed: Path, tmp_path: Path) -> None:
+    command = str(installed / "bin/r1-searcher")
+    shown = run(installed, tmp_path, command, "--help")
+    assert "--install-completion" in shown
+    assert "complete_bash" in run(installed, tmp_path, command, _R1_SEARCHER_COMPLETE="source_bash")
+    code = """
+import contextlib, io
+from r1_searcher.cli.app import COMMANDS
+for name, found in COMMANDS.items():
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            status = found.run(name, ["--help"])
+        except SystemExit as ended:
+            status = ended.code
+    print(name, status or 0, f"examples:\\n  r1-searcher {name}" in said.getvalue())
+"""
+    lines = run(installed, tmp_path, "-c", code).splitlines()
+    assert len(lines) > 20 and {line.partition(" ")[2] for line in lines} == {"0 True"}, lines
+    for line in lines:
+        assert f"\n  {line.partition(' ')[0]} " in shown
 
 
 def test_the_library_is_used_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
