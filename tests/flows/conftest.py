@@ -1,4 +1,4 @@
-"""Projects with stand-ins for the rooms with models."""
+"""Projects in which fakes replace the stages with models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Makes a project folder, whose training stages and segments are as given, and goes there."""
+    """Make a project folder with the given training stages and segments, and enter it."""
     for name, module in fake_rooms.fakes().items():
         monkeypatch.setitem(sys.modules, name, module)
     fake_rooms.calls.clear()

@@ -1,7 +1,7 @@
-"""Stand-ins for rollout and update that are quick, bitwise repeatable, and need their state.
+"""Fakes for rollout and update that are quick, bitwise repeatable, and depend on their state.
 
-The policy is four numbers. A trajectory's tokens depend on (policy, question, seed); the trainer
-has momentum, so that a resume without its trainer state ends elsewhere.
+The policy is four numbers. A trajectory's tokens depend on (policy, question, seed); the trainer has momentum, so that
+resuming without its state ends elsewhere.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from r1_searcher.types.schemas import ADVANTAGES, PASSAGES, QUESTIONS, ROLLOUTS
 
 PASSAGE_ROWS = [{"passage_id": "p0", "title": "Ada", "text": "Ada was born in Rome.", "source": "test"}]
 Weights = list[float]
-calls: list[str] = []  # what was asked of the fakes, in order
+calls: list[str] = []  # the calls of the fakes, in order
 
 
 def write_policy(folder: Path, weights: Weights, step: int, parent: str | None) -> None:
-    """A policy folder as everywhere: a weights file and a manifest."""
+    """Write a policy folder as elsewhere: a weights file and a manifest."""
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(struct.pack("4d", *weights))
     sha256 = sha256_file(folder / "model.safetensors")
@@ -46,7 +46,7 @@ class FakeEngine:
 
     def __init__(self, policy: Path) -> None:
         self.weights = read_policy(policy)
-        if os.environ.get("FAKE_BLIND"):  # it starts, with weights that are not the folder's
+        if os.environ.get("FAKE_BLIND"):  # it starts, with weights other than the folder's
             self.weights = [1.0, *self.weights[1:]]
 
     def load_state(self, weights: Weights) -> None:
@@ -92,7 +92,7 @@ def _noise(*parts: object) -> bytes:
 
 
 def _called(what: str) -> None:
-    """Note a call; the one whose number FAKE_KILL_AT says is the process's last."""
+    """Record a call; the call numbered FAKE_KILL_AT ends the process."""
     calls.append(what)
     if str(len(calls)) == os.environ.get("FAKE_KILL_AT"):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -102,8 +102,8 @@ def _called(what: str) -> None:
 
 
 def _lose(what: str) -> None:
-    """End this process where FAKE_LOSE, a file, names what it does (or stop it, where it says so); the file is then
-    gone, unless it says always."""
+    """End this process if the file FAKE_LOSE names its work (or hang, if it says so); the file is then removed, unless
+    it says always."""
     order = Path(os.environ.get("FAKE_LOSE", "no such file"))
     words = order.read_text().split() if order.exists() else []
     if what in words:
@@ -116,7 +116,7 @@ def _lose(what: str) -> None:
 
 
 def engine_worker(settings: object) -> object:
-    """An engine's worker, in a process of its own, whose rooms are the fakes."""
+    """An engine worker in its own process, with the fakes as stages."""
     _be_a_fake_process()
     from r1_searcher.training.engine_worker import EngineWorker
 
@@ -124,7 +124,7 @@ def engine_worker(settings: object) -> object:
 
 
 def trainer_worker(settings: object) -> object:
-    """A trainer's likewise."""
+    """The same for a trainer."""
     _be_a_fake_process()
     from r1_searcher.training.trainer_worker import TrainerWorker
 
@@ -132,7 +132,7 @@ def trainer_worker(settings: object) -> object:
 
 
 def _meet(iteration: int) -> None:
-    """Where FAKE_MEETING is a folder: say in it which iteration is done, and wait until that file is taken away."""
+    """If FAKE_MEETING is a folder: write there which iteration is done, and wait until that file is removed."""
     if folder := os.environ.get("FAKE_MEETING"):
         here = Path(folder, str(iteration))
         here.touch()
@@ -150,7 +150,7 @@ def _be_a_fake_process() -> None:
 
 
 def use_fake_workers() -> None:
-    """Let flows start these in the place of the real ones."""
+    """Let flows start these instead of the real ones."""
     import flows.workers
 
     flows.workers.ENGINE, flows.workers.TRAINER = "fake_rooms:engine_worker", "fake_rooms:trainer_worker"
@@ -228,7 +228,7 @@ def module(name: str, **names: Any) -> types.ModuleType:
 
 
 def fakes() -> dict[str, types.ModuleType]:
-    """Modules to stand in sys.modules for the rooms with models in them."""
+    """Return fakes for sys.modules in place of the stages with models."""
     import r1_searcher
 
     rollout = module(
@@ -261,7 +261,7 @@ def fakes() -> dict[str, types.ModuleType]:
 
 
 def write_project(root: Path, params_text: str) -> None:
-    """A project folder with all that training reads."""
+    """Make a project folder with everything that training reads."""
     from r1_searcher.files.artefacts import write_table, write_text
 
     write_text(root / "params.yaml", params_text)
@@ -277,14 +277,12 @@ def write_project(root: Path, params_text: str) -> None:
     write_policy(root / "data/base_model", [0.1, 0.2, 0.3, 0.4], 0, None)
 
 
-if __name__ == "__main__":  # a whole run in a process of its own: python fake_rooms.py SEGMENT
+if __name__ == "__main__":  # a whole run in its own process: python fake_rooms.py SEGMENT
     sys.modules.update(fakes())
     use_fake_workers()
     from flows.server import LOST_VARIABLE
 
-    if os.environ.get(
-        LOST_VARIABLE
-    ):  # the server is one of its own now, which is started anew: as patient as Prefect is
+    if os.environ.get(LOST_VARIABLE):  # the run now restarts its own server: as patient as Prefect is
         os.environ.pop("PREFECT_CLIENT_MAX_RETRIES", None)
     from flows.log import SegmentLog
     from flows.train import main

@@ -1,4 +1,4 @@
-"""Nobody but the user: what the servers answer to others, and where the password stands. With real servers."""
+"""Nobody but the user has access: the servers' replies to others, and where the password is. With real servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOREIGN = "https://pages.example"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's home of an earlier version: open to others, as is the database."""
+    """Prefect's home as an earlier version left it: open to others, like the database."""
     place = tmp_path_factory.mktemp("prefect") / "home"
     place.mkdir(mode=0o755)
     environment = {**os.environ, "PREFECT_HOME": str(place)}
@@ -62,7 +62,7 @@ def found(server: PrefectServer) -> ServerAddress:
 
 
 def status(url: str, method: str = "GET", body: object = None, **headers: str) -> tuple[int, dict[str, str]]:
-    """Status and headers of an answer."""
+    """Return the status and headers of a reply."""
     data = None if body is None else json.dumps(body).encode()
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **sent}, method=method)
@@ -112,7 +112,7 @@ def test_other_users_cannot_read_what_is_in_the_home(home: Path, found: ServerAd
 
 @contextlib.contextmanager
 def tunnel(port: int) -> Iterator[int]:
-    """A port of this machine from which bytes go to another, and back: what ``ssh -L`` is to both ends."""
+    """Forward a port of this machine to another in both directions, like ``ssh -L``."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def copy(source: socket.socket, target: socket.socket) -> None:
@@ -176,7 +176,7 @@ def test_the_page_is_not_served_without_a_password(tmp_path: Path, monkeypatch: 
 
 
 def test_a_second_terminal_finds_server_and_password(tmp_path: Path) -> None:
-    """Prefect's own command in the checkout's folder, with nothing exported and nothing in the user's home."""
+    """Prefect's own command in the checkout's folder, with nothing exported and an empty home folder."""
     access.write_profile(tmp_path, "http://127.0.0.1:9/api", "user:secret")
     assert stat.S_IMODE((tmp_path / access.PROFILES).stat().st_mode) == 0o600
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME")

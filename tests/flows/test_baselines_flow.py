@@ -1,4 +1,4 @@
-"""`make baselines`: both are written from runs in workspaces, and the gates accept what was written."""
+"""`make baselines`: both are written from runs in workspaces, and the gates accept them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIGURES = {"reward": 0.5, "search_rate": 0.25}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Path:
-    """A checkout whose workspaces hold finished runs: the stages that are asked for are noted, and not run."""
+    """A checkout whose workspaces hold finished runs: requested stages are recorded, and not run."""
     import flows
     from flows import baselines
     from flows.workspace import Workspace

@@ -1,4 +1,4 @@
-"""A segment of training under a scheduled run: Prefect knows it as the run's child, and it ends with the run."""
+"""A training segment under a scheduled run: to Prefect it is the run's child, and it ends with the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ sys.exit(stage.wait())
 
 @pytest.fixture
 def place(project: Callable[..., Path], prefect: str, tmp_path: Path) -> Any:
-    """A workspace in whose environment `dvc repro` is a shell's child that trains the segment with quick stand-ins."""
+    """A workspace in whose environment `dvc repro` is a shell's child that trains the segment with quick fakes."""
     from flows.workspace import Workspace, stage_environment
 
     (tmp_path / "fake/dvc").mkdir(parents=True)
@@ -37,7 +37,7 @@ def place(project: Callable[..., Path], prefect: str, tmp_path: Path) -> Any:
 
 
 def family(parent: Any) -> list[Any]:
-    """The flow runs that Prefect has below a flow run."""
+    """Return the flow runs that Prefect has below a flow run."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 
@@ -70,7 +70,7 @@ def test_a_segment_is_cancelled_with_the_run_and_nothing_of_it_is_left(
 
     from flows import workspace
 
-    place.environment["FAKE_MEETING"] = str(tmp_path)  # it does not come to its second iteration
+    place.environment["FAKE_MEETING"] = str(tmp_path)  # it does not reach its second iteration
     started: list[psutil.Process] = []
     parents: list[Any] = []
 

@@ -39,12 +39,12 @@ def train() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A copy of the project of an undisturbed run; the first test that needs it makes it."""
+    """A copy of an undisturbed run's project, made by the first test that needs it."""
     return []
 
 
 def damage(file: Path) -> None:
-    """One bit, where the file is read; its times stay."""
+    """Flip one bit of the part that is read; the file's times stay."""
     before = file.stat()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 8
@@ -91,7 +91,7 @@ def test_what_is_damaged_is_made_again(
     train()
     used = (
         kind != "checkpoints" or iteration == "3"
-    )  # an earlier checkpoint is not read: what was made from it is there
+    )  # an earlier checkpoint is not read: the later one made from it exists
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [("made again" in line, f"{kind}/{key[:2]}" in line) for line in warned] == [(True, True)] * used
     assert made(place) == made(whole)
@@ -100,12 +100,12 @@ def test_what_is_damaged_is_made_again(
 def test_what_came_of_rollouts_that_are_not_sampled_alike_again_goes_with_them(
     whole: Path, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As on a GPU: rewards and updates are of the rollouts that were damaged, and not of the ones made again."""
+    """As on a GPU: rewards and updates belong to the damaged rollouts, and not to the recomputed ones."""
     place = project("unlike", ONE)
     shutil.copytree(whole / ".store", place / ".store")
     entry = Store(place / ".store").place("rollouts", Workbench("s1").keys[1].rollouts)
     damage(entry / "rollouts.parquet")
-    sums.renew(entry)  # so it was written
+    sums.renew(entry)  # as it was written
     content = (entry / "rollouts.parquet").read_bytes()
     (entry / "rollouts.parquet").write_bytes(content[:-9])
     fake_rooms.calls.clear()
@@ -135,7 +135,7 @@ def test_what_a_killed_run_left_is_said(
 def test_sigterm_under_a_run_is_one_line(
     whole: Path, prefect: str, project: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Prefect takes the signal first, and tells its server; what is seen is what other commands say."""
+    """Prefect takes the signal first, and tells its server; the visible result equals other commands'."""
     place, meeting = project("ended", ONE), tmp_path / "meeting"
     meeting.mkdir()
     with subprocess.Popen(
@@ -158,14 +158,14 @@ def test_sigterm_under_a_run_is_one_line(
         said, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
     assert errors == "stopped by SIGTERM; run the same command again to resume\n"
-    assert len(said.splitlines()) == 2, said  # it starts; the first watch
+    assert len(said.splitlines()) == 2, said  # it starts; the first validation
     train()
     assert "kept by an earlier run and used again: 1 rollouts, 1 rewards, 1 updates" in capsys.readouterr().out
     assert made(place) == made(whole)
 
 
 def test_killed_at_random_moments(whole: Path, prefect: str, project: Callable[..., Path]) -> None:
-    """The short form of benchmarks/kills.py, by the clock: wherever a kill falls, the end is the same."""
+    """The short form of benchmarks/kills.py, by the clock: whenever a kill comes, the end is the same."""
     place = project("killed", ONE)
     draw, paths = random.Random(0), f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}"
     for number in range(KILLS + 1):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def logged(prefect: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a flow that fails; its state's message, and what its page has of warnings and errors."""
+    """Run a flow that fails; returns its state's message, and the warnings and errors on its page."""
     import logging
 
     from prefect import flow, task

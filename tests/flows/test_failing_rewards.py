@@ -1,4 +1,4 @@
-"""A reward set of one's own that fails in training: what was sampled is kept, and used once the set is mended."""
+"""A user's reward set that fails in training: what was sampled is kept, and used once the set is fixed."""
 
 from __future__ import annotations
 

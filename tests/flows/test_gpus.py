@@ -1,4 +1,4 @@
-"""Two runs that want one GPU take turns; a run without GPUs asks nobody."""
+"""Two runs that want one GPU take turns; a run without GPUs waits for nobody."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_run_on_ray_holds_gpus_where_the_cluster_is_its_own(monkeypatch: pytes
     for place, address, names in (
         ("inside", "", 2),
         ("local", "", 2),
-        ("local", "node:6379", 2),  # an address that counts for nothing
+        ("local", "node:6379", 2),  # an address that does not count
         ("ray", "", 2),
         ("ray", "auto", 0),
         ("ray", "node:6379", 0),
@@ -53,7 +53,8 @@ def test_the_second_run_waits_for_the_first(prefect: str, capsys: pytest.Capture
             entered.set()
 
     with gpus.hold_slots(["gpu:node:0", "gpu:node:1"]):
-        # In our context: Prefect's settings, which name the server, are of a context, and a thread begins with none.
+        # In our context: Prefect's settings, which name the server, belong to a context, and a thread starts without
+        # one.
         other = threading.Thread(target=contextvars.copy_context().run, args=(second,))
         other.start()
         assert not entered.wait(3.0)

@@ -1,4 +1,4 @@
-"""Prefect is book-keeping: its server dies under a run twice, and the run ends with the bytes of an undisturbed one."""
+"""Prefect only keeps records: its server dies twice during a run, and the run ends with an undisturbed one's bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from test_train_flow import FAKES, ONE, made, train
 from flows import server as flows_server
 from flows.server import GONE, PrefectServer, ServerAddress
 
-LIMIT_SECONDS = 240.0  # a machine that hangs, not a timing
+LIMIT_SECONDS = 240.0  # for a hang; not a timing
 
 
 class Tunnel:
@@ -54,7 +54,7 @@ class Tunnel:
             pass
 
     def cut(self) -> None:
-        """From now on nothing listens there."""
+        """Stop listening there."""
         self._listening.shutdown(socket.SHUT_RDWR)
         for one in [self._listening, *self._open]:
             one.close()
@@ -68,7 +68,7 @@ def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Callable[..., Path], tmp_path: Path) -> None:
-    """First the one that PREFECT_API_URL names, for good; then the small one that the run started in its place."""
+    """First the one that PREFECT_API_URL names, permanently; then the small one that the run started instead."""
     whole = project("whole", ONE)
     train("s1")
     place, home, meeting = project("lost", ONE), tmp_path / "home", tmp_path / "meeting"
@@ -98,7 +98,7 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
                 tunnel.cut()
                 here.unlink()
                 state = home / "server.json"
-                wait_for(state.exists, run)  # the run begins again, with a server of its own
+                wait_for(state.exists, run)  # the run starts again, with its own server
                 wait_for(here.exists, run)
             if iteration == 2:
                 lost = json.loads(state.read_text())
@@ -133,7 +133,7 @@ def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() ->
 def test_a_server_that_hangs_is_ended_and_started_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not one that is slow for a while: only where it has not answered for a minute."""
+    """Not a server that is slow for a while: only one that has not replied for a minute."""
     clock, states = [0.0], iter(["does not answer", None, "does not answer", "does not answer"])  # every 40 s
     hung = subprocess.Popen(["sleep", "600"])
     found = ServerAddress("http://127.0.0.1:9/api", "user:secret", hung.pid)

@@ -1,4 +1,4 @@
-"""A profile for GPUs stops in one line on a machine without them, by whichever way it is started."""
+"""A profile for GPUs stops with one line on a machine without them, however it is started."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_deployment_stops_before_its_first_stage(
     opened = contextlib.nullcontext(Workspace("gpu", tmp_path, {}))
     monkeypatch.setattr(module, "open_workspace", lambda *_, **__: opened)
     monkeypatch.setattr(module, "run_stages", lambda *_: pytest.fail("a stage was run"))
-    if flow == "regression":  # its gates before any training: passed
+    if flow == "regression":  # its checks before any training passed
         monkeypatch.setattr(module, "judge_code", lambda *_: module.Verdict("same", "", ""))
         monkeypatch.setattr(module.recipe, "read_recipe_baseline", lambda *_: {})
     with pytest.raises(PipelineError, match=NO_GPU):
@@ -88,7 +88,7 @@ def test_a_profile_without_gpus_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("r1_searcher.plan.machine.this_machine", lambda: pytest.fail("the machine was asked"))
     assert check_machine(contract.parse(BASE)) == ""
-    # Ray has the GPUs of its cluster, which need not be this machine's, and counts them itself.
+    # Ray counts the GPUs of its cluster itself; they need not be this machine's.
     assert check_machine(contract.parse(with_gpu(BASE, place="ray"))) == ""
 
 

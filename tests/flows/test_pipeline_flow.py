@@ -33,7 +33,7 @@ def test_stages_come_after_what_they_need() -> None:
 
 @pytest.fixture
 def dvc(tmp_path: Path) -> Any:
-    """A workspace in whose environment `python -m dvc` is a script that says twelve lines and fails for one stage."""
+    """A workspace in whose environment `python -m dvc` is a script that prints twelve lines and fails for one stage."""
     package = tmp_path / "fake" / "dvc"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -51,7 +51,7 @@ def dvc(tmp_path: Path) -> Any:
     from flows.workspace import Workspace
     from flows.worktrees import workspace_environment
 
-    # A workspace's own, whatever the caller's: in it a stage's last words are its last line.
+    # A workspace's own environment, whatever the caller's: in it a stage's error is its last line.
     return Workspace("Fake", tmp_path, {**workspace_environment(tmp_path), "PYTHONPATH": str(tmp_path / "fake")})
 
 

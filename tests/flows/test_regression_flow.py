@@ -1,4 +1,4 @@
-"""Both gates as a flow: pages, exit statuses, and that a refusal is found before anything is trained."""
+"""Both gates as a flow: pages, exit statuses, and that a refusal is found before any training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND = {"architecture": "x86_64", "maker": "Any", "instructions": "AVX2", "torch
 
 
 class Trained:
-    """Stands for the workspaces: which seeds were trained, and what their figures are."""
+    """Replaces the workspaces: which seeds were trained, and their figures."""
 
     def __init__(self) -> None:
         self.seeds: list[int] = []

@@ -1,4 +1,4 @@
-"""A question that is too long: said before anything is sampled, or left out without losing what is stored."""
+"""A question that is too long: reported before anything is sampled, or left out without losing stored work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_left_out_it_costs_no_iteration_that_is_stored(
     project("long", segments(2))
     third = Workbench("s1").asked._drawn(2)["question_id"].to_pylist()
     lengthen(TRAIN, {third[0]})
-    train()  # the first two iterations ask other questions: nothing is said of it
+    train()  # the first two iterations draw other questions: it is not reported
     change(train={"segments": segments(5)})
     fake_rooms.calls.clear()
     with pytest.raises(PipelineError, match=rf"1 of 12 questions leave no room.*{third[0]}.*questions.too_long: leave"):

@@ -1,4 +1,4 @@
-"""The training flow under a Prefect server, with quick stand-ins for rollout and update."""
+"""The training flow under a Prefect server, with quick fakes for rollout and update."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAKES = Path(fake_rooms.__file__)
 
 
 def made(place: Path, segment: str = "s1") -> dict[str, str]:
-    """Fingerprints of all that a segment's run leaves outside of the store."""
+    """Return fingerprints of everything that a segment's run leaves outside the store."""
     return {
         part: sha256_tree(place / part)
         for part in (f"data/train/{segment}", f"plots/train/{segment}.csv", f"metrics/train/{segment}.json")
@@ -173,7 +173,7 @@ def test_table_and_file_of_curves_grow_while_training_goes_on(
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> dict[str, dict[str, str]]:
-    """What an uninterrupted run leaves; filled by the first test that needs it."""
+    """The results of an uninterrupted run, made by the first test that needs them."""
     return {}
 
 
@@ -186,7 +186,7 @@ def expected_of(uninterrupted: dict[str, dict[str, str]], project: Callable[...,
 
 
 def goes_on(place: Path) -> dict[str, str]:
-    """Run the segment again after it was cut off; no rollouts that are stored may be made again."""
+    """Resume the interrupted segment; no stored rollouts may be recomputed."""
     assert not (place / "data/train").exists()
     stored = len(list((place / ".store").glob("rollouts/*/*")))
     assert stored > 0
@@ -207,7 +207,7 @@ def test_a_killed_segment_goes_on_and_ends_the_same(
     assert fake_rooms.calls[0] == "update"  # of iteration 3, replayed: the last checkpoint is of iteration 2
 
 
-@pytest.mark.parametrize("call", [2, 3, 6, 14])  # rollouts, update, watch at a checkpoint, watch at the end
+@pytest.mark.parametrize("call", [2, 3, 6, 14])  # rollouts, update, validation at a checkpoint, validation at the end
 def test_where_an_error_cut_it_off_makes_no_difference(
     prefect: str,
     project: Callable[..., Path],
@@ -309,7 +309,7 @@ def test_collapse_stops_with_one_line_and_keeps_everything(prefect: str, project
 def test_a_failing_retriever_stops_and_nothing_of_it_is_kept(
     project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was lost must not be found in the store by the run after the outage."""
+    """The run after the outage must not find lost trajectories in the store."""
     place = project("errors", ONE)
     bench = Workbench("s1")
     monkeypatch.setenv("FAKE_ERRORS", "all")

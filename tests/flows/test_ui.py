@@ -1,4 +1,4 @@
-"""What `make ui` asks of its server, with a real one; and what it does where that is killed or hangs."""
+"""`make ui`'s requests to its server, with a real one; and its behaviour if that is killed or hangs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flows import ui
 from flows.workers_local import free_port
 from r1_searcher.errors import PipelineError
 
-# In the place of `python -m flows.server page --host HOST --port PORT`, of which it has the name and the health.
+# Replaces `python -m flows.server page --host HOST --port PORT`, with the same name and health endpoint.
 SERVER = """
 import http.server, sys
 
@@ -107,7 +107,7 @@ def test_missed_nights_are_skipped_and_what_a_person_asked_for_is_not(prefect: s
             return str(client.create_flow_run_from_deployment(deployment, state=state).id)
 
         missed, asked, to_come = [scheduled(-2), scheduled(-1)], scheduled(-1), scheduled(1)
-        # Nobody but the server's scheduler may call a run its own.
+        # Only the server's scheduler may claim a run as its own.
         with sqlite3.connect(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).split("///")[1], timeout=60) as database:
             for run in (*missed, to_come):
                 changed = database.execute("UPDATE flow_run SET auto_scheduled = 1 WHERE id = ?", (run,))

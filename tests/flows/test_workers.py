@@ -1,4 +1,4 @@
-"""Training by workers in processes of their own, with quick stand-ins for the rooms: losses, resume, overlap."""
+"""Training with workers in separate processes, with quick fakes for the stages: losses, resume, overlap."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OVERLAPPED: dict[str, Any] = {"workers": LOCAL, "overlap": 1}
 
 @pytest.fixture(autouse=True)
 def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Workers that flows start are the fakes'; returns the file that loses one of them, once it is written."""
+    """Make flows start the fake workers; returns the file that loses one of them once it is written."""
     import flows.workers
 
     for name in ("ENGINE", "TRAINER"):
@@ -39,7 +39,7 @@ def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class Apart(InProcessWorkers):
-    """Workers in this process who hand weights over by folder, as those in others do."""
+    """Workers in this process that hand weights over by folder, like those in other processes."""
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench.worker_settings)
@@ -47,7 +47,7 @@ class Apart(InProcessWorkers):
 
 
 def all_ended(place: Path, at_least: int) -> bool:
-    """Whether all processes of workers of a project have ended, or do so within a moment."""
+    """Return whether all worker processes of a project end within a moment."""
     numbers = [int(file.name) for file in (place / "processes").iterdir()]
     assert len(numbers) >= at_least
     alive = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
@@ -59,7 +59,7 @@ def test_workers_elsewhere_make_the_same_bits_and_a_lost_engine_costs_nothing(
 ) -> None:
     inside = project("inside", ONE, workers={"shards": 2})
     train("s1")
-    assert fake_rooms.calls.count("rollout") == 10  # two shards an iteration
+    assert fake_rooms.calls.count("rollout") == 10  # two shards per iteration
     capsys.readouterr()
     place = project("local", ONE, workers=LOCAL)
     fake_workers.write_text("rollout/")
@@ -94,7 +94,7 @@ def test_an_engine_that_hangs_is_ended_and_its_shard_sampled_elsewhere(
 
 
 def test_long_work_is_no_hang(project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes: the worker's process says that it runs."""
+    """However long it takes: the worker's process reports that it runs."""
     project("long", ONE)
     monkeypatch.setenv("PYTHONPATH", str(FAKES.parents[1]))
     worker = LocalPlace(Workbench("s1").worker_settings, tmp_path / "logs").start(
@@ -138,7 +138,7 @@ def test_an_engine_that_did_not_take_up_the_weights_stops_the_run(
 def test_an_engine_that_starts_with_other_weights_stops_the_run_before_it_samples(
     prefect: str, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the first policy, with a checkpoint when a run is continued; and what then holds them is none the worse."""
+    """With the first policy, or with a checkpoint when a run is resumed; whoever then holds them is unaffected."""
     whole = project("whole", ONE, workers={"place": "local"})
     train("s1")
     place = project("blind", ONE, workers={"place": "local"})
@@ -172,7 +172,7 @@ def test_a_checkpoint_is_not_written_again_to_be_handed_over(project: Callable[.
         assert policy.folder == (Path("data/base_model") if done == 0 else policy.folder)
         assert policy.folder is not None and (policy.folder / "model.safetensors").exists()
         assert probe is not None and read_table(probe).num_rows == 4
-        assert (probe.parent / "policy").exists() == (done == 1)  # of the second there is a checkpoint
+        assert (probe.parent / "policy").exists() == (done == 1)  # the second has a checkpoint
         made = bench.rollout(done)
         bench.update(done, made.path, bench.reward(done, made.path).path)
     assert len(list(bench.store.root.glob("weights/*/*"))) == 1  # of the present one
@@ -183,7 +183,7 @@ def test_a_checkpoint_is_not_written_again_to_be_handed_over(project: Callable[.
 def test_with_overlap_the_policy_before_a_checkpoint_is_held_against_the_trainer_too(
     project: Callable[..., Path],
 ) -> None:
-    """The trainer begins with it, although the watch, which comes first, is of the checkpoint."""
+    """The trainer begins with it, although the validation, which comes first, is of the checkpoint."""
     project("before", ONE, overlap=1, workers={"place": "local"}, checkpoint_every=1)
     bench = Workbench("s1")
     bench.workers = Apart(bench)
@@ -222,7 +222,7 @@ def test_with_overlap_rollouts_are_one_update_behind_and_a_killed_run_goes_on(
 
 
 def test_overlap_resumes_where_the_policy_that_samples_next_is_at_hand(project: Callable[..., Path]) -> None:
-    """The checkpoint of 2 is of no use where rollouts 2, by policy 1, are missing: policy 1 is stored nowhere."""
+    """The checkpoint of 2 is useless without rollouts 2, by policy 1: policy 1 is not stored."""
     project("gap", ONE, **OVERLAPPED)
     bench = Workbench("s1")
     for iteration in range(2):
@@ -254,9 +254,9 @@ def test_who_gets_which_gpus_and_cores(project: Callable[..., Path]) -> None:
     with pytest.raises(PipelineError, match="workers on 8 GPUs, and CUDA_VISIBLE_DEVICES names 2"):
         gpus_of(params, "trainer", 0, "0,1")
     assert cores_of(1, 2, 2, {0, 2, 4, 6}) == {4, 6}
-    assert cores_of(1, 2, 2, {0, 1, 2}) is None  # fewer cores a worker than it has threads
+    assert cores_of(1, 2, 2, {0, 1, 2}) is None  # fewer cores per worker than it has threads
     nodes, roles = ["a", "b", "a", "a", "b"], ["engine"] * 3 + ["trainer"] * 2
-    assert seats(nodes, roles) == [(0, 2), (0, 1), (1, 2), (0, 1), (0, 1)]  # on Ray, where nodes are several
+    assert seats(nodes, roles) == [(0, 2), (0, 1), (1, 2), (0, 1), (0, 1)]  # on Ray with several nodes
 
 
 def test_what_goes_wrong_in_a_worker_is_raised_here(project: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two engines and a trainer of two ranks (gloo) in processes of their own, with a real tiny policy."""
+"""Two engines and a trainer of two ranks (gloo) in separate processes, with a real tiny policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
-    """Train the project's segment; its workbench, for where things are."""
+    """Train the project's segment; returns its workbench, for the paths."""
     from flows.train import train
 
     monkeypatch.chdir(place)
@@ -29,7 +29,7 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 
 
 def first_policy(bench: Workbench) -> dict[str, np.ndarray]:
-    """The weights after the first update."""
+    """Return the weights after the first update."""
     [file] = (bench.store.place("checkpoints", bench.keys[0].policy) / "policy").glob("*.safetensors")
     return load_file(file)
 
@@ -37,9 +37,9 @@ def first_policy(bench: Workbench) -> dict[str, np.ndarray]:
 def test_two_engines_one_of_them_killed_and_two_ranks_learn_what_one_process_learns(
     prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One engine is killed in the middle of a shard. The first iteration's rollouts and rewards are the same bytes;
-    two ranks sum in another order, so that the weights after its update agree to 2e-5: Adam's steps of 5e-3 are of
-    gradients that differ in the last places."""
+    """One engine is killed in the middle of a shard. The first iteration's rollouts and rewards are the same bytes; two
+    ranks sum in another order, so the weights after its update agree to 2e-5: Adam's steps of 5e-3 have gradients that
+    differ in the last digits."""
     inside = run(make_project(tmp_path / "inside", {"shards": 2}), monkeypatch)
     monkeypatch.setattr(flows.workers, "ENGINE", "losing_engine:LosingEngine")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))

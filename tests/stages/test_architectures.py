@@ -1,5 +1,5 @@
-"""Kinds of models: engine, trainer and a plain forward agree on each that is called known good, beyond windows and
-behind caps; what would be wrong is one line when the model is imported, and before anything is sampled."""
+"""Kinds of models: engine, trainer and a plain forward agree on each known-good one, beyond attention windows and with
+logit caps; a wrong one gives one line when the model is imported, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def checked(folder: Path, **changes: Any) -> list[str]:
-    """The lines of the check."""
+    """Return the lines of the check."""
     lines: list[str] = []
     settings = params_with(rollout__prompt="short", rollout__max_total_tokens=300, **changes)
     check_agreement(folder, settings, lines.append, where=str(folder))
@@ -59,7 +59,7 @@ def test_other_kinds_agree_too(kind: str, folders: Any) -> None:
 
 
 def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the check is for: the mask that this engine once made for all layers alike."""
+    """The check's purpose: the mask that this engine once made for all layers alike."""
     from r1_searcher.rollout import token_attention
 
     def all_alike(*args: Any, mask_function: Any = None, **options: Any) -> Any:
@@ -152,7 +152,7 @@ def test_rotary_kinds_that_do_not_depend_on_the_length_have_no_limit() -> None:
 
 
 def test_logits_that_nobody_knows_how_to_scale_are_refused(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what they are, not by a name: here a scale that the configuration does not have."""
+    """Detected by property, not by name: here a scale that the configuration lacks."""
     from transformers import LlamaForCausalLM
 
     forward = LlamaForCausalLM.forward
@@ -171,7 +171,7 @@ def test_logits_that_nobody_knows_how_to_scale_are_refused(folders: Any, monkeyp
 
 @pytest.fixture(scope="module")
 def broken(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy with one row of its weights that is no numbers."""
+    """Return a policy with one row of NaN weights."""
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path_factory.mktemp("nan") / "policy"
@@ -192,7 +192,7 @@ def test_weights_that_are_no_numbers(broken: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["Starcoder2", "OPT", "GPT-NeoX"])
 def test_the_trainer_has_no_dropout(kind: str, checkpointing: bool, folders: Any) -> None:
-    """Of any make: a model that is trained says the same twice, with gradients too, and as the frozen one."""
+    """Of any kind: a trained model gives the same result twice, with gradients too, and as the frozen one."""
     from fixtures_update import update_params
 
     from r1_searcher.update.trainers import DeepSpeedTrainer
@@ -207,5 +207,5 @@ def test_the_trainer_has_no_dropout(kind: str, checkpointing: bool, folders: Any
     calls.clear()
     metrics = trainer.update(TrainingBatch(ids, masks, [[1.0] * 4], old, ["t"]))
     assert metrics["logprob_gap_max"] < 1e-5
-    assert len(calls) == (2 if checkpointing else 1)  # computed anew in the backward pass
+    assert len(calls) == (2 if checkpointing else 1)  # recomputed in the backward pass
     trainer.close()

@@ -38,7 +38,7 @@ PASSAGES = [
     ("Mara Velto", "Mara Velto was born in the town of Kolm."),
     ("Oak", "No other tree is like an oak."),
 ]
-# Answers, titles, and what a search for the question and an oracle find with one passage each.
+# Answers, titles, and the hits of a search for the question and of an oracle, with one passage each.
 HOP_1 = ("Who made Silent Harbor?", ["Velto", "Mara Velto"], ["Silent Harbor"])
 HOP_2 = ("Where was the maker of Silent Harbor born?", ["Kolm"], ["Silent Harbor", "Mara Velto"])
 CLOSED = ("Is an oak no tree?", ["no"], ["Oak", "Elm"])
@@ -92,10 +92,10 @@ def test_three_measures_of_the_same_question() -> None:
         "held_out": asking(
             "Who made Oak?",  # exact
             "who made OAK",  # the same words
-            long,  # all of its runs of words, in a longer question
-            "one two three four five six seven eight nine eleven",  # two of three runs of eight words: below .7
-            "Who made Elm?",  # shorter than a run, and another question
-            "made Oak",  # shorter than a run: only the whole counts
+            long,  # all of its n-grams, in a longer question
+            "one two three four five six seven eight nine eleven",  # two of three 8-grams: below 0.7
+            "Who made Elm?",  # shorter than an n-gram, and another question
+            "made Oak",  # shorter than an n-gram: only the whole counts
         ),
     }
     found = leakage(splits, ngram=8, ngram_share=0.7)
@@ -148,17 +148,17 @@ def test_what_searches_answer(project: Path, capsys: pytest.CaptureFixture[str])
         "question": {"answer": 1.0, "titles": 1.0, "answerable": 1.0},
         "oracle": {"num_questions": 1, "answer": 1.0, "titles": 1.0, "answerable": 1.0},
     }
-    # A search for the question finds one of two hops; for each title, both.
+    # A search for the question finds one of two hops; one per title finds both.
     assert found["validation"]["question"] == {"answer": 0.0, "titles": 0.0, "answerable": 0.0}
     assert found["validation"]["oracle"]["answerable"] == 1.0
-    # "no" stands in Oak's passage and answers nothing; there is no passage Elm; articles and case do not count.
+    # "no" in Oak's passage is no answer; there is no passage Elm; articles and case do not count.
     assert found["held_out"]["question"] == {"answer": 0.3333, "titles": 0.0, "answerable": 0.3333}
     assert found["held_out"]["oracle"] == {"num_questions": 2, "answer": 0.5, "titles": 0.5, "answerable": 0.5}
     assert "held_out: answerable 33.3% by a search for the question, 50.0% with oracle" in capsys.readouterr().out
 
 
 class Shelf:
-    """A retriever that finds all of three passages, and notes its calls."""
+    """A retriever that finds all of three passages, and records its calls."""
 
     fingerprint = "shelf"
 
@@ -323,7 +323,7 @@ def repro(stage: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_training_waits_for_the_audit_and_is_not_made_anew_by_it(project: Path) -> None:
-    """dvc.yaml's own audit, and its first segment with `touch` for a command: what DVC makes of their dependencies."""
+    """dvc.yaml's own audit, and its first segment with `touch` as its command: how DVC treats their dependencies."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     keep = ("data/audit", "data/questions", "data/index")
     deps = [dep for dep in stages["train"]["do"]["deps"] if dep.startswith(keep)]
@@ -389,7 +389,7 @@ def test_closed_book_is_greedy_and_may_not_search(monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_training_sets_in_the_releases_layout(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Hand-made rows as the release has them: both sets are training, and neither is a benchmark."""
+    """Hand-made rows as in the release: both sets are for training, and neither is a benchmark."""
     rows = {
         "stage_1": [{"idx": 7, "question": "Who is A?", "answer": "Ann", "pred_anses": ["", " Ann "]}],
         "stage_2": [{"idx": 1, "question": "who is a", "answer": "Ann", "gen_text_store": ""}],

@@ -1,4 +1,4 @@
-"""A GGUF file becomes a policy folder like any other: the same weights, the same tokens, no mark of quantisation."""
+"""A GGUF file becomes an ordinary policy folder: the same weights, the same tokens, no trace of quantisation."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ NAMES = {
 
 
 def turned(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Queries and keys with the halves of each head interleaved, as llama.cpp's rotary embedding wants them."""
+    """Return queries and keys with the halves of each head interleaved, as llama.cpp's rotary embedding requires."""
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
 def write_gguf(file: Path, *, quantised: bool = False) -> tuple[LlamaForCausalLM, Any]:
-    """A Llama of one layer with the tests' tokenizer, in llama.cpp's form."""
+    """Write a Llama of one layer with the tests' tokenizer, in llama.cpp's format."""
     names = tokenizer(True)
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -1,4 +1,4 @@
-"""The tiny base model from parameters to folder, twice the same; models of the user's; what can be wrong with them."""
+"""The tiny base model from parameters to folder, twice the same; users' models, and their faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SMALLEST = {
 
 @pytest.fixture(scope="module", autouse=True)
 def few_tokenizer_texts() -> Any:
-    """The tokenizer learns from fewer texts than the real one: it is most of the time here."""
+    """Train the tokenizer on fewer texts than the real one, because it takes most of the time here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("r1_searcher.models.tiny.NUM_TOKENIZER_TEXTS", 200)
         yield
@@ -166,7 +166,7 @@ def test_make_and_measure_from_the_command_line(tmp_path: Path, capsys: pytest.C
 
 @pytest.fixture(scope="module")
 def policy(made: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good model folder that is not ours."""
+    """Make a good model folder that is not ours."""
     folder = tmp_path_factory.mktemp("theirs") / "model"
     shutil.copytree(made[0], folder)
     (folder / "manifest.json").unlink()
@@ -250,7 +250,7 @@ def test_a_broken_model_is_one_clear_line(
         torch.use_deterministic_algorithms(deterministic)
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith(f"error: {folder}: ") and message in line
-    assert [path.name for path in target.iterdir()] == ["kept"]  # what was there before is as it was
+    assert [path.name for path in target.iterdir()] == ["kept"]  # the previous content is unchanged
 
 
 def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
 
 
 class Lossy:
-    """A tokenizer that folds white space, or loses a tag."""
+    """Make a tokenizer that folds white space, or loses a tag."""
 
     def __init__(self, lost: str) -> None:
         self.lost = lost

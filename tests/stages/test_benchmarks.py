@@ -1,7 +1,7 @@
 """Released benchmarks from files to a summary: questions, a corpus of their own, every policy, one table.
 
-The file is hand-made, the index is a real one, the policies are scripts. At the end the released files
-themselves, where they are at hand (R1SEARCHER_DATA).
+The file is hand-made, the index is real, the policies are scripts. At the end the released files themselves, if present
+(R1SEARCHER_DATA).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ GUESSES = "</think> <answer> Ada Kolm </answer>"
 
 
 def register(release: Release) -> None:
-    """The benchmark ``made``, in a file of the user's own."""
+    """The benchmark ``made``, in a user's file."""
     Path("made.py").write_text(
         "from r1_searcher.benchmarks.releases import Release\nfrom r1_searcher.extend import benchmark\n\n"
         f"@benchmark('made')\ndef made(name):\n    return {release!r}\n"
@@ -170,7 +170,7 @@ def test_every_policy_is_evaluated_and_one_table_shows_all_with_intervals(
     assert (card["benchmark"], card["num_questions"]) == ("made", 3)
     assert card["corpus"] == sha256_file("data/benchmarks/made/corpus/passages.parquet")
 
-    # The questions of the corpus beside it, as the pipeline has them.
+    # Write the questions of the corpus beside it, as in the pipeline.
     Path("data/questions").mkdir()
     os.link("data/benchmarks/made/questions.parquet", "data/questions/held_out.parquet")
     given = ["--index", "data/benchmarks/made/index", "--corpus", "data/benchmarks/made/corpus"]
@@ -214,13 +214,13 @@ def test_a_killed_evaluation_goes_on_where_it_was(project: Path, monkeypatch: py
 
     monkeypatch.setattr(r1_searcher.rollout, "roll_out", until_killed)
     assert evaluate(["benchmark", "made", "--name", "stage2"]) == 130
-    assert path.read_bytes() == whole  # what was there stays until the new one is whole
+    assert path.read_bytes() == whole  # the old content stays until the new one is whole
     assert evaluate(["benchmark", "made", "--name", "stage2"]) == 0
     assert asked == ["a", "b", "killed", "c"]
     rows = read_table(path, EVALUATION).to_pylist()
     assert [row["question_id"] for row in rows] == ["a", "b", "c"]
     path.unlink()
-    assert evaluate(["benchmark", "made", "--name", "stage2"]) == 0  # nothing is asked
+    assert evaluate(["benchmark", "made", "--name", "stage2"]) == 0  # nothing is recomputed
     assert read_table(path, EVALUATION).to_pylist() == rows and len(asked) == 4
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("k: 2", "k: 1"))
     assert evaluate(["benchmark", "made", "--name", "stage2"]) == 0  # another protocol: everything is

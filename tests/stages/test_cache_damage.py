@@ -1,4 +1,4 @@
-"""A damaged object of DVC's cache is checked out without a word; the remedy that our line names mends both."""
+"""DVC checks out a damaged object of its cache silently; the remedy in our message fixes both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with atomic("data/index", folder=True) as draft:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of DVC with one stage, which has run."""
+    """A DVC project with one stage, which has run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -53,7 +53,7 @@ def run(module: str, *arguments: str, status: int = 0) -> str:
 
 
 def flip(path: Path) -> None:
-    """One bit, in a read-only file whose times stay: DVC does not look at it again."""
+    """Flip one bit in a read-only file whose times stay: DVC does not check it again."""
     before = path.stat()
     path.chmod(0o644)
     content = path.read_bytes()
@@ -83,7 +83,7 @@ def test_a_damaged_cache_is_found_and_repaired(project: Path) -> None:
 
 def test_a_damaged_output_comes_back_from_the_cache(project: Path) -> None:
     flip(Path("data/index/meta.json"))
-    Path("make.py").write_text("raise SystemExit('the stage ran again')")  # no dependency of it
+    Path("make.py").write_text("raise SystemExit('the stage ran again')")  # not one of its dependencies
     run("r1_searcher.files.verify", "--repair", status=1)
     run("dvc", "repro", "--quiet", status=0)
     assert read_json("data/index/meta.json") == {"num_passages": 720}

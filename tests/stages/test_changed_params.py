@@ -1,5 +1,5 @@
-"""What a user changes in params.yaml makes no test fail: tests read the shipped parameters (tests/conftest.py sees to
-it), and the one file that looks at the user's own is run here after nine ordinary changes."""
+"""A user's changes to params.yaml make no test fail: tests read the shipped parameters (ensured by tests/conftest.py),
+and the one file that checks the user's own is run here after nine ordinary changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHANGES = {
 
 
 def changed() -> str:
-    """The shipped params.yaml with ``CHANGES``, each in its line, as an editor leaves it."""
+    """Return the shipped params.yaml with ``CHANGES``, each in its line, as an editor leaves it."""
     lines, path = SHIPPED.read_text(encoding="utf-8").splitlines(), {}
     left = dict(CHANGES)
     for number, line in enumerate(lines):
@@ -62,7 +62,7 @@ def test_dvc_yaml_is_as_it_should_be_after_nine_ordinary_changes(tmp_path: Path)
     for name in ("dvc.yaml", "pyproject.toml", "tests/conftest.py", FILE):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "params.yaml").write_text(changed(), encoding="utf-8")
-    # But for the one that looks at copies, which takes longest and reads no params.yaml.
+    # Except the one that checks copies, which takes longest and reads no params.yaml.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", FILE, "-k", "not nobody_chose"]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""`compare` from files to files: pairing, cards, exit statuses, and what a reader gets."""
+"""`compare` from files to files: pairing, cards, exit statuses, and its outputs."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_the_same_abstracts_from_every_form(tmp_path: Path, name: str) -> None:
     }[name]
     found = read(write(tmp_path / name, data))
     assert found[0] == WANTED[0]
-    if name == "a.tsv":  # a title with "Text:" in it cannot be told apart there
+    if name == "a.tsv":  # a title that contains "Text:" is ambiguous there
         assert found[1] == ("13", "Next to", "of sorts Text: A film.")
     else:
         assert found == WANTED

@@ -1,4 +1,4 @@
-"""Corpora as other projects have them are read as what they are, or refused: never misread."""
+"""Corpora in other projects' formats are read correctly, or refused: never misread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passages from the user's files: every layout, every fault, and the folder that comes out."""
+"""Passages from the user's files: every layout, every fault, and the resulting folder."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_ids_are_kept_where_given_and_made_where_not(tmp_path: Path) -> None:
     ids = [row["passage_id"] for row in read(path)]
     assert ids[:2] == ["0", "x"]
     assert ids[2:] == [files.passage_id("C", "c"), files.passage_id("D", "d")]
-    assert files.passage_id("C", "c") == "054fd895350296dd"  # for ever the same: rollouts refer to it
+    assert files.passage_id("C", "c") == "054fd895350296dd"  # never changes: rollouts refer to it
     assert files.passage_id("A", "B\tC") != files.passage_id("A\tB", "C")
 
 
@@ -199,7 +199,7 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_a_fault_and_a_whole_one_a_character(tmp_path: Path) -> None:
-    """JSON can carry one, and no file of text can."""
+    """JSON can encode one, but no text file can."""
     for name, text in {
         "a.jsonl": '{"title": "A", "text": "a \\ud83d\\ude00"}\n{"title": "B", "text": "b \\ud800"}\n',
         "a.json": '[{"title": "A", "text": "a \\ud83d\\ude00"}, {"title": "B \\uDFFF", "text": "b"}]',
@@ -240,7 +240,7 @@ def test_a_repeated_id_stops_and_a_repeated_passage_is_skipped(tmp_path: Path) -
 def test_lines_are_streamed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps(PASSAGES[0]) + "\nbroken")
     rows = own_files.read_passages([path], [])
-    assert next(rows)["title"] == "Ann Lee"  # before the broken line was looked at
+    assert next(rows)["title"] == "Ann Lee"  # before the broken line was reached
     with pytest.raises(PipelineError, match="line 2"):
         next(rows)
 

@@ -1,4 +1,4 @@
-"""KILT's pages as passages: the rules by hand-made pages, and the release's own passages where they are at hand."""
+"""KILT's pages as passages: the rules on hand-made pages, and the release's own passages if present."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_passages_that_were_cut_before(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no sample data at {DATA} (set R1SEARCHER_DATA)")
 def test_the_releases_own_passages() -> None:
-    """99 pages give the 92 whole passages of the sample, byte by byte; its last line is cut off in the file."""
+    """99 pages give the sample's 92 whole passages, byte by byte; its last line is truncated in the file."""
     folder = DATA / "kilt_sample"
     made = read(folder / "kilt_knowledgesource_100.jsonl")
     given = read(folder / "kilt_100_words.tsv")

@@ -1,4 +1,4 @@
-"""A corpus in several parts that is killed between two of them goes on there, to the same bytes."""
+"""A corpus of several parts that is killed between two of them resumes there, to the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def kilt_lines(first: int, number: int) -> list[str]:
-    """Pages of 1 to 11 words in passages of 3; every fifth is a title alone, every seventh one that was there."""
+    """Return pages of 1 to 11 words in passages of 3; every fifth is a title alone, every seventh a duplicate."""
     lines = []
     for page in range(first, first + number):
         words = [] if page % 5 == 0 else [f"w{page}x{place}" for place in range(page % 12)]
@@ -31,7 +31,7 @@ def kilt_lines(first: int, number: int) -> list[str]:
 
 
 def files_lines(first: int, number: int) -> list[str]:
-    """Passages of which some are empty and some come again."""
+    """Return passages of which some are empty and some are duplicates."""
     texts = [
         "" if place % 5 == 0 else f"text {place - 3 if place % 7 == 0 else place}"
         for place in range(first, first + number)

@@ -1,4 +1,4 @@
-"""The corpus folder as a whole: sources by parameters, killed runs, progress, and what is remembered of ids."""
+"""The corpus folder as a whole: sources by parameters, killed runs, progress, and the memory of ids."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_killed_run_leaves_the_old_corpus_and_the_next_one_tidies_up(project: 
     before = artefacts.sha256_tree("data/corpus")
     rows = (json.dumps({"title": f"T{number}", "text": "t"}) for number in range(100_000))
     Path("b.jsonl").write_text("\n".join(rows))
-    use(source="files", files=["b.jsonl"])  # in 20,000 parts: it takes its time
+    use(source="files", files=["b.jsonl"])  # in 20,000 parts: slow
     running = subprocess.Popen([sys.executable, "-m", "stages.corpus"], env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         while len(list(Path("data").glob(".corpus.*.draft/passages/part-*.parquet"))) < 11:
@@ -84,7 +84,7 @@ def test_a_killed_run_leaves_the_old_corpus_and_the_next_one_tidies_up(project: 
     assert len(drafts) == 1
     assert len(list(drafts[0].glob("passages/part-*.parquet"))) > 10
     assert artefacts.sha256_tree("data/corpus") == before
-    mine = Path(f"data/.corpus.{os.getppid()}.draft")  # of a process that runs
+    mine = Path(f"data/.corpus.{os.getppid()}.draft")  # of a running process
     mine.mkdir()
     use(source="files", files=["a.jsonl"])
     assert main([]) == 0
@@ -128,7 +128,7 @@ def test_numbers_take_a_bit_each_and_have_a_limit() -> None:
     assert all(seen.add(str(number)) for number in range(100_000))
     assert not any(seen.add(str(number)) for number in range(100_000))
     assert seen.nbytes <= 100_000 / 8 + 20_000
-    assert all(seen.add(str(number)) for number in range(2**20, 2**27, 2**16))  # the worst: one in each block
+    assert all(seen.add(str(number)) for number in range(2**20, 2**27, 2**16))  # the worst case: one in each block
     assert seen.nbytes <= 2**24 + 2**16
 
 

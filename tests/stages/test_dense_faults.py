@@ -1,4 +1,4 @@
-"""A dense index that does not fit its corpus, its model or its parameters: one line each."""
+"""A dense index that does not match its corpus, its model or its parameters: one line each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_index_of_another_corpus_is_refused(place: Path) -> None:
     build_index(passages.read(other), chosen.index, place / "second", passages.fingerprint(other))
     shutil.copytree(place / "index/dense", place / "second/dense")
     with pytest.raises(PipelineError, match="the dense index belongs to corpus"):
-        open_retriever(chosen, index=place / "second")  # unasked: it is not that of the folder it stands in
+        open_retriever(chosen, index=place / "second")  # by default: it does not match the folder it is in
     with pytest.raises(PipelineError, match="the index belongs to another corpus"):
         retriever.add_dense(corpus, chosen, place / "second")
 

@@ -31,7 +31,7 @@ FACTS = [
     ("Python", "A programming language whose blocks are marked by indentation."),
     ("Inflation", "A general rise of prices, so that money buys less than before."),
 ]
-# No word of a question stands in its passage, stop words apart: only meaning finds it.
+# No word of a question is in its passage, except stop words: only meaning finds it.
 QUESTIONS = {
     "Which scientist worked on radioactivity?": "Marie Curie",
     "How do green leaves make food?": "Photosynthesis",
@@ -77,7 +77,7 @@ def test_meaning_is_found_where_words_are_not(place: Path) -> None:
 
 
 def test_it_is_what_the_library_computes(place: Path) -> None:
-    """The stored vectors are those of the model called bare, and flat float32 finds what numpy finds."""
+    """The stored vectors equal those of the model called directly, and flat float32 finds what numpy finds."""
     from sentence_transformers import SentenceTransformer
 
     chosen = settings(minilm(), "dense", storage="float32", query_prefix="query: ", passage_prefix="passage: ")
@@ -105,7 +105,7 @@ def test_every_kind_finds_the_passage_itself_and_builds_the_same_bytes(place: Pa
     opened = open_retriever(chosen, index=place / "one")
     queries = [f"{title}\n{text}" for title, text in numbered(300)[::10]]
     hits = [found[0].passage_id == f"p{10 * number}" for number, found in enumerate(opened.search(queries, 3))]
-    assert np.mean(hits) >= (0.7 if kind == "ivfpq" else 1.0)  # 8 bytes a passage lose something
+    assert np.mean(hits) >= (0.7 if kind == "ivfpq" else 1.0)  # 8 bytes per passage lose something
     mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(place / "one/dense") in line]
     assert mapped, "the vectors are not memory-mapped"
 
@@ -145,7 +145,7 @@ def test_a_killed_build_goes_on_with_what_was_embedded(place: Path, monkeypatch:
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(Paced, "told", lambda self, done, total, note: told.append((done, total)))
     build(chosen, corpus, place / "index")
-    assert embedded == [4, 4, 2, 2]  # the shard that was cut off, and nothing else
+    assert embedded == [4, 4, 2, 2]  # the interrupted shard, and nothing else
     assert told == [(10, 10)]
     whole = artefacts.sha256_tree(place / "index/dense")
     shutil.rmtree(place / "store")
@@ -155,7 +155,7 @@ def test_a_killed_build_goes_on_with_what_was_embedded(place: Path, monkeypatch:
     longer = write_corpus(place / "longer", [*numbered(10)[:8], ("p9", "born in kolm")])
     embedded.clear()
     build(chosen, longer, place / "second")
-    assert embedded == [1]  # two shards are as they were
+    assert embedded == [1]  # two shards are unchanged
 
 
 def test_what_the_vectors_depend_on_is_embedded_anew(place: Path) -> None:
@@ -215,7 +215,7 @@ def test_the_commands(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_depends_on_the_index_sees_that_its_vectors_changed(place: Path) -> None:
-    """meta.json is what other stages watch; BM25's own identity stays what it is."""
+    """Other stages depend on meta.json; BM25's own identity stays the same."""
     model = random_encoder(place / "model")
     corpus = write_corpus(place / "corpus", numbered(5))
     metas = []

@@ -99,7 +99,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("line", PROJECT)
 def test_a_command_in_a_tiny_project(line: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, as ``python -m`` would: modules are loaded once."""
+    """Run ``python -m`` in this process, so that modules are loaded once."""
     monkeypatch.chdir(project)
     _, _, module, *words = shlex.split(line)
     monkeypatch.setattr(sys, "argv", [module, *words])
@@ -113,7 +113,7 @@ def test_a_command_in_a_tiny_project(line: str, project: Path, monkeypatch: pyte
 
 
 def written(stage: dict[str, Any]) -> dict[str, Any]:
-    """A stage of dvc.yaml whose command only writes its outputs; code and inputs are no dependencies."""
+    """Return a stage of dvc.yaml whose command only writes its outputs; code and inputs are no dependencies."""
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     steps = []
     for entry in entries:
@@ -131,7 +131,7 @@ def written(stage: dict[str, Any]) -> dict[str, Any]:
     return {**stage, "cmd": " && ".join(steps) or "true", "deps": kept}
 
 
-# Of the size that the default profile has, with a benchmark of a long name.
+# Of the default profile's size, with a benchmark of a long name.
 FIGURES: dict[str, dict[str, Any]] = {
     policy: {
         benchmark: {"em": 0.996667, "cover_em": 0.996667, "f1": 0.173333, "f1_ci": [0.1, 0.2], "n": 300}
@@ -177,7 +177,7 @@ def shell(root: Path, command: str) -> str:
 
 
 def test_dvcs_commands(pipeline: Path) -> None:
-    """One after the other, as they depend on one another."""
+    """One after the other, because they depend on one another."""
     for line in PIPELINE:
         shell(pipeline, line)
     assert (pipeline / "report/report.html").is_file() and (pipeline / "dvc_plots/index.html").is_file()

@@ -1,4 +1,4 @@
-"""Evaluation from files to files, with the rollout and the index replaced by small stand-ins."""
+"""Evaluation from files to files, with small fakes for the rollout and the index."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def question_table(number: int, kind: str = "composition", hops: int | None = 2)
 
 
 def trajectory(row: dict[str, Any], answer: str | None, searches: int, error: str | None = None) -> dict[str, Any]:
-    """One ROLLOUTS row: ``searches`` queries, then ``answer``; without an answer the format is wrong."""
+    """Return a ROLLOUTS row: ``searches`` queries, then ``answer``; without an answer the format is wrong."""
     turn = {"query": "Q", "passage_ids": ["p"], "scores": [1.0], "error": error}
     ask = {"source": "policy", "text": "<|begin_of_query|> Q <|end_of_query|>"}
     block = {"source": "document", "text": "\n\n<|begin_of_documents|>\n(1) P\n<|end_of_documents|>\n\n"}
@@ -72,7 +72,7 @@ def trajectory(row: dict[str, Any], answer: str | None, searches: int, error: st
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with questions, an index and a policy; `calls` of the stand-in for roll_out in `r1_searcher.rollout`."""
+    """A folder with questions, an index and a policy; `calls` of the fake roll_out in `r1_searcher.rollout`."""
     monkeypatch.chdir(tmp_path)
     parsed = contract.parse(PARAMS)
     kept = parsed.model_copy(
@@ -98,7 +98,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stand-ins; ``play(place, row, mode)`` makes a trajectory, ``calls`` records each batch's arguments."""
+    """Fakes; ``play(place, row, mode)`` makes a trajectory, ``calls`` records each batch's arguments."""
 
     def play(place: int, row: dict[str, Any], mode: str) -> dict[str, Any]:
         if mode == "no_search":
@@ -145,7 +145,7 @@ def test_run_asks_every_benchmark_greedily_in_batches(project: Path, world: Simp
     assert [call["n"] for call in world.calls] == [8, 2, 8, 8, 4]  # 10 comparisons, then 20 of the 25 held out
     for call in world.calls:
         assert (call["greedy"], call["samples"], call["mode"], call["k"]) == (True, 1, "search", 5)
-    assert all(call["told"] for call in world.calls)  # how far it is, while a benchmark is answered
+    assert all(call["told"] for call in world.calls)  # progress within a benchmark
     table = read_table("data/evaluation/stage2/held_out.parquet", EVALUATION)
     assert table["question_id"].to_pylist() == [f"composition-{place}" for place in range(20)]
     row = table.to_pylist()[0]
@@ -186,7 +186,7 @@ def test_summary_has_every_figure_and_its_interval(project: Path, world: SimpleN
         low, high = figures[f"{name}_ci"]
         assert low <= figures[name] <= high
     low, high = figures["cover_em_ci"]
-    assert 0.2 < low < 0.35 and 0.65 < high < 0.8  # ± 1.96 × sqrt(.25 / 20) = .22
+    assert 0.2 < low < 0.35 and 0.65 < high < 0.8  # ± 1.96 × sqrt(0.25 / 20) = 0.22
     assert summary["no_search"]["held_out"]["searches_per_question"] == 0
 
 

@@ -1,4 +1,4 @@
-"""Policies on servers, against a real HTTP server: every mode, what is kept, what can go wrong."""
+"""Policies on servers, against a real HTTP server: every mode, what is kept, and faults."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from stages.evaluate.__main__ import main
 
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo {END_ANSWER}"
 SEARCH = f"Hm. {QUERY} X1{END_QUERY}"
-Says = Callable[[str, int], "str | Response"]  # (question, document blocks that were shown) → all that it writes
+Says = Callable[[str, int], "str | Response"]  # (question, document blocks shown so far) → all that it writes
 
 
 def stopped(body: dict[str, Any], text: str) -> Response:
-    """As servers do it: the text up to the first stop string, which is not part of it."""
+    """Return the text up to the first stop string, which is excluded, as servers do."""
     cut = min((place for place in map(text.find, body.get("stop", [])) if place >= 0), default=len(text))
     return continuation(text[:cut]) if "prompt" in body else completion(text[:cut])
 
 
 def policy(says: Says) -> ScriptedServer:
-    """A server whose model writes what ``says`` tells for the question that it finds in what it is asked."""
+    """A server whose model writes ``says``'s text for the question found in its prompt."""
 
     def answer(body: dict[str, Any], number: int) -> Response:
         messages = body.get("messages", [])
@@ -171,7 +171,7 @@ def test_the_baselines_ask_for_the_answer(project: Path, begun: str) -> None:
 
 
 def test_ircot_takes_the_first_sentence_and_drops_the_rest(project: Path) -> None:
-    """Also where the reply ends without a full stop: a message's end is a line's end."""
+    """Also if the reply ends without a full stop: a message's end is a line's end."""
     replies = ["Dr. X comes first. Then Y. Then Z.", "Then Y", FINAL.removeprefix("So.")]
     script = policy(lambda question, shown: replies[shown - 1])
     with serving(script.app) as url:
@@ -235,7 +235,7 @@ def test_a_server_that_fails_in_the_middle_stops_with_one_line_and_goes_on_later
         assert not Path("data/evaluation/served").exists()
         asked, broken = len(script.requests), False
         assert run(url) == 0
-        assert asked == 8 and len(script.requests) == 9  # only the one that failed
+        assert asked == 8 and len(script.requests) == 9  # only the failed one
     assert [row["em"] for row in rows()] == [1, 1, 1, 1]
 
 
@@ -336,7 +336,7 @@ SCRIPTS = [
 
 
 class Script:
-    """Stands for a server that continues texts: each question's script, from where it was stopped."""
+    """A fake server that continues texts: each question's script, from where it was stopped."""
 
     def __init__(self, scripts: dict[str, str]) -> None:
         self.left = dict(scripts)
@@ -365,7 +365,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Sequence[str]], ServedEngine]]:
 
 
 def test_it_does_what_a_local_engine_does(serve: Callable[[Sequence[str]], ServedEngine]) -> None:
-    """The same transcripts, ends and searches as of the engine whose tokens are characters."""
+    """The same transcripts, ends and searches as with the engine whose tokens are characters."""
     rollout = params_with(rollout__max_turn_tokens=400, rollout__max_total_tokens=4000).rollout
     questions = questions_table([f"question {number}" for number in range(len(SCRIPTS))])
     local = ScriptedEngine({f"question {number}": text for number, text in enumerate(SCRIPTS)})

@@ -1,4 +1,4 @@
-"""examples/: the commands that each begins with run as they stand, in a checkout, and print what they should."""
+"""examples/: the commands at the top of each run unchanged in a checkout, and print what they should."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-# A line of what each prints.
+# A line printed by each.
 PRINTED = {
     "own_reward.py": "hand_made_transcripts.jsonl: 16 transcripts, mean reward 0.2887, 16 without a violation",
     "own_estimator.py": "question a, reward 0: [-0.25, -0.25]",
@@ -28,7 +28,7 @@ PRINTED = {
 
 
 def header(path: Path) -> str:
-    """What an example begins with: a docstring, comments, or a notebook's first cell."""
+    """Return the beginning of an example: a docstring, comments, or a notebook's first cell."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         return "".join(json.loads(text)["cells"][0]["source"])
@@ -53,7 +53,7 @@ def test_the_list_names_every_example_and_each_says_what_it_shows() -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose environment has the command, and in which nothing was made."""
+    """A checkout without outputs whose environment has the command."""
     root = tmp_path_factory.mktemp("examples") / "checkout"
     root.mkdir()
     shutil.copytree(EXAMPLES, root / "examples", ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,7 +67,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(checkout: Path, lines: list[str]) -> str:
-    """What the commands print, one after the other."""
+    """Return the commands' outputs, one after the other."""
     here = checkout.parent
     variables = {
         "PATH": os.pathsep.join([str(checkout / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),

@@ -1,4 +1,4 @@
-"""A disk that is really full or read-only: stages run on a small tmpfs, in a mount namespace of their own."""
+"""A disk that is really full or read-only: stages run on a small tmpfs, in their own mount namespace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = "{people: 20, films: 10, books: 10, cities: 5}"
 
 
 def on_a_small_disk(folder: Path, script: str, *, kilobytes: int) -> subprocess.CompletedProcess[str]:
-    """Run a shell script with ``folder`` mounted as a file system of that size, seen by the script alone."""
+    """Run a shell script with ``folder`` mounted as a file system of that size, visible to the script alone."""
     mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs {shlex.quote(str(folder))} && cd {shlex.quote(str(folder))}"
     return subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", f"{mount} && {script}"],
@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("stage", ["corpus", "index"])
 def test_a_full_disk_is_one_line_and_loses_nothing(disk: Path, tmp_path: Path, stage: str) -> None:
-    """A small world's files are there; the large one's do not fit; the small one's stay, and no draft does."""
+    """A small world's files fit; the large one's do not; the small one's stay, and no draft does."""
     params = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     assert params.count(LARGE) == 1
     (tmp_path / "large.yaml").write_text(params, encoding="utf-8")

@@ -1,5 +1,5 @@
-"""The hostile set through whatever finds passages: files, corpus, index, service, record, and a web search engine's
-snippets and pages. Nothing of a rollout may depend on it, as with harmless passages."""
+"""The hostile set through every source of passages: files, corpus, index, service, record, and a web search engine's
+snippets and pages. A rollout must not depend on it, as with harmless passages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a corpus that was read from JSON lines; the query ``n7`` finds the seventh four of the set."""
+    """Of a corpus read from JSON lines; the query ``n7`` finds the seventh four of the set."""
     place = tmp_path_factory.mktemp("hostile")
     rows = [{"title": f"n{number // K} {title}", "text": text} for number, (title, text) in enumerate(PAIRS)]
     lines = "".join(json.dumps(row) + "\n" for row in rows).replace("\\ud800", "")  # which a corpus refuses
@@ -56,7 +56,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def web_search(monkeypatch: pytest.MonkeyPatch, *, pages: bool) -> Iterator[Retriever]:
-    """A search engine whose hits are the set: its snippets, or pages with it as their text."""
+    """A search engine whose hits are the set: as its snippets, or as the text of its pages."""
     monkeypatch.setenv("TAVILY_API_KEY", fake_web.KEY)
     settings = params_with().retriever.online
     quick = {"engine": "tavily", "calls_a_second": 10_000.0, "allow_private_addresses": True, "pages": pages}
@@ -73,7 +73,7 @@ def web_search(monkeypatch: pytest.MonkeyPatch, *, pages: bool) -> Iterator[Retr
 
 
 def check_nothing_changes(retriever: Retriever, step: int = 1) -> int:
-    """How many passages were found. ``step``: every so manieth pair of searches."""
+    """Return how many passages were found. ``step``: take every so manieth pair of searches."""
     counting = Counting(retriever)
     scripts = [asked(number, ENDS["answer"]) for number in range(0, SEARCHES // 2, step)]
     for row, plain in zip(play(scripts, counting), play(scripts, harmless()), strict=True):
@@ -110,4 +110,4 @@ def test_from_a_search_engines_snippets(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_from_pages_of_the_web(monkeypatch: pytest.MonkeyPatch) -> None:
     with web_search(monkeypatch, pages=True) as online:
-        assert check_nothing_changes(online, step=5) > 170  # a page takes the extractor some time
+        assert check_nothing_changes(online, step=5) > 170  # the extractor is slow on a page

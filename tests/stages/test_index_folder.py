@@ -1,4 +1,4 @@
-"""The index as files: what it belongs to, how it is opened, and the commands."""
+"""The index as files: its corpus and parameters, how it is opened, and the commands."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_opening_reads_neither_passages_nor_scores(tmp_path: Path) -> None:
     build_index(pa.Table.from_pylist(rows, schema=schemas.PASSAGES), SETTINGS, tmp_path / "index", "corpus")
     size = min((tmp_path / "index" / name).stat().st_size for name in ("passages.arrow", "data.csc.index.npy"))
     assert size > 1_900_000
-    open_index(tmp_path / "index")  # what the first opening imports is not counted
+    open_index(tmp_path / "index")  # imports of the first opening are not counted
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     engine = open_index(tmp_path / "index")
@@ -189,7 +189,7 @@ def test_a_broken_index_is_one_line(project: Path, name: str, fault: str, capsys
     assert main(["search", "crown"]) == 2
     line = one_error_line(capsys)
     assert f"{path}: " in line and "dvc repro" in line
-    Path("data/index", SUMS_FILE).unlink()  # as in an index from before there were sums
+    Path("data/index", SUMS_FILE).unlink()  # like an index older than checksums
     assert main(["search", "crown"]) == 2
     line = one_error_line(capsys)
     assert "data/index: a broken index" in line and "dvc repro index" in line
@@ -282,7 +282,7 @@ def test_a_corpus_in_parts_is_indexed_as_in_one_file(project: Path, capsys: pyte
     assert len(passages.parts(parts)) == 2
     assert main(["--corpus", "parts", "--index", "other"]) == 0
     for path in Path("data/index").iterdir():
-        # But the corpus' name, and where its batches end.
+        # Except the corpus' name, and where its batches end.
         if path.name not in ("meta.json", "passages.arrow", SUMS_FILE):
             assert path.read_bytes() == (Path("other") / path.name).read_bytes(), path.name
     found = open_index("data/index").search(["golden river"], 2)

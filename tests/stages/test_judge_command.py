@@ -1,4 +1,4 @@
-"""`python -m stages.evaluate judge` against a real server: what it asks, keeps, resumes, and says."""
+"""`python -m stages.evaluate judge` against a real server: its requests, its record, resuming, and its output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluation(path: Path, policy: str, predictions: list[str | None]) -> None:
-    """An evaluated policy's file: question i, gold "Gold i", and a prediction each."""
+    """Write an evaluated policy's file: question i, gold "Gold i", and a prediction each."""
     rows = [
         {
             "question_id": f"q{number}",
@@ -71,13 +71,13 @@ class Place:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
 
     def run(self, *places: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
-        """Exit status, the figures, and what was said."""
+        """Return the exit status, the figures, and the output."""
         status = main(["judge", *map(str, places or [self.folder / "evaluation"]), *self.options(), "--json"])
         out, err = capsys.readouterr()
         return status, json.loads(out) if out else {}, err
 
     def summary(self, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
-        """What the summary says of each policy on held_out, and its table."""
+        """Return the summary of each policy on held_out, and its table."""
         named = {"evaluation": self.folder / "evaluation", "benchmark-evaluation": self.folder, "record": self.record,
                  "params": self.folder / "params.yaml", "out": self.folder / "summary.json"}  # fmt: skip
         assert main(["summary", *(part for name, path in named.items() for part in (f"--{name}", str(path)))]) == 0
@@ -98,7 +98,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def truthful(body: dict[str, Any], _number: int = 0) -> str:
-    """What a good judge says, and nonsense about the answer "odd"."""
+    """Return a good judge's reply, and nonsense for the answer "odd"."""
     lines = dict(line.split(": ", 1) for line in body["messages"][0]["content"].splitlines() if ": " in line)
     if lines["Answer to grade"] == "odd":
         return "I think it is True"
@@ -111,7 +111,7 @@ def test_a_second_run_asks_nothing(place: Place, capsys: pytest.CaptureFixture[s
         place.params(url, price_prompt=10.0, price_completion=50.0)
         status, figures, said = place.run(capsys=capsys)
     assert status == 0
-    # a and b have two answers in common, which are asked about once
+    # a and b share two answers, which are judged once
     assert len(script.requests) == 6
     assert {request["model"] for request in script.requests} == {"judge-1"}
     assert all(request["temperature"] == 0 and request["max_tokens"] == 8 for request in script.requests)
@@ -135,7 +135,7 @@ def test_a_second_run_asks_nothing(place: Place, capsys: pytest.CaptureFixture[s
     assert rows[0]["prompt_tokens"] == 10 and rows[2]["prompt_tokens"] is None
     metadata = read_metadata(place.folder / "judge" / "a" / "held_out.parquet")
     assert metadata["judge"] == "judge-1" and len(metadata["prompt_sha256"]) == 64
-    # The server is gone now: all of it comes from the record, byte for byte.
+    # The server is gone now: everything comes from the record, byte for byte.
     files = {path: path.read_bytes() for path in place.folder.rglob("*") if path.is_file()}
     again = place.run(capsys=capsys)
     assert again[:2] == (0, figures)
@@ -273,14 +273,14 @@ def test_the_summary_has_what_is_on_record(place: Place, capsys: pytest.CaptureF
     assert not any(map(judged, without.values())) and "ACC_L" not in table
     with serving(ScriptedServer(truthful).app) as url:
         place.params(url)
-        before, table = place.summary(capsys)  # a judge who was asked nothing has said nothing
+        before, table = place.summary(capsys)  # a judge without requests has no verdicts
         assert before == without and "ACC_L" not in table
         place.run(place.folder / "evaluation" / "a", capsys=capsys)
-    after, table = place.summary(capsys)  # the server is gone: nobody is asked
+    after, table = place.summary(capsys)  # the server is gone: no request is sent
     assert after["a"]["acc_l"] == 0.25 and after["a"]["acc_l_n"] == 4 and after["a"]["acc_l_unparsable"] == 1
     assert after["a"]["acc_l_judge"].startswith("judge-1, prompt ")
     assert len(after["a"]["acc_l_ci"]) == 2 and "ACC_L" in table and "0.250 [" in table
-    assert judged(after["b"])["acc_l_missing"] == 3  # two of b's answers are a's too
+    assert judged(after["b"])["acc_l_missing"] == 3  # two of b's answers are also a's
     assert {name: value for name, value in after["a"].items() if name not in judged(after["a"])} == without["a"]
     place.params("http://127.0.0.1:9/v1", model="judge-2")
     assert place.summary(capsys)[0] == without

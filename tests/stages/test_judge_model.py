@@ -23,7 +23,8 @@ HAND_MADE = ROOT / "tests" / "data" / "hand_made_transcripts.jsonl"
 
 @pytest.fixture(scope="module")
 def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama whose layers add nothing and whose head knows what follows: after the prompt "True", then the end."""
+    """Write a Llama whose layers add nothing and whose head determines the reply: after the prompt "True", then the
+    end."""
     folder = tmp_path_factory.mktemp("judge_model")
     names = tokenizer(True)
     names = type(names).from_pretrained(_saved(names, folder))
@@ -59,7 +60,8 @@ def address(judge_model: Path) -> Iterator[str]:
     from transformers.cli.serving.model_manager import ModelManager
 
     def load(_manager: ModelManager, name: str, **_: object) -> LlamaForCausalLM:
-        return LlamaForCausalLM.from_pretrained(name.partition("@")[0])  # theirs asks for accelerate, to place it
+        # transformers' own loading needs accelerate, to place it
+        return LlamaForCausalLM.from_pretrained(name.partition("@")[0])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelManager, "_load_model", load)
@@ -80,7 +82,7 @@ def test_a_model_writes_and_its_tokens_are_counted(address: str, judge_model: Pa
         assert reply.text == "True" and reply.finish_reason == "stop"
         assert server.usage.prompt_tokens > 5 and 1 <= server.usage.completion_tokens <= 2
         cut = server.complete([{"role": "user", "content": "Is it right?"}], max_tokens=8, stop=["rue"])
-        assert cut.finish_reason == "stop" and cut.text in ("T", "True")  # transformers leaves the stop string in
+        assert cut.finish_reason == "stop" and cut.text in ("T", "True")  # transformers keeps the stop string
 
 
 def test_it_judges(address: str, judge_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,4 +97,4 @@ def test_it_judges(address: str, judge_model: Path, tmp_path: Path, capsys: pyte
         assert known in said
         figures = json.loads(out)["hand_made_transcripts"]
         assert figures["acc_l_unparsable"] == figures["acc_l_missing"] == 0
-        assert 0.5 < figures["acc_l"] < 1.0  # it finds everything right, but some rows hold no answer
+        assert 0.5 < figures["acc_l"] < 1.0  # it judges everything right, but some rows hold no answer

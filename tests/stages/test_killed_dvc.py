@@ -1,4 +1,4 @@
-"""DVC, really killed while it writes dvc.lock: the same command goes on, and no stage that was finished runs again."""
+"""DVC, really killed while it writes dvc.lock: the same command goes on, and no finished stage runs again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGE = """\
     deps: [{needs}]
     outs: [data/{name}]
 """
-# DVC as it is, but for a stop within the writing of dvc.lock with the entry of the stage `two`.
+# DVC unchanged, except for a stop while it writes dvc.lock with the entry of the stage `two`.
 PAUSING = """
 import io, sys, time
 from pathlib import Path
@@ -47,7 +47,7 @@ sys.exit(main(["repro", "--quiet"]))
 
 
 def by_make() -> None:
-    """The lines of the target `train`."""
+    """Return the lines of the target `train`."""
     for command in (("flows.dvc_files",), ("dvc", "repro"), ("flows.dvc_files",)):
         subprocess.run([sys.executable, "-m", *command], check=True, timeout=120)
 
@@ -59,7 +59,7 @@ def by_workspace() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of DVC without stages."""
+    """A DVC project without stages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -1,4 +1,4 @@
-"""Folders from outside: none of their code runs, nothing beside them is read, and what is wrong is one line."""
+"""Folders from outside: none of their code runs, nothing beside them is read, and faults give one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Online search against a server on 127.0.0.1 that speaks the four engines' forms, with every fault they can have."""
+"""Online search against a server on 127.0.0.1 with the four engines' formats, with every fault they can have."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server() -> Iterator[fake_web.Web]:
 
 @pytest.fixture
 def web(server: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> fake_web.Web:
-    """The server without memory of other tests, and its key in the environment."""
+    """The server, reset between tests, and its key in the environment."""
     server.faults.clear()
     server.hits.clear()
     server.asked.clear()
@@ -45,7 +45,7 @@ def web(server: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> fake_web.Web:
 
 
 def settings(web: fake_web.Web, engine: str = "tavily", **changes: Any) -> params.Online:
-    """Quick retries, this machine's own pages allowed."""
+    """Return parameters with quick retries, this machine's own pages allowed."""
     quick = {"backoff": 0.01, "calls_a_second": 1000.0, "timeout": 5.0, "allow_private_addresses": True}
     return ONLINE.model_copy(update={"engine": engine, "url": web.url(engine), **quick, **changes})
 
@@ -246,7 +246,7 @@ def test_pages_inside_the_own_network_are_not_read(web: fake_web.Web) -> None:
 
 
 def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's server stands for a public one; it redirects to the metadata service of a cloud machine."""
+    """The page's server stands for a public one; it redirects to a cloud machine's metadata service."""
     asked: list[str] = []
     own = socket.getaddrinfo
 
@@ -270,7 +270,7 @@ def test_neither_a_name_nor_a_redirect_gets_past_the_guard(web: fake_web.Web, mo
 def test_an_address_that_does_not_answer_is_not_the_last_word(
     web: fake_web.Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a name has an IPv6 address, and this machine has no IPv6."""
+    """Like a name with an IPv6 address on a machine without IPv6."""
     own = socket.getaddrinfo
 
     def resolve(host: str, port: int, *more: Any, **options: Any) -> Any:

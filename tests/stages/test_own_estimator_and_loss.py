@@ -16,7 +16,7 @@ from r1_searcher.update.trainers import DeepSpeedTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The shipped example, without what it does as a command.
+# Return the shipped example without its command-line part.
 EXAMPLE = (ROOT / "examples/own_estimator.py").read_text(encoding="utf-8").split("\n\n\nif __name__")[0]
 OWN = f"""{EXAMPLE}
 
@@ -44,7 +44,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def trained(policy: Path, **settings: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The weights after an update, and its metrics; the trainer's own weights sampled."""
+    """Return the weights after an update, and its metrics; the trainer's own weights sampled."""
     update = update_params(minibatches=1, **settings)
     trainer = DeepSpeedTrainer(policy, update, learning_rate=1e-2)
     rollouts = make_rollouts()

@@ -1,4 +1,4 @@
-"""The whole profile of docs/your-own-data.md runs, from files to the report; only its sizes are cut down here."""
+"""The whole profile of docs/your-own-data.md runs, from files to the report; only its sizes are reduced here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALLER = {
 
 
 def on_the_page() -> dict[str, Any]:
-    """The page's profile."""
+    """Return the page's profile."""
     [block] = [part for part in re.findall(r"(?:^(?:    .*)?\n)+", PAGE, re.MULTILINE) if "profile: mine" in part]
     found = yaml.safe_load(block)
     assert isinstance(found, dict)
@@ -45,7 +45,7 @@ def on_the_page() -> dict[str, Any]:
 
 
 def write_inputs(profile: dict[str, Any]) -> None:
-    """A user's files, where the profile says."""
+    """Write a user's files, where the profile expects them."""
 
     def write(name: str, rows: list[dict[str, Any]]) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +58,14 @@ def write_inputs(profile: dict[str, Any]) -> None:
     splits = compose(world.facts(), counts, 0)
     for split, name in profile["questions"]["files"].items():
         rows = splits[split].select(["question", "answers"]).to_pylist()
-        if split == "validation":  # asked by each watch
+        if split == "validation":  # drawn by each validation
             rows[0]["question"] += " really" * 400
         write(name, rows)
     write_kind(Path(profile["base_model"]["source"]), "Llama", max_position_embeddings=2048)
 
 
 def stages(segments: list[str]) -> Iterator[list[str]]:
-    """The words behind ``python -m`` of each stage that this profile has, in dvc.yaml's order."""
+    """Return the words after ``python -m`` of each stage that this profile has, in dvc.yaml's order."""
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values():
         if stage.get("foreach") == "${train.segments}":
             yield from ([word.replace("${key}", name) for word in command(stage["do"])] for name in segments)
@@ -109,7 +109,7 @@ def test_the_pages_profile_runs(prefect: str, tmp_path: Path, monkeypatch: pytes
 
 
 def run(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """``python -m module words`` in this process; training without a server of its own."""
+    """Run ``python -m module words`` in this process; training without its own server."""
     if module == "flows.train":
         from flows.train import train
 

@@ -1,4 +1,4 @@
-"""Sources of the user's own: passages and questions that one function in one file gives; and what is wrong with one."""
+"""A user's sources: passages and questions from one function in one file; and their faults."""
 
 from __future__ import annotations
 

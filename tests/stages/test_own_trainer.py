@@ -115,7 +115,7 @@ def own(tmp_path: Path) -> str:
 
 
 def choose(file: Path, own: str, name: str = "plain") -> Params:
-    """Choose a trainer of the user's in a params.yaml."""
+    """Choose a user's trainer in a params.yaml."""
     raw = yaml.safe_load((file if file.exists() else SHIPPED).read_text(encoding="utf-8"))
     raw |= {"extensions": [own], "threads": 1}
     raw["update"] |= {"trainer": name} | ({"plain": {"momentum": 0.5}} if name == "plain" else {})
@@ -124,7 +124,7 @@ def choose(file: Path, own: str, name: str = "plain") -> Params:
 
 
 def learn(bench: Workbench, iterations: int) -> list[dict[str, float]]:
-    """The metrics of each update."""
+    """Return the metrics of each update."""
     found = []
     for iteration in range(iterations):
         rollouts = bench.rollout(iteration).path

@@ -1,5 +1,5 @@
-"""From outage to replay, with a real server, a real engine and files: what fails is lost and counted, and what was
-recorded is evaluated again without any network."""
+"""From outage to replay, with a real server, a real engine and files: failed searches are lost and counted, and
+recorded ones are evaluated again without any network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUESTIONS = ["Who was Ada?", "Where is Trabo?", "What is Rome?", "Who made Silen
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with a random policy, questions, and its own store; nothing else is there, no index either."""
+    """A project folder with a random policy, questions, and its own store; no index or anything else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "store"))
     monkeypatch.setenv("TAVILY_API_KEY", fake_web.KEY)
@@ -48,7 +48,7 @@ def web() -> Iterator[fake_web.Web]:
 
 
 def online(base: str, **changes: Any) -> params.Params:
-    """Parameters of a run that searches the web at ``base``."""
+    """Return parameters of a run that searches the web at ``base``."""
     quick = {"backoff": 0.01, "calls_a_second": 1000.0, "attempts": 3, "allow_private_addresses": True}
     return params_with(
         **{
@@ -71,7 +71,7 @@ ANSWER = f" so.{grammar.END_THINK}\n\n{grammar.ANSWER} Trabo{grammar.END_ANSWER}
 
 
 def played(settings: params.Params, web: fake_web.Web) -> pa.Table:
-    """Four trajectories of two searches each: one query passes at the third attempt, one never."""
+    """Four trajectories of two searches each: one query succeeds at the third attempt, one never."""
     web.faults["flaky"] = ["500", "broken"]
     web.faults["gone"] = ["503"] * 99
     scripts = {
@@ -113,7 +113,7 @@ def test_each_run_has_a_budget_and_a_resumed_one_goes_on_with_what_is_left(place
 
     opened(first).search(["a", "b", "c"], 1)
     with pytest.raises(PipelineError, match=r"this run's budget of 3 calls is used up"):
-        opened(first).search(["d"], 1)  # started again
+        opened(first).search(["d"], 1)  # restarted
     other = first.model_copy(update={"seed": 1})
     assert len(opened(other).search(["a", "b", "c", "d", "e"], 1)) == 5  # three are in the record: they cost nothing
     with pytest.raises(PipelineError, match=r"this run's budget of 3 calls is used up"):
@@ -128,7 +128,7 @@ def test_after_the_outage_only_what_is_missing_is_asked(place: Path, web: fake_w
     web.asked.clear()
     second = played(settings, web).to_pylist()
     assert {call["query"] for call in web.asked} == {"gone"}
-    assert second == first  # a lost one is lost again, and the others are what they were
+    assert second == first  # a lost one is lost again, and the others are unchanged
 
 
 def make_policy() -> None:
@@ -138,7 +138,7 @@ def make_policy() -> None:
 
 
 def evaluated(settings: params.Params, out: str, *more: str) -> int:
-    """``python -m stages.evaluate run`` of a policy that searches, on files."""
+    """Run ``python -m stages.evaluate run`` of a policy that searches, on files."""
     Path("params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     threads = torch.get_num_threads()
     files = ["--policy", "policy", "--questions", "questions", "--index", "nowhere", "--corpus", "nowhere"]
@@ -163,7 +163,7 @@ def test_a_recorded_run_is_evaluated_again_without_the_web(
         for name in modes:
             assert evaluated(settings, name, "--mode", name) == 0
         asked = len({call["query"] for call in web.asked})
-        assert asked == len(web.asked) >= 4  # the baseline asks what the questions ask, once
+        assert asked == len(web.asked) >= 4  # the baseline searches for the questions, once
     monkeypatch.delenv("TAVILY_API_KEY")
 
     for name in modes:

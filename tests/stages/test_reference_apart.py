@@ -1,4 +1,4 @@
-"""The reference policy in a process of its own: what the trainer would have found, and the same training."""
+"""The reference policy in a separate process: the same log-probabilities, and the same training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_apart_it_trains_as_it_does_beside_the_trainer(
     prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second iteration is where it matters: in the first the policy is the reference."""
+    """The second iteration matters: in the first the policy is the reference."""
     beside = run(make_project(tmp_path / "beside", {}, **KL), monkeypatch)
     place = make_project(tmp_path / "apart", {"place": "local", "reference": 1}, **KL)
     apart = run(place, monkeypatch)
@@ -57,7 +57,7 @@ def test_it_scores_all_that_has_a_policy_token(tmp_path: Path, monkeypatch: pyte
     ReferenceWorker(settings).logprobs(made.path, tmp_path / "reference.parquet")
     found = read_reference(tmp_path / "reference.parquet")
     for row in read_table(made.path, ROLLOUTS).to_pylist():
-        assert found[row["trajectory_id"]] == pytest.approx(row["policy_logprobs"], abs=1e-5)  # it is the policy still
+        assert found[row["trajectory_id"]] == pytest.approx(row["policy_logprobs"], abs=1e-5)  # it is still the policy
 
 
 def test_the_temperature_is_the_samplings(tmp_path: Path) -> None:

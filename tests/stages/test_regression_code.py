@@ -1,4 +1,4 @@
-"""The code gate: the committed policy by its first questions, and a tiny one from making to every verdict."""
+"""The code gate: the committed policy on its first questions, and a tiny one from its making to every verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def threads() -> Any:
 
 
 def test_the_committed_baseline_is_small_and_can_be_compared_with_what_the_present_code_writes() -> None:
-    """Cards, index included, and the first answers. Where this fails after a change on purpose: make baselines."""
+    """Cards, including the index, and the first answers. If this fails after an intended change: make baselines."""
     files = [file for file in (ROOT / CODE_BASELINES).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files if file.parent.name == "policy") < 4e6
     assert sum(file.stat().st_size for file in files) < 6e6
@@ -49,7 +49,7 @@ def test_the_committed_baseline_is_small_and_can_be_compared_with_what_the_prese
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
-    """The baseline of a tiny policy that searches, and the parameters that it was made with."""
+    """The baseline of a tiny policy that searches, and its parameters."""
     root = make_project(
         tmp_path_factory.mktemp("tiny") / "workspace", {}, evaluate__policies={"stage2": "data/base_model"}
     )
@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
 
 @pytest.fixture
 def baseline(made: tuple[Path, Params], tmp_path: Path) -> Path:
-    """A copy to change on purpose: without its sums."""
+    """A copy to change on purpose: without its checksums."""
     place = Path(shutil.copytree(made[0], tmp_path / "baseline"))
     (place / sums.SUMS_FILE).unlink()
     return place
@@ -77,7 +77,7 @@ def test_the_present_code_answers_as_it_did(made: tuple[Path, Params]) -> None:
 
 
 def answers(baseline: Path, change: Callable[[dict[str, Any]], Any], **card: Any) -> None:
-    """Spoil the committed answers row by row, and their card."""
+    """Corrupt the committed answers row by row, and their card."""
     table, metadata = read_table(baseline / ANSWERS), read_metadata(baseline / ANSWERS)
     rows = table.to_pylist()
     for row in rows:

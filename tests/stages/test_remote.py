@@ -1,4 +1,4 @@
-"""A DVC remote, by the very commands of docs/remotes.md: one clone pushes, another pulls and evaluates."""
+"""A DVC remote, with the very commands of docs/remotes.md: one clone pushes, another pulls and evaluates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/remotes.md").read_text(encoding="utf-8")
 NOT_HERE = ("make setup", "source .venv/bin/activate")  # the tests' own environment is used
-# Its command fails: where anything was made anew, the test would end.
+# Its command fails: if anything were recomputed, the test would end.
 STAGES = """
 stages:
   train:
@@ -31,13 +31,13 @@ stages:
 
 
 def block(opening: str) -> list[str]:
-    """The commands of the page's block that begins with ``opening``."""
+    """Return the commands of the page's block that begins with ``opening``."""
     [found] = [part for part in re.findall(r"(?:^    .+\n)+", PAGE, re.MULTILINE) if part.strip().startswith(opening)]
     return [line.strip() for line in found.splitlines() if line.strip() not in NOT_HERE]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables of commands, whose caches beside the repositories are in ``folder``."""
+    """Return the environment of commands, whose caches beside the repositories are in ``folder``."""
     own = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -50,7 +50,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run(place: Path, lines: list[str], **words: str) -> str:
-    """What the lines say, run one after the other; the page's placeholders are replaced by ``words``."""
+    """Run the lines one after the other, with ``words`` for the page's placeholders."""
     script = "\n".join(" ".join(words.get(word, word) for word in line.split(" ")) for line in lines)
     variables = os.environ | environment(place.parent)
     done = subprocess.run(
@@ -102,7 +102,7 @@ stages:
 
 
 def counting(place: Path, log: Path) -> Path:
-    """A repository whose two stages say in ``log`` that they ran."""
+    """A repository whose two stages record their runs in ``log``."""
     place.mkdir()
     for name, text in {
         "params.yaml": BASE,
@@ -115,7 +115,7 @@ def counting(place: Path, log: Path) -> Path:
 
 
 def in_workspace(checkout: Path, name: str, *changes: str) -> Path:
-    """What `make train PROFILE=…` does, with ``changes`` for a profile."""
+    """Do what `make train PROFILE=…` does, with ``changes`` as the profile."""
     text = profiles.composed(BASE, [("--set", profiles.assignment(change)) for change in changes])
     folder = checkout / ".workspaces" / name
     worktrees.prepare_workspace(folder, text, checkout)
@@ -125,14 +125,14 @@ def in_workspace(checkout: Path, name: str, *changes: str) -> Path:
 
 @pytest.mark.slow
 def test_a_workspace_makes_nothing_again_that_the_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above all no base model: neither where the checkout's lock is not committed, nor in a clone that has pulled. What
-    was made in a workspace reaches another clone by a branch of its own, as docs/remotes.md says, and by that alone."""
+    """Above all no base model: neither if the checkout's lock is not committed, nor in a clone that has pulled. What
+    was made in a workspace reaches another clone by its own branch, as docs/remotes.md says, and only so."""
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     log = tmp_path / "log"
 
     def ran() -> list[str]:
-        """Which stages ran since this was asked last."""
+        """Return the stages that ran since the last call."""
         found = log.read_text().split() if log.exists() else []
         log.unlink(missing_ok=True)
         return found
@@ -157,7 +157,7 @@ def test_a_workspace_makes_nothing_again_that_the_cache_has(tmp_path: Path, monk
     in_workspace(second, "mine", "base_model.source=inputs/base_model")
     assert ran() == ["base_model", "train"]  # the history of runs is there, their outputs are not
 
-    in_workspace(first, "mine", "base_model.source=inputs/base_model")  # it is of an older commit
+    in_workspace(first, "mine", "base_model.source=inputs/base_model")  # it belongs to an older commit
     run(first, block("cd .workspaces/NAME"), **{".workspaces/NAME": ".workspaces/mine"})
     said = run(tmp_path, block("git clone --branch"), ADDRESS=address)
     third = tmp_path / "searcher-NAME"

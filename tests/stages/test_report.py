@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Page(HTMLParser):
-    """Every tag with its attributes, the text, and whether tags close in order."""
+    """Return every tag with its attributes, the text, and whether tags close in order."""
 
     VOID = ("meta", "link", "img", "br", "hr", "input")
 
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of the test's own, in the present folder."""
+    """Make the test's own run in the present folder."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -122,7 +122,7 @@ def rows(right: list[int]) -> list[dict[str, Any]]:
         ([0] * 9, [1] * 6 + [0] * 3, ["q0", "q1", "q6"]),  # two of three turned right, then a failure
         ([0] * 4, [0] * 4, ["q0", "q1", "q2"]),
         ([0] * 4, [1] * 4, ["q0", "q1", "q2"]),
-        ([1, 0, 1, 1], [1, 1, 1, 1], ["q1", "q0", "q2"]),  # those that were right before fill up
+        ([1, 0, 1, 1], [1, 1, 1, 1], ["q1", "q0", "q2"]),  # those that were right before fill the rest
         ([0], [1], ["q0"]),
     ],
 )

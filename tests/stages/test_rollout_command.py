@@ -1,4 +1,4 @@
-"""``python -m stages.rollout``: from files to a file, twice the same bytes, and what can be wrong with the files."""
+"""``python -m stages.rollout``: from files to a file, twice the same bytes, and faults of the files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def roll(place: Path, out: str, *more: str) -> int:
-    """The command on the files of ``place``, as a later argument replaces an earlier one of its name."""
+    """Run the command on the files of ``place``; a later argument replaces an earlier one of the same name."""
     threads = torch.get_num_threads()
     files = [f"--{name}={place / file}" for name, file in FILES.items()]
     try:

@@ -1,4 +1,5 @@
-"""A retriever behind HTTP is the retriever: same passages, same fingerprint, and no trajectory lost to a restart."""
+"""A retriever behind HTTP equals the retriever: same passages, same fingerprint, and no trajectory lost to a
+restart."""
 
 from __future__ import annotations
 
@@ -140,7 +141,7 @@ def test_a_body_of_unknown_length_is_cut_off_as_well(served: Command) -> None:
 def test_its_searches_are_recorded_and_replayed_without_it(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a user has it: a command with parameters, the server there and then not."""
+    """As a user has it: a command with parameters, with and without the server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "store"))
     with in_thread(open_index(index)) as (url, _):
@@ -295,11 +296,11 @@ def test_too_much_is_refused_and_none_hangs() -> None:
         good = [answer for answer in answers if answer.status_code == 200]
         assert len(refused) + len(good) == 40 and refused and len(good) >= 9
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
-        assert max(map(len, retriever.calls)) == 4  # what came together was searched together
-        for answer in good:  # and everybody got his own
+        assert max(map(len, retriever.calls)) == 4  # concurrent requests were searched together
+        for answer in good:  # and each got its own result
             text = answer.json()["result"][0][0][2]
             assert text.startswith("query ") and text.endswith("was born in Trabo.")
-        # The client comes back, so that nothing is lost.
+        # The client retries, so that nothing is lost.
         with ThreadPoolExecutor(20) as pool:
             remotes = [ServiceRetriever(settings_for(url)) for _ in range(20)]
             found = list(pool.map(lambda pair: pair[1].search([f"again {pair[0]}"], 1), enumerate(remotes)))
@@ -325,7 +326,7 @@ def test_running_requests_are_finished_before_it_stops() -> None:
 
 
 class Faulty(ScriptedRetriever):
-    """Fails on "fail", stops on "stop", has a bug at "bug"."""
+    """Fails on "fail", hangs on "stop", has a bug at "bug"."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         if any("stop" in query for query in queries):
@@ -364,7 +365,7 @@ def test_requests_are_cut_to_what_the_server_takes() -> None:
 
 
 def test_the_servers_own_advice_is_waited_for() -> None:
-    """Retry-After, and a little more, so that not all clients come back at once."""
+    """Retry-After plus jitter, so that not all clients retry at once."""
     slept: list[float] = []
     with in_thread(ScriptedRetriever()) as (url, _):
         remote = ServiceRetriever(settings_for(url), sleep=slept.append)

@@ -1,4 +1,4 @@
-"""One client cannot hold the retrieval service: connections, seconds, bytes and passages have limits."""
+"""One client cannot exhaust the retrieval service: connections, seconds, bytes and passages have limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 0.4
 
 
 class Wordy:
-    """Finds k long passages, whatever is asked."""
+    """Finds k long passages for any query."""
 
     fingerprint = "f" * 64
 
@@ -39,7 +39,7 @@ def address() -> Iterator[tuple[str, int]]:
 
 
 def ended(connection: socket.socket) -> bytes:
-    """What comes until the server ends the connection."""
+    """Return what is received until the server ends the connection."""
     connection.settimeout(10)
     got = b""
     try:
@@ -66,7 +66,7 @@ def answers(address: tuple[str, int]) -> bool:
 def test_a_request_that_does_not_come_is_not_waited_for(address: tuple[str, int], sent: bytes) -> None:
     with socket.create_connection(address) as connection:
         connection.sendall(sent)
-        if b"{" in sent:  # it is answered: 408, and the connection may serve another
+        if b"{" in sent:  # it gets a reply, 408, and the connection may serve another
             connection.settimeout(10)
             assert connection.recv(65_536).startswith(b"HTTP/1.1 408")
         else:
@@ -79,7 +79,7 @@ def test_the_next_request_of_a_connection_is_not_waited_for_either(address: tupl
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connection.settimeout(10)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
-        time.sleep(0.1)  # the rest of the answer, should it come apart
+        time.sleep(0.1)  # the rest of the reply, in case it arrives in pieces
         connection.sendall(b"GET /hea")
         assert ended(connection).count(b"HTTP/1.1") == 0
 

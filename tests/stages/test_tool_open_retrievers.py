@@ -1,4 +1,4 @@
-"""The tool open behind each retriever: windows of a local index, of a page of the web, and of a record."""
+"""The tool open behind each retriever: windows of a local index, of a web page, and of a record."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_page_of_the_web_is_read_on_window_by_window_and_replayed(place: Path,
     assert web.read.count("ada") == 1  # the page is kept
     web.read.clear()
     asked = len(web.asked)
-    assert play(settings, script).equals(table)  # recorded: neither the engine nor the page is asked again
+    assert play(settings, script).equals(table)  # recorded: neither the engine nor the page is requested again
     assert (len(web.asked), web.read) == (asked, [])
     assert play(with_searches(settings, "replay"), script).equals(table)
     with pytest.raises(

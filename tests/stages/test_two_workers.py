@@ -1,4 +1,4 @@
-"""`make test` runs its tests in two processes: whatever fails in one of them is found, and counted in one line."""
+"""`make test` runs its tests in two processes: failures in either are found, and counted in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDERS = [Path(path).name for path in PATHS]
 
 
 def commands() -> dict[str, list[str]]:
-    """What `make test` and `make test-unit` hand to pytest."""
+    """Return the arguments that `make test` and `make test-unit` give to pytest."""
     done = subprocess.run(
         ["make", "--dry-run", "--always-make", "test", "test-unit"],
         cwd=ROOT,
@@ -34,7 +34,7 @@ def commands() -> dict[str, list[str]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with this one's conftest, whose folders hold two files each; every test says which process ran it."""
+    """A project with this one's conftest, whose folders hold two files each; every test reports its process."""
     (tmp_path / "pytest.ini").write_text(f"[pytest]\ntestpaths = {' '.join(PATHS)}\nmarkers = gpu: needs one\n")
     for folder in FOLDERS:
         for name in ("one", "two"):

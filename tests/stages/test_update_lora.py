@@ -1,4 +1,4 @@
-"""Low-rank adapters: they alone learn, leave merged, and go on bitwise where they stopped."""
+"""Low-rank adapters: they alone learn, are exported merged, and resume bitwise."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_only_adapters_learn(policy: Path, batch: TrainingBatch, settings: dict[
 def test_the_policy_folder_is_the_model_that_was_trained(
     policy: Path, batch: TrainingBatch, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    """By transformers, and as the pipeline does it: by an engine that opens the folder, against the trainer's figures;
-    and by one that takes the weights from memory."""
+    """By transformers, and as in the pipeline: by an engine that opens the folder, against the trainer's figures; and
+    by one that takes the weights from memory."""
     from transformers import AutoModelForCausalLM
 
     from r1_searcher.rollout.engine import TransformersEngine
@@ -92,7 +92,7 @@ def test_the_policy_folder_is_the_model_that_was_trained(
 
 
 def test_one_step_is_that_of_the_formula(policy: Path, batch: TrainingBatch) -> None:
-    """The gradients of A and B by autograd through W + s · B A, in plain torch."""
+    """Return the gradients of A and B by autograd through W + s · B A, in plain torch."""
     from transformers import AutoModelForCausalLM
 
     trainer = trainer_of(policy, minibatches=1, importance_cap=0.0, max_gradient_norm=1e9)
@@ -125,7 +125,7 @@ def test_one_step_is_that_of_the_formula(policy: Path, batch: TrainingBatch) -> 
 def test_a_saved_run_goes_on_bitwise(
     policy: Path, batch: TrainingBatch, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    """From the segment's start, and, as the next segment does it, from the merged policy alone."""
+    """From the segment's start, and, like the next segment, from the merged policy alone."""
     first = trainer_of(policy, **settings)
     first.save(tmp_path / "zero" / "policy", step=0, parent="p")
     first.update(batch)

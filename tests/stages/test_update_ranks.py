@@ -1,4 +1,4 @@
-"""Two ranks learn what one learns, whatever is divided among them, and go on from each other's checkpoints."""
+"""Two ranks learn what one learns, whatever is sharded, and resume from each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from r1_searcher.update.shards import Tensors
 
 pytestmark = pytest.mark.slow
 
-# How far two runs may end apart, as a part of the way that the weights went. Float32: sums over ranks in another order
-# (measured 2e-6). bfloat16: the gradients are rounded to 8 bits before they are summed (measured .07).
+# The allowed distance between two runs, relative to how far the weights moved. Float32: sums over ranks in another
+# order (measured 2e-6). bfloat16: gradients are rounded to 8 bits before they are summed (measured 0.07).
 FLOAT32, BFLOAT16 = 1e-4, 0.15
 EXTREMES = ("ratio_max", "ratio_min", "ratio_p99", "logprob_gap_max", "importance_ratio_max", "gradient_norm_max")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two ranks wrote, beside what one rank did (``one``, ``one-bfloat16``)."""
+    """The outputs of two ranks, beside those of one (``one``, ``one-bfloat16``)."""
     out = tmp_path_factory.mktemp("ranks")
     policy = make_policy(out / "start")
     metrics = {

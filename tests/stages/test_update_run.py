@@ -24,7 +24,7 @@ PARAMS = Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml
 
 
 class RecordingTrainer:
-    """Takes batches down; its reference is .25 below the log-probabilities that it was told to expect."""
+    """Records batches; its reference is 0.25 below the expected log-probabilities it was given."""
 
     def __init__(self, expected: list[list[float]] | None = None) -> None:
         self.expected, self.batches = expected, []
@@ -81,7 +81,7 @@ def test_uncounted_and_empty_trajectories_are_left_out() -> None:
     assert not {"q0#2", "q3#0", "q1#1"} & set(table["trajectory_id"].to_pylist())
     assert (metrics["num_trajectories"], metrics["num_left_out"]) == (13, 3)
     assert (metrics["num_groups"], metrics["num_zero_advantage_groups"]) == (4, 2)
-    # q3 has three samples left, of reward 1, 0, 1: the one left out does not weigh in their mean
+    # q3 has three samples left, of reward 1, 0, 1: the one left out has no weight in their mean
     returns = dict(zip(table["trajectory_id"].to_pylist(), table["returns"].to_pylist(), strict=True))
     assert returns["q3#1"][0] == pytest.approx(1 / 3)
     assert returns["q3#2"][0] == pytest.approx(-2 / 3)
@@ -101,7 +101,7 @@ def test_kl_goes_into_the_returns() -> None:
 
 
 def test_flat_groups_are_dropped_and_counted() -> None:
-    """They keep their places, where the loss is averaged, and cost neither a pass nor a reference."""
+    """They keep their places where the loss is averaged, and cost neither a pass nor a reference."""
     rollouts = make_rollouts()
     old = rollouts["policy_logprobs"].to_pylist()
     totals = [1.0] * 8 + [float(row % 2) for row in range(8)]
@@ -232,7 +232,7 @@ def test_command_writes_policy_state_advantages_and_metrics(
 def test_command_stops_where_engine_and_trainer_differ_about_the_policys_own_rollouts(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The made-up log-probabilities of these rollouts are no policy's."""
+    """The made-up log-probabilities of these rollouts belong to no policy."""
     rollouts = artefacts.read_table(files["rollouts.parquet"])
     about = {"policy": artefacts.sha256_tree(files["policy"]), "greedy": False}
     artefacts.write_table(files["rollouts.parquet"], rollouts, about)

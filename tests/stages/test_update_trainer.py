@@ -1,4 +1,4 @@
-"""The DeepSpeed trainer: equal to plain torch, deterministic, resumable, and safe with broken numbers."""
+"""The DeepSpeed trainer: equal to plain torch, deterministic, resumable, and safe with NaN and infinity."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def weights_of(trainer: DeepSpeedTrainer) -> dict[str, torch.Tensor]:
 
 
 def on_policy(trainer: DeepSpeedTrainer, batch: TrainingBatch) -> TrainingBatch:
-    """The batch as if the trainer's own weights had sampled it."""
+    """Return the batch as if the trainer's own weights had sampled it."""
     old = trainer.logprobs(batch.token_ids, batch.policy_mask)
     own = [list(row) for row in batch.advantages]  # a test may change them
     return TrainingBatch(batch.token_ids, batch.policy_mask, own, old, batch.trajectory_ids)
@@ -125,7 +125,7 @@ def test_correction_weighs_down_what_the_engine_over_sampled(policy: Path, batch
 def test_dropping_what_has_no_advantage_changes_no_gradient(
     policy: Path, batch: TrainingBatch, settings: dict[str, Any]
 ) -> None:
-    """Nor with a whole minibatch, or the whole batch, dropped: AdamW's momentum goes on as with gradients of 0."""
+    """Nor with a whole minibatch, or the whole batch, dropped: AdamW's momentum continues as with gradients of 0."""
     order = np.random.default_rng([0, 1]).permutation(16)  # of the second update
     for flat in ({0, 1, 2, 3, 9}, set(order[:8].tolist()), set(range(16))):
         kept, dropping = trainer_of(policy, **settings), trainer_of(policy, **settings)
@@ -150,11 +150,11 @@ def test_dropping_what_has_no_advantage_changes_no_gradient(
 
 
 def test_an_update_that_is_one_behind_is_corrected_for_who_sampled(policy: Path, batch: TrainingBatch) -> None:
-    """Overlap: the policy before the last update has sampled. The ratio stands against the policy that the update
-    finds, and each token weighs min(pi_found / pi_sampled, cap): against autograd over transformers' own logits."""
+    """Overlap: the policy before the last update has sampled. The ratio is against the policy at the start of the
+    update, and each token weighs min(pi_found / pi_sampled, cap): against autograd over transformers' own logits."""
     from transformers import AutoModelForCausalLM
 
-    cap = 1.2  # low, so that some tokens are cut and others are not
+    cap = 1.2  # low, so that only some tokens are truncated
     trainer = trainer_of(policy, learning_rate=3e-2, minibatches=1, importance_cap=cap, max_gradient_norm=1e9)
     sampled = trainer.logprobs(batch.token_ids, batch.policy_mask)
     trainer.update(batch)
@@ -263,7 +263,8 @@ def test_zero_stages_agree(policy: Path, batch: TrainingBatch, stage: int) -> No
 def test_offloading_changes_no_weight(
     policy: Path, batch: TrainingBatch, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    """On a CPU nothing moves, but DeepSpeed takes its other way: torch's AdamW, nothing compiled, and resumable."""
+    """On a CPU nothing is offloaded, but DeepSpeed takes its other path: torch's AdamW, nothing compiled, and
+    resumable."""
     plain, away = trainer_of(policy, **settings | {"offload": "none"}), trainer_of(policy, **settings)
     assert type(away.engine.basic_optimizer) is torch.optim.AdamW
     assert away.engine.zero_offload_optimizer().device == "cpu"

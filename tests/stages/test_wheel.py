@@ -1,4 +1,4 @@
-"""The library as another project gets it: the wheel, installed without this checkout, used from an empty folder."""
+"""The library in another project: the wheel, installed without this checkout, used from an empty folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, folder: Path, *words: str, **variables: str) -> str:
-    """What a command prints in ``folder``, with the installed library alone."""
+    """Return a command's output in ``folder``, with the installed library alone."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,

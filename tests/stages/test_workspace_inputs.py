@@ -1,4 +1,4 @@
-"""Inputs that a workspace links to: what DVC makes of them, and a corpus that is killed in a workspace."""
+"""Inputs linked into a workspace: how DVC treats them, and a corpus that is killed in a workspace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout under git and DVC, with one stage that reads ``inputs/corpus``, and a file of the user's own there."""
+    """A checkout under git and DVC, with one stage that reads ``inputs/corpus``, and a user's file there."""
     place = tmp_path / "checkout"
     (place / "inputs" / "corpus").mkdir(parents=True)
     (place / "inputs" / "corpus" / ".gitkeep").touch()
@@ -47,14 +47,14 @@ def test_dvc_hashes_what_is_behind_a_link_and_sees_it_change(checkout: Path) -> 
     given = checkout / "inputs" / "corpus" / "mine.jsonl"
 
     def repro() -> str:
-        """What the stage has written so far, after a start."""
+        """Return what the stage has written so far, after a start."""
         worktrees.prepare_workspace(workspace, BASE, checkout)
         worktrees.run_workspace(workspace, checkout)
         return (workspace / "made.txt").read_text()
 
     first = given.read_text()
     assert repro() == first
-    assert repro() == first  # nothing changed, nothing is made anew
+    assert repro() == first  # nothing changed, nothing is recomputed
     with open(given, "a") as file:  # in place
         file.write("more\n")
     second = given.read_text()

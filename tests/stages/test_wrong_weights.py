@@ -1,4 +1,4 @@
-"""Weights that are not those of config.json: one line, whoever opens them, and never a layer drawn at random."""
+"""Weights that do not match config.json: one line, whoever opens them, and never a randomly initialised layer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def changed(
     policy: Path, folder: Path, config: dict[str, Any], add: dict[str, torch.Tensor] | None = None, drop: str = ""
 ) -> Path:
-    """A copy of a policy with another config.json, or with tensors added, or dropped."""
+    """Copy a policy with another config.json, or with tensors added, or dropped."""
     shutil.copytree(policy, folder)
     artefacts.write_json(folder / "config.json", artefacts.read_json(folder / "config.json") | config)
     if add or drop:
@@ -97,7 +97,7 @@ def test_weights_that_do_not_fit_are_one_line(
 def test_what_files_may_have_beside_the_weights(
     policy: Path, tmp_path: Path, opener: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tied head once more, old rotary frequencies, and what transformers says of the model's kind."""
+    """The tied head stored separately, old rotary frequencies, and transformers' message about the model's kind."""
     from transformers import Qwen2ForCausalLM
 
     monkeypatch.setattr(Qwen2ForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp\."])
@@ -114,7 +114,7 @@ def test_what_files_may_have_beside_the_weights(
 def test_a_head_that_is_not_the_embedding_it_is_tied_to(
     policy: Path, tmp_path: Path, opener: Callable[[Path], object]
 ) -> None:
-    """transformers would take the head as it is, ZeRO 3 and vLLM the embedding."""
+    """transformers would use the head as stored, ZeRO 3 and vLLM the embedding."""
     other = torch.zeros_like(load_file(policy / "model.safetensors")["model.embed_tokens.weight"])
     folder = changed(policy, tmp_path / "two", {}, {"lm_head.weight": other})
     with pytest.raises(
