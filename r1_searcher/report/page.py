@@ -91,7 +91,7 @@ def _tiles(inputs: Inputs) -> list[dict[str, Any]]:
 def _curve_charts(inputs: Inputs) -> list[dict[str, Any]]:
     out = []
     names = dict.fromkeys(name for row in inputs.curves for name in row.figures)
-    calls = [(name, f"Calls of {name.removeprefix(CALLS)} a trajectory", None) for name in calls_in(names)]
+    calls = [(name, f"Calls of {name.removeprefix(CALLS)} per trajectory", None) for name in calls_in(names)]
     own = [(name, f"Component {name.removeprefix(PREFIX)}", None) for name in further(names)]
     for column, title, unit in (*_CURVES, *calls, *own):
         measured = points(inputs.curves, column)

@@ -4,72 +4,23 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from overlapping_engine import PATIENCE, Clock, OverlappingEngine
 from tiny_policy import ScriptedEngine, ScriptedRetriever, check_rollouts, questions_table, rollout_params
 
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
-from r1_searcher.types.protocols import Passage, Turn
+from r1_searcher.types.protocols import Passage
 
 PARAMS = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60, max_searches=4)
 FINAL = f"So.{END_THINK}\n\n{ANSWER} Trabo{END_ANSWER}"
-PATIENCE = 10.0  # seconds after which to call it a deadlock
 
 
 def search(*queries: str) -> str:
     return "".join(f"Hm. {QUERY} {query}{END_QUERY}" for query in queries)
-
-
-class Clock:
-    """Counts the engine's steps, as the clock of a slow retriever."""
-
-    def __init__(self) -> None:
-        self.steps, self.idle = 0, True
-        self._changed = threading.Condition()
-
-    def tick(self, *, idle: bool) -> None:
-        with self._changed:
-            self.steps, self.idle = self.steps + 1, idle
-            self._changed.notify_all()
-
-    def wait(self, steps: int) -> None:
-        """Wait for so many steps, or until the engine has nothing to do."""
-        with self._changed:
-            until = self.steps + steps
-            assert self._changed.wait_for(lambda: self.idle or self.steps >= until, PATIENCE), "the engine stood still"
-
-
-class OverlappingEngine(ScriptedEngine):
-    """One trajectory's turn per step, drawn at random; those whose turn has ended may wait for any time."""
-
-    name, overlaps = "overlapping", True
-
-    def __init__(self, scripts: dict[str, str], seed: int = 0) -> None:
-        super().__init__(scripts)
-        self.random, self.clock = random.Random(seed), Clock()
-        self.released: list[int] = []
-        self._thread = threading.get_ident()
-
-    def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
-        assert interrupted is not None
-        running = [trajectory for trajectory in self.rows if trajectory not in self.waiting]
-        self.clock.tick(idle=not running)
-        if not running or interrupted():
-            return []
-        turn = self._turn(self.random.choice(running))
-        self.waiting.add(turn.trajectory)
-        return [turn]
-
-    def encode(self, text: str) -> list[int]:
-        assert threading.get_ident() == self._thread, "a tokenizer is used by one thread"
-        return super().encode(text)
-
-    def release(self, trajectory: int) -> None:
-        super().release(trajectory)
-        self.released.append(trajectory)
 
 
 class SlowRetriever(ScriptedRetriever):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from overlapping_engine import OverlappingEngine
 from tiny_policy import END, ScriptedEngine, ScriptedRetriever, check_rollouts, questions_table, rollout_params
 
 from r1_searcher import params
@@ -60,9 +61,15 @@ def own(tmp_path: Path, code: str = CALCULATOR, **parameters: Any) -> params.Rol
     return params.Rollout.model_validate(raw | ({"sums": parameters} if parameters else {}))
 
 
-def play(scripts: Sequence[str], rollout: params.Rollout, **options: Any) -> pa.Table:
+Engines = Callable[[dict[str, str]], ScriptedEngine]
+both_loops = pytest.mark.parametrize("engines", [ScriptedEngine, OverlappingEngine])
+
+
+def play(
+    scripts: Sequence[str], rollout: params.Rollout, engines: Engines = ScriptedEngine, **options: Any
+) -> pa.Table:
     by_question = {f"question {number}": script for number, script in enumerate(scripts)}
-    engine = ScriptedEngine(by_question)
+    engine = engines(by_question)
     questions = questions_table(list(by_question))
     table, _ = roll_out(engine, ScriptedRetriever(), questions, rollout, **{"samples": 1, "seed": 0} | options)
     check_rollouts(table, engine, rollout, end_ids=[ord(END)])
@@ -73,9 +80,10 @@ def rewards_of(table: pa.Table) -> list[dict[str, Any]]:
     return reward_table(table, Reward(set="paper", answer_metric="f1"), 2).to_pylist()
 
 
-def test_a_tool_of_a_users_file_is_called_within_its_budget(tmp_path: Path) -> None:
+@both_loops
+def test_a_tool_of_a_users_file_is_called_within_its_budget(tmp_path: Path, engines: Engines) -> None:
     scripts = [SEARCH + sums("1931 + 2") + FINAL, sums("1+1") * 3 + FINAL, sums(" ") + FINAL, SEARCH * 4]
-    table = play(scripts, own(tmp_path))
+    table = play(scripts, own(tmp_path), engines)
     rows = table.to_pylist()
     assert [row["finish_reason"] for row in rows] == ["answer", "call_limit", "empty_query", "search_limit"]
     assert [(turn["tool"], turn["query"]) for turn in rows[0]["turns"]] == [("search", "Ada"), ("sums", "1931 + 2")]
@@ -101,13 +109,49 @@ def test_baselines_have_search_alone(tmp_path: Path) -> None:
     assert row["finish_reason"] == "answer" and [turn["tool"] for turn in row["turns"]] == ["search"]
 
 
-def test_a_tool_that_raises_loses_its_trajectory_and_no_other(tmp_path: Path) -> None:
-    table = play([sums("1+x") + FINAL, sums("1+1") + FINAL, SEARCH + FINAL], own(tmp_path))
+@both_loops
+def test_a_tool_that_raises_loses_its_trajectory_and_no_other(tmp_path: Path, engines: Engines) -> None:
+    table = play([sums("1+x") + FINAL, sums("1+1") + FINAL, SEARCH + FINAL], own(tmp_path), engines)
     rows = table.to_pylist()
     assert [row["finish_reason"] for row in rows] == ["tool_error", "answer", "answer"]
     assert rows[0]["turns"][0]["error"] == "sums: ValueError: invalid literal for int() with base 10: 'x'"
     assert [reward["counted"] for reward in rewards_of(table)] == [False, True, True]
     assert outage_reasons(table) == [rows[0]["turns"][0]["error"]]
+
+
+FAULTS = {
+    "hangs": ("time.sleep(20)", "sums: no answer within 0.5 s"),
+    "raises": ("raise OSError('the disk\\nis gone')", "sums: OSError: the disk\\nis gone"),
+    "exits": ("raise SystemExit(3)", "sums: SystemExit: 3"),
+    "says so": ("raise ToolError('no\\x1b[2J')", "no\\x1b[2J"),
+    "answers nothing": ("return None", "sums: answers with NoneType, not with an entry for each of 1"),
+}
+
+
+@both_loops
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_a_tool_does_costs_its_own_trajectories_and_is_one_line(
+    tmp_path: Path, fault: str, engines: Engines
+) -> None:
+    code, said = FAULTS[fault]
+    faulty = CALCULATOR.replace("import Passage", "import Passage, ToolError\nimport time").replace(
+        "    def answer(self, calls):\n",
+        f"    def answer(self, calls):\n        if any('x' in call.request for call in calls):\n            {code}\n",
+    )
+    faulty = faulty.replace("passage_tokens=20", "passage_tokens=20, seconds=0.5")
+    scripts = [sums("1+1") + sums("x") + FINAL, sums("1+1") + SEARCH + FINAL, SEARCH + sums("2+2") + FINAL, FINAL]
+    rows = play(scripts, own(tmp_path, faulty), engines).to_pylist()
+    assert [row["finish_reason"] for row in rows] == ["tool_error", "answer", "answer", "answer"]
+    assert [turn["error"] for turn in rows[0]["turns"]] == [None, said]
+    assert all(turn["error"] is None for row in rows[1:] for turn in row["turns"])
+
+
+@both_loops
+def test_a_tool_that_ends_the_run_ends_it_with_one_line(tmp_path: Path, engines: Engines) -> None:
+    code = CALCULATOR.replace("return [[Passage", "raise PipelineError('no more sums')\n        return [[Passage")
+    code = code.replace("from pydantic", "from r1_searcher.errors import PipelineError\nfrom pydantic")
+    with pytest.raises(PipelineError, match="no more sums"):
+        play([SEARCH + sums("1+1") + FINAL, FINAL], own(tmp_path, code), engines)
 
 
 class Odd(Tool):
