@@ -44,8 +44,8 @@ python -m stages.update --help
 python -m stages.evaluate run --name mine --policy path/to/model --out evaluations/mine
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
 python -m stages.evaluate score predictions.jsonl
-python -m stages.evaluate score transcripts.jsonl
-python -m stages.reward score --set released-base --stage 2 transcripts.jsonl
+python -m stages.evaluate score tests/data/hand_made_transcripts.jsonl
+python -m stages.reward score --set released-base --stage 2 tests/data/hand_made_transcripts.jsonl
 python -m stages.benchmarks list
 python -m stages.plan qwen2.5-7b-base
 python -m stages.plan qwen2.5-7b-base --set update.gradient_checkpointing=false
@@ -79,6 +79,8 @@ ELSEWHERE = {
     "make lint": ("Makefile", "test: lint docs"),
     "make docs": ("Makefile", "test: lint docs"),
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),
+    "pip install path/to/checkout": ("tests/stages/test_wheel.py", '"install", "--no-index"'),  # from a copy, offline
+    "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
     "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
     "make dag": ("tests/stages/test_documented_commands.py", "flows.dag"),
@@ -119,6 +121,7 @@ BY_HAND = {
     "docker compose": "a Docker daemon; tests/unit/test_images.py reads the files",
     "(umask 077; echo": "a password of the user's own",
     "ray get-auth-token": "writes into the home folder; tests/ray_heads.py writes such tokens",
+    "r1-searcher --install-completion": "writes into the home folder; tests/stages/test_wheel.py reads the script",
     "scp ": "a second machine",
     "ssh ": "a second machine",
     "export PREFECT_API_URL=": "a second machine",

@@ -86,7 +86,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     titles = read_table(root / "data/corpus/passages.parquet")["title"].to_pylist()[12:15]
     write_table(root / "data/questions/held_out.parquet", questions_table([f"Who is {title}?" for title in titles]))
     shutil.copytree(ROOT / "profiles", root / "profiles")
-    shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", root / "transcripts.jsonl")
+    (root / "tests/data").mkdir(parents=True)
+    for place in ("transcripts.jsonl", "tests/data/hand_made_transcripts.jsonl"):
+        shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", root / place)
     (root / "predictions.jsonl").write_text('{"answer": "Ada", "pred": "Ada"}\n')
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
