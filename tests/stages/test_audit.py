@@ -132,7 +132,7 @@ def test_golds_that_nobody_can_match_are_noted_and_stop_nothing() -> None:
     assert unscorable(splits) == {"train": {"empty": 1, "cjk": 1}}
     empty, cjk = notes(unscorable(splits), {"train": 5}, "paper")
     assert empty.startswith("1 of the 5 questions of train have only gold answers that normalise to nothing")
-    assert "format rule of reward.set paper punishes" in cjk
+    assert "format rule of reward.set paper penalises" in cjk
     assert unscorable({"x": asking("fine?")}) == {}
 
 

@@ -231,7 +231,7 @@ def test_too_little_memory_or_disk_on_a_cpu() -> None:
     [
         ("hardware.gpu_memory_gib=0", "must be above 0"),
         ("hardware.trainer_gpus=7", "need 11 GPUs of 8"),
-        ("hardware.tensor_parallel=3", "no multiple of tensor_parallel"),
+        ("hardware.tensor_parallel=3", "not a multiple of tensor_parallel"),
         ("hardware.gpus=1", "one GPU is shared"),
         ("hardware.reference_gpus=1", "need 9 GPUs of 8"),
         ("workers.place=inside", "place inside has one process for all"),
