@@ -79,7 +79,7 @@ def random_policy(folder: Path, options: argparse.Namespace) -> Path:
     """Write a model with random weights."""
     import torch
 
-    from r1_searcher.rollout.load import load_tokenizer
+    from r1_searcher.model_folders import load_tokenizer
 
     if not (options.random and options.tokenizer):
         raise PipelineError("say --policy FOLDER, or --random SIZE and --tokenizer FOLDER")
@@ -89,7 +89,7 @@ def random_policy(folder: Path, options: argparse.Namespace) -> Path:
 
 def settings(works: list[Work], policy: Path, options: argparse.Namespace) -> params.Rollout:
     """Return the ``rollout`` section, with room for the longest trajectory."""
-    from r1_searcher.rollout.load import load_tokenizer
+    from r1_searcher.model_folders import load_tokenizer
 
     tokenizer = load_tokenizer(policy)
     lengths = [

@@ -143,8 +143,8 @@ class TransformersTexts:
     def __init__(self, policy: Path, rollout: params.Rollout, *, our_attention: bool) -> None:
         import torch
 
+        from r1_searcher.model_folders import load_model, load_tokenizer
         from r1_searcher.rollout import token_attention
-        from r1_searcher.rollout.load import load_model, load_tokenizer
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_model(policy, dtype=rollout.dtype).to(device)

@@ -25,6 +25,7 @@ _FILE = "answers.parquet"
 # The index' code is not included: the retriever's fingerprint identifies what it makes.
 _CODE = (
     "rollout",
+    "model_folders.py",
     *(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring")),
     "evaluation/run.py",
     "evaluation/table.py",

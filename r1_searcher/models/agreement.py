@@ -20,8 +20,8 @@ import torch
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_model, load_tokenizer
 from r1_searcher.rollout.engine import TransformersEngine
-from r1_searcher.rollout.load import load_model, load_tokenizer
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.rollout.sync import Gap, tolerance
 from r1_searcher.shown import Log

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.rollout.load import reading
+from r1_searcher.model_folders import reading
 
 ENDING = ".gguf"
 

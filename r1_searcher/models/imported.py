@@ -9,9 +9,9 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.files.weights import weights_sha256
+from r1_searcher.model_folders import load_config, load_model, load_tokenizer
 from r1_searcher.models.gguf import ENDING, open_gguf
 from r1_searcher.rollout.chat_template import try_template
-from r1_searcher.rollout.load import load_config, load_model, load_tokenizer
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.model_config import check_lengths

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_config, reading
 from r1_searcher.params import BaseModelParams, Lora
-from r1_searcher.rollout.load import load_config, reading
 
 
 @dataclass(frozen=True)

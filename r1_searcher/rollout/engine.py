@@ -103,7 +103,7 @@ class TransformersEngine:
                 parameter.copy_(weights[name])
 
     def load_weights(self, policy: Path) -> None:
-        from r1_searcher.rollout.load import load_model
+        from r1_searcher.model_folders import load_model
 
         fresh = load_model(policy, dtype=str(self._model.dtype).removeprefix("torch."))
         weights, own = dict(fresh.named_parameters()), dict(self._model.named_parameters())

@@ -7,9 +7,9 @@ from pathlib import Path
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import Extension, bound
+from r1_searcher.model_folders import load_config, load_tokenizer
 from r1_searcher.points import ENGINES
 from r1_searcher.rollout.chat_template import try_template
-from r1_searcher.rollout.load import load_config, load_tokenizer
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types.model_config import check_lengths
 from r1_searcher.types.protocols import Engine

@@ -23,6 +23,7 @@ import numpy as np
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_config
 from r1_searcher.rollout.codec import Codec
 from r1_searcher.rollout.finite_logprobs import check_finite_logprobs
 from r1_searcher.rollout.stops import StopFinder, end_of_text_ids, ending
@@ -47,8 +48,6 @@ class VllmEngine:
     overlaps = True
 
     def __init__(self, policy: Path, tokenizer: Any, rollout: params.Rollout, *, tensor_parallel: int = 1) -> None:
-        from transformers import AutoConfig
-
         self.name = "vllm"
         self.tokenizer = tokenizer
         self.codec = Codec(tokenizer)
@@ -61,7 +60,7 @@ class VllmEngine:
         self._room = int(self._core.model_config.max_model_len)
         self._temperature = 1.0
         self._end_ids = end_of_text_ids(tokenizer, _generation_config(self._view))
-        vocabulary = AutoConfig.from_pretrained(self._view, trust_remote_code=False).vocab_size
+        vocabulary = load_config(self._view).vocab_size
         self._texts = [tokenizer.decode([number]) for number in range(vocabulary)]
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._rows: dict[int, _Row] = {}
@@ -245,11 +244,11 @@ def turn_seed(seed: int, position: int) -> int:
 
 def _generation_config(view: Path) -> Any:
     """Return the folder's generation config, else the one that transformers derives from its model config."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     if (view / "generation_config.json").exists():
         return GenerationConfig.from_pretrained(view)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(view, trust_remote_code=False))
+    return GenerationConfig.from_model_config(load_config(view))
 
 
 def _remove(view: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_config
 from r1_searcher.types.model_config import check_lengths, steady_length
 
 # Tokens per cache block, the fewest that the kernels allow: the prefix cache reuses only whole blocks.
@@ -125,9 +126,7 @@ def _shield_llvmlite() -> None:
 
 def room(view: Path, max_total_tokens: int) -> int:
     """Return the positions that the engine needs: for a whole trajectory, plus one to score it if there is one."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(view, trust_remote_code=False)
+    config = load_config(view)
     check_lengths(config, max_total_tokens)
     lengths = (getattr(config, "max_position_embeddings", None), steady_length(config))
     has = min((length for length in lengths if length is not None), default=None)

@@ -29,7 +29,7 @@ from r1_searcher.rollout.rows import chosen_parts
 
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
 _REWARDS = tuple(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring"))
-_ROLLOUT = ("rollout", "training/batches.py", "transcripts/documents.py")
+_ROLLOUT = ("rollout", "model_folders.py", "training/batches.py", "transcripts/documents.py")
 _CONTRACT = ("transcripts/grammar.py", "types/model_config.py", "types/protocols.py", "types/schemas.py")
 
 
@@ -60,7 +60,9 @@ def room_code() -> dict[str, str]:
     return {
         "rollout": code_fingerprint(*_ROLLOUT, *_CONTRACT, without=named_files(ENGINES)),
         "reward": code_fingerprint(*_REWARDS, *_CONTRACT),
-        "update": code_fingerprint("update", *_CONTRACT, without=named_files(ESTIMATORS, LOSSES, TRAINERS)),
+        "update": code_fingerprint(
+            "update", "model_folders.py", *_CONTRACT, without=named_files(ESTIMATORS, LOSSES, TRAINERS)
+        ),
     }
 
 

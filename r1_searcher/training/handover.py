@@ -73,7 +73,7 @@ def sampled(rollouts: Path) -> Probe:
 def unsampled(policy: Path, params: Params, questions: Sequence[str]) -> Probe:
     """Return the ends of some questions' prompts, for a policy that has sampled nothing; all tokens but the first
     count."""
-    from r1_searcher.rollout.load import load_tokenizer
+    from r1_searcher.model_folders import load_tokenizer
     from r1_searcher.rollout.prompt import prompt_of
 
     tokenizer, prompt = load_tokenizer(policy), prompt_of(params.rollout)

@@ -56,7 +56,7 @@ class SegmentQuestions:
     @functools.cached_property
     def _prompts(self) -> tuple[prompt_lengths.Render, Any]:
         """How a question becomes a prompt, and the tokenizer of the segment's policy, which is loaded here."""
-        from r1_searcher.rollout.load import load_tokenizer
+        from r1_searcher.model_folders import load_tokenizer
         from r1_searcher.rollout.prompt import prompt_of
 
         tokenizer, prompt = load_tokenizer(Path(self.segment.prev)), prompt_of(self.params.rollout)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from r1_searcher.model_folders import load_config
 from r1_searcher.update.shards import Tensors
 from r1_searcher.update.tensor_check import check_tensors
 
@@ -23,11 +24,11 @@ def load_partitioned(policy: Path, dtype: str, attention: str, engine_config: Ma
     """
     import deepspeed
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     deepspeed.comm.init_distributed(dist_init_required=False)
-    config = AutoConfig.from_pretrained(policy, local_files_only=True, trust_remote_code=False)
+    config = load_config(policy)
     arguments = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
     # The configuration sets the precision. (If given, a dtype would be bfloat16 wherever the device lacks float16,
     # because of a precedence bug in 0.19.8.)

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         "rewards": artefacts.sha256_file(options.rewards),
         "update": params.update.model_dump(),
         "learning_rate": metrics["learning_rate"],
-        "code": artefacts.code_fingerprint("update", "files", "transcripts", "types"),
+        "code": artefacts.code_fingerprint("update", "model_folders.py", "files", "transcripts", "types"),
         "chosen": chosen_code(params.update.chosen_files(), room="update"),
     }
     parent = weights_sha256(options.policy)

@@ -246,8 +246,8 @@ def fakes() -> dict[str, types.ModuleType]:
     return {
         "r1_searcher.rollout": rollout,
         "r1_searcher.update": update,
-        "r1_searcher.rollout.load": module(
-            "r1_searcher.rollout.load",
+        "r1_searcher.model_folders": module(
+            "r1_searcher.model_folders",
             load_tokenizer=lambda policy: types.SimpleNamespace(encode=lambda text, **more: list(text.encode())),
         ),
         "r1_searcher.rollout.engines": module("r1_searcher.rollout.engines"),

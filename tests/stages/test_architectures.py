@@ -74,8 +74,8 @@ def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch
 
 
 def test_a_window_of_the_real_size_is_looked_beyond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from r1_searcher.model_folders import load_model
     from r1_searcher.rollout import token_attention
-    from r1_searcher.rollout.load import load_model
 
     folder = write_kind(tmp_path / "mistral", "Mistral", sliding_window=4096)
     assert "Mistral is known good" in checked(folder)[-1]

@@ -14,8 +14,8 @@ from tiny_policy import tokenizer
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_model
 from r1_searcher.models.imported import import_model
-from r1_searcher.rollout.load import load_model
 
 HEADS, KV_HEADS = 4, 2
 NAMES = {

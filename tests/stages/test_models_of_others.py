@@ -14,9 +14,9 @@ from tiny_policy import rollout_params
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.weights import weight_files
+from r1_searcher.model_folders import load_model, load_tokenizer
 from r1_searcher.models.imported import import_model
 from r1_searcher.rollout import load_engine
-from r1_searcher.rollout.load import load_model, load_tokenizer
 from r1_searcher.update.model import load_model as load_trained
 
 

@@ -72,8 +72,8 @@ def test_the_policy_folder_is_the_model_that_was_trained(
     by one that takes the weights from memory."""
     from transformers import AutoModelForCausalLM
 
+    from r1_searcher.model_folders import load_tokenizer
     from r1_searcher.rollout.engine import TransformersEngine
-    from r1_searcher.rollout.load import load_tokenizer
     from r1_searcher.rollout.sync import Gap, check_sync
 
     trainer = trainer_of(policy, **settings)

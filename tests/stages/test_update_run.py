@@ -254,5 +254,5 @@ def test_command_refuses_in_one_line_and_leaves_everything_as_it_was(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert "the tokenizer is missing" in error
+    assert "the model folder has no tokenizer" in error
     assert sorted(tmp_path.rglob("*")) == before

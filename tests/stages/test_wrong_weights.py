@@ -12,9 +12,9 @@ import torch
 from fixtures_update import make_policy, update_params
 from safetensors.torch import load_file, save_file
 
+from r1_searcher import model_folders
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
-from r1_searcher.rollout import load
 from r1_searcher.update import model as update_model
 from r1_searcher.update.trainers import DeepSpeedTrainer
 
@@ -31,7 +31,7 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "zero2": lambda policy: trainer_of(policy, zero_stage=2),
     "zero3": lambda policy: trainer_of(policy, zero_stage=3),
     "frozen": lambda policy: update_model.load_model(policy, update_params(), trained=False),
-    "engine": lambda policy: load.load_model(policy, dtype="float32"),
+    "engine": lambda policy: model_folders.load_model(policy, dtype="float32"),
 }
 each_opener = pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
 

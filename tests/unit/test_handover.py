@@ -11,8 +11,8 @@ from tiny_policy import params_with, random_engine, tokenizer, write_policy
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_table
+from r1_searcher.model_folders import load_model
 from r1_searcher.rollout.engine import TransformersEngine
-from r1_searcher.rollout.load import load_model
 from r1_searcher.training import handover
 from r1_searcher.types.protocols import Engine
 

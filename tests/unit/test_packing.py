@@ -159,7 +159,7 @@ def test_load_model_refuses_a_folder_without_tokenizer(tmp_path: Path) -> None:
 
     folder = make_policy(tmp_path / "policy")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(PipelineError, match="the tokenizer is missing"):
+    with pytest.raises(PipelineError, match="the model folder has no tokenizer"):
         load_model(folder, update_params(), trained=True)
 
 

@@ -23,8 +23,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.model_folders import load_tokenizer
 from r1_searcher.models.imported import check_grammar, check_same_tokens
-from r1_searcher.rollout.load import load_tokenizer
 from r1_searcher.rollout.prompt import load_prompt
 from r1_searcher.rollout.stops import StopFinder
 from r1_searcher.transcripts import grammar

@@ -19,8 +19,8 @@ class TransformersKind(EngineKind):
         """Raises ``PipelineError`` if the model's logits are not its output head applied to the last hidden state."""
         import torch
 
+        from r1_searcher.model_folders import load_model
         from r1_searcher.rollout.engine import TransformersEngine
-        from r1_searcher.rollout.load import load_model
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         made = TransformersEngine(load_model(policy, dtype=rollout.dtype).to(device), tokenizer)

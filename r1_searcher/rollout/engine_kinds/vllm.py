@@ -37,7 +37,7 @@ def _folder(policy: Path | str) -> Path:
         return Path(policy)
     from huggingface_hub import snapshot_download
 
-    from r1_searcher.rollout.load import reading
+    from r1_searcher.model_folders import reading
 
     with reading("model", policy):
         return Path(snapshot_download(str(policy), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))

@@ -11,6 +11,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.weights import check_loaded, check_policy, weight_files
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # any one of them is a tokenizer
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # owner/name
 
 
@@ -19,18 +20,15 @@ def load_tokenizer(policy: Path | str) -> Any:
     from transformers import AutoTokenizer
 
     check_place(policy)
-    place = Path(policy)
-    if place.is_dir() and not any(
-        (place / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
-        raise PipelineError("the model folder has no tokenizer", where=str(policy), fix="save the tokenizer beside it")
+    if Path(policy).is_dir():
+        check_tokenizer(Path(policy))
     check_policy(policy, weights=False)
     with reading("tokenizer", policy):
         return AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
 
 
-def load_model(policy: Path | str, *, dtype: str) -> Any:
-    """Load a causal language model in evaluation mode.
+def load_model(policy: Path | str, *, dtype: str, **more: Any) -> Any:
+    """Load a causal language model in evaluation mode; ``more`` goes to transformers.
 
     Reads only the folder's safetensors: nothing is unpickled, and no code of the model's runs. Raises ``PipelineError``
     for weights that are missing, superfluous or of another shape: transformers would draw them at random or leave them
@@ -51,6 +49,7 @@ def load_model(policy: Path | str, *, dtype: str) -> Any:
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **more,
         )
     check_loaded(model, report, where=str(policy))
     return model.eval()
@@ -73,6 +72,12 @@ def check_place(policy: Path | str) -> None:
         raise PipelineError("not a Hugging Face model folder: no config.json", where=str(policy))
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raise ``PipelineError`` if a model folder has no tokenizer."""
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise PipelineError("the model folder has no tokenizer", where=str(folder), fix="save the tokenizer beside it")
+
+
 @contextlib.contextmanager
 def reading(what: str, policy: Path | str) -> Iterator[None]:
     """Turn any error about files from outside into one line, and silence transformers' own output about them."""
@@ -83,6 +88,8 @@ def reading(what: str, policy: Path | str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
+    except PipelineError:
+        raise
     except Exception as error:  # a broken file may raise anything: KeyError, TypeError, SafetensorError, ...
         first_line = next(iter(str(error).strip().splitlines()), "")
         reason = f"{type(error).__name__}: {first_line}"
