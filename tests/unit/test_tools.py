@@ -104,6 +104,22 @@ def test_the_example_is_a_tool() -> None:
     assert rows[0]["segments"][1]["text"] == grammar.render_documents(["7 * 24 = 168"])
 
 
+def test_the_example_is_called_in_rollouts() -> None:
+    example = Path(__file__).resolve().parents[2] / "examples/own_tool.py"
+    raw = rollout_params(max_turn_tokens=200, max_total_tokens=1500, max_passage_tokens=60).model_dump()
+    raw |= {"tools": ["search", "calculator"], "calculator": {"calls": 2}, "extensions": (str(example),)}
+    asks = [f"Hm. <|begin_of_sum|> {request} <|end_of_sum|>" for request in ("7 * 24", "seven", "1+1")]
+    table = play([asks[0] + asks[1] + FINAL, "".join(asks)], params.Rollout.model_validate(raw))
+    rows = table.to_pylist()
+    assert [part["text"] for part in rows[0]["segments"][1::2]] == [
+        grammar.render_documents(["7 * 24 = 168"]), grammar.render_documents([])
+    ]  # fmt: skip
+    assert [row["finish_reason"] for row in rows] == ["answer", "call_limit"]
+    assert [(reward["calls_calculator"], reward["format_right"]) for reward in rewards_of(table)] == [
+        (2, True), (2, False)
+    ]  # fmt: skip
+
+
 def test_baselines_have_search_alone(tmp_path: Path) -> None:
     (row,) = play([f"{sums('1+1')}{END_ANSWER}"], own(tmp_path), mode="plain_rag").to_pylist()
     assert row["finish_reason"] == "answer" and [turn["tool"] for turn in row["turns"]] == ["search"]
