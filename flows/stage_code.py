@@ -232,8 +232,30 @@ def rewritten(text: str, root: Path, params: Params) -> str:
         deps = re.search(r"^( +)deps:(?:.*\n)(?:\1 +.*\n|\1  *- .*\n)*", block[0], re.MULTILINE)
         assert deps is not None, name
         new = block[0].replace(deps[0], _deps(code, others, deps[1]))
-        text = text.replace(block[0], new)
+        text = text.replace(block[0], _with_own_parameters(new, stage.get("params", []), params))
     return text
+
+
+def _with_own_parameters(block: str, keys: Sequence[str], params: Params) -> str:
+    """Return a stage's block with the parameters of what it chooses: ``reward.mine`` beside ``reward.set: mine``.
+
+    A stage that depends on the whole section has them anyway.
+    """
+    sections = {name: getattr(params, name) for name in extensible_sections()}
+    wanted = {
+        f"{name}.{chosen}"
+        for name, section in sections.items()
+        for field in section.points
+        for chosen in section.own
+        if f"{name}.{field}" in keys and name not in keys and chosen in section.chosen_names(field)
+    }
+    for key in keys:
+        name, _, rest = key.partition(".")
+        if name in sections and rest.split(".")[0] not in {"", *type(sections[name]).model_fields}:
+            block = re.sub(rf", {re.escape(key)}(?=[,\]])", "", block, count=1)
+    for key in sorted(wanted):
+        block = re.sub(r"(params: \[[^\]]*)\]", rf"\g<1>, {key}]", block, count=1)
+    return block
 
 
 def _deps(code: Sequence[str], others: Sequence[str], indent: str) -> str:
@@ -253,7 +275,7 @@ def stale(root: Path) -> list[str]:
     """Return the stages in ``root`` whose code dependencies are out of date."""
     text = (root / _PIPELINE).read_text(encoding="utf-8")
     before, after = stages_of(text), stages_of(rewritten(text, root, load(root / PARAMS_FILE)))
-    return [name for name in before if before[name]["deps"] != after[name]["deps"]]
+    return [name for name in before if any(before[name].get(key) != after[name].get(key) for key in ("deps", "params"))]
 
 
 def write(root: Path) -> list[str]:

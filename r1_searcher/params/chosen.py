@@ -71,6 +71,10 @@ class Extensible(Section):
         field = next(field for field, its in self.points.items() if its == point)
         return bound(self.found(field), self.parameters_of(field), point.noun)
 
+    def chosen_names(self, field: str) -> list[str]:
+        """Return the names that ``field`` chooses."""
+        return _listed(getattr(self, field))
+
     def chosen_files(self, field: str | None = None) -> Iterator[Path]:
         """Yield the file of every chosen name, or of those of one ``field``: results depend on it."""
         for one, point in self.points.items():

@@ -71,6 +71,29 @@ def test_a_chosen_file_that_dvc_does_not_watch_stops_a_stage(tmp_path: Path) -> 
     assert stage_code.rewritten(written, ROOT, PARAMS) == text
 
 
+def test_own_parameters_of_what_a_stage_chooses_are_its_parameters(tmp_path: Path) -> None:
+    """Stages that depend on single keys of a section would not see them change."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from pydantic import BaseModel\nfrom r1_searcher.extend import answer_metric, reward_set\n"
+        "class Own(BaseModel):\n    words: int = 1\n"
+        "@reward_set('mine', parameters=Own)\ndef rewards(case, parameters): ...\n"
+        "@answer_metric('first', parameters=Own)\ndef metric(prediction, golds, parameters): ...\n"
+    )
+    overlay = {
+        "extensions": [str(mine)],
+        "reward": {"set": "mine", "mine": {"words": 2}},
+        "difficulty": {"metric": "first", "first": {"words": 3}},
+    }
+    chosen = parse(composed(SHIPPED.read_text(encoding="utf-8"), [("test", overlay)]))
+    written = stage_code.rewritten(stage_code.rewritten(TEXT, ROOT, shipped()), ROOT, chosen)
+    keys = {name: stage.get("params", []) for name, stage in stage_code.stages_of(written).items()}
+    assert keys["audit"][-1] == "reward.mine" and keys["difficulty"][-1] == "difficulty.first"
+    assert "reward" in keys["base_metrics"] and "reward.mine" not in keys["base_metrics"]
+    assert stage_code.rewritten(written, ROOT, chosen) == written
+    assert stage_code.rewritten(written, ROOT, shipped()) == stage_code.rewritten(TEXT, ROOT, shipped())
+
+
 def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
     """A further reward set, estimator and retriever, in the library and in a user's file."""
     copy = tmp_path / "checkout"

@@ -72,7 +72,7 @@ def test_an_estimator_is_named_or_given() -> None:
     batch = ([1.0, 0.0], ["a", "a"], [1, 1])
     assert [values.tolist() for values in r1_searcher.compute_advantages(*batch, "rloo").values] == [[1.0], [-1.0]]
     assert [values.tolist() for values in r1_searcher.compute_advantages(*batch, own).values] == [[1.0], [0.0]]
-    with pytest.raises(PipelineError, match=r"no advantage estimator 'gpro' \(known: grpo, "):
+    with pytest.raises(PipelineError, match=r"no advantage estimator 'gpro' \(known: .*grpo, "):
         r1_searcher.compute_advantages(*batch, "gpro")
 
 
