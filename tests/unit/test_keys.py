@@ -38,7 +38,7 @@ def test_a_key_in_the_place_of_a_name_is_not_shown(given: str) -> None:
 
 @pytest.mark.parametrize("bad", [*(f"{SECRET}{end}" for end in ("\nSECOND", " x", "é", "–", "\x00")), "a\tb"])
 def test_a_key_that_no_header_carries_is_refused_and_not_shown(bad: str) -> None:
-    with pytest.raises(PipelineError, match=r"\$X_API_KEY is no key") as caught:
+    with pytest.raises(PipelineError, match=r"\$X_API_KEY is not a key") as caught:
         key("X_API_KEY", X_API_KEY=bad)
     assert not any(part in str(caught.value) for part in (SECRET, "SECOND", "a\tb"))
 
