@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -24,13 +25,20 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built offline from a copy, because a build writes into its folder."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, because a build writes into its folder."""
+    source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("r1_searcher", "stages", "flows", "tests"):
+    for name in ("r1_searcher", "stages", "flows", "tests", "locks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built offline."""
+    out = tmp_path_factory.mktemp("wheel")
     command = [*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     [found] = out.glob("*.whl")
@@ -72,6 +80,22 @@ def test_the_wheel_holds_the_library_and_its_data_alone(wheel: Path) -> None:
         if path.is_file() and path.suffix != ".pyc"
     }
     assert ours <= set(names), "a file of the library that the wheel lacks: [tool.setuptools.package-data]"
+
+
+def test_setup_installs_the_checkout_itself(source: Path, tmp_path: Path) -> None:
+    """As `make setup` does, into an environment that has the packages: the command runs the checkout's own files."""
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, stdin=subprocess.DEVNULL)
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    python = environment / "bin/python"
+    subprocess.run(["/bin/sh", source / "locks/install", python, "project", "--quiet"], check=True, cwd=tmp_path)
+    code = "import r1_searcher; print(r1_searcher.__file__)"
+    assert subprocess.check_output([python, "-c", code], cwd=tmp_path, text=True).strip() == str(
+        source / "r1_searcher/__init__.py"
+    )
+    printed = subprocess.check_output([environment / "bin/r1-searcher", "--version"], cwd=tmp_path, text=True)
+    assert printed.split(".")[0].isdigit()
 
 
 def test_the_command_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
