@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from r1_searcher import names, params
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import profiles
+from r1_searcher.params import SHIPPED, profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
@@ -116,7 +116,9 @@ def test_a_profile_that_is_code_is_refused_before_dvc_reads_it() -> None:
     with pytest.raises(
         PipelineError, match=r"benchmarks\.corpora\.0: 'hotpotqa_contexts; touch PWNED #' is not a valid name"
     ):
-        profiles.composed(profiles.base_text(ROOT), list(profiles.overlays("smoke", changes=[change], root=ROOT)))
+        profiles.composed(
+            SHIPPED.read_text(encoding="utf-8"), list(profiles.overlays("smoke", changes=[change], root=ROOT))
+        )
 
 
 @pytest.mark.parametrize("target", ["plan", "train", "regression"])
