@@ -74,7 +74,7 @@ class SegmentLog:
         self.table: UUID | None = None
         self.curves = LIVE_CURVES / f"{bench.name}.csv"
         self._show_curves(first)
-        start = "starts" if first == 0 else f"goes on after iteration {first}, whose checkpoint is stored"
+        start = "starts" if first == 0 else f"resumes after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")
         if found := bench.found(first):
             self.say(found)

@@ -54,7 +54,7 @@ def pipeline(
         check_place(place)
         done = run_stages(place, [f"train@{segment}" for segment in segments or ()])
         create_table_artifact(
-            done, key=place.key("stages"), description=f"Stages of {place.name}: what became of each, and its seconds"
+            done, key=place.key("stages"), description=f"Stages of {place.name}: result and seconds of each"
         )
         if not segments:
             create_table_artifact(

@@ -117,7 +117,7 @@ def train(profile: str, seed: int, changes: Sequence[str] = ()) -> dict[str, flo
         try:
             done = run_stages(place, EVALUATED)
         except PipelineError as error:  # collapsed training too: no figures to compare, and no pass
-            raise PipelineError(f"the run with seed {seed} did not come to its end: {error}") from error
+            raise PipelineError(f"the run with seed {seed} did not finish: {error}") from error
         create_table_artifact(done, key=place.key("regression-stages"), description=f"Stages of {place.name}")
         return read_figures(place.folder)
 

@@ -120,7 +120,7 @@ def check_free(port: int) -> None:
             raise PipelineError(
                 f"the port cannot be used: {error.strerror}",
                 where=f"{HOST}:{port}",
-                fix=f"end what uses it, or take another: make ui {PORT_VARIABLE}={port + 1}",
+                fix=f"stop what uses it, or choose another: make ui {PORT_VARIABLE}={port + 1}",
             ) from None
 
 
@@ -190,10 +190,10 @@ def run(port: int) -> None:
             try:
                 show_lines(
                     f"Prefect:  {address}   (its log: {log})\n"
-                    f"password: {password}   (the page asks for it; new with every start)\n"
+                    f"password: {password}   (the UI asks for it; new at each start)\n"
                     f"worker:   of the work pool {POOL!r}, one run at a time; deployments as in prefect.yaml\n"
                     "try:      prefect deployment run pipeline/pipeline-smoke --watch   (in this folder)\n"
-                    "Ctrl-C ends all of it"
+                    "Ctrl-C stops everything"
                 )
                 while True:
                     check_alive({"worker": worker}, log)
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run(port)
     except KeyboardInterrupt:
-        show("stopped: the server, the worker and what it ran")
+        show("stopped the server, the worker and its runs")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
     made under another protocol.
     """
     if not (baseline / _MANIFEST).is_file():
-        raise Refused("no baseline of the code gate", where=str(baseline), fix=RENEW)
+        raise Refused("there is no baseline for the code gate", where=str(baseline), fix=RENEW)
     try:
         facts = read_json(baseline / _MANIFEST)
         was = read_evaluated(baseline / "answers")
@@ -88,7 +88,7 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
             now = read_evaluated(Path(place) / "answers")
         if limit is not None:
             was, now = ({name: _first(found, limit) for name, found in side.items()} for side in (was, now))
-        names = (str(baseline), "the present code")
+        names = (str(baseline), "the current code")
         pairs = pair_policies(was, now, [*params.regression.metrics], names=names, fix=RENEW)
         kind = dict(facts["processor"])
     except Refused:

@@ -76,7 +76,9 @@ def recipe_headline(found: RecipeResult) -> str:
     """Return the recipe gate's result in one line."""
     runs = f"{len(found.seeds)} runs against {found.committed} committed ones"
     if found.verdict == "same":
-        return f"recipe gate: same: the figures of all {len(found.seeds)} runs are the committed ones to the last digit"
+        return (
+            f"recipe gate: same: the figures of all {len(found.seeds)} runs match the committed ones to the last digit"
+        )
     if found.verdict == "too few":
         return f"recipe gate: too few seeds: {runs}; {found.least_seeds} at least can tell"
     told = [change.figure for change in found.changes if change.verdict == found.verdict != "no loss found"]
@@ -121,7 +123,7 @@ def _cells(change: SeedChange) -> list[str]:
 
 
 def _about(found: RecipeResult) -> str:
-    unchanged = f"{len(found.unchanged)} of {len(found.seeds)} seeds have their committed figures to the last digit."
+    unchanged = f"{len(found.unchanged)} of {len(found.seeds)} seeds match their committed figures to the last digit."
     return (
         f"{unchanged} Permutation test over seeds; if only chance differs, at most {100 * ERROR:g} % of "
         "changes are called worse, over all figures together. A loss within the intervals is not detected."
@@ -131,4 +133,4 @@ def _about(found: RecipeResult) -> str:
 def _new_searches(found: CodeResult) -> list[str]:
     if not found.new_searches:
         return []
-    return [f"{found.new_searches} searches were not on record and were made in an index of the baseline's passages."]
+    return [f"{found.new_searches} searches were not recorded and ran on an index of the baseline's passages."]

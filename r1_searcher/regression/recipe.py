@@ -67,7 +67,7 @@ def read_recipe_baseline(path: Path, params: Params) -> dict[str, dict[str, floa
     except (PipelineError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(f"the recipe gate's baseline cannot be used: {_named(error)}", where=str(path), fix=fix) from None
     if apart:
-        raise Refused(f"these runs were made under other parameters: {'; '.join(apart)}", where=str(path), fix=fix)
+        raise Refused(f"these runs used other parameters: {'; '.join(apart)}", where=str(path), fix=fix)
     if len(runs) < 2:
         raise Refused(f"holds {len(runs)} runs", where=str(path), fix=fix)
     return runs

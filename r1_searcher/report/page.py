@@ -19,11 +19,11 @@ STEPS = ("base", "stage1", "stage2")
 _COLUMNS = (
     ("em", "EM", "equal to a gold answer after normalisation"),
     ("cover_em", "Cover-EM", "every gold token occurs in the answer"),
-    ("cover_em_contiguous", "Cover-EM, contiguous", "the gold answer is a run of the answer"),
+    ("cover_em_contiguous", "Cover-EM, contiguous", "the gold answer occurs in the answer as consecutive tokens"),
     ("f1", "F1", "token overlap with the gold answer"),
-    ("acc_l", "ACC_L", "share of answers that a language model judges right"),
-    ("format_rate", "Format", "share of transcripts in the right format"),
-    ("searches_per_question", "Searches", "searches a question"),
+    ("acc_l", "ACC_L", "share of answers that a language model judges correct"),
+    ("format_rate", "Format", "share of transcripts in the correct format"),
+    ("searches_per_question", "Searches", "searches per question"),
     ("search_rate", "Searched", "share of questions with at least one search"),
     ("tokens_per_question", "Tokens", "prompt, policy and document tokens per question"),
 )
@@ -31,14 +31,14 @@ _TILES = ("cover_em", "em", "f1", "format_rate", "searches_per_question", "searc
 _CURVES = (  # column, title, fixed range
     ("reward", "Reward", None),
     ("response_length", "Response length, tokens", None),
-    ("searches", "Searches a trajectory", None),
+    ("searches", "Searches per trajectory", None),
     ("format_rate", "Format rate", (0.0, 1.0)),
     ("f1", "F1", (0.0, 1.0)),
     ("cover_em", "Cover-EM", (0.0, 1.0)),
 )
 _DIAGNOSTICS = (
     ("entropy", "Entropy, nats"),
-    ("kl_old_k1", "KL to the policy that sampled (k1)"),
+    ("kl_old_k1", "KL to the sampling policy (k1)"),
     ("clip_fraction", "Clip fraction"),
     ("gradient_norm", "Gradient norm"),
     ("ratio_max", "Largest importance ratio"),
@@ -279,5 +279,5 @@ def _sentence(inputs: Inputs) -> str:
         said += f" where {figure(last['needed_searches'])} are needed"
     alone = inputs.summary.get("no_search", {}).get(HEADLINE_BENCHMARK)
     if alone:
-        said += f". Kept from searching, the final policy reaches {figure(alone['cover_em'])}"
+        said += f". Without search, the final policy reaches {figure(alone['cover_em'])}"
     return said + "."

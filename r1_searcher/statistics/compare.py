@@ -90,7 +90,7 @@ def warn(comparison: Comparison) -> None:
     for part in comparison.benchmarks:
         if part.apart:
             show(
-                f"WARNING: {printable(part.benchmark)} was measured under two protocols, compared even so: "
+                f"WARNING: {printable(part.benchmark)} was measured under two protocols and compared anyway: "
                 f"{printable('; '.join(part.apart))}",
                 file=sys.stderr,
             )

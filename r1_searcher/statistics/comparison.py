@@ -95,7 +95,7 @@ class Comparison:
         if self.verdict in ("worse", "better"):
             return f"{said} ({', '.join(told)})"
         if self.verdict == "cannot tell":
-            return f"{said} (about {self.enough:,} questions a benchmark would tell)"
+            return f"{said} (about {self.enough:,} questions per benchmark would decide)"
         return said
 
 

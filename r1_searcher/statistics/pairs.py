@@ -56,7 +56,7 @@ def read_evaluated(*places: Path) -> dict[str, Evaluated]:
         here = [place] if place.is_file() else sorted(place.glob("*.parquet"))
         if not here:
             what = "no evaluation here" if place.is_dir() else "no such file or folder"
-            fix = "a folder with a Parquet file a benchmark is needed, or one file"
+            fix = "give a folder with one Parquet file per benchmark, or one file"
             raise PipelineError(what, where=str(place), fix=fix)
         files += here
     found: dict[str, Evaluated] = {}

@@ -24,7 +24,7 @@ def page(comparison: Comparison, *, title: str = "## Regression") -> str:
         name = markdown(part.benchmark)
         if part.apart:
             apart = "".join(f"\n> - {markdown(line)}" for line in part.apart)
-            blocks.append(f"> [!WARNING]\n> **Measured under two protocols and compared even so:** {name}{apart}")
+            blocks.append(f"> [!WARNING]\n> **Measured under two protocols and compared anyway:** {name}{apart}")
         if part.identical:
             blocks.append(f"{name}: the same weights gave the same answers.")
     rows = [_cells(part, finding, _MARKS) for part in comparison.benchmarks for finding in part.findings]
@@ -32,7 +32,7 @@ def page(comparison: Comparison, *, title: str = "## Regression") -> str:
     blocks.append(
         f"A is {code_span(comparison.names[0])}, B is {code_span(comparison.names[1])}. Points of 100. Margin "
         f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
-        "(sign-flip permutation, paired by question). *Would tell*: about how many questions would."
+        "(sign-flip permutation, paired by question). *Would tell*: about how many questions would decide."
     )
     blocks += [_flipped(part) for part in comparison.benchmarks if part.flips]
     return "\n\n".join(blocks) + "\n"

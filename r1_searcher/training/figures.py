@@ -61,7 +61,7 @@ def check_errors(figures: Mapping[str, float], allowed: float) -> None:
         raise PipelineError(
             f"{who} failed on {figures['error_share']:.0%} of the trajectories (allowed: {allowed:.0%})",
             where="rollout.max_error_share",
-            fix="see that the index and the search service answer, then run the same command again",
+            fix="check that the index and the search service answer, then run the same command again",
         )
 
 
@@ -92,14 +92,14 @@ def collapse(history: Sequence[Mapping[str, float]], guard: Collapse, where: str
             )
         return Stop(
             f"training collapsed: the format rate stayed below {guard.min_format_rate} for {guard.patience} iterations",
-            f"a lower learning rate, or a wider {where}",
+            f"lower the learning rate, or widen {where}",
         )
     longest = guard.max_tokens_growth * history[0]["response_length"]
     if all(figures["response_length"] > longest for figures in recent):
         return Stop(
             f"training collapsed: responses stayed above {longest:.0f} tokens "
             f"({guard.max_tokens_growth} × the first iteration's)",
-            f"a lower learning rate, or a wider {where}",
+            f"lower the learning rate, or widen {where}",
         )
     return None
 

@@ -29,7 +29,7 @@ from r1_searcher.params import SHIPPED
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 1800  # for a hang; not a timing
 PIPELINE, REGRESSION = "pipeline/pipeline-smoke", "regression/regression-smoke"
-READY = "Ctrl-C ends all of it"
+READY = "Ctrl-C stops everything"
 PASSWORDS: dict[str, str] = {}  # of each port's server, as it was printed
 
 

@@ -128,7 +128,7 @@ def test_no_baseline_at_all_is_refused(trained: Trained, tmp_path: Path) -> None
 def test_a_run_that_fails_is_an_error_on_the_page(trained: Trained, tmp_path: Path) -> None:
     trained.fault = "training collapsed at iteration 9"
     assert run(tmp_path) == 2
-    assert "## Recipe gate: ⛔ error\n" in said(tmp_path) and "seed 0 did not come to its end" in said(tmp_path)
+    assert "## Recipe gate: ⛔ error\n" in said(tmp_path) and "seed 0 did not finish" in said(tmp_path)
     assert "training collapsed at iteration 9" in said(tmp_path)
 
 

@@ -128,7 +128,7 @@ def test_a_search_that_is_not_on_record_is_made(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "code/searches")
     found = check_code(tmp_path / "code", shipped_profile(CODE_PROFILE), limit=2)
     assert found.new_searches > 3 and found.verdict in (("same",) if found.same_kind else ("same", "not worse"))
-    assert "searches were not on record" in page.code_lines(found)
+    assert "searches were not recorded" in page.code_lines(found)
 
 
 def of_another_index(baseline: Path) -> None:
@@ -142,8 +142,8 @@ def of_another_index(baseline: Path) -> None:
         (lambda place: answers(place, lambda row: row, k=99), "k: 99, "),
         (lambda place: (place / ANSWERS).write_bytes(b"PAR1"), "cannot be used: .*held_out.parquet"),
         (lambda place: (place / "manifest.json").write_text("{"), "cannot be used: .*not JSON"),
-        (lambda place: (place / "manifest.json").unlink(), "no baseline of the code gate"),
-        (shutil.rmtree, "no baseline of the code gate"),
+        (lambda place: (place / "manifest.json").unlink(), "there is no baseline for the code gate"),
+        (shutil.rmtree, "there is no baseline for the code gate"),
         (lambda place: shutil.rmtree(place / "policy"), "cannot be used: .*no such policy folder"),
     ],
 )

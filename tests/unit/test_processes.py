@@ -79,7 +79,7 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str], monkeypat
     said = capsys.readouterr().err.splitlines()
     assert said == [
         f"error: 127.0.0.1:{port}: the port cannot be used: Address already in use "
-        f"(end what uses it, or take another: make ui PREFECT_SERVER_API_PORT={port + 1})"
+        f"(stop what uses it, or choose another: make ui PREFECT_SERVER_API_PORT={port + 1})"
     ]
 
 
