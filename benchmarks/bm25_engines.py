@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 K = 5
 TIMED = 100  # queries per round; the others only touch memory
@@ -101,16 +102,19 @@ def bare(index: Path, asked: Sequence[str], settings: Mapping[str, str]) -> dict
 
     vocabulary, tokenizer = Vocabulary(index), Tokenizer(settings["stemmer"], settings["stopwords"])
     passages = pa.ipc.open_file(pa.memory_map(str(index / "passages.arrow"))).read_all()
-    columns = [passages.column(name) for name in ("passage_id", "title", "text")]
+    ids, titles, texts = (passages.column(name) for name in ("passage_id", "title", "text"))
     words = [tokenizer(query) for query in asked]
 
-    def numbers(engine: bm25s.BM25, queries: Sequence[list[str]], threads: int) -> object:
+    def numbers(engine: bm25s.BM25, queries: Sequence[Any], threads: int) -> object:
         return engine.retrieve(queries, k=K, show_progress=False, n_threads=threads)
 
-    def whole(engine: bm25s.BM25, queries: Sequence[str], threads: int) -> list[list[Passage]]:
+    def whole(engine: bm25s.BM25, queries: Sequence[Any], threads: int) -> list[list[Passage]]:
         found = engine.retrieve([tokenizer(q) for q in queries], k=K, show_progress=False, n_threads=threads)
         return [
-            [Passage(*(column[row].as_py() for column in columns), score) for row, score in zip(*pair, strict=True)]
+            [
+                Passage(ids[row].as_py(), titles[row].as_py(), texts[row].as_py(), score)
+                for row, score in zip(*pair, strict=True)
+            ]
             for pair in zip(found.documents.tolist(), found.scores.tolist(), strict=True)
         ]
 
@@ -224,8 +228,11 @@ def lucene(corpus: Path, asked: Sequence[str], jar: Path | None) -> str:
             jpype.JClass("io.anserini.analysis.DefaultEnglishAnalyzer").fromArguments("none", True, None)
         )
         searcher.set_bm25(1.5, 0.75)
-        work: Work = lambda: [[(hit.docid, hit.score) for hit in searcher.search(query, K)] for query in asked]  # noqa: E731
-        assert all(work())  # type: ignore[call-overload]
+
+        def work() -> list[list[tuple[str, float]]]:
+            return [[(hit.docid, hit.score) for hit in searcher.search(query, K)] for query in asked]
+
+        assert all(work())
         for _ in range(10):  # until the JIT compiler has seen enough
             work()
         speed = timed("one by one", work, len(asked), 10)

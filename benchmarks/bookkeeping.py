@@ -75,7 +75,7 @@ def own_seconds(name: str, wall: float, heavy: float, light: float) -> float:
     if name.startswith("train@"):
         (file,) = TIMINGS.glob(f"*-{name.removeprefix('train@')}.jsonl")
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return sum(row["rollout"] + row["reward"] + row["update"] for row in rows)
+        return float(sum(row["rollout"] + row["reward"] + row["update"] for row in rows))
     return max(0.0, wall - (heavy if name.startswith(WITH_TORCH) else light))
 
 

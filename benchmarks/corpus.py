@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, nargs="+", default=[100_000, 400_000])
     parser.add_argument("--folder", type=Path, help="where the files go for the time being (default: the system's)")
     options = parser.parse_args()
-    names = ("source", 8), ("pages", 10), ("input MB", 10), ("passages", 12), ("wall s", 8), ("CPU s", 8)
+    names = [("source", 8), ("pages", 10), ("input MB", 10), ("passages", 12), ("wall s", 8), ("CPU s", 8)]
     names += ("passages/CPU s", 16), ("peak MB", 9), ("parts", 7), ("MB", 7)
     print("".join(f"{name:>{width}}" for name, width in names))
     for number in options.pages:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,7 +41,7 @@ SETS = {
     "HotpotQA": ("hotpotqa_dev500/dev_subsampled.jsonl", "question_text"),
     "MuSiQue": ("hippo_train100/musique_train.json", "question"),
 }
-BM25 = {
+BM25: dict[str, dict[str, Any]] = {
     "BM25": {},
     "BM25, stemmer": {"stemmer": "english"},
     "BM25, stemmer and stop words": {"stemmer": "english", "stopwords": "english"},

@@ -40,7 +40,8 @@ def world(runs: Floats) -> Callable[[np.random.Generator, int], Floats]:
     def draw(generator: np.random.Generator, number: int) -> Floats:
         picked = runs[generator.integers(len(runs), size=number)] - mean
         noise = generator.standard_normal((number, len(mean))) @ root.T
-        return mean + (picked + NOISE * noise) / np.sqrt(1 + NOISE**2)
+        found: Floats = mean + (picked + NOISE * noise) / np.sqrt(1 + NOISE**2)
+        return found
 
     return draw
 

@@ -67,7 +67,8 @@ def planned_engine(policy: Path, rollout: params.Rollout) -> Engine:
         return grammar.FINISH_TURN_LIMIT if len(row.ids) - row.turn_start == wanted else None
 
     engine._stop = stop
-    return engine
+    found: Engine = engine
+    return found
 
 
 def ours(engine: Any, works: Sequence[Work], sampling: Sampling, search: Search) -> int:
@@ -172,7 +173,8 @@ class TransformersTexts:
         limits = torch.tensor(lengths, device=self.model.device)
 
         def ended(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            return ids.shape[1] - width >= limits
+            found: torch.Tensor = ids.shape[1] - width >= limits
+            return found
 
         with torch.inference_mode():
             made = self.model.generate(

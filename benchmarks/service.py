@@ -149,7 +149,7 @@ def load(clients: int, seconds: float, call: Callable[[int, int], object]) -> tu
     end = time.perf_counter() + seconds
 
     def work(client: int) -> list[float]:
-        taken = []
+        taken: list[float] = []
         while (began := time.perf_counter()) < end:
             call(client, len(taken))
             taken.append(time.perf_counter() - began)
@@ -179,7 +179,7 @@ def throughput(retriever: Retriever, index: Path, asked: Sequence[str], seconds:
             for one in remotes:
                 one.search(asked[:1], K)
 
-            def call(client: int, number: int, remotes=remotes, size=size) -> object:
+            def call(client: int, number: int, remotes: list[ServiceRetriever] = remotes, size: int = size) -> object:
                 return remotes[client].search(drawn(asked, client, number, size), K)
 
             row("service", clients, size, *load(clients, seconds, call))

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 
@@ -26,7 +27,7 @@ from blocks_by_search import BlocksBySearch
 
 from r1_searcher import params
 from r1_searcher.models.tokenizer import train_tokenizer
-from r1_searcher.rollout import loop, toolbox
+from r1_searcher.rollout import loop
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.rollout.codec import Codec
 from r1_searcher.transcripts import grammar
@@ -130,13 +131,12 @@ def main() -> None:
     counted, made = {}, {}
     for _ in range(options.rounds):
         for way, blocks in (("plain", BlocksBySearch), ("today", Blocks)):
-            toolbox.Blocks = blocks  # type: ignore[misc, assignment]
-            engine = RandomEngine(tokenizer, options.searches)
+            engine: Any = RandomEngine(tokenizer, options.searches)
             engine.encodings = 0
-            began = time.process_time()
-            found, _ = loop.roll_out(
-                engine, NewPassages(words, options.passage_words), table, rollout, samples=options.samples, seed=0
-            )
+            passages: Any = NewPassages(words, options.passage_words)
+            with mock.patch("r1_searcher.rollout.toolbox.Blocks", blocks):
+                began = time.process_time()
+                found, _ = loop.roll_out(engine, passages, table, rollout, samples=options.samples, seed=0)
             seconds[way].append(time.process_time() - began)
             made[way], counted[way] = found, engine.encodings
     assert made["plain"].equals(made["today"]) and counted["plain"] > counted["today"]

@@ -59,9 +59,9 @@ def main() -> None:
                 cells += [f"{found['cpu_per_clock']:.2f}", f"{found['preemptions']:,.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
     print()
-    for threads, found in sums.items():
-        assert len(found) == 1, f"{threads} threads made {len(found)} different models"
-        print(f"{threads} threads: the same weights each time, sha256 {next(iter(found))[:16]}…")
+    for threads, models in sums.items():
+        assert len(models) == 1, f"{threads} threads made {len(models)} different models"
+        print(f"{threads} threads: the same weights each time, sha256 {next(iter(models))[:16]}…")
 
 
 def _measure(threads: int, spin: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

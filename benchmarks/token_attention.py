@@ -8,6 +8,7 @@ value per query head.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -57,8 +58,8 @@ def main() -> None:
             module = nn.Module()
             module.num_key_value_groups = heads // groups  # type: ignore[assignment]
             for mask in (None, ragged):
-                torchs = cpu_ms(lambda q=query, r=room, m=mask: usual(q, r[0], r[1], m))
-                ours = cpu_ms(lambda q=query, r=room, m=mask, one=module: attend(one, q, r[0], r[1], m))
+                torchs = cpu_ms(functools.partial(usual, query, room[0], room[1], mask))
+                ours = cpu_ms(functools.partial(attend, module, query, room[0], room[1], mask))
                 kind, held = "equal" if mask is None else "ragged", str(dtype).removeprefix("torch.")
                 print(f"| {name} | {held} | {kind} | {torchs:.1f} | {ours:.1f} |")
 

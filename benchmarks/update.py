@@ -37,6 +37,7 @@ from r1_searcher.plan.work import forward_operations
 from r1_searcher.types.protocols import TrainingBatch
 from r1_searcher.update import distributed
 from r1_searcher.update.model import load_model
+from r1_searcher.update.optimizer import make_optimizer
 from r1_searcher.update.packing import lay_out, token_offsets
 from r1_searcher.update.policy import TokenPolicy, run_pass
 from r1_searcher.update.policy_losses.ppo import ppo
@@ -118,7 +119,7 @@ class Plain:
         _, _, self.device = distributed.start()
         self.settings = update
         self.policy = TokenPolicy(load_model(policy, update, trained=True), 1.0).to(self.device)
-        self.optimizer = distributed.make_optimizer(self.policy, update, LEARNING_RATE)
+        self.optimizer = make_optimizer(list(self.policy.parameters()), update, LEARNING_RATE)
 
     def update(self, batch: TrainingBatch) -> None:
         settings, offsets = self.settings, token_offsets(batch.policy_mask)

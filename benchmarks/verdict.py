@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from r1_searcher.types.arrays import Floats
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from r1_searcher.statistics.verdict import Change, Rule, overall, verdicts
 
@@ -32,16 +34,17 @@ WEIGHTS = [1.0, 1.0, 1.0, 0.25]
 METRICS = len(WEIGHTS)
 
 
-def sampled(generator: np.random.Generator, n: int, *, loss: float = 0.0, discordant: float = DISCORDANT) -> NDArray:
+def sampled(generator: np.random.Generator, n: int, *, loss: float = 0.0, discordant: float = DISCORDANT) -> Floats:
     """Return differences (n, METRICS) of EM, F1, Cover-EM and format."""
     draw = generator.random(n)
     lost, won = (discordant + loss) / 2, (discordant - loss) / 2
     first = np.where(draw < lost + won, draw < lost, draw < lost + won + (1 - lost - won) * 0.6)
     second = np.where(draw < lost + won, draw >= lost, first)
-    return metrics(generator, second) - metrics(generator, first)
+    found: Floats = metrics(generator, second) - metrics(generator, first)
+    return found
 
 
-def metrics(generator: np.random.Generator, right: NDArray) -> NDArray:
+def metrics(generator: np.random.Generator, right: NDArray[np.bool_]) -> Floats:
     """Return values (n, METRICS) of answers; ``right`` (n,): whether each is right."""
     partial = generator.choice(PARTIAL, right.shape[0])
     covered = generator.random(right.shape[0]) < COVERED
@@ -49,7 +52,7 @@ def metrics(generator: np.random.Generator, right: NDArray) -> NDArray:
     return np.stack([right, np.where(right, 1, partial), right | covered, formed], axis=1).astype(float)
 
 
-def truth(loss: float) -> NDArray:
+def truth(loss: float) -> Floats:
     """Return mean differences of the four metrics (METRICS,)."""
     return -loss * np.array([1.0, 1.0 - PARTIAL.mean(), 1.0 - COVERED, 0.0])
 

@@ -27,7 +27,8 @@ def centred(samples: Samples, parameters: Centred) -> tuple[list[Floats], list[F
     """Advantages and returns, (P_b,) each: a number per policy token of each trajectory."""
 
     def compare(rewards: Floats) -> Floats:  # of one group (G,)
-        return np.clip(rewards - rewards.mean(), -parameters.limit, parameters.limit)
+        clipped: Floats = np.clip(rewards - rewards.mean(), -parameters.limit, parameters.limit)
+        return clipped
 
     returns = samples.returns(terminal_rewards(samples.rewards, samples.groups, compare))
     return returns, returns

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.tasks import TaskRunNameCallbackWithParameters
 
 from flows.machine_load import BusyWatch, Usage
 from r1_searcher.files.artefacts import read_json, write_text
@@ -43,7 +44,7 @@ def base_findings() -> list[str]:
     return against_training(read_json(BASE_METRICS)) if BASE_METRICS.exists() else []
 
 
-def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
+def step_name(step: str = "") -> TaskRunNameCallbackWithParameters:
     """Return a function that names a step's runs for Prefect: profile, segment, step and iteration, counted as on the
     terminal. Without ``step`` it names shards, whose parameters include the step."""
 
@@ -57,7 +58,7 @@ def step_name(step: str = "") -> Callable[[dict[str, Any]], str]:
             done = parameters["iteration"] + 1 if "iteration" in parameters else parameters["done"]
         return f"{bench.params.profile} {bench.name} {what} {done}/{bench.length}{place}"
 
-    return name
+    return cast(TaskRunNameCallbackWithParameters, name)  # the protocol has a class method, which no function has
 
 
 class SegmentLog:
@@ -148,9 +149,9 @@ class SegmentLog:
         write_text(self.curves, curves_csv(curves, {}))
         rows = page.page_rows(curves)
         if self.table is None:
-            self.table = create_table_artifact(
-                table=rows, key=_key("curves", self.bench), description=_title(self.bench)
-            )
+            made = create_table_artifact(table=rows, key=_key("curves", self.bench), description=_title(self.bench))
+            assert isinstance(made, UUID), "no event loop runs here, so it is no coroutine"
+            self.table = made
         else:
             with get_client(sync_client=True) as client:
                 client.update_artifact(self.table, ArtifactUpdate(data=json.dumps(rows)))

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import psutil
 
 _GRACE_SECONDS = 20.0  # after SIGINT; then they are killed
 
 
-def end_group(process: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS + 5) -> None:
+def end_group(process: subprocess.Popen[Any], grace: float = _GRACE_SECONDS + 5) -> None:
     """End the session led by ``process`` with SIGINT, then SIGKILL. Ctrl-C again shortens the wait.
 
     Its children get SIGINT first: a worker that is told to end kills its flow runs before they can report that they
@@ -61,7 +62,7 @@ def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def end_tree(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
+def end_tree(process: subprocess.Popen[Any], grace: float = _GRACE_SECONDS) -> None:
     """End ``process`` and all its descendants with SIGINT, then SIGKILL. Does nothing if it has ended.
 
     For a child that stays in our group, so that ending the group ends it too.

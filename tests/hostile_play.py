@@ -121,4 +121,5 @@ def play(scripts: list[str], finds: Retriever, mode: Mode = "search", **changes:
     rollout = rollout_params(**room | {"max_passage_tokens": 150} | changes)
     table, _ = roll_out(engine, finds, questions_table(list(by_question)), rollout, samples=1, seed=0, mode=mode)
     check_rollouts(table, engine, rollout, end_ids=[ord(END)])
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

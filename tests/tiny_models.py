@@ -48,7 +48,7 @@ def random_encoder(folder: Path, *, hidden: int = 16, seed: int = 0) -> Path:
     """Write a BERT with random weights, as a plain folder of transformers."""
     from transformers import BertModel
 
-    BertModel(_bert(folder, hidden, seed)).save_pretrained(folder)  # type: ignore[arg-type]
+    BertModel(_bert(folder, hidden, seed)).save_pretrained(folder)
     return folder
 
 
@@ -57,5 +57,5 @@ def random_cross_encoder(folder: Path, *, labels: int = 1) -> Path:
     from transformers import BertForSequenceClassification
 
     config = _bert(folder, 16, 0, num_labels=labels)
-    BertForSequenceClassification(config).save_pretrained(folder)  # type: ignore[arg-type]
+    BertForSequenceClassification(config).save_pretrained(folder)
     return folder

@@ -42,7 +42,7 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
         search["dense"] = meta["dense"]
     with sums.single(folder / SEARCH_FILE):
         artefacts.write_json(folder / SEARCH_FILE, search)
-    return questions.num_rows
+    return int(questions.num_rows)
 
 
 def make_corpus(release: Release, source: Path, settings: params.Index, folder: Path) -> dict[str, Any]:

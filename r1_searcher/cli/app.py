@@ -126,7 +126,7 @@ class _Forwarded(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Nothing is parsed here."""
         ctx.args = list(args)
-        return ctx.args
+        return args
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """The options of the parser behind the name; the shell completes files itself."""

@@ -15,6 +15,7 @@ from r1_searcher.judging.recorded import Judged
 from r1_searcher.protocol_card import SUBJECT, differences
 from r1_searcher.rewards.columns import calls_in
 from r1_searcher.statistics import bootstrap
+from r1_searcher.types.arrays import Floats
 from r1_searcher.types.schemas import EVALUATION
 
 RIGHTNESS = ("em", "f1", "cover_em", "cover_em_contiguous")
@@ -25,11 +26,12 @@ _DIGITS = 6
 Summary = dict[str, dict[str, Any]]
 
 
-def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+def _columns(table: pa.Table) -> dict[str, Floats]:
     """Return every metric's values per question, (N,)."""
 
-    def of(name: str) -> np.ndarray:
-        return table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+    def of(name: str) -> Floats:
+        values: Floats = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        return values
 
     return {
         **{name: of(name) for name in RIGHTNESS},

@@ -41,7 +41,7 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Return roughly the nearest semi-orthogonal matrices of (N, rows, columns)."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    x: torch.Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT

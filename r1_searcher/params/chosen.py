@@ -23,8 +23,9 @@ class Extensible(Section):
 
     points: ClassVar[Mapping[str, Point]]  # by the field that chooses: one name, or a list of them
     section: ClassVar[str]  # its key in params.yaml
-    extensions: tuple[str, ...] = Field((), exclude=True, repr=False)  # the user's files, passed on by ``Params``
-    own: Mapping[str, Any] = Field({}, exclude=True, repr=False)
+    # The user's files; ``Params`` passes them on.
+    extensions: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
+    own: Mapping[str, Any] = Field(default={}, exclude=True, repr=False)
 
     @model_validator(mode="before")
     @classmethod

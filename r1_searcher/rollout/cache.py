@@ -47,7 +47,7 @@ class Reading:
         return self.start if self.places is None else self.places[:, 0]
 
 
-class RowLayer(CacheLayerMixin):
+class RowLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not followed
     """Keys and values of one layer, (B, heads, tokens, D); each row is filled up to its own length."""
 
     is_sliding = False
@@ -110,7 +110,7 @@ def _grown(tensor: Tensor, room: int) -> Tensor:
     return larger
 
 
-class RowCache(Cache):
+class RowCache(Cache):  # type: ignore[misc]
     """Cache of ``RowLayer``s with the interface that transformers' models expect."""
 
     def __init__(self, num_layers: int, rows: int) -> None:

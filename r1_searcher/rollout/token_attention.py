@@ -94,7 +94,10 @@ def attend(
     if softcap is None and (tokens > 1 or not slow):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        as_ever: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
+        return as_ever
     groups, length = key.shape[1:3]  # key-value heads
     if attention_mask is None and tokens > 1:  # transformers leaves a causal mask to torch's kernel
         behind = torch.arange(length - tokens, length, device=query.device)[:, None]

@@ -43,4 +43,5 @@ def intervals(
     """
     means = resampled_means(values, resamples=resamples, seed=seed)
     tail = (1.0 - level) / 2.0
-    return np.quantile(means, [tail, 1.0 - tail], axis=0).T
+    ends: NDArray[np.float64] = np.quantile(means, [tail, 1.0 - tail], axis=0).T
+    return ends

@@ -122,17 +122,20 @@ _SURPRISES = np.array([-math.log(0.5 * math.erfc(deviate / math.sqrt(2.0))) for 
 
 def _surprise(deviate: Floats) -> Floats:
     """Return −log of the normal distribution's upper tail, by interpolation."""
-    return np.interp(deviate, _DEVIATES, _SURPRISES)
+    found: Floats = np.interp(deviate, _DEVIATES, _SURPRISES)
+    return found
 
 
 def _deviate(surprise: Floats) -> Floats:
     """Invert ``_surprise``."""
-    return np.interp(surprise, _SURPRISES, _DEVIATES)
+    found: Floats = np.interp(surprise, _SURPRISES, _DEVIATES)
+    return found
 
 
 def standardised(table: Floats) -> Floats:
     """Return Σd / √Σd² of each column (M,); 0 if nothing differs. Flipping signs does not change the denominator."""
-    return table.sum(axis=0) / np.sqrt(_squares(table))
+    found: Floats = table.sum(axis=0) / np.sqrt(_squares(table))
+    return found
 
 
 def _flipped_maxima(table: Floats, logs: Floats, resamples: int, generator: np.random.Generator) -> Floats:
@@ -148,7 +151,8 @@ def _flipped_maxima(table: Floats, logs: Floats, resamples: int, generator: np.r
         block = counts[start : start + _ROWS]
         heads = np.stack([generator.binomial(count, 0.5, size=resamples) for count in block], axis=1)  # (R, rows)
         sums += (2.0 * heads - block) @ rows[start : start + _ROWS]
-    return (_surprise(sums / np.sqrt(_squares(moved))) + logs).max(axis=1)
+    maxima: Floats = (_surprise(sums / np.sqrt(_squares(moved))) + logs).max(axis=1)
+    return maxima
 
 
 def _squares(table: Floats) -> Floats:
@@ -194,7 +198,7 @@ def enough(values: Floats, margin: float, factors: tuple[float, float]) -> int:
     power = NormalDist().inv_cdf((1.0 + POWER) / 2.0)  # both ends must lie within
     # Half-width of the interval plus the mean's own scatter; the added questions alone need factor² / margin.
     size = ((factor + power) / margin) ** 2 * max(spread, 0.0) + factor**2 / margin
-    digits = 10 ** max(0, math.floor(math.log10(size)) - 1)
+    digits: int = 10 ** max(0, math.floor(math.log10(size)) - 1)
     return math.ceil(size / digits) * digits
 
 

@@ -175,7 +175,7 @@ class Workbench(SegmentState):
         return _Asked("watches", key, number, Job(self.validation, 1, 0, True, allowed, {"key": key}))
 
     def _shards(self, asked: _Asked) -> int:
-        return min(self.params.workers.shards, asked.job.questions.num_rows)
+        return min(self.params.workers.shards, int(asked.job.questions.num_rows))
 
     def _place(self, asked: _Asked, shard: int) -> tuple[str, str]:
         """Return kind and key of a shard; a single shard is the whole."""

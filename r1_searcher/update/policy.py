@@ -46,7 +46,8 @@ class TokenPolicy(nn.Module):
         logits = scaled(self.model.get_output_embeddings()(chosen).float(), self.model.config)  # (N, V)
         if self.temperature != 1.0:
             logits = logits / self.temperature
-        return _TokenLogprobs.apply(logits, targets)
+        logprobs, entropies = _TokenLogprobs.apply(logits, targets)  # type: ignore[no-untyped-call]
+        return logprobs, entropies
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -78,4 +79,5 @@ def run_pass(policy: nn.Module, batch: Pass, device: torch.device) -> tuple[Tens
     ids, predict, targets = (
         torch.from_numpy(array).to(device) for array in (batch.input_ids, batch.predict, batch.targets)
     )
-    return policy(ids, positions, predict, targets, batch.lengths)
+    logprobs, entropies = policy(ids, positions, predict, targets, batch.lengths)
+    return logprobs, entropies

@@ -234,6 +234,7 @@ def _link(engine: Any) -> None:
 def _get(parameter: torch.nn.Parameter, moment: str | None) -> Tensor:
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
+    whole: Tensor | None
     whole = safe_get_full_fp32_param(parameter) if moment is None else safe_get_full_optimizer_state(parameter, moment)
     assert whole is not None, f"DeepSpeed keeps no {moment or 'float32 weights'} for a parameter"
     return whole

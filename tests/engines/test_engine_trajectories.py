@@ -105,7 +105,8 @@ def test_hostile_documents_reach_the_model_as_the_same_tokens() -> None:
 def test_a_slow_search_holds_nobody_else() -> None:
     """The very first search returns only after another trajectory has searched, continued and ended."""
     engine: Any = engine_of("vllm", "qwen2")
-    others_are_done, held = threading.Event(), []
+    others_are_done = threading.Event()
+    held: list[Any] = []
     expected = play("vllm", ScriptedRetriever(), samples=2)
     searching = [row for row in expected if row["turns"]]
     assert len(searching) >= 3 and len(expected) > len(searching)

@@ -19,8 +19,11 @@ def test_every_locked_version_is_still_the_installed_one() -> None:
     locked = [
         match.groups() for text in texts for match in re.finditer(r"^([a-z0-9.-]+)==(\S+)( ; .+)? \\$", text, re.M)
     ]
+    markers = [Requirement(f"x{marker}").marker for _, _, marker in locked]
     wanted = {
-        name: release for name, release, marker in locked if not marker or Requirement(f"x{marker}").marker.evaluate()
+        name: release
+        for (name, release, _), marker in zip(locked, markers, strict=True)
+        if marker is None or marker.evaluate()
     }
     assert len(wanted) > 200
     assert {name: version(name).partition("+")[0] for name in wanted} == wanted

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -39,7 +40,8 @@ raise SystemExit(main())
 """
 START_SECONDS = 90.0
 SECONDS = 30.0  # some for the line, 5 for Ray to shut down, and a busy machine; Ray itself would take 60
-CLOCK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}  # on the cluster's side; the run keeps Ray's own, 60
+# On the cluster's side; the run keeps Ray's own, 60.
+CLOCK: dict[str, Any] = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
 WORKER_SECONDS = 60.0  # for a worker that misses the head's end to end itself: 20 by its clock
 
 

@@ -84,7 +84,7 @@ def test_both_are_made_unless_one_is_named(checkout: Path, monkeypatch: pytest.M
         made.append((workspace.name, out.relative_to(checkout).as_posix(), params.profile))
         return 1
 
-    monkeypatch.setattr(baselines.code, "make_code_baseline", make)
+    monkeypatch.setattr("r1_searcher.regression.code.make_code_baseline", make)
     assert baselines.main(["--seeds", "2"]) == 0
     assert made == [("laptop-seed0", "baselines/code", "laptop")]
     assert (checkout / "baselines/recipe/smoke.json").is_file()

@@ -143,7 +143,7 @@ def test_sigterm_under_a_run_is_one_line(
         cwd=place,
         env={
             **os.environ,
-            "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}",
+            "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[1]}",
             "PREFECT_API_URL": prefect,
             "FAKE_MEETING": str(meeting),
         },
@@ -167,7 +167,7 @@ def test_sigterm_under_a_run_is_one_line(
 def test_killed_at_random_moments(whole: Path, prefect: str, project: Callable[..., Path]) -> None:
     """The short form of benchmarks/kills.py, by the clock: whenever a kill comes, the end is the same."""
     place = project("killed", ONE)
-    draw, paths = random.Random(0), f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}"
+    draw, paths = random.Random(0), f"{FAKES.parent}{os.pathsep}{FAKES.parents[1]}"
     for number in range(KILLS + 1):
         process = subprocess.Popen(
             [sys.executable, str(FAKES), "s1"],

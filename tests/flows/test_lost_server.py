@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from test_train_flow import FAKES, ONE, made, train
+from segment_runs import FAKES, ONE, made, train
 
 from flows import server as flows_server
 from flows.server import GONE, PrefectServer, ServerAddress
@@ -76,7 +76,7 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
     tunnel = Tunnel(prefect)
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}",
+        "PYTHONPATH": f"{FAKES.parent}{os.pathsep}{FAKES.parents[1]}",
         "PREFECT_API_URL": tunnel.url,
         "PREFECT_HOME": str(home),
         "PREFECT_CLIENT_MAX_RETRIES": "2",  # of the first server, which is gone for good
@@ -125,7 +125,7 @@ def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() ->
     script = "import flows, logging, prefect.logging.configuration as p; p.setup_logging(); "
     script += "logging.getLogger('prefect._internal.concurrency').error('Service failed to process item')"
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=FAKES.parents[2], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=FAKES.parents[1], capture_output=True, text=True, check=True
     )
     assert run.stdout + run.stderr == ""
 

@@ -67,7 +67,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect: str) -> Tr
     monkeypatch.setattr(regression, "open_workspace", open_workspace)
     monkeypatch.setattr(regression, "run_stages", run_stages)
     monkeypatch.setattr(regression, "read_figures", lambda place: done.figures(int(place.name.rpartition("seed")[2])))
-    monkeypatch.setattr(regression.code, "check_code", lambda *_, **__: same)
+    monkeypatch.setattr("r1_searcher.regression.code.check_code", lambda *_, **__: same)
     monkeypatch.setenv("PREFECT_API_URL", prefect)
     return done
 
@@ -135,12 +135,11 @@ def test_a_run_that_fails_is_an_error_on_the_page(trained: Trained, tmp_path: Pa
 def test_the_gravest_of_both_gates_is_the_status(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import regression
 
     def refuse(*_: Any, **__: Any) -> CodeResult:
         raise Refused("unreadable")
 
-    monkeypatch.setattr(regression.code, "check_code", refuse)
+    monkeypatch.setattr("r1_searcher.regression.code.check_code", refuse)
     assert run(tmp_path) == 4
     assert "## Code gate: ⛔ refused\n" in said(tmp_path) and "## Recipe gate: ✅ same\n" in said(tmp_path)
     trained.moved = {"stage1_reward": -0.2}

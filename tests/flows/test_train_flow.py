@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,43 +13,15 @@ from typing import Any
 import fake_rooms
 import pytest
 import yaml
+from segment_runs import ONE, in_a_process, made, train
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.artefacts import read_json, read_metadata, read_table, sha256_tree, write_json, write_table
+from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
 from r1_searcher.training import figures
 from r1_searcher.training.workbench import Workbench
 from r1_searcher.types.schemas import ADVANTAGES, QUESTIONS, REWARDS, ROLLOUTS
 
-ONE: dict[str, Any] = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 5, "iteration_offset": 0}}
 STAGE2 = {"stage": "stage2", "iterations": 3, "iteration_offset": 0}
-FAKES = Path(fake_rooms.__file__)
-
-
-def made(place: Path, segment: str = "s1") -> dict[str, str]:
-    """Return fingerprints of everything that a segment's run leaves outside the store."""
-    return {
-        part: sha256_tree(place / part)
-        for part in (f"data/train/{segment}", f"plots/train/{segment}.csv", f"metrics/train/{segment}.json")
-    }
-
-
-def train(segment: str) -> dict[str, Any]:
-    from flows.train import train as flow
-
-    return flow(segment)
-
-
-def in_a_process(place: Path, prefect: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    paths = f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}"
-    return subprocess.run(
-        [sys.executable, str(FAKES), "s1"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": paths, "PREFECT_API_URL": prefect, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def test_a_segment_leaves_all_its_outputs(
@@ -267,9 +238,12 @@ def test_a_change_of_stage_starts_a_fresh_optimizer(
 ) -> None:
     loaded: list[Path] = []
     load = fake_rooms.FakeTrainer.load
-    monkeypatch.setattr(
-        fake_rooms.FakeTrainer, "load", lambda trainer, folder: (loaded.append(folder), load(trainer, folder))
-    )
+
+    def note(trainer: fake_rooms.FakeTrainer, folder: Path) -> None:
+        loaded.append(folder)
+        load(trainer, folder)
+
+    monkeypatch.setattr(fake_rooms.FakeTrainer, "load", note)
     project(
         "stages",
         {
@@ -313,7 +287,8 @@ def test_a_failing_retriever_stops_and_nothing_of_it_is_kept(
     place = project("errors", ONE)
     bench = Workbench("s1")
     monkeypatch.setenv("FAKE_ERRORS", "all")
-    for step in (lambda: bench.watch(0), lambda: bench.rollout(0)):
+    steps: list[Callable[[], object]] = [lambda: bench.watch(0), lambda: bench.rollout(0)]
+    for step in steps:
         with pytest.raises(
             PipelineError, match=r"the retriever failed on \d of \d trajectories \(allowed: 20%\): gone"
         ):

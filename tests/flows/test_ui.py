@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import State
 
 from flows import ui
+from flows.server import silent
 from flows.workers_local import free_port
 from r1_searcher.errors import PipelineError
 
@@ -54,7 +56,7 @@ def test_a_page_server_that_is_killed_is_started_anew_at_its_address(
     os.kill(before, signal.SIGKILL)
     server._process.wait()
     server.look()
-    assert server.api == api and process_of(server) != before and ui.silent(api) is None
+    assert server.api == api and process_of(server) != before and silent(api) is None
     said = "warning: Prefect's server ended with status -9; restarting it; runs continue\n"
     assert capsys.readouterr().out == said
     server.look()
@@ -69,10 +71,10 @@ def test_a_page_server_that_hangs_is_ended_and_started_anew(
     with monkeypatch.context() as quick:
         quick.setattr(ui, "silent", lambda api: "does not answer")
         server.look()  # it may be busy
-    assert server._process is before and before.returncode is None
+    assert server._process is before and before.poll() is None
     monkeypatch.setattr(ui, "HUNG_SECONDS", 0.0)
     server.look()
-    assert before.returncode == -signal.SIGKILL and ui.silent(server.api) is None
+    assert before.returncode == -signal.SIGKILL and silent(server.api) is None
     assert re.search("did not answer for .* s; restarting it", capsys.readouterr().out)
 
 
@@ -93,7 +95,7 @@ def test_missed_nights_are_skipped_and_what_a_person_asked_for_is_not(prefect: s
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
     from prefect.states import Scheduled
 
-    from flows.ui import skip_missed
+    from flows.leftovers import skip_missed
 
     @flow
     def nightly() -> None: ...
@@ -103,7 +105,7 @@ def test_missed_nights_are_skipped_and_what_a_person_asked_for_is_not(prefect: s
         deployment = client.create_deployment(client.create_flow(nightly), "nightly")
 
         def scheduled(days: int) -> str:
-            state = Scheduled(scheduled_time=now + datetime.timedelta(days=days))
+            state: State[Any] = Scheduled(scheduled_time=now + datetime.timedelta(days=days))
             return str(client.create_flow_run_from_deployment(deployment, state=state).id)
 
         missed, asked, to_come = [scheduled(-2), scheduled(-1)], scheduled(-1), scheduled(1)
@@ -146,7 +148,8 @@ def test_queued_runs_say_what_they_are_and_ended_ones_why(prefect: str, capsys: 
         assert capsys.readouterr().out == ""
 
         said = "Flow run encountered an exception: PipelineError: train@s1-00: the stage failed: error: no such file"
-        for run, state in zip(runs, (Failed(message=said), Completed(), Cancelled(message="by hand")), strict=True):
+        states: list[State[Any]] = [Failed(message=said), Completed(), Cancelled(message="by hand")]
+        for run, state in zip(runs, states, strict=True):
             client.set_flow_run_state(run, state, force=True)
         board.look()
         assert sorted(capsys.readouterr().out.splitlines()) == [

@@ -11,7 +11,7 @@ from typing import Any
 import fake_rooms
 import psutil
 import pytest
-from test_train_flow import FAKES, ONE, in_a_process, made, train
+from segment_runs import FAKES, ONE, in_a_process, made, train
 
 from flows.worker_process import BEAT
 from flows.workers_local import LocalPlace, LocalWorker, cores_of, gpus_of
@@ -33,7 +33,7 @@ def fake_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     for name in ("ENGINE", "TRAINER"):
         monkeypatch.setattr(flows.workers, name, f"fake_rooms:{name.lower()}_worker")
-    monkeypatch.setenv("PYTHONPATH", f"{FAKES.parent}{os.pathsep}{FAKES.parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{FAKES.parent}{os.pathsep}{FAKES.parents[1]}")
     monkeypatch.setenv("FAKE_LOSE", str(tmp_path / "lose"))
     return tmp_path / "lose"
 
@@ -96,13 +96,18 @@ def test_an_engine_that_hangs_is_ended_and_its_shard_sampled_elsewhere(
 def test_long_work_is_no_hang(project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes: the worker's process reports that it runs."""
     project("long", ONE)
-    monkeypatch.setenv("PYTHONPATH", str(FAKES.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
     worker = LocalPlace(Workbench("s1").worker_settings, tmp_path / "logs").start(
         "engine", 0, "slow_worker:SlowWorker", {}
     )
     heard: list[Any] = []
     hear = LocalWorker._receive
-    monkeypatch.setattr(LocalWorker, "_receive", lambda worker: heard.append(hear(worker)) or heard[-1])
+
+    def listen(worker: LocalWorker) -> Any:
+        heard.append(hear(worker))
+        return heard[-1]
+
+    monkeypatch.setattr(LocalWorker, "_receive", listen)
     try:
         assert worker.call("work", 5.0) is None
     finally:

@@ -49,8 +49,8 @@ def test_two_engines_one_of_them_killed_and_two_ranks_learn_what_one_process_lea
     assert (place / "lost").exists()
     made = [bench.store.root.parent / "data/train/s1" for bench in (inside, local)]
     for kind in ("rollouts", "rewards"):
-        one, two = ((place / kind / "0000.parquet").read_bytes() for place in made)
-        assert one == two, kind
+        mine, other = ((place / kind / "0000.parquet").read_bytes() for place in made)
+        assert mine == other, kind
         assert read_table(made[1] / kind / "0001.parquet").num_rows == 16
     before = load_file(tmp_path / "inside/data/base_model/model.safetensors")
     one, two = first_policy(inside), first_policy(local)

@@ -42,7 +42,7 @@ PASSAGES = [
 HOP_1 = ("Who made Silent Harbor?", ["Velto", "Mara Velto"], ["Silent Harbor"])
 HOP_2 = ("Where was the maker of Silent Harbor born?", ["Kolm"], ["Silent Harbor", "Mara Velto"])
 CLOSED = ("Is an oak no tree?", ["no"], ["Oak", "Elm"])
-UNKNOWN = ("What is like an oak?", ["an other tree!"], [])
+UNKNOWN: tuple[str, list[str], list[str]] = ("What is like an oak?", ["an other tree!"], [])
 
 
 def table(*rows: tuple[str, list[str], list[str]]) -> pa.Table:

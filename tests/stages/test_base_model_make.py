@@ -177,7 +177,8 @@ def test_a_good_model_is_imported_whole(policy: Path, tmp_path: Path) -> None:
     target = tmp_path / "base_model"
     target.mkdir()
     import_model(str(policy), target, "float32")
-    theirs, ours = (load_engine(place, rollout_params()) for place in (policy, target))
+    engines: list[Any] = [load_engine(place, rollout_params()) for place in (policy, target)]
+    theirs, ours = engines
     for name, weight in theirs._model.named_parameters():
         assert torch.equal(dict(ours._model.named_parameters())[name], weight)
     text = "Ada Kolm <|begin_of_query|> é"

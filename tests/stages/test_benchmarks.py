@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from tiny_models import random_encoder
+from tiny_policy import ScriptedEngine
 
 import r1_searcher.rollout
 from r1_searcher import params as contract
@@ -28,8 +30,6 @@ from r1_searcher.retrieval.bm25 import read_meta
 from r1_searcher.types.schemas import EVALUATION, PASSAGES, QUESTIONS
 from stages.benchmarks.__main__ import main as benchmarks
 from stages.evaluate.__main__ import main as evaluate
-from tests.tiny_models import random_encoder
-from tests.tiny_policy import ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))

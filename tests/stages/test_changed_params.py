@@ -32,7 +32,8 @@ CHANGES = {
 
 def changed() -> str:
     """Return the shipped params.yaml with ``CHANGES``, each in its line, as an editor leaves it."""
-    lines, path = SHIPPED.read_text(encoding="utf-8").splitlines(), {}
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    path: dict[int, str] = {}
     left = dict(CHANGES)
     for number, line in enumerate(lines):
         if (match := re.match(r"( *)([a-z_0-9]+):", line)) is None:

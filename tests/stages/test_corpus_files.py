@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1_searcher.corpus import files, own_files
+from r1_searcher.corpus.counts import SKIPPED_REPEATED, FileCount
 from r1_searcher.corpus.kilt import read_kilt
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages, records
@@ -227,10 +228,10 @@ def test_parquet_faults(tmp_path: Path) -> None:
 
 def test_a_repeated_id_stops_and_a_repeated_passage_is_skipped(tmp_path: Path) -> None:
     first = jsonl(tmp_path / "a.jsonl", {"id": 1, "title": "A", "text": "a"}, PASSAGES[0], PASSAGES[0])
-    counts: list[files.FileCount] = []
+    counts: list[FileCount] = []
     assert len(list(own_files.read_passages([first], counts))) == 2
     (count,) = counts
-    assert (count.read, count.kept, count.passages, count.skipped) == (3, 2, 2, {files.SKIPPED_REPEATED: 1})
+    assert (count.read, count.kept, count.passages, count.skipped) == (3, 2, 2, {SKIPPED_REPEATED: 1})
     assert (count.layout, count.columns) == ("title and text", {"passage_id": "id", "title": "title", "text": "text"})
     second = jsonl(tmp_path / "b.jsonl", PASSAGES[1], {"passage_id": "1", "title": "B", "text": "b"})
     with pytest.raises(PipelineError, match=r"b\.jsonl, line 2: passage id '1' is a duplicate"):
@@ -366,7 +367,7 @@ def test_a_place_counts_blank_lines(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no sample data at {DATA} (set R1SEARCHER_DATA)")
 def test_a_real_corpus() -> None:
-    counts: list[files.FileCount] = []
+    counts: list[FileCount] = []
     rows = list(own_files.read_passages([DATA / "hippo_train100/musique_train_corpus.json"], counts))
     assert counts[0].read == 1890
     assert counts[0].kept == len(rows) == 1890 - sum(counts[0].skipped.values())

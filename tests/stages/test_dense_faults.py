@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dense_indexes import build, numbered, settings, tiny, write_corpus
+from tiny_models import random_encoder
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import passages
@@ -15,8 +17,6 @@ from r1_searcher.files.sums import Damaged, renew
 from r1_searcher.retrieval import build_index, identify, open_retriever
 from r1_searcher.retrieval.dense import retriever
 from r1_searcher.retrieval.dense.encoder import Encoder
-from tests.dense_indexes import build, numbered, settings, tiny, write_corpus
-from tests.tiny_models import random_encoder
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from dense_indexes import build, numbered, settings, tiny, write_corpus
+from tiny_models import minilm, random_cross_encoder, random_encoder
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
@@ -20,8 +22,6 @@ from r1_searcher.retrieval.dense import retriever, shards
 from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
 from r1_searcher.types.protocols import Retriever
 from stages.index.__main__ import main
-from tests.dense_indexes import build, numbered, settings, tiny, write_corpus
-from tests.tiny_models import minilm, random_cross_encoder, random_encoder
 
 FACTS = [
     ("Marie Curie", "A physicist who discovered radium and was awarded two Nobel prizes."),
@@ -247,7 +247,9 @@ def test_the_shards_are_whole_files_of_the_store(place: Path) -> None:
 def test_a_text_is_cut_at_max_tokens(place: Path) -> None:
     folder = random_encoder(place / "model")
     for limit, equal in ((4, True), (16, False)):  # [CLS], two words, [SEP]
-        embedding = Embedding.of(tiny(folder, max_tokens=limit).index.dense, folder)
+        dense = tiny(folder, max_tokens=limit).index.dense
+        assert dense is not None
+        embedding = Embedding.of(dense, folder)
         one, two = Encoder(folder, embedding, "cpu").passages(["ann lee born in kolm", "ann lee directed the film"])
         assert np.allclose(one, two, atol=1e-6) is equal
 

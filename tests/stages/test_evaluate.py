@@ -28,7 +28,7 @@ SHARES = ("em", "f1", "cover_em", "cover_em_contiguous", "format_rate", "searche
 
 
 def question_table(number: int, kind: str = "composition", hops: int | None = 2) -> pa.Table:
-    row = {"dataset": "world", "kind": kind, "num_hops": hops, "supporting_titles": []}
+    row: dict[str, Any] = {"dataset": "world", "kind": kind, "num_hops": hops, "supporting_titles": []}
     rows = [
         {
             **row,

@@ -92,7 +92,8 @@ def run(url: str, name: str = "served", *more: str) -> int:
 
 
 def rows(name: str = "served") -> list[dict[str, Any]]:
-    return read_table(f"data/evaluation/{name}/held_out.parquet", EVALUATION).to_pylist()
+    rows: list[dict[str, Any]] = read_table(f"data/evaluation/{name}/held_out.parquet", EVALUATION).to_pylist()
+    return rows
 
 
 def card(name: str = "served") -> dict[str, Any]:

@@ -89,7 +89,8 @@ class Place:
         return [part for name, path in named.items() for part in (f"--{name}", str(path))]
 
     def verdicts(self, name: str) -> list[dict[str, Any]]:
-        return pq.read_table(self.folder / "judge" / f"{name}.parquet").to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(self.folder / "judge" / f"{name}.parquet").to_pylist()
+        return rows
 
 
 @pytest.fixture

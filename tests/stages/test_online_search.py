@@ -295,5 +295,12 @@ def test_what_a_search_depends_on_is_in_the_fingerprint_and_nothing_else(web: fa
     other = {"engine": "brave", "url": "https://x.org", "language": "de", "pages": False, "passage_words": 50}
     found = {first, *(online_fingerprint(settings(web).model_copy(update={key: other[key]})) for key in other)}
     assert len(found) == len(other) + 1
-    same = {"timeout": 3.0, "attempts": 9, "max_calls": 5, "concurrency": 1, "user_agent": "x", "key_variable": "K"}
+    same: dict[str, Any] = {
+        "timeout": 3.0,
+        "attempts": 9,
+        "max_calls": 5,
+        "concurrency": 1,
+        "user_agent": "x",
+        "key_variable": "K",
+    }
     assert online_fingerprint(settings(web, **same)) == first == opened(web).fingerprint

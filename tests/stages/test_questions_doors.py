@@ -195,6 +195,7 @@ def test_a_parquet_file_says_what_it_has_and_is_mapped(tmp_path: Path) -> None:
 
 
 def test_all_bad_rows_at_once_or_left_out(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]]
     rows = [{"question": ASKS, "answer": "a"}, {"question": ""}, {"question": ASKS, "answer": True}, {"answer": "b"}]
     path = lines(tmp_path / "a.jsonl", *rows)
     with pytest.raises(PipelineError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures_update import make_policy
@@ -16,7 +17,7 @@ from r1_searcher.training.workers import WorkerSettings
 from r1_searcher.types.schemas import ADVANTAGES, ROLLOUTS
 from r1_searcher.update.reference import FrozenPolicy
 
-KL = {"update__kl_coefficient": 0.05}
+KL: dict[str, Any] = {"update__kl_coefficient": 0.05}
 
 
 def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

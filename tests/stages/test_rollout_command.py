@@ -100,7 +100,7 @@ def test_everything_that_rollouts_depend_on_is_in_the_fingerprint(tmp_path: Path
 
     first = found()
     assert found() == first
-    others = {
+    others: dict[str, Any] = {
         "policy_sha256": "q",
         "index_fingerprint": "j",
         "samples": 3,

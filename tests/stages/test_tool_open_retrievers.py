@@ -9,6 +9,8 @@ from typing import Any
 import fake_web
 import pyarrow as pa
 import pytest
+from dense_indexes import build, tiny, write_corpus
+from tiny_models import random_cross_encoder, random_encoder
 from tiny_policy import END, ScriptedEngine, check_rollouts, questions_table, rollout_params
 
 from r1_searcher import params
@@ -18,8 +20,6 @@ from r1_searcher.retrieval import open_retriever
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts.grammar import ANSWER, END_ANSWER, END_QUERY, END_THINK, QUERY
 from r1_searcher.types.protocols import Passage, Retriever, windows_of
-from tests.dense_indexes import build, tiny, write_corpus
-from tests.tiny_models import random_cross_encoder, random_encoder
 
 SEARCH = f"Hm. {QUERY} where was Ada Lovelace born{END_QUERY}"
 FINAL = f"So.{END_THINK}\n\n{ANSWER} London{END_ANSWER}"

@@ -13,7 +13,8 @@ from fixtures_update import make_batch, make_policy, make_rollouts, update_param
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.types.protocols import Trainer, TrainingBatch
-from r1_searcher.update.trainers import DeepSpeedTrainer, PolicyTrainer, TorchTrainer
+from r1_searcher.update.trainer import PolicyTrainer
+from r1_searcher.update.trainers import DeepSpeedTrainer, TorchTrainer
 
 LORA = {"rank": 2, "alpha": 4, "targets": "all-linear"}
 

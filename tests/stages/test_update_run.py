@@ -26,8 +26,11 @@ PARAMS = Path(__file__).resolve().parents[2] / "r1_searcher/params/defaults.yaml
 class RecordingTrainer:
     """Records batches; its reference is 0.25 below the expected log-probabilities it was given."""
 
+    iteration = 0
+
     def __init__(self, expected: list[list[float]] | None = None) -> None:
-        self.expected, self.batches = expected, []
+        self.expected = expected
+        self.batches: list[TrainingBatch] = []
 
     def logprobs(self, token_ids: Any, policy_mask: Any) -> list[list[float]]:
         raise AssertionError("update_policy needs no present log-probabilities")
@@ -40,9 +43,15 @@ class RecordingTrainer:
         self.batches.append(batch)
         return {"loss": 0.5}
 
-    def save(self, policy: Path, *, step: int, parent: str) -> None: ...
+    def export_weights(self) -> Mapping[str, Any]:
+        raise AssertionError("update_policy exports nothing")
 
-    def load(self, policy: Path) -> None: ...
+    def save_policy(self, policy: Path, *, step: int, parent: str) -> str:
+        raise AssertionError("update_policy saves nothing")
+
+    def save(self, policy: Path, *, step: int, parent: str, trainer_state: Path | None = None) -> None: ...
+
+    def load(self, policy: Path, trainer_state: Path | None = None) -> None: ...
 
 
 def test_rewards_are_aligned_by_id_and_only_policy_tokens_have_advantages() -> None:

@@ -39,7 +39,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built offline."""
     out = tmp_path_factory.mktemp("wheel")
-    command = [*PIP, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source]
+    command: list[str | Path] = [
+        *PIP,
+        "wheel",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        out,
+        source,
+    ]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     [found] = out.glob("*.whl")
     return found
@@ -48,7 +57,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("target")
-    command = [*PIP, "install", "--no-index", "--no-deps", "--target", target, wheel]
+    command: list[str | Path] = [*PIP, "install", "--no-index", "--no-deps", "--target", target, wheel]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return target
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,6 +97,11 @@ def test_a_corpus_that_is_killed_in_a_workspace_goes_on_at_the_next_start(
         with pytest.raises(KeyboardInterrupt):
             start()
     assert len(Store().entries()) == 2
-    monkeypatch.setattr(resume.Parts, "keep", lambda self, part, entry: kept.append(entry) or keep(self, part, entry))
+
+    def keep_and_note(self: resume.Parts, part: Any, entry: Any) -> None:
+        kept.append(entry)
+        keep(self, part, entry)
+
+    monkeypatch.setattr(resume.Parts, "keep", keep_and_note)
     start()
     assert len(kept) == 4  # two before, the other two now: nothing was made twice

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +71,7 @@ def rollouts(chosen: list[list[Piece]]) -> pa.Table:
     for number, text in enumerate(chosen):
         made = transcript(text)
         assert made.segments is not None
-        found = {"query": "q", "passage_ids": [], "scores": [], "error": None}
+        found: dict[str, Any] = {"query": "q", "passage_ids": [], "scores": [], "error": None}
         rows.append(
             {
                 "trajectory_id": f"q{number}#0",
@@ -146,7 +147,7 @@ def test_shares_hold(shares: Shares) -> None:
     """Each within four standard deviations of its binomial."""
 
     def holds(hits: int, of: int, share: float) -> bool:
-        return abs(hits - of * share) < 4 * np.sqrt(of * share * (1 - share))
+        return bool(abs(hits - of * share) < 4 * np.sqrt(of * share * (1 - share)))
 
     chosen = texts(shares, 3000)
     written = [text for text in chosen if is_transcript(text)]

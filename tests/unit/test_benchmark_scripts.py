@@ -20,11 +20,13 @@ def test_the_project_is_on_the_path_before_it_is_imported(script: Path) -> None:
     ours = [
         node.lineno for node in body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages")
     ]
-    paths = [node.lineno for node in ast.walk(ast.Module(body, [])) if _extends_the_path(node)]
+    paths = [
+        node.lineno for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Expr) and _extends_the_path(node)
+    ]
     imports_later = "from stages" in script.read_text(encoding="utf-8")
     assert not imports_later or paths, "no sys.path.insert: the project cannot be imported"
     assert not ours or min(paths) < min(ours)
 
 
-def _extends_the_path(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and ast.unparse(node).startswith("sys.path.insert(0, str(")
+def _extends_the_path(node: ast.Expr) -> bool:
+    return ast.unparse(node).startswith("sys.path.insert(0, str(")

@@ -20,7 +20,7 @@ from r1_searcher.retrieval.build import build_index
 from r1_searcher.retrieval.columns import top_rows
 from r1_searcher.retrieval.tokenizer import Tokenizer
 from r1_searcher.types import schemas
-from r1_searcher.types.protocols import Retriever
+from r1_searcher.types.protocols import Passage, Retriever
 
 SETTINGS = params.Index(k1=1.5, b=0.75, title_weight=1, stemmer="none", stopwords="none")
 
@@ -38,8 +38,8 @@ def retriever(folder: Path, *passages: tuple[str, str], **changes: object) -> Bm
     return open_index(folder / "index")
 
 
-def ids(found: list[list[object]]) -> list[list[str]]:
-    return [[passage.passage_id for passage in passages] for passages in found]  # type: ignore[attr-defined]
+def ids(found: list[list[Passage]]) -> list[list[str]]:
+    return [[passage.passage_id for passage in passages] for passages in found]
 
 
 def reference(documents: list[list[str]], query: list[str], k1: float, b: float) -> list[float]:

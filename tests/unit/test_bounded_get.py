@@ -18,7 +18,6 @@ import httpcore
 import pytest
 from odd_servers import Speak, drips, says, serve
 
-from r1_searcher.net import network
 from r1_searcher.net.replies import ENCODINGS, encoding
 from r1_searcher.retrieval.online import bounded, guard
 
@@ -160,7 +159,7 @@ def test_a_redirect_to_another_scheme_or_with_a_password_is_not_followed() -> No
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(network.socket, "getaddrinfo", lambda *_, **__: answer.wait(10.0) and [])
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer.wait(10.0) and [])
     try:
         with pytest.raises(bounded.Unreadable, match="not resolved in time"):
             get("http://slow.example/", seconds=SECONDS)

@@ -50,18 +50,19 @@ def test_a_tokenizer_that_was_saved_while_it_cut_and_padded(tmp_path: Path) -> N
     assert codec.library is not None and codec.encode(LONG[0]) == names.encode(LONG[0], add_special_tokens=False)
 
 
-class Shouting(PreTrainedTokenizerFast):
+class Shouting(PreTrainedTokenizerFast):  # type: ignore[misc]  # transformers is not followed
     """A kind of tokenizer with its own encode."""
 
     def encode(self, text: Any, *given: Any, **named: Any) -> list[int]:
-        return super().encode(text.upper(), *given, **named)
+        found: list[int] = super().encode(text.upper(), *given, **named)
+        return found
 
 
-class Whispering(PreTrainedTokenizerFast):
+class Whispering(PreTrainedTokenizerFast):  # type: ignore[misc]
     """And one with its own decode."""
 
     def _decode(self, *given: Any, **named: Any) -> str:
-        return super()._decode(*given, **named).lower()
+        return str(super()._decode(*given, **named).lower())
 
 
 @pytest.mark.parametrize("kind", [Shouting, Whispering])

@@ -91,7 +91,10 @@ def test_only_a_sample_of_many_questions_is_looked_at() -> None:
 @pytest.mark.parametrize(("found", "lost", "lines"), [(100, 5, 1), (100, 4, 0), (3, 3, 1), (0, 0, 0)])
 def test_a_line_is_said_if_the_share_is_considerable(found: int, lost: int, lines: int) -> None:
     good = {"n": 4, "search_rate": 0.5, "format_rate": 0.5}
-    measured = {"sampled": good, "cut_answers": {"num_questions": 200, "num_found": found, "num_lost": lost}}
+    measured: dict[str, dict[str, float]] = {
+        "sampled": good,
+        "cut_answers": {"num_questions": 200, "num_found": found, "num_lost": lost},
+    }
     said = against_training(measured)
     assert len(said) == lines
     assert all(f"of {found} training questions" in line and "max_passage_tokens" in line for line in said)

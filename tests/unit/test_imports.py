@@ -50,7 +50,8 @@ def loaded_by(code: str, *arguments: str) -> list[str]:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    found: list[str] = json.loads(run.stdout.splitlines()[-1])
+    return found
 
 
 def test_the_check_itself_sees_a_heavy_import() -> None:

@@ -86,7 +86,7 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"stemmer": "english", "stopwords": "english"}])
-def test_the_form_stands_for_these_results(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_the_form_stands_for_these_results(tmp_path: Path, changes: dict[str, Any]) -> None:
     """If the same content gives another result, raise SEARCH_FORM; if the content is meant to change, its identity
     changes by itself. Either way record the new result here."""
     content = meta(tmp_path, **changes)["content"][:16]

@@ -51,7 +51,8 @@ def play(
         mode="ircot",
     )
     check_rollouts(table, engine, rollout, end_ids=[ord(END)])
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def queries(row: dict[str, Any]) -> list[str]:

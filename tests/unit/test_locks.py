@@ -31,7 +31,7 @@ def pinned(*files: Path) -> dict[str, str]:
                 wanted = Requirement(line)
                 assert [one.operator for one in wanted.specifier] == ["=="], line
                 if not wanted.marker or wanted.marker.evaluate():
-                    found[canonicalize_name(wanted.name)] = next(iter(wanted.specifier)).version
+                    found[str(canonicalize_name(wanted.name))] = next(iter(wanted.specifier)).version
     return found
 
 

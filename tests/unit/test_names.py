@@ -51,7 +51,8 @@ TAKEN: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "benchmarks.sets index": lambda raw, text: raw["benchmarks"].update(sets={"a": {"index": text}}),
     "evaluate.policies key": lambda raw, text: raw["evaluate"].update(policies={text: "data/base_model"}),
 }
-ALSO = {  # names of files and folders that no command of dvc.yaml contains
+# Names of files and folders that no command of dvc.yaml contains.
+ALSO: dict[str, Callable[[dict[str, Any], str], object]] = {
     "profile": lambda raw, text: raw.update(profile=text),
     "questions.files key": lambda raw, text: raw["questions"].update(files={text: "a.jsonl"}),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_searcher.retrieval.online.client import retry_after
+from r1_searcher.net.retries import retry_after
 from r1_searcher.retrieval.online.engines import SEARCH_ENGINES, Hit, NoAnswer, WrongForm
 from r1_searcher.retrieval.online.guard import is_public
 from r1_searcher.retrieval.online.pages import best_passages, cut
@@ -55,8 +55,8 @@ def test_an_answer_of_another_form_is_no_empty_result(name: str, answer: dict[st
 
 @pytest.mark.parametrize("name", SEARCH_ENGINES)
 def test_a_hit_without_an_address_is_another_form_and_one_without_words_is_not(name: str) -> None:
-    answer = ANSWERS[name]
-    items = answer["web"]["results"] if name == "brave" else answer.get("results", answer.get("organic"))
+    answer: dict[str, Any] = ANSWERS[name]
+    items: Any = answer["web"]["results"] if name == "brave" else answer.get("results", answer.get("organic"))
     address = "link" if name == "serper" else "url"
 
     def with_items(*found: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,9 @@ def test_engines_that_did_not_answer_searxng_are_an_outage_and_not_an_empty_resu
         SEARCH_ENGINES["searxng"].read({"results": [], "unresponsive_engines": [["bing", "timeout"]]})
 
 
-VALUES = st.sampled_from([None, 1, "", "https://a.org", [], {}, [1], [{}], [{"url": "u", "link": "l"}], [{"url": 1}]])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 1, "", "https://a.org", [], {}, [1], [{}], [{"url": "u", "link": "l"}], [{"url": 1}]]
+)
 KEYS = st.sampled_from(["organic", "results", "web", "type", "searchParameters", "unresponsive_engines"])
 WEB = st.dictionaries(st.just("results"), VALUES)
 

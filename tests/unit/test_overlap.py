@@ -58,7 +58,8 @@ def play(engine: ScriptedEngine, retriever: Any, **options: Any) -> list[dict[st
     )
     check_rollouts(table, engine, PARAMS)
     assert timings["search_seconds"] >= 0
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize("mode", ["search", "ircot", "plain_rag"])

@@ -134,8 +134,13 @@ def test_of_shipped_names_only_the_chosen_ones_file_counts(monkeypatch: pytest.M
     from r1_searcher.files import artefacts, code
 
     counted: set[Path] = set()
+
+    def count(path: Path) -> str:
+        counted.add(path)
+        return "0"
+
     for module in (artefacts, code):
-        monkeypatch.setattr(module, "sha256_file", lambda path: counted.add(path) or "0")
+        monkeypatch.setattr(module, "sha256_file", count)
     policy_keys(check(compose(BASE, {"update": {"estimator": "rloo"}})))
     folder = Path(artefacts.__file__).parent.parent / "update"
     names = {path.relative_to(folder).as_posix() for path in counted if path.is_relative_to(folder)}

@@ -52,6 +52,13 @@ def passes(batch: tuple[list[list[int]], list[list[bool]]], layout: Layout, max_
     return lay_out(*batch, range(len(batch[0])), max_tokens=max_tokens, layout=layout)
 
 
+def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Those of all parameters; each has one."""
+    found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(found) == len(list(model.parameters()))
+    return found
+
+
 def logprobs(policy: TokenPolicy, pieces: list[Pass]) -> torch.Tensor:
     """Return log-probabilities (P,) by slot."""
     flat = torch.full((sum(len(piece.slots) for piece in pieces),), torch.nan)
@@ -112,6 +119,7 @@ def test_no_prompt_or_document_token_is_trained_on(
     logprobs(policy, pieces).sum().backward()
     hook.remove()
     for piece, hidden in zip(pieces, seen, strict=True):
+        assert hidden.grad is not None
         gradient = hidden.grad.reshape(piece.num_tokens, -1)  # (R * T, D) where the head would make logits
         predicting = np.zeros(piece.num_tokens, dtype=bool)
         predicting[piece.predict] = True
@@ -130,7 +138,7 @@ def test_gradient_and_entropy_are_those_of_the_plain_formula(policy: TokenPolicy
     values, entropy = run_pass(policy, piece, CPU)
     policy.zero_grad()
     (values * weights).sum().backward()
-    ours = [parameter.grad.clone() for parameter in policy.parameters()]
+    ours = [gradient.clone() for gradient in gradients(policy)]
     log_all = policy.model(torch.tensor(token_ids)).logits[0].log_softmax(-1)
     chosen = log_all[[0, 1, 3, 4], [2, 3, 5, 6]]
     policy.zero_grad()
@@ -175,7 +183,7 @@ def test_attention_by_blocks_is_transformers_own_mask(
         model.zero_grad()
         values = logprobs(model, pieces)
         values.sum().backward()
-        found.append([values, *(parameter.grad.clone() for parameter in model.parameters())])
+        found.append([values, *(gradient.clone() for gradient in gradients(model))])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
@@ -227,9 +235,9 @@ def test_flash_attention_gets_the_boundaries(monkeypatch: pytest.MonkeyPatch) ->
         return torch.cat(
             [
                 torch.nn.functional.scaled_dot_product_attention(
-                    *(part.transpose(0, 1) for part in block), is_causal=options["causal"]
+                    queries.transpose(0, 1), keys.transpose(0, 1), values.transpose(0, 1), is_causal=options["causal"]
                 ).transpose(0, 1)
-                for block in zip(*parts, strict=True)
+                for queries, keys, values in zip(*parts, strict=True)
             ]
         )
 

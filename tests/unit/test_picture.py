@@ -53,7 +53,15 @@ def test_the_script_draws_a_run(tmp_path: Path) -> None:
         tmp_path / "data/evaluation/stage2/held_out.parquet", pa.Table.from_pylist([row], schema=EVALUATION_COLUMNS)
     )
     out = tmp_path / "run.svg"
-    command = [sys.executable, ROOT / "docs/images/make.py", "--root", tmp_path, "--out", out, "--question"]
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / "docs/images/make.py",
+        "--root",
+        tmp_path,
+        "--out",
+        out,
+        "--question",
+    ]
     subprocess.run([*command, "Who?"], check=True)
     drawn = words(out.read_text(encoding="utf-8"))
     assert "X & Y" in drawn and "(1) X <b> is long" in drawn and "<answer> Y" in drawn and "stage 2" in drawn

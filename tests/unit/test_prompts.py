@@ -38,7 +38,7 @@ class Chatty:
         import jinja2
 
         assert options.pop("tokenize") is False
-        return jinja2.Template(CHAT).render(messages=messages, **options)
+        return str(jinja2.Template(CHAT).render(messages=messages, **options))
 
 
 def test_what_is_shipped() -> None:

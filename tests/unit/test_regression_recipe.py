@@ -118,7 +118,10 @@ def workspace(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")
     text = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
     assert contract.parse(text).train.segments.keys() == {"s1-00", "s2-00"}
-    rows = {"s1-00": [(0.2, 0), (0.4, 0), (0.6, 0), (0.8, 0)], "s2-00": [(-1.0, 0.5), (0.0, 1.0)]}
+    rows: dict[str, list[tuple[float, float]]] = {
+        "s1-00": [(0.2, 0), (0.4, 0), (0.6, 0), (0.8, 0)],
+        "s2-00": [(-1.0, 0.5), (0.0, 1.0)],
+    }
     for name, pairs in rows.items():
         lines = ["iteration,reward,search_rate", *(f"{n},{a},{b}" for n, (a, b) in enumerate(pairs))]
         (tmp_path / "plots/train" / f"{name}.csv").write_text("\n".join(lines))

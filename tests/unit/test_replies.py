@@ -25,8 +25,8 @@ from r1_searcher.chat import chat_server
 from r1_searcher.chat.chat_server import ChatServer, RequestFailed
 from r1_searcher.errors import PipelineError
 from r1_searcher.net import replies
+from r1_searcher.net.retries import retry_after
 from r1_searcher.retrieval.online import retriever
-from r1_searcher.retrieval.online.client import retry_after
 from r1_searcher.retrieval.online.retriever import OnlineRetriever
 from r1_searcher.retrieval.remote import client as service
 from r1_searcher.retrieval.remote.client import ServiceRetriever

@@ -65,7 +65,7 @@ def test_its_fingerprint_is_of_file_parameters_and_what_it_says(tmp_path: Path) 
     name = identify(first, index=tmp_path).fingerprint
     assert open_retriever(first, index=tmp_path, fingerprint=name).fingerprint == name
     others = {
-        identify(own(tmp_path, **{"greeting": {"word": "bye"}}), index=tmp_path).fingerprint,
+        identify(own(tmp_path, greeting={"word": "bye"}), index=tmp_path).fingerprint,
         identify(own(tmp_path, OWN.replace("version 1", "version 2")), index=tmp_path).fingerprint,
         identify(own(tmp_path, OWN + "# changed\n"), index=tmp_path).fingerprint,
     }

@@ -124,7 +124,7 @@ def test_the_means_of_a_file() -> None:
 
 def test_verdicts_and_predictions(tmp_path: Path) -> None:
     text = "</think><answer> Oslo </answer>"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"answer": "Oslo", "gen_text_store": text, "pred_ans": " Bergen ", "gpt4o_output": "true."},
         {"answer": "Oslo", "gen_text_store": text, "pred_ans": None, "gpt4o_output": "False"},
         {"answer": ["Oslo", "Kristiania"], "gen_text_store": text},
@@ -189,6 +189,7 @@ def test_plain_predictions_in_any_form(tmp_path: Path, packed: str) -> None:
 
 
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]]
     rows = [{"answer": "Ada"}, {"pred": "Ada"}, {"answer": "", "pred": "x"}, {"answer": "Ada", "pred": ["Ada"]}]
     with pytest.raises(PipelineError) as caught:
         evaluation.score_files([written(tmp_path, *rows)])

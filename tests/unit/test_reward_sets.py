@@ -80,11 +80,8 @@ def test_paper_stage_1_of_a_bare_transcript_counts_its_blocks() -> None:
 def test_paper_stage_2() -> None:
     assert parts(score(known(), "Paris", "paper", 2, "f1", num_searches=1)) == (0, 0, 1)
     assert parts(score(known(), "Paris", "paper", 2, "f1", num_searches=0)) == (0, 0, 1)  # searching earns nothing
-    assert parts(score(known(), ["Rome", "Paris, France"], "paper", 2, "f1", num_searches=1)) == (
-        0,
-        0,
-        pytest.approx(2 / 3),
-    )
+    half = score(known(), ["Rome", "Paris, France"], "paper", 2, "f1", num_searches=1)
+    assert parts(half) == pytest.approx((0, 0, 2 / 3))
     spoilt = score(known(end=f"{END} Done."), "Paris", "paper", 2, "f1", num_searches=1)
     assert parts(spoilt) == (0, -2, 1)
     assert (spoilt.total, spoilt.violations) == (-1, ("text_after_answer",))

@@ -71,7 +71,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     forward = model.forward
 
     def spy(*args: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
-        shapes.append(tuple(input_ids.shape))
+        rows, tokens = input_ids.shape
+        shapes.append((rows, tokens))
         return forward(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(model, "forward", spy)

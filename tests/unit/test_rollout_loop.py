@@ -46,7 +46,8 @@ def play(
     check_rollouts(table, engine, rollout, end_ids=[ord(END)])
     assert timings["policy_tokens"] == sum(map(len, table["policy_logprobs"].to_pylist()))
     assert timings["seconds"] >= timings["search_seconds"] >= 0
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def test_whoever_wants_to_know_is_told_how_many_have_ended() -> None:
@@ -291,7 +292,7 @@ def test_rows_stand_in_the_order_of_questions_and_samples_whatever_the_batches()
 def test_seeds_are_named_by_question_and_sample_not_by_place() -> None:
     engine = ScriptedEngine({"a": FINAL, "b": FINAL})
     both = questions_table(["a", "b"])
-    seeds = {}
+    seeds: dict[int, dict[str, int]] = {}
     for table in (both, both.take([1, 0]), both.slice(1)):
         rows = roll_out(engine, ScriptedRetriever(), table, PARAMS, samples=2, seed=5)[0].to_pylist()
         seeds[len(seeds)] = {row["trajectory_id"]: row["seed"] for row in rows}

@@ -84,7 +84,8 @@ def by_character(scripts: Sequence[str], retriever: ScriptedRetriever) -> pa.Tab
 
 def shown(table: pa.Table) -> list[dict[str, Any]]:
     """What does not depend on the tokenizer."""
-    return table.drop_columns(["token_ids", "token_source", "policy_logprobs"]).to_pylist()
+    rows: list[dict[str, Any]] = table.drop_columns(["token_ids", "token_source", "policy_logprobs"]).to_pylist()
+    return rows
 
 
 SCRIPTS = {

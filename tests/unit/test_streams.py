@@ -6,7 +6,7 @@ import bz2
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ def packed(suffix: str, data: bytes = TEXT) -> bytes:
         with pa.CompressedOutputStream(place, "zstd") as out:
             out.write(data)
         return bytes(place.getvalue())
-    return {".gz": gzip.compress, ".bz2": bz2.compress, "": bytes}[suffix](data)
+    pack: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, "": bytes}
+    return pack[suffix](data)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".zst"])

@@ -138,7 +138,12 @@ def test_without_sums_everything_is_read_as_it_stands(tmp_path: Path) -> None:
 def test_a_file_is_read_once_in_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     hashed = sums._hashed
-    monkeypatch.setattr(sums, "_hashed", lambda path: read.append(path) or hashed(path))
+
+    def note(path: Path) -> str:
+        read.append(path)
+        return hashed(path)
+
+    monkeypatch.setattr(sums, "_hashed", note)
     for file in folder.rglob("*.*"):
         os.utime(file, (1, 1))  # not changed just now
     for _ in range(3):

@@ -61,7 +61,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 REAL = real(GIVEN, ROOT)
 NONE = pytest.mark.skip(reason="no real model's tokenizer here: R1SEARCHER_TOKENIZERS names folders")
-REALS = [*REAL] or [pytest.param("a real one", marks=NONE)]
+REALS: list[Any] = [*REAL] or [pytest.param("a real one", marks=NONE)]
 # Digits one by one (Qwen) or up to three (Llama), then letters, signs with the line breaks after them, white space.
 CUTS = {
     digits: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -115,7 +115,7 @@ ALL = pytest.mark.parametrize("name", ["qwen", "llama", "smollm", *REALS])
 
 
 def back(names: Any, ids: list[int]) -> str:
-    return names.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(names.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 @ALL

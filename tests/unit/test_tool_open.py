@@ -58,7 +58,8 @@ def play(script: str, retriever: Any, **own: Any) -> dict[str, Any]:
     engine = ScriptedEngine({"question": script})
     table, _ = roll_out(engine, retriever, questions_table(["question"]), rollout, samples=1, seed=0)
     check_rollouts(table, engine, rollout, end_ids=[ord(END)])
-    (row,) = table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    (row,) = rows
     return row
 
 

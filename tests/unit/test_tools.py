@@ -77,7 +77,8 @@ def play(
 
 
 def rewards_of(table: pa.Table) -> list[dict[str, Any]]:
-    return reward_table(table, Reward(set="paper", answer_metric="f1"), 2).to_pylist()
+    rows: list[dict[str, Any]] = reward_table(table, Reward(set="paper", answer_metric="f1"), 2).to_pylist()
+    return rows
 
 
 @both_loops

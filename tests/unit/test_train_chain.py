@@ -115,7 +115,7 @@ def test_the_code_of_chosen_engines_and_tools_is_part_of_the_keys(monkeypatch: p
 
 def test_questions_that_are_left_out_change_nothing_before_the_iteration_that_draws_one() -> None:
     found = params()
-    left_out = [[] for _ in range(30)]
+    left_out: list[list[str]] = [[] for _ in range(30)]
     assert chain.chain_keys(found, found.train.segments["s2-00"], ROOTS, CODE, left_out) == keys(found)
     left_out[7] = ["train-3"]
     gone = chain.chain_keys(found, found.train.segments["s2-00"], ROOTS, CODE, left_out)
@@ -215,7 +215,12 @@ def test_workers_that_do_not_fit_are_one_line(overlay: dict[str, Any], said: str
 def test_versions_are_looked_up_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     chain._version.cache_clear()
-    monkeypatch.setattr(chain, "version", lambda name: asked.append(name) or "1")
+
+    def version(name: str) -> str:
+        asked.append(name)
+        return "1"
+
+    monkeypatch.setattr(chain, "version", version)
     assert chain.package_versions() == chain.package_versions() == dict.fromkeys(chain.PACKAGES, "1")
     chain._version.cache_clear()
     assert asked == list(chain.PACKAGES)

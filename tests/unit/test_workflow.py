@@ -58,7 +58,7 @@ def test_forms_and_hooks_are_what_their_readers_take() -> None:
 
 def test_the_hooks_mend_what_they_are_given(tmp_path: Path) -> None:
     """Each on a file of every type that it takes, with the ruff that it names."""
-    cell = {
+    cell: dict[str, Any] = {
         "cell_type": "code",
         "id": "a",
         "metadata": {},

@@ -105,7 +105,8 @@ def _sample(arrays: Sequence[np.ndarray], limit: int) -> np.ndarray:
         array[rows[(rows >= start) & (rows < start + len(array))] - start]
         for array, start in zip(arrays, starts, strict=False)
     ]
-    return np.concatenate(parts).astype(np.float32)
+    spaced: np.ndarray = np.concatenate(parts).astype(np.float32)
+    return spaced
 
 
 def _blocks(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

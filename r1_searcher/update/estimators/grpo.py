@@ -18,4 +18,5 @@ def grpo(samples: Samples) -> tuple[list[Floats], list[Floats]]:
 
 def standardised(own: Floats) -> Floats:
     """Standardise a group's rewards: (G,) -> (G,)."""
-    return (own - own.mean()) / (own.std(ddof=1) + GROUP_EPSILON)
+    found: Floats = (own - own.mean()) / (own.std(ddof=1) + GROUP_EPSILON)
+    return found

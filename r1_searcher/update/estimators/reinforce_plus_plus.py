@@ -16,4 +16,5 @@ def reinforce_plus_plus(samples: Samples) -> tuple[list[Floats], list[Floats]]:
 
 def from_mean(own: Floats) -> Floats:
     """Subtract a group's mean reward: (G,) -> (G,)."""
-    return own - own.mean()
+    found: Floats = own - own.mean()
+    return found

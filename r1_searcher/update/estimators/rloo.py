@@ -16,4 +16,5 @@ def rloo(samples: Samples) -> tuple[list[Floats], list[Floats]]:
 
 def from_others(own: Floats) -> Floats:
     """Subtract the mean of the group's other rewards from each: (G,) -> (G,)."""
-    return own - (own.sum() - own) / (len(own) - 1)
+    found: Floats = own - (own.sum() - own) / (len(own) - 1)
+    return found

@@ -26,7 +26,7 @@ import psutil
 from flows import access
 from r1_searcher.params import SHIPPED
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 1800  # for a hang; not a timing
 PIPELINE, REGRESSION = "pipeline/pipeline-smoke", "regression/regression-smoke"
 READY = "Ctrl-C stops everything"

@@ -180,7 +180,12 @@ def roll_out(
             tokens = list(noise[: 4 + noise[2] % 8])
             errors = os.environ.get("FAKE_ERRORS")
             failed = errors == "all" or (errors is not None and noise[3] % 2 == 0)
-            turn = {"query": "who", "passage_ids": [], "scores": [], "error": "gone" if failed else None}
+            turn: dict[str, Any] = {
+                "query": "who",
+                "passage_ids": [],
+                "scores": [],
+                "error": "gone" if failed else None,
+            }
             rows.append(
                 {
                     "trajectory_id": f"{question['question_id']}#{sample}",
@@ -201,8 +206,8 @@ def roll_out(
                 }
             )
     told(len(rows), len(rows))
-    tokens = float(sum(len(row["policy_logprobs"]) for row in rows))
-    return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0, "policy_tokens": tokens}
+    policy_tokens = float(sum(len(row["policy_logprobs"]) for row in rows))
+    return pa.Table.from_pylist(rows, schema=ROLLOUTS), {"search_seconds": 0.0, "policy_tokens": policy_tokens}
 
 
 def update_policy(
@@ -293,6 +298,7 @@ if __name__ == "__main__":  # a whole run in its own process: python fake_rooms.
         _meet(iteration)
         say(log, iteration, *made)
 
-    say, SegmentLog.iteration = SegmentLog.iteration, last  # type: ignore[method-assign]
+    say: Any = SegmentLog.iteration
+    SegmentLog.iteration = last  # type: ignore[assignment, method-assign]
 
     raise SystemExit(main(["--segment", sys.argv[1]]))
