@@ -8,10 +8,13 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_runs import SHOWN, make_run
 
-from r1_searcher.files.artefacts import write_json
+from r1_searcher.files.artefacts import write_json, write_table
+from r1_searcher.types.schemas import SEGMENT, TOOLS_FIELD
 from stages.report.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -192,3 +195,51 @@ def test_judged_accuracy_where_there_is_a_judge(run: Path) -> None:
     text = " ".join(page.text.split())
     assert "0.765" in text and "judge &lt;1&gt;" in html
     assert "ACC_L, by judge <1>, prompt abc: stage 2 17 verdicts, 2 unparsable, 1 missing." in text
+
+
+TOOL = {"name": "open", "begin": "<|begin_of_open|>", "end": "<|end_of_open|>"}
+
+
+def with_tool(root: Path) -> None:
+    """Make the second search of each trajectory a call of another tool, and count it in every file."""
+    for file in [*root.glob("data/train/*/rollouts/*.parquet"), *root.glob("data/evaluation/*/*.parquet")]:
+        rows = pq.read_table(file)
+        segments = rows["segments"].to_pylist()
+        for parts in segments:
+            for part in parts[2:]:
+                part["text"] = part["text"].replace("_of_query|>", "_of_open|>")
+        rows = rows.set_column(rows.column_names.index("segments"), "segments", pa.array(segments, pa.list_(SEGMENT)))
+        rows = rows.append_column(TOOLS_FIELD, pa.array([[TOOL]] * rows.num_rows, TOOLS_FIELD.type))
+        if "evaluation" in file.parts:
+            rows = rows.append_column("calls_open", pa.array([1] * rows.num_rows, pa.int32()))
+        write_table(file, rows)
+    for file in root.glob("data/train/*/rewards/*.parquet"):
+        rows = pq.read_table(file)
+        for name, number in (("calls_open", 1), ("failed_search", 0), ("failed_open", 0)):
+            rows = rows.append_column(name, pa.array([number] * rows.num_rows, pa.int32()))
+        write_table(file, rows)
+    for file in root.glob("plots/train/*.csv"):
+        head, *lines = file.read_text().splitlines()
+        file.write_text("\n".join([f"{head},calls_open,watch_calls_open", *(f"{line},0.25," for line in lines)]))
+    summary = json.loads((root / "metrics/evaluation.json").read_text())
+    for policy in ("base", "stage1", "stage2"):  # the baselines have search alone
+        summary[policy]["held_out"] |= {"calls_open": 0.123, "calls_open_ci": [0.1, 0.2]}
+    write_json(root / "metrics/evaluation.json", summary)
+
+
+def test_a_further_tool_is_counted_and_marked_and_no_other_run_shows_one(run: Path) -> None:
+    assert main([]) == 0
+    html, _ = read_page(run)
+    for text in ("begin_of_open", "calls of", "Calls of", "open results", "what a tool is asked"):
+        assert text not in html
+    with_tool(run)
+    assert main([]) == 0
+    html, page = read_page(run)
+    assert "Calls of open per trajectory" in page.text
+    assert re.search(r'<abbr title="calls of this tool per question">open</abbr>', html) and "0.123" in page.text
+    assert html.count("<dt>calls of open</dt><dd>1</dd>") > 6
+    assert '<span class="tag">&lt;|begin_of_open|&gt;</span><span class="query"> Ora Vell </span>' in html
+    assert 'class="part document "><span class="who">open results</span>' in html
+    assert (
+        "inserted by the system: search results, open results" in page.text and "or what a tool is asked" in page.text
+    )
