@@ -57,6 +57,8 @@ class Params(Section):
             if isinstance(raw.get(key), Mapping):
                 if "extensions" in raw[key]:
                     raise ValueError(f"extensions belongs at the top of params.yaml, not in {key}")
+                if "own" in raw[key]:  # a field of the section's model, where a user's names have their parameters
+                    raise ValueError(f"{key}.own: unknown parameter (a part that takes parameters needs another name)")
                 made[key] = {**raw[key], "extensions": tuple(raw.get("extensions", []))}
         return made
 

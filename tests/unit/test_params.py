@@ -48,6 +48,13 @@ def test_a_fault_is_named(change: Callable[[dict[str, Any]], None], line: str) -
     assert "\n" not in str(caught.value) and "{" not in str(caught.value), "a whole section is no help"
 
 
+def test_the_field_behind_own_parameters_is_no_parameter() -> None:
+    raw = copy.deepcopy(RAW)
+    raw["rollout"]["own"] = {"open": {"calls": 1}}
+    with pytest.raises(PipelineError, match=r"params\.yaml: rollout\.own: unknown parameter"):
+        params.check(raw)
+
+
 NODE = {"gpus": 8, "gpu_memory_gib": 80, "trainer_gpus": 4, "engine_gpus": 4, "tensor_parallel": 2, "reference_gpus": 0}
 PLACED = {"place": "local", "engines": 2, "shards": 2, "ranks": 4, "reference": 0}
 
