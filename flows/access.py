@@ -14,11 +14,11 @@ import json
 import os
 import secrets
 import stat
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from r1_searcher.files.artefacts import write_text
 
@@ -114,11 +114,7 @@ def remove_profile(home: Path) -> None:
 
 def wrong_password(url: str, password: str) -> bool:
     """Return whether a server answers but requires another password."""
-    request = urllib.request.Request(f"{url}/admin/version", headers=header(password))
     try:
-        urllib.request.urlopen(request, timeout=5).close()
-    except urllib.error.HTTPError as error:
-        return error.code == 401
-    except (urllib.error.URLError, OSError, ValueError):
+        return httpx.get(f"{url}/admin/version", headers=header(password), timeout=5).status_code == 401
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
-    return False

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
+
+import httpx
 
 from flows import access
 from flows.names import run_name
@@ -35,7 +35,7 @@ class RunMonitor:
 
     def look(self) -> None:
         """Name queued runs, and report those that ended."""
-        with contextlib.suppress(OSError, ValueError):  # no answer, or a truncated one
+        with contextlib.suppress(httpx.HTTPError, ValueError):  # no answer, or a truncated one
             for run in self._runs({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}):
                 self._name(run)
             for run in self._runs(
@@ -62,11 +62,9 @@ class RunMonitor:
         return found
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._api}/{path}", data, self._headers, method=method)
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
-            text = reply.read()
-        return parse_json(text) if text else None
+        url = f"{self._api}/{path}"
+        reply = httpx.request(method, url, json=body, headers=self._headers, timeout=TIMEOUT_SECONDS).raise_for_status()
+        return parse_json(reply.content) if reply.content else None
 
 
 def outcome(run: Mapping[str, Any]) -> str:

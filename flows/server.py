@@ -21,12 +21,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import httpx
 
 import flows
 from flows import access
@@ -195,8 +195,6 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
 
 def _of_the_server(error: BaseException, url: str) -> str | None:
     """Return why a request to the server failed; None if the error is another one."""
-    import httpx
-
     seen: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and at not in seen:
@@ -251,12 +249,13 @@ GONE = "is gone"
 def silent(url: str) -> str | None:
     """Return why a server does not answer, ``GONE`` if nothing listens; None if it answers."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
-            return None if reply.status == 200 else f"answers with status {reply.status}"
-    except urllib.error.URLError as error:
-        return GONE if isinstance(error.reason, ConnectionRefusedError) else "does not answer"
-    except (OSError, ValueError):
+        status = httpx.get(f"{url}/health", timeout=5).status_code
+    except httpx.ConnectError as error:  # its cause is httpcore's, which holds the socket's
+        refused = isinstance(getattr(error.__cause__, "__context__", None), ConnectionRefusedError)
+        return GONE if refused else "does not answer"
+    except (httpx.HTTPError, httpx.InvalidURL):
         return "does not answer"
+    return None if status == 200 else f"answers with status {status}"
 
 
 def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[bytes]:

@@ -16,11 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+
+import httpx
 
 import flows
 from flows import access
@@ -129,10 +129,10 @@ def wait_until_there(
 ) -> None:
     """Wait until a GET of ``url`` succeeds. Raises ``PipelineError`` if a process ends first, or time runs out."""
     end = time.monotonic() + START_SECONDS
-    request = urllib.request.Request(url, headers=dict(headers or {}))
     while time.monotonic() < end:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=5):
-            return
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, headers=headers, timeout=5).is_success:
+                return
         check_alive(processes, log)
         time.sleep(0.2)
     raise PipelineError("did not start in time", where=url, fix=f"see {log}")

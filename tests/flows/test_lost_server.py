@@ -120,6 +120,13 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
         assert one.startswith(("warning: ", "laptop s1 (", "s1 ", "kept by an earlier run ")), said
 
 
+def test_a_server_is_gone_where_nobody_listens() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert flows_server.silent(f"http://127.0.0.1:{bound.getsockname()[1]}/api") == GONE
+    assert flows_server.silent("http://[/api") == "does not answer"
+
+
 def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() -> None:
     """Blocks of thousands of characters, one for every event that it could not send."""
     script = "import flows, logging, prefect.logging.configuration as p; p.setup_logging(); "
