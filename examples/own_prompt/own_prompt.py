@@ -3,7 +3,7 @@
 Roll out the committed policy with it, which has never seen such a prompt, and look at what it was given:
 
     mkdir -p own
-    r1-searcher params examples/own_prompt/profile.yaml > own/params.yaml
+    r1-searcher params examples/own_prompt/profile.yaml --set threads=1 > own/params.yaml
     r1-searcher index --corpus baselines/code/passages.parquet --index own/index
     r1-searcher rollout --params own/params.yaml --policy baselines/code/policy --limit 1 --greedy \
         --questions baselines/code/questions/held_out.parquet --corpus baselines/code/passages.parquet \
