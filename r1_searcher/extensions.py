@@ -177,11 +177,6 @@ def names_in(path: Path, decorator: str) -> list[str]:
     return found
 
 
-def registered_in(path: Path) -> set[str]:
-    """Return the decorators that a file uses, by their last name: the points that it may extend."""
-    return {kind for kind, _, _ in _decorations(path)}
-
-
 def _marks(value: Any) -> tuple[Registered, ...]:
     """Return a function's or class's own marks, without those of its parents."""
     return getattr(value, "__dict__", {}).get(_MARK, ()) if callable(value) else ()

@@ -6,6 +6,7 @@ after some thousand results nearly all texts of two million passages were reside
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
@@ -56,39 +57,28 @@ class PassageFile:
         return [self.get(one, 0.0) for one in range(max(0, row - before), min(self._rows, row + after + 1))]
 
     def _row(self, passage_id: str) -> int | None:
-        mapped = mmap.mmap(self._file, 0, prot=mmap.PROT_READ)
-        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
-        first = 0
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            place = pc.index(batch.column("passage_id"), passage_id).as_py()
-            if place >= 0:
-                return first + int(place)
-            first += int(batch.num_rows)
-        return None
+        place = int(pc.index(_mapped(self._file)[0].column("passage_id"), passage_id).as_py())
+        return place if place >= 0 else None
 
     def _text(self, place: int, ends: int, data: int) -> str:
         first, end = _ENDS.unpack(os.pread(self._file, _ENDS.size, ends + place * (_ENDS.size // 2)))
         return os.pread(self._file, end - first, data + first).decode()
 
 
+def _mapped(file: int) -> tuple[pa.Table, pa.Buffer]:
+    """Return the passages and the whole file, mapped until the last view of them goes."""
+    whole = pa.py_buffer(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+    return pa.ipc.open_file(pa.BufferReader(whole)).read_all(), whole
+
+
 def _places(file: int) -> tuple[list[int], list[Places], int]:
-    """Return each batch's first row and column places (batches with rows only), and the number of all rows."""
-    starts: list[int] = []
-    batches: list[Places] = []
-    rows = 0
-    mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)  # ends with its last view, when this function returns
-    whole = pa.py_buffer(mapped)
-    reader = pa.ipc.open_file(pa.BufferReader(whole))
-    if not reader.schema.equals(schemas.PASSAGES):
+    """Return the first row and the column places of each batch that has rows, and the number of all rows."""
+    table, whole = _mapped(file)
+    if not table.schema.equals(schemas.PASSAGES):
         raise ValueError("not a file of passages")
-    for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        if batch.num_rows:
-            starts.append(rows)
-            batches.append(tuple(_place(batch.column(name), whole) for name in _COLUMNS))
-            rows += batch.num_rows
-    return starts, batches, rows
+    batches = table.to_batches()  # without those that are empty
+    starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
+    return starts[:-1], [tuple(_place(batch.column(name), whole) for name in _COLUMNS) for batch in batches], starts[-1]
 
 
 def _place(column: pa.StringArray, whole: pa.Buffer) -> tuple[int, int]:

@@ -54,7 +54,6 @@ class VllmEngine:
         self._views = tempfile.TemporaryDirectory(prefix="policy-")
         self._view = make_untied_view(policy, Path(self._views.name) / "0")
         self._shapes = shapes(self._view)
-        self._dtype = rollout.dtype
         self._sleeps = rollout.vllm.sleep
         self._core = start_core(self._view, rollout, tensor_parallel=tensor_parallel)
         self._room = int(self._core.model_config.max_model_len)
