@@ -42,7 +42,7 @@ def mend(root: Path, say: Callable[[str], None] = print) -> None:
     place = root / LOCK
     if _damage(place) is None:
         return
-    with _alone(root):
+    with _dvc_lock(root):
         why = _damage(place)
         if why is None:
             return
@@ -59,7 +59,7 @@ def mend(root: Path, say: Callable[[str], None] = print) -> None:
 def keep(root: Path) -> None:
     """Keep a copy of an intact ``dvc.lock`` for ``mend``. Does nothing without one, or while DVC works."""
     place, kept = root / LOCK, root / KEPT
-    with contextlib.suppress(BlockingIOError), _alone(root, wait=False):
+    with contextlib.suppress(BlockingIOError), _dvc_lock(root, wait=False):
         if place.is_file() and _damage(place) is None:
             text = place.read_text(encoding="utf-8")
             if not kept.is_file() or kept.read_text(encoding="utf-8") != text:
@@ -150,7 +150,7 @@ def _last_good(root: Path) -> tuple[str | None, str]:
 
 
 @contextlib.contextmanager
-def _alone(root: Path, *, wait: bool = True) -> Iterator[None]:
+def _dvc_lock(root: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock that DVC holds while it accesses its files; ``BlockingIOError`` instead of waiting if ``wait`` is
     false."""
     with _held(root / TEMPORARY / "lock", wait=wait):

@@ -151,7 +151,7 @@ class Head:
         self.address = address
         self._seen = time.monotonic()
 
-    def answered(self, asked: Any, seconds: float = math.inf, look: Callable[[], None] | None = None) -> bool:
+    def wait_for(self, asked: Any, seconds: float = math.inf, look: Callable[[], None] | None = None) -> bool:
         """Wait for the cluster object ``asked``; return whether it came in time. Raises ``PipelineError`` if the head
         is gone. ``look`` is called now and then; its exceptions end the wait."""
         import ray

@@ -28,7 +28,7 @@ from r1_searcher.options import whole_number
 from r1_searcher.regression import STATUS_HELP, code, page, recipe
 from r1_searcher.regression.figures import read_figures
 from r1_searcher.shown import markdown
-from r1_searcher.statistics.verdict_page import unasked
+from r1_searcher.statistics.verdict_page import no_verdict
 from stages.regression.present import CODE_PROFILE, RECIPE_PROFILE, profile_params
 
 EVALUATED = ("base_metrics", "summary")  # the stages whose figures are compared
@@ -129,7 +129,7 @@ def _shown(gate: str, key: str, judge: Callable[[], tuple[GateVerdict, str]]) ->
     except PipelineError as error:
         word = "refused" if isinstance(error, Refused) else "error"
         lines = page.unasked_line(gate, word, str(error))
-        verdict = GateVerdict(word, lines, unasked(gate, word, str(error)))
+        verdict = GateVerdict(word, lines, no_verdict(gate, word, str(error)))
     create_markdown_artifact(verdict.markdown, key=_key(key), description=markdown(verdict.headline, longest=None))
     for line in lines.splitlines():
         say(line)

@@ -123,7 +123,7 @@ class PrefectServer:
     def _watch(self, found: ServerAddress, over: threading.Event) -> None:
         answered, said = time.monotonic(), False
         while not over.wait(_LOOK_SECONDS):
-            why = silent(found.url)
+            why = why_silent(found.url)
             if why is None:
                 answered, said = time.monotonic(), False
                 found = self._now(found)
@@ -138,13 +138,13 @@ class PrefectServer:
             else:
                 self.restart(found, why)
                 end = time.monotonic() + START_SECONDS
-                while silent(found.url) and time.monotonic() < end and not over.wait(_LOOK_SECONDS / 4):
+                while why_silent(found.url) and time.monotonic() < end and not over.wait(_LOOK_SECONDS / 4):
                     pass
                 answered = time.monotonic()
 
     def _now(self, found: ServerAddress) -> ServerAddress:
         """Return the same server, or the one that another flow started in its place."""
-        return found if found.pid is None else stored(self.home) or found
+        return found if found.pid is None else stored_address(self.home) or found
 
     def close(self) -> None:
         """Release the server: this process no longer needs it."""
@@ -188,7 +188,7 @@ def despite_a_lost_server(run: Callable[[], object], meanwhile: Callable[[], Non
                 raise
         show(f"warning: Prefect's server could not be told ({why}); the run continues from the store")
         environment = {**os.environ, LOST_VARIABLE: str(lost)}
-        if silent(url):
+        if why_silent(url):
             environment.pop("PREFECT_API_URL", None)  # then a small one is started
         os.execve(sys.executable, sys.orig_argv, environment)  # this ends the workers and releases locks
 
@@ -213,7 +213,7 @@ def _given_server(url: str) -> ServerAddress:
 
     password = PREFECT_API_AUTH_STRING.value() or ""
     where = f"PREFECT_API_URL={url}"
-    if silent(url) is not None:
+    if why_silent(url) is not None:
         raise PipelineError(
             "no Prefect server answers",
             where=where,
@@ -228,7 +228,7 @@ def _given_server(url: str) -> ServerAddress:
     return ServerAddress(url, password)
 
 
-def stored(home: Path) -> ServerAddress | None:
+def stored_address(home: Path) -> ServerAddress | None:
     """Return the shared server according to its file, whether or not it answers."""
     try:
         stored = parse_json((home / "server.json").read_text())
@@ -239,14 +239,14 @@ def stored(home: Path) -> ServerAddress | None:
 
 def _healthy(home: Path) -> ServerAddress | None:
     """Return the shared server if it answers."""
-    found = stored(home)
-    return found if found is not None and silent(found.url) is None else None
+    found = stored_address(home)
+    return found if found is not None and why_silent(found.url) is None else None
 
 
 GONE = "is gone"
 
 
-def silent(url: str) -> str | None:
+def why_silent(url: str) -> str | None:
     """Return why a server does not answer, ``GONE`` if nothing listens; None if it answers."""
     try:
         status = httpx.get(f"{url}/health", timeout=5).status_code
@@ -279,7 +279,7 @@ def _spawn(home: Path, like: ServerAddress | None = None) -> subprocess.Popen[by
 
 def stop(home: Path) -> bool:
     """End the shared server; return whether one ran."""
-    found = stored(home)
+    found = stored_address(home)
     if found is None or found.pid is None:
         return False
     try:

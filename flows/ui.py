@@ -27,7 +27,7 @@ from flows import access
 from flows.leftovers import delete_leftovers, skip_missed
 from flows.processes import end_group
 from flows.run_monitor import RunMonitor
-from flows.server import HUNG_SECONDS, START_SECONDS, silent
+from flows.server import HUNG_SECONDS, START_SECONDS, why_silent
 from flows.server_process import set_aside_broken_database
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.shown import show, show_lines
@@ -41,7 +41,7 @@ STARTS, STARTS_SECONDS = 4, 600.0  # at most so many starts of the server in so 
 
 
 @contextlib.contextmanager
-def started(
+def run_module(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Python module in a session of its own during the block, so that Ctrl-C reaches it and its children only
@@ -92,7 +92,7 @@ class PageServer:
     def look(self) -> None:
         """Restart it if it is gone or does not answer. Raises ``PipelineError`` if that happens repeatedly."""
         status = self._process.poll()
-        if status is None and silent(self.api) is None:
+        if status is None and why_silent(self.api) is None:
             self._answered = time.monotonic()
         if status is None and time.monotonic() - self._answered < HUNG_SECONDS:
             return
@@ -181,7 +181,7 @@ def run(port: int) -> None:
             delete_leftovers(api, password)
             access.note_closed(home)
         skip_missed(api, password)
-        with started(work, environment, None) as worker:
+        with run_module(work, environment, None) as worker:
             # The worker creates it.
             wait_until_there(f"{api}/work_pools/{POOL}", {"worker": worker}, log, access.header(password))
             deploy(environment)

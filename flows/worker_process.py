@@ -62,11 +62,11 @@ class Pulse:
         self._works = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def begins(self) -> None:
+    def mark_begin(self) -> None:
         """Mark the beginning of a request."""
         self._works.set()
 
-    def ends(self) -> None:
+    def mark_end(self) -> None:
         """Mark the end of a request; no beat follows."""
         with self._one_at_a_time:
             self._works.clear()
@@ -99,14 +99,14 @@ def main(arguments: Sequence[str]) -> None:
     worker: Any = None
     while (request := requests.get()) is not None:
         method, args, kwargs = request
-        pulse.begins()
+        pulse.mark_begin()
         try:
             if worker is None:
                 worker = build(target, settings)
             reply = (True, getattr(worker, method)(*args, **kwargs))
         except Exception as error:  # the flow judges every error
             reply = (False, portable(error))
-        pulse.ends()
+        pulse.mark_end()
         connection.send(reply)
 
 

@@ -45,7 +45,7 @@ class Host:
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
         """Return the method's result, or the error that it raises."""
-        self._pulse.begins()
+        self._pulse.mark_begin()
         try:
             if self._worker is None:
                 self._worker = build(self._target, self._settings)
@@ -53,7 +53,7 @@ class Host:
         except Exception as error:  # the flow judges every error
             return False, portable(error)
         finally:
-            self._pulse.ends()
+            self._pulse.mark_end()
 
 
 def pulse_file(log: Path) -> Path:
@@ -89,7 +89,7 @@ class RayWorker:
         try:
             asked = self._actor.call.remote(method, args, kwargs)
             self._heard = (self._heard[0], time.monotonic())
-            self._head.answered(asked, look=self._look)
+            self._head.wait_for(asked, look=self._look)
             done, value = ray.get(asked)
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
             self._head.check()  # a worker lost with its cluster is not retried
@@ -167,7 +167,7 @@ class RayPlace:
         from ray.util import placement_group
 
         group = placement_group(self._wanted, strategy="PACK")
-        if not self._head.answered(group.ready(), PLACE_SECONDS):
+        if not self._head.wait_for(group.ready(), PLACE_SECONDS):
             total = {name: sum(bundle.get(name, 0) for bundle in self._wanted) for name in ("CPU", "GPU")}
             has = ray.cluster_resources()
             raise PipelineError(
@@ -222,7 +222,7 @@ class RayPlace:
             runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
         )
         asked = task.remote()
-        self._head.answered(asked)
+        self._head.wait_for(asked)
         address, port = ray.get(asked)
         return {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
 

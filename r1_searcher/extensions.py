@@ -247,7 +247,7 @@ def _last_line(error: BaseException, path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def called(path: Path, what: str) -> Iterator[None]:
+def wrap_user_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a user's code raises in the block into a ``PipelineError`` with the line of ``path``."""
     try:
         yield
@@ -261,7 +261,7 @@ def _shown(path: Path) -> str:
     return path.relative_to(_ROOT.parent).as_posix() if shipped(path) else str(path)
 
 
-def bound(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., Any]:
+def bind_parameters(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., Any]:
     """Return what was found as a plain callable, with its own parameters, if any, as the keyword ``parameters``.
 
     Exceptions of a user's file become ``PipelineError`` with the place in the file; shipped code raises as usual.
@@ -302,7 +302,7 @@ def own_parameters(found: Extension, given: Any, *, where: str) -> BaseModel | N
     strict: Any = type(
         model.__name__, (model,), {"model_config": {**model.model_config, "extra": "forbid", "frozen": True}}
     )
-    with called(found.file, f"the parameters of {found.registered.name!r}"):
+    with wrap_user_errors(found.file, f"the parameters of {found.registered.name!r}"):
         try:
             checked: BaseModel = strict.model_validate({} if given is None else given)
         except ValidationError as error:

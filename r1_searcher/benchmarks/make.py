@@ -35,12 +35,12 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     named = pa.array([release.name] * questions.num_rows, pa.string())
     questions = questions.set_column(column, schemas.QUESTIONS.field("dataset"), named).slice(0, limit)
     metadata = {"benchmark": release.name, "sha256": release.sha256, "licence": release.licence}
-    with sums.single(folder / QUESTIONS_FILE):
+    with sums.checksum_after(folder / QUESTIONS_FILE):
         artefacts.write_table(folder / QUESTIONS_FILE, questions, metadata)
     search = {"index": index, "content": meta.get("content")}
     if "dense" in meta:  # the fingerprint of its vectors
         search["dense"] = meta["dense"]
-    with sums.single(folder / SEARCH_FILE):
+    with sums.checksum_after(folder / SEARCH_FILE):
         artefacts.write_json(folder / SEARCH_FILE, search)
     return int(questions.num_rows)
 

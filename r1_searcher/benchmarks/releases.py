@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, called, shipped
+from r1_searcher.extensions import Extension, shipped, wrap_user_errors
 from r1_searcher.points import BENCHMARKS
 
 
@@ -42,7 +42,7 @@ def release_of(name: str, extensions: Sequence[str] = ()) -> Release:
     """Return the release called ``name``. Raises ``PipelineError`` for an unknown one, listing the known ones, and for
     an invalid definition by the user."""
     found = BENCHMARKS.find(name, extensions)
-    with called(found.file, f"the benchmark {name!r}"):
+    with wrap_user_errors(found.file, f"the benchmark {name!r}"):
         made = found.value(name)
     if not shipped(found.file):
         _check_release(made, name, found)

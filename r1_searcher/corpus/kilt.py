@@ -14,7 +14,7 @@ from pathlib import Path
 
 from r1_searcher.corpus.counts import SKIPPED_EMPTY, SKIPPED_REPEATED, FileCount
 from r1_searcher.corpus.files import passage_id
-from r1_searcher.corpus.position import Position, count_of, unread
+from r1_searcher.corpus.position import Position, count_of, remaining_files
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
@@ -44,7 +44,7 @@ def read_kilt(
     ``seen`` is kept. Raises ``PipelineError`` with file and line for another layout, and for a file without a passage.
     """
     at, seen = at or Position(), SeenIds() if seen is None else seen
-    for path in unread(paths, at, on_bytes):
+    for path in remaining_files(paths, at, on_bytes):
         cut = streams.kind(path) == ".tsv"
         count = count_of(at, counts, path, "passage" if cut else "page")
         yield from _cut(path, count, seen, on_bytes) if cut else kilt_pages(path, count, seen, words, on_bytes, at=at)

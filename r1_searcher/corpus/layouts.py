@@ -56,7 +56,7 @@ class PassageLayout:
         return {name: column for name, column in found.items() if column is not None}
 
 
-def wanted(columns: ColumnMapping) -> tuple[str, ...]:
+def known_columns(columns: ColumnMapping) -> tuple[str, ...]:
     """Return the names of the columns that are read."""
     paths = columns.values()
     return (*PASSAGE_COLUMNS, *map(top_level, paths), *map(str, paths))

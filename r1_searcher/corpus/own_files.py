@@ -9,8 +9,8 @@ from pathlib import Path
 from r1_searcher.corpus.counts import SKIPPED_BAD, FileCount
 from r1_searcher.corpus.files import kept_passage
 from r1_searcher.corpus.kilt import kilt_pages
-from r1_searcher.corpus.layouts import KILT_PAGES, PassageLayout, mapped, recognise, wanted, without_header
-from r1_searcher.corpus.position import Position, count_of, unread
+from r1_searcher.corpus.layouts import KILT_PAGES, PassageLayout, known_columns, mapped, recognise, without_header
+from r1_searcher.corpus.position import Position, count_of, remaining_files
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
@@ -40,7 +40,7 @@ def read_passages(
     per file for all rows that are broken, of a wrong type, or repeat an id.
     """
     at, seen, columns = at or Position(), SeenIds() if seen is None else seen, columns or {}
-    for path in unread(paths, at, on_bytes):
+    for path in remaining_files(paths, at, on_bytes):
         layout = layout_of(path, columns)
         count = count_of(at, counts, path, "page" if layout.name == KILT_PAGES else "passage")
         count.layout, count.columns = layout.name, layout.columns
@@ -59,7 +59,9 @@ def read_passages(
 
 def layout_of(path: Path, columns: ColumnMapping) -> PassageLayout:
     """Return a file's layout from its first record."""
-    for record in read_records(path, wanted(columns), without_header(columns, str(path)), on_fault=lambda *_: None):
+    for record in read_records(
+        path, known_columns(columns), without_header(columns, str(path)), on_fault=lambda *_: None
+    ):
         return recognise(mapped(record, columns), columns)
     # The file is empty or unreadable; reading it raises the right error.
     return PassageLayout("nothing", "text")
@@ -84,7 +86,7 @@ class _Reading:
                 count.read += 1
                 count.leave_out(SKIPPED_BAD, faults.add(fault))
 
-        names, headerless = wanted(self.columns), without_header(self.columns, str(path))
+        names, headerless = known_columns(self.columns), without_header(self.columns, str(path))
         given = read_records(path, names, headerless, on_bytes=self.on_bytes, on_fault=broken, after=at.line)
         for record in given:
             count.read += 1

@@ -9,7 +9,7 @@ from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.files import kept_passage
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, called
+from r1_searcher.extensions import Extension, wrap_user_errors
 from r1_searcher.files.records import Record
 
 
@@ -24,7 +24,7 @@ def checked_passages(found: Extension, given: Any, counts: list[FileCount], seen
         raise PipelineError(f"{name} must give passages to iterate over, got {given!r:.60}", where=found.place())
     count = FileCount(found.file.name)
     counts.append(count)
-    with called(found.file, name):
+    with wrap_user_errors(found.file, name):
         for number, one in enumerate(given, 1):
             count.read += 1
             record = _record(one, f"{found.file}, passage {number}", number)

@@ -20,7 +20,7 @@ class Position:
     given: int = 0
 
 
-def unread(paths: Sequence[Path], at: Position, on_bytes: streams.OnBytes | None) -> Iterator[Path]:
+def remaining_files(paths: Sequence[Path], at: Position, on_bytes: streams.OnBytes | None) -> Iterator[Path]:
     """Yield the files from ``at`` on, moving ``at`` to the beginning of each, except the first, which was already
     begun."""
     for number, path in enumerate(paths):

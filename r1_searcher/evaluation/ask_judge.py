@@ -20,7 +20,7 @@ from r1_searcher import params as contract
 from r1_searcher import tables
 from r1_searcher.chat.chat_server import ChatServer, RequestFailed, TokenUsage
 from r1_searcher.errors import PipelineError
-from r1_searcher.evaluation.summary_commands import evaluated
+from r1_searcher.evaluation.summary_commands import evaluation_folders
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table
 from r1_searcher.judging.judge import JudgeCase, Judgement, ask, case_of, judged_figures, load_template
 from r1_searcher.judging.recorded import JudgeRecord
@@ -61,19 +61,19 @@ def find(places: Iterable[Path]) -> list[Answers]:
         if place.suffix == ".jsonl":
             found.append(_transcripts(place))
         elif place.suffix == ".parquet" or place.is_file():
-            found.append(_evaluated(place))
+            found.append(_read_answers(place))
         else:
             files = sorted(file for file in place.rglob("*.parquet") if not file.name.startswith("."))
             if not files:
                 raise PipelineError("no evaluation here", where=str(place), fix="run `dvc repro`, which makes it")
-            found += map(_evaluated, files)
+            found += map(_read_answers, files)
     twice = [name for name, times in Counter(answers.name for answers in found).items() if times > 1]
     if twice:
         raise PipelineError(f"two files are called {twice[0]}", fix="name each file once, or judge one after the other")
     return found
 
 
-def _evaluated(file: Path) -> Answers:
+def _read_answers(file: Path) -> Answers:
     table = read_table(file, EVALUATION)
     policy = read_metadata(file).get("card", {}).get("policy", file.parent.name)
     rows = table.select(["question_id", "question", "answers", "prediction"]).to_pylist()
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
             "no judge", where=f"{options.params}, judge.server", fix="give an OpenAI-compatible server and its model"
         )
     template = load_template(settings.prompt)
-    found = find(options.places or evaluated(params, options.evaluation, options.benchmark_evaluation))
+    found = find(options.places or evaluation_folders(params, options.evaluation, options.benchmark_evaluation))
     recorded = JudgeRecord(options.record, settings.model, template)
     asked = list(dict.fromkeys(case for answers in found for case in answers.cases if case.prediction))
     todo = [case for case in asked if case not in recorded]
@@ -173,10 +173,10 @@ def _judge_missing(
         try:
             return ask_for(server, recorded, template, todo, settings.max_tokens)
         finally:
-            _show_on_stderr(bill(server.usage, settings))
+            _show_on_stderr(usage_line(server.usage, settings))
 
 
-def bill(usage: TokenUsage, settings: contract.ChatEndpoint) -> str:
+def usage_line(usage: TokenUsage, settings: contract.ChatEndpoint) -> str:
     """Return usage and cost in one line."""
     line = f"{usage.replies} replies, {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
     if usage.uncounted:

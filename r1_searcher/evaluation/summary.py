@@ -97,7 +97,7 @@ def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
         for benchmark, (table, metadata) in read_policy(folder).items():
             card = metadata["card"]
             reference_folder, reference = first.setdefault(benchmark, (folder, card))
-            apart = differences(card, reference, besides=_besides(card, reference))
+            apart = differences(card, reference, besides=_allowed_differences(card, reference))
             if apart:
                 raise PipelineError(
                     f"{benchmark} was measured under another protocol than in {reference_folder}: {apart[0]}",
@@ -113,7 +113,7 @@ def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
     return summary
 
 
-def _besides(card: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[str, ...]:
+def _allowed_differences(card: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the lines that may differ within one summary: a baseline has another mode and perhaps another prompt; a
     served policy samples elsewhere and counts its tokens differently."""
     besides: tuple[str, ...] = SUBJECT

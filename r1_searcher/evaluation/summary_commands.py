@@ -30,7 +30,7 @@ def run_summary(options: argparse.Namespace) -> None:
     """Write the summary of everything that the parameters evaluate."""
     params = contract.load_or_shipped(options.params)
     judged = judged_by(params.judge, options.record)
-    summary = _write(evaluated(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
+    summary = _write(evaluation_folders(params, options.evaluation, options.benchmark_evaluation), options.out, judged)
     write_headline(summary, options.headline or options.out.parent / "headline")
 
 
@@ -47,7 +47,7 @@ def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> 
     return summary
 
 
-def evaluated(params: contract.Params, own: Path, external: Path) -> list[Path]:
+def evaluation_folders(params: contract.Params, own: Path, external: Path) -> list[Path]:
     """Return the folders of every policy that the parameters name, the corpus' question sets first.
 
     Folders that an earlier run left, of policies or benchmarks that are no longer named, are ignored.

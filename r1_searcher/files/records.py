@@ -74,7 +74,7 @@ def read_records(
             yield from read_json_lines(path, on_bytes, after, on_fault)
         case ".json":
             with streams.opened(path, on_bytes) as stream:
-                yield from _behind(after, _json(stream, path, mapping, on_fault))
+                yield from _after(after, _json(stream, path, mapping, on_fault))
         case ".tsv" | ".csv" as kind:
             where = str(path)
             with streams.opened(path, on_bytes) as stream:
@@ -84,7 +84,7 @@ def read_records(
                     if number > after:
                         yield Record(place, number, dict(fields), textual=True)
         case ".parquet":
-            yield from _behind(after, _parquet(path, columns, on_bytes))
+            yield from _after(after, _parquet(path, columns, on_bytes))
         case other:
             known = ", ".join(streams.KINDS)
             raise PipelineError(f"unknown kind of file {other!r}", where=str(path), fix=f"known: {known}")
@@ -119,7 +119,7 @@ def read_json_lines(
         yield from json_lines(stream, str(path), after, on_fault)
 
 
-def _behind(after: int, records: Iterator[Record]) -> Iterator[Record]:
+def _after(after: int, records: Iterator[Record]) -> Iterator[Record]:
     return (record for record in records if record.number > after)
 
 

@@ -3,7 +3,7 @@
 A folder that is written whole (an output, an artefact of the store) holds ``files.sha256`` in coreutils' format:
 ``sha256sum --check files.sha256`` works there. It lists every file except hidden ones. A subfolder with its own
 checksums is listed by their hash, so that nothing is hashed twice. A folder without the file is not ours, or older, and
-is accepted. A single-file output (``single``) has its checksum in ``FILE.sha256`` beside it.
+is accepted. A single-file output (``checksum_after``) has its checksum in ``FILE.sha256`` beside it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _File:
 
 
 @lru_cache(maxsize=1 << 16)
-def _remembered(file: _File) -> str:
+def _cached_hash(file: _File) -> str:
     return _hashed(file.path)
 
 
@@ -74,12 +74,12 @@ def sha256_file(path: Path | str) -> str:
     file = _File.at(Path(path))
     if time.time() - file.changed / 1e9 < _SETTLED and file.size < _LARGE:
         return _hashed(file.path)  # it may change once more within one tick of the file system's clock
-    return _remembered(file)
+    return _cached_hash(file)
 
 
-def forget() -> None:
+def forget_hashes() -> None:
     """Read every file anew, as a new process would."""
-    _remembered.cache_clear()
+    _cached_hash.cache_clear()
 
 
 def write(folder: Path, target: Path | None = None) -> None:
@@ -168,16 +168,16 @@ def check_files(paths: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def single(path: Path) -> Iterator[None]:
+def checksum_after(path: Path) -> Iterator[None]:
     """Write the checksum of the single-file output ``path`` after the block; a kill in between leaves none."""
-    beside(path).unlink(missing_ok=True)
+    checksum_path(path).unlink(missing_ok=True)
     yield
-    draft = beside(path).with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = checksum_path(path).with_name(f".{path.name}.{os.getpid()}.draft")
     draft.write_text(f"{sha256_file(path)}  {path.name}\n", encoding="utf-8")
-    os.replace(draft, beside(path))
+    os.replace(draft, checksum_path(path))
 
 
-def beside(path: Path) -> Path:
+def checksum_path(path: Path) -> Path:
     """Return the path of a single file's checksum."""
     return path.with_name(path.name + BESIDE)
 
@@ -185,15 +185,15 @@ def beside(path: Path) -> Path:
 def check_single(path: Path) -> bool:
     """Verify a single file against the checksum beside it; return False if there is none."""
     try:
-        line = _LINE.fullmatch(beside(path).read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n"))
+        line = _LINE.fullmatch(checksum_path(path).read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n"))
     except FileNotFoundError:
         return False
     if line is None or line[2] != path.name:
-        raise Damaged("is not the sha256 sum of its file", beside(path), "it")
+        raise Damaged("is not the sha256 sum of its file", checksum_path(path), "it")
     if not path.is_file():
-        raise Damaged("is missing", path, beside(path).name)
+        raise Damaged("is missing", path, checksum_path(path).name)
     if (found := sha256_file(path)) != line[1]:
-        raise Damaged(f"its sha256 is {found[:12]}, but {line[1][:12]} was written", path, beside(path).name)
+        raise Damaged(f"its sha256 is {found[:12]}, but {line[1][:12]} was written", path, checksum_path(path).name)
     return True
 
 

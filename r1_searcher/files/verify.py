@@ -181,7 +181,7 @@ def _in_lock(lock: Path, cache: Path, seen: VerifiedFiles) -> Iterator[Fault]:
 
 
 def _has_sums(path: Path) -> bool:
-    if path.name.endswith(sums.BESIDE) or sums.beside(path).is_file():
+    if path.name.endswith(sums.BESIDE) or sums.checksum_path(path).is_file():
         return True
     return any((folder / sums.SUMS_FILE).is_file() for folder in [*path.parents][:-1])
 

@@ -71,7 +71,7 @@ def ask(template: str, case: JudgeCase) -> str:
     Each text is one line without tags, chat tokens and control characters (``data_line``): a prediction can end neither
     its field nor the judge's turn. The holes are filled in one pass, so that "{gold}" in a prediction stays as it is.
     """
-    asked = _asked(case)
+    asked = _on_single_lines(case)
     filled = {"question": asked.question, "gold": " or ".join(asked.golds), "prediction": asked.prediction}
     return _HOLE.sub(lambda hole: filled[hole[1]], template)
 
@@ -83,7 +83,7 @@ def data_line(text: str) -> str:
     return line if neutralise(restore(line)) == line else neutralise(line)
 
 
-def _asked(case: JudgeCase) -> JudgeCase:
+def _on_single_lines(case: JudgeCase) -> JudgeCase:
     return JudgeCase(data_line(case.question), tuple(map(data_line, case.golds)), data_line(case.prediction))
 
 
@@ -94,7 +94,7 @@ def key_of(model: str, prompt_sha256: str, case: JudgeCase, *, as_it_stands: boo
     not a reply to the present ones.
     """
     parts: list[Any] = [model, prompt_sha256, case.question, list(case.golds), case.prediction]
-    return fingerprint(parts if as_it_stands or _asked(case) == case else [*parts, "neutralised"])
+    return fingerprint(parts if as_it_stands or _on_single_lines(case) == case else [*parts, "neutralised"])
 
 
 def read_verdict(case: JudgeCase, reply: Reply | None) -> Judgement:

@@ -124,7 +124,7 @@ def _reading(shelf: Shelf, random: np.random.Generator) -> list[Piece]:
     return pieces
 
 
-def _bridge(work: Work) -> str:
+def _bridge_thought(work: Work) -> str:
     """Return the thought after the first search. It quotes the passage, as people do; the second hop starts from it.
 
     Thoughts begin with a space, so that a name has the same tokens everywhere.
@@ -142,7 +142,7 @@ def _conclusion(name: str, relation: str, answer: str) -> str:
 
 
 def _one_hop_work(work: Work) -> list[Piece]:
-    return [Piece(f"Who is {creator_phrase(work.title, work.kind)}?", given=True), Piece(f"{_bridge(work)}\n")]
+    return [Piece(f"Who is {creator_phrase(work.title, work.kind)}?", given=True), Piece(f"{_bridge_thought(work)}\n")]
 
 
 def _one_hop_person(person: Person, relation: str) -> list[Piece]:
@@ -154,7 +154,7 @@ def _one_hop_person(person: Person, relation: str) -> list[Piece]:
 def _two_hops(work: Work, creator: Person, relation: str) -> list[Piece]:
     question = COMPOSITION[relation].format(creator_phrase(work.title, work.kind))
     said = _conclusion(creator.name, relation, getattr(creator, relation))
-    return [Piece(question, given=True), Piece(f"{_bridge(work)}{said}\n")]
+    return [Piece(question, given=True), Piece(f"{_bridge_thought(work)}{said}\n")]
 
 
 # --- transcripts ---------------------------------------------------------------------------------
@@ -172,10 +172,14 @@ def _transcript(shelf: Shelf, shares: Shares, prompt: str, random: np.random.Gen
         pieces.append(Piece(RECALL))
         if random.random() < 0.5:
             made_up = Work(work.title, work.kind, work.year, guess.name, guess.couple)
-            pieces.append(Piece(_bridge(made_up)))
+            pieces.append(Piece(_bridge_thought(made_up)))
         believed = guess
     elif random.random() < shares.right_chain:
-        pieces += [*_search_pieces(shelf, work.title), Piece(_bridge(work)), *_search_pieces(shelf, creator.name)]
+        pieces += [
+            *_search_pieces(shelf, work.title),
+            Piece(_bridge_thought(work)),
+            *_search_pieces(shelf, creator.name),
+        ]
         believed = creator
     else:
         believed = _searched_badly(shelf, work, pieces, random)
@@ -200,9 +204,9 @@ def _searched_badly(shelf: Shelf, work: Work, pieces: list[Piece], random: np.ra
     kind = _pick(("one", "one", "wrong_first", "wrong_second"), random)
     if kind == "wrong_first":
         wrong = _pick(shelf.world.works, random)
-        pieces += [*_search_pieces(shelf, wrong.title), Piece(_bridge(wrong))]
+        pieces += [*_search_pieces(shelf, wrong.title), Piece(_bridge_thought(wrong))]
         return shelf.people[wrong.creator]
-    pieces += [*_search_pieces(shelf, work.title), Piece(_bridge(work))]
+    pieces += [*_search_pieces(shelf, work.title), Piece(_bridge_thought(work))]
     if kind == "one":
         return dataclasses.replace(stranger, name=work.creator)
     pieces += _search_pieces(shelf, stranger.name)

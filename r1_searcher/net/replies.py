@@ -106,7 +106,7 @@ class Within(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        seconds = _shorter(timeout, self.budget)
+        seconds = _shorter_timeout(timeout, self.budget)
         return _Stream(self._network.connect_tcp(host, port, seconds, local_address, socket_options), self)
 
 
@@ -116,11 +116,11 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         budget = self._within.budget
-        return budget.take(self._stream.read(max_bytes, _shorter(timeout, budget)))
+        return budget.take(self._stream.read(max_bytes, _shorter_timeout(timeout, budget)))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), _PIECE):  # each send of a piece has the whole time-out
-            self._stream.write(buffer[start : start + _PIECE], _shorter(timeout, self._within.budget))
+            self._stream.write(buffer[start : start + _PIECE], _shorter_timeout(timeout, self._within.budget))
 
     def close(self) -> None:
         self._stream.close()
@@ -128,14 +128,14 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        seconds = _shorter(timeout, self._within.budget)
+        seconds = _shorter_timeout(timeout, self._within.budget)
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds), self._within)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
 
 
-def _shorter(timeout: float | None, budget: ExchangeBudget) -> float:
+def _shorter_timeout(timeout: float | None, budget: ExchangeBudget) -> float:
     left = budget.seconds()
     return left if timeout is None else min(timeout, left)
 
@@ -233,10 +233,10 @@ class _Bounded(httpx.BaseTransport):
 
 def encoding(content_type: str) -> str:
     """Return the declared encoding if it is one of the web's, else UTF-8."""
-    return _declared(content_type) or "utf-8"
+    return _declared_charset(content_type) or "utf-8"
 
 
-def _declared(content_type: str) -> str:
+def _declared_charset(content_type: str) -> str:
     found = _CHARSET.search(content_type)
     try:
         name = codecs.lookup(found[1]).name if found else ""
@@ -247,6 +247,6 @@ def _declared(content_type: str) -> str:
 
 def _with_known_charset(content_type: str) -> str:
     """Return ``content_type`` unchanged, or without parameters if it declares an unsupported charset."""
-    if not _CHARSET.search(content_type) or _declared(content_type):
+    if not _CHARSET.search(content_type) or _declared_charset(content_type):
         return content_type
     return content_type.partition(";")[0].strip()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from r1_searcher.extensions import Extension, Point, bound, own_parameters, shipped
+from r1_searcher.extensions import Extension, Point, bind_parameters, own_parameters, shipped
 from r1_searcher.params.base import Section
 
 
@@ -68,9 +68,9 @@ class Extensible(Section):
         return any(self.found(one, chosen).registered.parameters is not None for one in others)
 
     def chosen(self, point: Point) -> Callable[..., Any]:
-        """Return what the section chooses at ``point``, imported and callable; see ``extensions.bound``."""
+        """Return what the section chooses at ``point``, imported and callable; see ``extensions.bind_parameters``."""
         field = next(field for field, its in self.points.items() if its == point)
-        return bound(self.found(field), self.parameters_of(field), point.noun)
+        return bind_parameters(self.found(field), self.parameters_of(field), point.noun)
 
     def chosen_names(self, field: str) -> list[str]:
         """Return the names that ``field`` chooses."""

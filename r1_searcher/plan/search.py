@@ -27,7 +27,7 @@ def passages(params: Params, given: float) -> float:
 
 def vectors(params: Params, given: float) -> int:
     """Return the bytes of the dense index; 0 if there is none, or its size is unknown."""
-    dense, number = _asked(params), passages(params, given)
+    dense, number = _dense_index(params), passages(params, given)
     shape = _shape(dense) if dense else None
     if not dense or not shape:
         return 0
@@ -44,7 +44,7 @@ def vectors(params: Params, given: float) -> int:
 
 def kept_vectors(params: Params, given: float) -> int:
     """Return the bytes of the stored shards of vectors, from which any kind of index is made."""
-    dense = _asked(params)
+    dense = _dense_index(params)
     shape = _shape(dense) if dense else None
     return int(passages(params, given) * shape[1] * _WIDTHS[dense.storage]) if dense and shape else 0
 
@@ -52,7 +52,7 @@ def kept_vectors(params: Params, given: float) -> int:
 def in_main_memory(params: Params, given: float) -> dict[str, int]:
     """Return the bytes of main memory for searches: vectors once for all processes, which map the same file, and one
     model per engine if queries are embedded on the CPU."""
-    if not _searched(params):
+    if not _searches_vectors(params):
         return {}
     parts = {"dense index": vectors(params, given)}
     if params.retriever.dense.device == "cpu":
@@ -62,16 +62,16 @@ def in_main_memory(params: Params, given: float) -> dict[str, int]:
 
 def on_gpu(params: Params) -> dict[str, int]:
     """Return the bytes on an engine's first GPU if queries are embedded there; activations are not counted."""
-    dense = _asked(params)
-    if not dense or not _searched(params) or params.retriever.dense.device == "cpu" or not params.hardware.gpus:
+    dense = _dense_index(params)
+    if not dense or not _searches_vectors(params) or params.retriever.dense.device == "cpu" or not params.hardware.gpus:
         return {}
     size = _encoder(params, _WIDTHS[dense.dtype])
     return {"query encoder": size} if size else {}
 
 
-def uncounted(params: Params, given: float) -> str:
+def not_estimated(params: Params, given: float) -> str:
     """Return what of dense search cannot be counted, and why; "" if everything is."""
-    dense = _asked(params)
+    dense = _dense_index(params)
     if not dense:
         return ""
     if not _shape(dense):
@@ -81,12 +81,12 @@ def uncounted(params: Params, given: float) -> str:
     return ""
 
 
-def _asked(params: Params) -> Dense | None:
+def _dense_index(params: Params) -> Dense | None:
     dense = params.index.dense
     return dense if dense and dense.model else None
 
 
-def _searched(params: Params) -> bool:
+def _searches_vectors(params: Params) -> bool:
     return params.retriever.kind in ("dense", "hybrid")
 
 
@@ -109,6 +109,6 @@ def encoder_parameters(layers: int, hidden: int) -> int:
 
 
 def _encoder(params: Params, width: int) -> int:
-    dense = _asked(params)
+    dense = _dense_index(params)
     shape = _shape(dense) if dense else None
     return width * encoder_parameters(*shape) if shape else 0

@@ -16,7 +16,7 @@ import pyarrow as pa
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
-from r1_searcher.questions.coverage import coverage, spaced
+from r1_searcher.questions.coverage import coverage, evenly_spaced
 from r1_searcher.questions.gold_answers import notes, unscorable
 from r1_searcher.questions.overlap import leakage
 from r1_searcher.types import schemas
@@ -72,7 +72,9 @@ def audit(
     retriever = None if index is None else open_local(settings, index)
     if retriever is not None:
         ks = {name: settings.evaluate.k if is_benchmark(name) else settings.rollout.k for name in splits}
-        chosen = {name: spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)}
+        chosen = {
+            name: evenly_spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)
+        }
         report["coverage"] = coverage(chosen, ks, retriever)
     if golds := unscorable(splits):
         report["golds"] = golds

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from r1_searcher import params
 from r1_searcher.progress import Paced
-from r1_searcher.questions.coverage import spaced
+from r1_searcher.questions.coverage import evenly_spaced
 from r1_searcher.rewards.metrics import cover_em, em
 from r1_searcher.types.protocols import Engine, Passage
 
@@ -38,7 +38,7 @@ def closed_book(
 
     found: dict[str, dict[str, float]] = {}
     for name, table in splits.items():
-        asked = spaced(table, number)
+        asked = evenly_spaced(table, number)
         how: dict[str, Any] = {"samples": 1, "seed": 0, "greedy": True, "mode": "no_search"}
         with Paced(f"closed book, {name}", unit="questions") as paced:
             rollouts, _ = roll_out(engine, _NoRetriever(), asked, rollout, told=paced.told, **how)

@@ -21,7 +21,7 @@ CLOSED_ANSWERS = ("yes", "no", "noanswer")  # as words they occur in every other
 Figures = dict[str, Any]
 
 
-def spaced(table: pa.Table, number: int) -> pa.Table:
+def evenly_spaced(table: pa.Table, number: int) -> pa.Table:
     """Return at most ``number`` rows, evenly spaced: a file's beginning may differ from its end."""
     if table.num_rows <= number:
         return table

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from r1_searcher import params
-from r1_searcher.questions.coverage import CLOSED_ANSWERS, spaced
+from r1_searcher.questions.coverage import CLOSED_ANSWERS, evenly_spaced
 from r1_searcher.rewards.metrics import normalise
 from r1_searcher.rollout.blocks import Blocks
 from r1_searcher.types.protocols import Engine, Passage, Retriever
@@ -35,7 +35,7 @@ def cut_answers(
     for the question or one of its supporting titles (yes and no never count). ``num_lost``: of these, those without a
     gold answer in what is shown. Calls the retriever once.
     """
-    rows = spaced(questions, at_most).select(["question", "answers", "supporting_titles"]).to_pylist()
+    rows = evenly_spaced(questions, at_most).select(["question", "answers", "supporting_titles"]).to_pylist()
     asked = [list(dict.fromkeys([row["question"], *row["supporting_titles"]])) for row in rows]
     queries = list(dict.fromkeys(query for one in asked for query in one))
     found = dict(zip(queries, retriever.search(queries, rollout.k), strict=True)) if queries else {}
@@ -44,14 +44,14 @@ def cut_answers(
     for row, tried in zip(rows, asked, strict=True):
         golds = [gold for gold in map(normalise, row["answers"]) if gold and gold not in CLOSED_ANSWERS]
         searches = [list(found[query][: rollout.k]) for query in tried]
-        if not any(_hold(_whole(passages, rollout), golds) for passages in searches):
+        if not any(_hold(_uncut_texts(passages, rollout), golds) for passages in searches):
             continue
         num_found += 1
         num_lost += not any(_hold(blocks.texts(passages), golds) for passages in searches)
     return {"num_questions": len(rows), "num_found": num_found, "num_lost": num_lost}
 
 
-def _whole(passages: Iterable[Passage], rollout: params.Rollout) -> list[str]:
+def _uncut_texts(passages: Iterable[Passage], rollout: params.Rollout) -> list[str]:
     """Return what would be shown of passages without cutting."""
     return [one.text if rollout.passages == "text" else f"{one.title}: {one.text}" for one in passages]
 

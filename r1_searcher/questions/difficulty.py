@@ -265,6 +265,6 @@ def run(
     )
     labelled = label(table, counts, settings.difficulty)
     limits = settings.difficulty.model_dump(include={"metric", "easy_below", "medium_up_to"})
-    with sums.single(out):
+    with sums.checksum_after(out):
         artefacts.write_table(out, labelled, {"policy": identity, "samples": samples, "seed": settings.seed, **limits})
     return tally(labelled)

@@ -30,10 +30,10 @@ from r1_searcher.questions.layouts import (
     QUESTION_ID_NAMES,
     SUPPORTING_NAMES,
     first,
-    flat,
+    flatten_articles,
+    known_columns,
     mapped,
     recognise,
-    wanted,
     without_header,
 )
 from r1_searcher.texts import parse_json
@@ -92,8 +92,8 @@ def read_counted(
         count.read += 1
         count.leave_out(BAD_ROW, faults.add(fault))
 
-    records = read_records(path, wanted(columns), without_header(columns, str(path)), on_fault=broken)
-    given = (mapped(record, columns) for record in flat(records))
+    records = read_records(path, known_columns(columns), without_header(columns, str(path)), on_fault=broken)
+    given = (mapped(record, columns) for record in flatten_articles(records))
     reader = _Reader(count, faults, path.stem, on_no_answer == "skip", "questions.on_bad_row")
     return reader.table(given, where=str(path), fix="see questions.files in params.yaml"), count
 

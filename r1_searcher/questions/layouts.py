@@ -68,7 +68,7 @@ class QuestionLayout:
         return {name: column for name, column in found.items() if column is not None}
 
 
-def wanted(columns: ColumnMapping) -> tuple[str, ...]:
+def known_columns(columns: ColumnMapping) -> tuple[str, ...]:
     """Return the names of the columns that are read."""
     return (
         *QUESTION_COLUMNS,
@@ -131,7 +131,7 @@ def first(record: Record, names: Iterable[str]) -> str | None:
     return next((name for name in there if look(record.fields, name) not in (None, "")), there[0] if there else None)
 
 
-def flat(records: Iterable[Record]) -> Iterator[Record]:
+def flatten_articles(records: Iterable[Record]) -> Iterator[Record]:
     """Yield the records; SQuAD's articles as a record per question, with the article's title as supporting."""
     for record in records:
         paragraphs = record.fields.get("paragraphs")

@@ -87,6 +87,6 @@ def run(name: str, settings: Params, out: Path) -> pa.Table:
         raise PipelineError(f"no mix {name!r}", where="params.yaml, difficulty.mixes", fix=f"known: {known}")
     mix: Mix = mixes[name]
     drawn = draw(read_pool(Path(mix.questions)), mix.counts, seed=settings.seed, name=name)
-    with sums.single(out):
+    with sums.checksum_after(out):
         artefacts.write_table(out, drawn, {"mix": name, "counts": mix.model_dump()["counts"], "seed": settings.seed})
     return drawn

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, called
+from r1_searcher.extensions import Extension, wrap_user_errors
 from r1_searcher.files.records import Record
 from r1_searcher.names import name as checked_name
 from r1_searcher.questions.files import table_of
@@ -22,7 +22,7 @@ def own_splits(found: Extension, request: QuestionRequest, parameters: Any) -> S
     """
     name = found.registered.name
     what = f"the question source {name!r}"
-    with called(found.file, what):
+    with wrap_user_errors(found.file, what):
         given = found.value(request, parameters)
     if not isinstance(given, Mapping):
         raise PipelineError(f"{what} must return questions by split, got {given!r:.60}", where=found.place())
@@ -32,7 +32,7 @@ def own_splits(found: Extension, request: QuestionRequest, parameters: Any) -> S
         except ValueError as error:
             raise PipelineError(f"{what} gives a split {error}", where=found.place()) from None
     check_splits(given, where=found.place(), what="questions")
-    with called(found.file, what):
+    with wrap_user_errors(found.file, what):
         tables = {
             split: table_of(_records(rows, f"{found.file}, {split}"), f"{name}_{split}", where=f"{found.file}, {split}")
             for split, rows in given.items()

@@ -21,6 +21,6 @@ def too_long(questions: Sequence[Mapping[str, Any]], render: Render, tokenizer: 
     return {row["question_id"]: length for row, length in found if length >= limit}
 
 
-def few(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Return the first of many names, for a message."""
     return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

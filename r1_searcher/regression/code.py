@@ -87,7 +87,7 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
             new = _answer(baseline, Path(place), params, limit)
             now = read_evaluated(Path(place) / "answers")
         if limit is not None:
-            was, now = ({name: _first(found, limit) for name, found in side.items()} for side in (was, now))
+            was, now = ({name: _first_questions(found, limit) for name, found in side.items()} for side in (was, now))
         names = (str(baseline), "the current code")
         pairs = pair_policies(was, now, [*params.regression.metrics], names=names, fix=RENEW)
         kind = dict(facts["processor"])
@@ -95,7 +95,7 @@ def check_code(baseline: Path, params: Params, *, limit: int | None = None) -> C
         raise
     except (PipelineError, OSError, KeyError, TypeError) as error:
         raise Refused(f"the code gate's baseline cannot be used: {error}", where=str(baseline), fix=RENEW) from error
-    changed = [row for name in was for row in _changed(was[name], now[name])]
+    changed = [row for name in was for row in _changed_rows(was[name], now[name])]
     asked = sum(found.table.num_rows for found in was.values())
     return CodeResult(processor_kind(), kind, asked, changed, new, compare(pairs, params.regression, names))
 
@@ -132,7 +132,7 @@ def _answer(baseline: Path, place: Path, params: Params, limit: int | None) -> i
     searches = place / "searches"
     if (baseline / "searches").is_dir():
         shutil.copytree(baseline / "searches", searches)
-    before = _recorded(searches)
+    before = _num_searches(searches)
     build_index(
         read_table(baseline / _PASSAGES), params.index, place / "index", read_json(baseline / _MANIFEST)["corpus"]
     )
@@ -151,10 +151,10 @@ def _answer(baseline: Path, place: Path, params: Params, limit: int | None) -> i
         limit=limit,
     ):
         pass
-    return _recorded(searches) - before
+    return _num_searches(searches) - before
 
 
-def _recorded(folder: Path) -> int:
+def _num_searches(folder: Path) -> int:
     """Return the number of searches in a record; 0 without one."""
     if not folder.is_dir():
         return 0
@@ -165,13 +165,13 @@ def _recorded(folder: Path) -> int:
         record.close()
 
 
-def _first(found: Evaluated, limit: int) -> Evaluated:
+def _first_questions(found: Evaluated, limit: int) -> Evaluated:
     """Return the first ``limit`` questions of an evaluation, with a card that is independent of their number."""
     card = {name: value for name, value in found.card.items() if name not in _OF_THE_NUMBER}
     return replace(found, table=found.table.slice(0, limit), card=card)
 
 
-def _changed(was: Evaluated, now: Evaluated) -> list[Changed]:
+def _changed_rows(was: Evaluated, now: Evaluated) -> list[Changed]:
     """Return the rows that differ in anything: text, provenance, number of tokens, finish reason, any metric."""
     left, right = (found.table.select(EVALUATION_COLUMNS.names).to_pylist() for found in (was, now))
     return [

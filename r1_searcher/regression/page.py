@@ -90,7 +90,7 @@ def recipe_lines(found: RecipeResult) -> str:
     """Return the headline and one line per figure."""
     rows = [[change.figure, *_cells(change), change.verdict] for change in found.changes]
     table = [tables.text([("figure", *_HEADINGS, "verdict"), *rows], left=(0, 5))] if rows else []
-    return "\n".join([recipe_headline(found), *table, _about(found)])
+    return "\n".join([recipe_headline(found), *table, _summary_sentence(found)])
 
 
 def recipe_markdown(found: RecipeResult) -> str:
@@ -105,7 +105,7 @@ def recipe_markdown(found: RecipeResult) -> str:
                 f"## Recipe gate: {_MARKS[found.verdict]}",
                 f"{markdown(recipe_headline(found), longest=None)}.",
                 table,
-                _about(found),
+                _summary_sentence(found),
             ]
         )
         + "\n"
@@ -122,7 +122,7 @@ def _cells(change: SeedChange) -> list[str]:
     return [f"{change.reference:+.3f}", f"{change.candidate:+.3f}", f"{change.difference:+.3f}", interval]
 
 
-def _about(found: RecipeResult) -> str:
+def _summary_sentence(found: RecipeResult) -> str:
     unchanged = f"{len(found.unchanged)} of {len(found.seeds)} seeds match their committed figures to the last digit."
     return (
         f"{unchanged} Permutation test over seeds; if only chance differs, at most {100 * ERROR:g} % of "

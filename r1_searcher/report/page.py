@@ -155,15 +155,15 @@ def _before_and_after(inputs: Inputs) -> dict[str, Any] | None:
     questions = []
     for question_id in chosen:
         cards = [
-            (policy_name(name), trajectories.evaluated(by_id[name][question_id]))
+            (policy_name(name), trajectories.evaluation_card(by_id[name][question_id]))
             for name in steps
             if question_id in by_id[name]
         ]
-        questions.append({"id": question_id, "cards": cards, **_asked(cards[0][1])})
+        questions.append({"id": question_id, "cards": cards, **_question(cards[0][1])})
     return {"questions": questions, "counts": counts, "first": policy_name(steps[0]), "last": policy_name(steps[-1])}
 
 
-def _asked(row: dict[str, Any]) -> dict[str, Any]:
+def _question(row: dict[str, Any]) -> dict[str, Any]:
     return {"question": row["question"], "answers": row["answers"]}
 
 

@@ -79,7 +79,7 @@ def spans(text: str, tools: Sequence[Tags] = ()) -> list[Span]:
     return out
 
 
-def _framed(text: str) -> list[Span]:
+def _document_spans(text: str) -> list[Span]:
     """Split a document block at its own two tags; anything tag-like inside is a passage's text."""
     if not (text.startswith(DOCUMENTS) and text.endswith(END_DOCUMENTS)):
         return [Span("text", text)]
@@ -110,13 +110,13 @@ def parts(
     for segment in segments:
         if segment["source"] == "policy":
             out.append(Part("policy", spans(segment["text"], tools), next(each) if each else None))
-            called = _called(segment["text"], tools)
+            called = _called_tool(segment["text"], tools)
         else:
-            out.append(Part("document", _framed(segment["text"].strip("\n")), tool=called))
+            out.append(Part("document", _document_spans(segment["text"].strip("\n")), tool=called))
     return out
 
 
-def _called(text: str, tools: Sequence[Tags]) -> str:
+def _called_tool(text: str, tools: Sequence[Tags]) -> str:
     """Return the tool whose end tag is the last in a turn."""
     return max((_SEARCH, *tools), key=lambda tool: text.rfind(tool.end)).name
 
@@ -131,7 +131,7 @@ def calls(figures: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [(name.removeprefix(CALLS), figures[name]) for name in calls_in(figures)]
 
 
-def evaluated(row: TableRow) -> dict[str, Any]:
+def evaluation_card(row: TableRow) -> dict[str, Any]:
     """Return a row of an evaluation file as a card; without provenance columns its text is one piece."""
     segments = row.get("segments") or [{"source": "policy", "text": row["text"]}]
     shown = parts(segments, tools=offered(row))
@@ -173,13 +173,13 @@ def best_and_worst(moment: Moment, groups: int) -> list[dict[str, Any]]:
     cards = []
     for rows in widest:
         best, worst = max(rows, key=reward), min(rows, key=reward)
-        cards.append(_sampled(best, "best", len(rows)))
+        cards.append(_sample_card(best, "best", len(rows)))
         if worst is not best:
-            cards.append(_sampled(worst, "worst", len(rows)))
+            cards.append(_sample_card(worst, "worst", len(rows)))
     return cards
 
 
-def _sampled(row: TableRow, rank: str, size: int) -> dict[str, Any]:
+def _sample_card(row: TableRow, rank: str, size: int) -> dict[str, Any]:
     known = row["advantages"]
     means = segment_advantages(row["token_source"], known) if known else None
     return {

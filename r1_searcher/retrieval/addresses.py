@@ -7,7 +7,7 @@ import httpx
 from r1_searcher.errors import PipelineError
 
 
-def checked(url: str, *, where: str, fix: str) -> httpx.URL:
+def checked_url(url: str, *, where: str, fix: str) -> httpx.URL:
     """Return ``url`` if it is an http or https address; else raise ``PipelineError`` with ``where`` and ``fix``."""
     try:
         parsed = httpx.URL(url)

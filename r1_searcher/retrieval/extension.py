@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import RAISED, Extension, called, place_of
+from r1_searcher.extensions import RAISED, Extension, place_of, wrap_user_errors
 from r1_searcher.files import artefacts
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
@@ -27,7 +27,7 @@ class ExtensionKind(RetrieverKind):
 
     def identify(self) -> Identity:
         found = self._registered()
-        with called(found.file, f"identify of the retriever {found.registered.name!r}"):
+        with wrap_user_errors(found.file, f"identify of the retriever {found.registered.name!r}"):
             said = self._kind().identify()
         if not isinstance(said, Identity) or not all(isinstance(text, str) for text in vars(said).values()):
             raise PipelineError(
@@ -42,7 +42,7 @@ class ExtensionKind(RetrieverKind):
     def open(self, corpus: Path | None, take: Take) -> Retriever:
         found = self._registered()
         fingerprint = self.identify().fingerprint
-        with called(found.file, f"open of the retriever {found.registered.name!r}"):
+        with wrap_user_errors(found.file, f"open of the retriever {found.registered.name!r}"):
             opened = self._kind().open(corpus, take)
         if not callable(getattr(opened, "search", None)):
             raise PipelineError(
@@ -54,7 +54,7 @@ class ExtensionKind(RetrieverKind):
 
     def identifiable(self) -> bool:
         found = self._registered()
-        with called(found.file, f"identifiable of the retriever {found.registered.name!r}"):
+        with wrap_user_errors(found.file, f"identifiable of the retriever {found.registered.name!r}"):
             return bool(self._kind().identifiable())
 
     def _registered(self) -> Extension:

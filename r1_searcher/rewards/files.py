@@ -29,7 +29,7 @@ def score_files(
     rules = rules_of(reward_set, answer_metric, extensions=extensions, own=own)
     rules.check_stage(stage)  # so that an unknown stage is reported before the files are read
     return {
-        name: [_printed(one) for one in _scored(path, rules, stage)]
+        name: [_score_row(one) for one in _scored(path, rules, stage)]
         for name, path in zip(names_of(paths), paths, strict=True)
     }
 
@@ -54,7 +54,7 @@ def summary(scored: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def _printed(scored: Score) -> dict[str, Any]:
+def _score_row(scored: Score) -> dict[str, Any]:
     return {
         "reward": scored.total,
         "components": dict(scored.components),

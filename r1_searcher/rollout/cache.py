@@ -73,7 +73,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not fo
         assert self.keys is not None and self.values is not None
         if self.reading.end > self.keys.shape[-2]:
             room = -(-self.reading.end // _BLOCK) * _BLOCK
-            self.keys, self.values = _grown(self.keys, room), _grown(self.values, room)
+            self.keys, self.values = _enlarge(self.keys, room), _enlarge(self.values, room)
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 
     def _write(self, kept: Tensor, states: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not fo
         return -1
 
 
-def _grown(tensor: Tensor, room: int) -> Tensor:
+def _enlarge(tensor: Tensor, room: int) -> Tensor:
     """Return the tensor with more room at its end: zeros, because masked values must still be finite."""
     larger = tensor.new_zeros(*tensor.shape[:2], room, tensor.shape[3])
     larger[:, :, : tensor.shape[2]] = tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import Extension, bound
+from r1_searcher.extensions import Extension, bind_parameters
 from r1_searcher.model_folders import load_config, load_tokenizer
 from r1_searcher.points import ENGINES
 from r1_searcher.rollout.chat_template import try_template
@@ -28,7 +28,7 @@ def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel:
     try_template(prompt_of(rollout), tokenizer)
     check_lengths(load_config(policy), rollout.max_total_tokens)
     found = ENGINES.find(rollout.engine, rollout.extensions)
-    load = bound(Extension(rollout.kind.load, found.registered, found.file), None, ENGINES.noun)
+    load = bind_parameters(Extension(rollout.kind.load, found.registered, found.file), None, ENGINES.noun)
     engine: Engine = load(policy, tokenizer, rollout, tensor_parallel=tensor_parallel)
     lacking = [name for name in _NEEDED if not hasattr(engine, name)]
     if lacking:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import bound
+from r1_searcher.extensions import bind_parameters
 from r1_searcher.files.artefacts import fingerprint
 from r1_searcher.files.templates import text_of
 from r1_searcher.points import PROMPTS
@@ -106,7 +106,7 @@ def load_prompt(name: str, extensions: Sequence[str] = ()) -> Prompt:
     """
     found = PROMPTS.find(name, extensions)
     if found.file.suffix == ".py":
-        place, template = found.place(), bound(found, None, PROMPTS.noun)()
+        place, template = found.place(), bind_parameters(found, None, PROMPTS.noun)()
         if not isinstance(template, str):
             raise PipelineError(
                 f"the prompt {name!r} returned a {type(template).__name__}, and no text",

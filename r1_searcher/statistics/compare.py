@@ -14,7 +14,7 @@ from r1_searcher.shown import json_text, printable, show, show_lines, terminal_w
 from r1_searcher.statistics.comparison import Comparison, as_json, compare
 from r1_searcher.statistics.pairs import pair_policies, read_evaluated
 from r1_searcher.statistics.verdict import Verdict
-from r1_searcher.statistics.verdict_page import lines, page, unasked
+from r1_searcher.statistics.verdict_page import lines, no_verdict, page
 
 WORSE, CANNOT_TELL = 1, 3  # exit statuses; 2 is an error
 
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except Refused as refused:
         if options.markdown is not None:
-            write_text(options.markdown, unasked("Regression", "refused", str(refused)))
+            write_text(options.markdown, no_verdict("Regression", "refused", str(refused)))
         raise
     warn(comparison)
     if options.markdown is not None:

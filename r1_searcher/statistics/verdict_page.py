@@ -34,11 +34,11 @@ def page(comparison: Comparison, *, title: str = "## Regression") -> str:
         f"{100 * rule.margin:g} points, confidence {100 * rule.confidence:g} % over all rows together "
         "(sign-flip permutation, paired by question). *Would tell*: about how many questions would decide."
     )
-    blocks += [_flipped(part) for part in comparison.benchmarks if part.flips]
+    blocks += [_flips_section(part) for part in comparison.benchmarks if part.flips]
     return "\n\n".join(blocks) + "\n"
 
 
-def unasked(title: str, word: str, why: str) -> str:
+def no_verdict(title: str, word: str, why: str) -> str:
     """Return the page for a missing verdict: it was refused, or an error ended what it needs."""
     return f"## {title}: ⛔ {word}\n\nNo verdict: nothing was compared.\n\n{markdown(why, longest=None)}\n"
 
@@ -60,17 +60,17 @@ def _cells(part: Compared, finding: Finding, words: Mapping[str, str]) -> list[s
     ]
 
 
-def _flipped(part: Compared) -> str:
+def _flips_section(part: Compared) -> str:
     lost = sum(bool(flip.lost) for flip in part.flips)
     title = f"{part.benchmark}: {len(part.flips)} questions flipped, {lost} of them lost"
-    rows = [_flip(flip) for flip in shown(part.flips)]
+    rows = [_flip(flip) for flip in shown_flips(part.flips)]
     more = len(part.flips) - len(rows)
     rest = f"\n\n{more} more are in the output of `--json`." if more else ""
     table = tables.markdown(("question", "gold", "A", "B", "lost", "won"), rows, left=range(6))
     return f"<details><summary>{markdown(title)}</summary>\n\n{table}{rest}\n\n</details>"
 
 
-def shown(flips: Sequence[Flip]) -> list[Flip]:
+def shown_flips(flips: Sequence[Flip]) -> list[Flip]:
     """Return at most ``SHOWN_FLIPS``: losses first, but half of them wins if there are enough."""
     lost = [flip for flip in flips if flip.lost]
     won = [flip for flip in flips if not flip.lost]
@@ -96,7 +96,7 @@ def lines(comparison: Comparison, *, width: int | None = None) -> str:
     for part in comparison.benchmarks:
         if part.identical:
             said.append(f"{printable(part.benchmark)}: the same weights gave the same answers")
-        for flip in shown(part.flips):
+        for flip in shown_flips(part.flips):
             what = f"lost {', '.join(flip.lost)}" if flip.lost else f"won {', '.join(flip.won)}"
             where = printable(f"{part.benchmark} {flip.question_id}")
             said.append(f"{where} {what}: {flip.reference!r} -> {flip.candidate!r}")

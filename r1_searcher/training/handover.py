@@ -60,7 +60,7 @@ def write(draft: Path, trainer: Trainers, probe: Probe, *, given: bool) -> None:
     write_table(draft / PROBE, pa.Table.from_pydict(rows, schema=_SCHEMA))
 
 
-def sampled(rollouts: Path) -> Probe:
+def sampled_probe(rollouts: Path) -> Probe:
     """Return the policy tokens of the first trajectory of some questions, from a rollouts file."""
     chosen: dict[str, tuple[list[int], list[bool]]] = {}
     for row in read_table(rollouts, ROLLOUTS).select(["question_id", "token_ids", "token_source"]).to_pylist():
@@ -70,7 +70,7 @@ def sampled(rollouts: Path) -> Probe:
     return Probe([ids for ids, _ in chosen.values()], [mask for _, mask in chosen.values()])
 
 
-def unsampled(policy: Path, params: Params, questions: Sequence[str]) -> Probe:
+def prompt_probe(policy: Path, params: Params, questions: Sequence[str]) -> Probe:
     """Return the ends of some questions' prompts, for a policy that has sampled nothing; all tokens but the first
     count."""
     from r1_searcher.model_folders import load_tokenizer

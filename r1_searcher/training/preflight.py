@@ -12,7 +12,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Rollout, TrainStage, Update
 from r1_searcher.points import ESTIMATORS
-from r1_searcher.questions.prompt_lengths import few, lengths, too_long
+from r1_searcher.questions.prompt_lengths import first_few, lengths, too_long
 from r1_searcher.transcripts.documents import special_tokens
 from r1_searcher.update.advantages import compute_advantages
 
@@ -22,7 +22,7 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
     twice = [name for name, number in Counter(question_ids).items() if number > 1]
     if twice:
         raise PipelineError(
-            f"{len(twice):,} question ids occur more than once: {few(twice)}",
+            f"{len(twice):,} question ids occur more than once: {first_few(twice)}",
             where=where,
             fix="make the questions again (`dvc repro questions` refuses such files), or give each row its own id",
         )
@@ -58,7 +58,7 @@ def evaluation_would_stop(
         return []
     return [
         f"evaluation will stop at {where}: the prompts of {len(long):,} of {len(questions):,} questions leave no room "
-        f"in rollout.max_total_tokens {rollout.max_total_tokens:,}: {few(list(long))}; take them out of the file"
+        f"in rollout.max_total_tokens {rollout.max_total_tokens:,}: {first_few(list(long))}; take them out of the file"
     ]
 
 
@@ -82,7 +82,7 @@ def check_prompts(
     held = [row["question_id"] for row in questions if any(text in row["question"] for text in special)]
     if held:
         raise PipelineError(
-            f"{len(held):,} questions hold a special token of the policy's tokenizer: {few(held)}",
+            f"{len(held):,} questions hold a special token of the policy's tokenizer: {first_few(held)}",
             where=where,
             fix="rewrite the token in these questions, or remove them",
         )
@@ -93,7 +93,7 @@ def check_prompts(
         longest = max(long, key=lambda name: long[name])
         raise PipelineError(
             f"the prompts of {len(long):,} of {len(questions):,} questions leave no room in {limit:,} tokens: "
-            f"{few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
+            f"{first_few(list(long))}; the longest, of {longest}, has {long[longest]:,}",
             where="rollout.max_total_tokens",
             fix="`questions.too_long: leave_out` skips them and keeps stored iterations; a higher "
             "limit or a shorter rollout.prompt samples all iterations again",

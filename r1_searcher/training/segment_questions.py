@@ -65,13 +65,13 @@ class SegmentQuestions:
     @functools.cached_property
     def whole(self) -> list[tuple[str, pa.Table]]:
         """All questions that this segment draws, each once, by file, including those that are left out."""
-        drawn = pa.concat_tables([self._drawn(iteration) for iteration in range(self.segment.iterations)])
+        drawn = pa.concat_tables([self._draw(iteration) for iteration in range(self.segment.iterations)])
         once = self.pool.filter(pc.is_in(self.pool["question_id"], pc.unique(drawn["question_id"])))
         return [(self.segment.questions, once), (self._watched_file, self.whole_validation)]
 
     def prompts(self) -> list[tuple[str, list[dict[str, Any]], prompt_lengths.Render, Any]]:
         """Return all questions that this segment asks, by file: rows, how they become prompts, and the tokenizer."""
-        kept = [(file, _without(table, self.left_out.get(file, []))) for file, table in self.whole]
+        kept = [(file, _drop_ids(table, self.left_out.get(file, []))) for file, table in self.whole]
         return [(file, _rows(table), *self._prompts) for file, table in kept]
 
     def evaluated(self) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -79,7 +79,7 @@ class SegmentQuestions:
         files = sorted(Path(self._watched_file).parent.glob("*.parquet"))
         return [(str(file), _rows(read_table(file, QUESTIONS))) for file in files if is_benchmark(file.stem)]
 
-    def _drawn(self, iteration: int) -> pa.Table:
+    def _draw(self, iteration: int) -> pa.Table:
         rows = batches.draw(
             self.pool.num_rows,
             self.stage.questions_an_iteration,
@@ -91,12 +91,12 @@ class SegmentQuestions:
 
     def drawn(self, iteration: int) -> pa.Table:
         """Return the questions of an iteration (of the segment, from 0)."""
-        return _without(self._drawn(iteration), self.left_out.get(self.segment.questions, []))
+        return _drop_ids(self._draw(iteration), self.left_out.get(self.segment.questions, []))
 
     def left_out_of(self, iteration: int) -> list[str]:
         """Return the ids that an iteration draws but does not ask."""
         gone = self.left_out.get(self.segment.questions, [])
-        return [name for name in self._drawn(iteration)["question_id"].to_pylist() if name in gone] if gone else []
+        return [name for name in self._draw(iteration)["question_id"].to_pylist() if name in gone] if gone else []
 
     @property
     def left_out_of_watches(self) -> list[str]:
@@ -106,7 +106,7 @@ class SegmentQuestions:
     @functools.cached_property
     def validation(self) -> pa.Table:
         """The validation questions."""
-        return _without(self.whole_validation, self.left_out_of_watches)
+        return _drop_ids(self.whole_validation, self.left_out_of_watches)
 
     def warnings(self) -> list[str]:
         """Return one line per file with left-out questions."""
@@ -114,7 +114,7 @@ class SegmentQuestions:
         return [
             f"{len(names):,} of {sizes[file]:,} questions in {file} leave no room in rollout.max_total_tokens "
             f"{self.params.rollout.max_total_tokens:,}, and are left out (questions.too_long): "
-            f"{prompt_lengths.few(names)}"
+            f"{prompt_lengths.first_few(names)}"
             for file, names in self.left_out.items()
         ]
 
@@ -131,7 +131,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return list(table.select(["question_id", "question"]).to_pylist())
 
 
-def _without(table: pa.Table, ids: Sequence[str]) -> pa.Table:
+def _drop_ids(table: pa.Table, ids: Sequence[str]) -> pa.Table:
     if not ids:
         return table
     return table.filter(pc.invert(pc.is_in(table["question_id"], pa.array(list(ids), table["question_id"].type))))

@@ -137,10 +137,10 @@ class Workbench(SegmentState):
         if self._shares_gpu and self.workers.trainer.at is None:
             self.workers.engines.sleep()  # before a trainer is loaded
         if done == 0:
-            probe = handover.unsampled(self.start, self.params, self.questions["question"].to_pylist())
+            probe = handover.prompt_probe(self.start, self.params, self.questions["question"].to_pylist())
         else:
             rollouts = self.store.place("rollouts", self.keys[done - 1].rollouts)
-            probe = handover.sampled(rollouts / "rollouts.parquet")
+            probe = handover.sampled_probe(rollouts / "rollouts.parquet")
         trainer = self._trainer_after(done)
         with self.store.put(handover.WEIGHTS_KIND, self._probe_key(done)) as draft:
             if self.policy_folder(done) is None:

@@ -13,7 +13,7 @@ from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.resume import Parts
 from r1_searcher.corpus.source import CorpusRequest, Drawn
 from r1_searcher.errors import PipelineError
-from r1_searcher.extensions import called, shipped
+from r1_searcher.extensions import shipped, wrap_user_errors
 from r1_searcher.files import artefacts, passages
 from r1_searcher.files.named import files_of
 from r1_searcher.files.store import Store
@@ -79,7 +79,7 @@ def _made(corpus: params.Corpus, request: CorpusRequest) -> Drawn | Iterator[dic
         return made
     from r1_searcher.corpus.own_source import checked_passages
 
-    with called(found.file, f"the corpus source {corpus.source!r}"):
+    with wrap_user_errors(found.file, f"the corpus source {corpus.source!r}"):
         given = found.value(request, corpus.parameters_of("source"))
     return checked_passages(found, given, request.counts, request.seen)
 

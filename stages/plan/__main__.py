@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if params.train.segments or work.base_training_seconds(model, params, device):
         _print_work(model, params, workload, device, memory)
     _print_parts("disk", disk.parts, disk.total)
-    if unknown := search.uncounted(params, workload.passages):
+    if unknown := search.not_estimated(params, workload.passages):
         show(unknown)
     check_fit(options.name, model, params, workload, memory)
 

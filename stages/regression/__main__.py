@@ -25,14 +25,14 @@ def _code(options: argparse.Namespace) -> int:
     from r1_searcher.files.artefacts import write_text
     from r1_searcher.regression.code import check_code
     from r1_searcher.regression.page import code_lines, code_markdown, exit_status
-    from r1_searcher.statistics.verdict_page import unasked
+    from r1_searcher.statistics.verdict_page import no_verdict
     from stages.regression.present import CODE_PROFILE, profile_params
 
     try:
         found = check_code(options.baseline, profile_params(CODE_PROFILE), limit=options.limit)
     except Refused as refused:
         if options.markdown is not None:
-            write_text(options.markdown, unasked("Code gate", "refused", str(refused)))
+            write_text(options.markdown, no_verdict("Code gate", "refused", str(refused)))
         raise
     if options.markdown is not None:
         write_text(options.markdown, code_markdown(found))

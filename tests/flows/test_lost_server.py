@@ -123,8 +123,8 @@ def test_a_run_whose_servers_are_lost_ends_the_same(prefect: str, project: Calla
 def test_a_server_is_gone_where_nobody_listens() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert flows_server.silent(f"http://127.0.0.1:{bound.getsockname()[1]}/api") == GONE
-    assert flows_server.silent("http://[/api") == "does not answer"
+        assert flows_server.why_silent(f"http://127.0.0.1:{bound.getsockname()[1]}/api") == GONE
+    assert flows_server.why_silent("http://[/api") == "does not answer"
 
 
 def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() -> None:
@@ -145,8 +145,8 @@ def test_a_server_that_hangs_is_ended_and_started_anew(
     hung = subprocess.Popen(["sleep", "600"])
     found = ServerAddress("http://127.0.0.1:9/api", "user:secret", hung.pid)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(flows_server, "stored", lambda home: found)
-    monkeypatch.setattr(flows_server, "silent", lambda url: None)
+    monkeypatch.setattr(flows_server, "stored_address", lambda home: found)
+    monkeypatch.setattr(flows_server, "why_silent", lambda url: None)
     started: list[ServerAddress | None] = []
     monkeypatch.setattr(flows_server, "_spawn", lambda home, like=None: started.append(like))
     server = PrefectServer(tmp_path)
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_is_ended_and_started_anew(
         def wait(self, seconds: float) -> bool:
             return bool(started)
 
-    monkeypatch.setattr(flows_server, "silent", silent)
+    monkeypatch.setattr(flows_server, "why_silent", silent)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     server._watch(found, Over())  # type: ignore[arg-type]
     assert hung.wait(10) == -signal.SIGKILL

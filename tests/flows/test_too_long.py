@@ -54,7 +54,7 @@ def test_left_out_it_costs_no_iteration_that_is_stored(
     prefect: str, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     project("long", segments(2))
-    third = Workbench("s1").asked._drawn(2)["question_id"].to_pylist()
+    third = Workbench("s1").asked._draw(2)["question_id"].to_pylist()
     lengthen(TRAIN, {third[0]})
     train()  # the first two iterations draw other questions: it is not reported
     change(train={"segments": segments(5)})
@@ -97,7 +97,7 @@ def test_of_the_watch_it_is_left_out_too(project: Callable[..., Path]) -> None:
 
 def test_an_iteration_without_a_question_stops(project: Callable[..., Path]) -> None:
     project("all", segments(2))
-    second = Workbench("s1").asked._drawn(1)["question_id"].to_pylist()
+    second = Workbench("s1").asked._draw(1)["question_id"].to_pylist()
     change(questions={"too_long": "leave_out"})
     lengthen(TRAIN, set(second))
     with pytest.raises(PipelineError, match=r"all questions of iteration 2 are too long, and left out"):

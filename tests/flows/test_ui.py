@@ -17,7 +17,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows import ui
-from flows.server import silent
+from flows.server import why_silent
 from flows.workers_local import free_port
 from r1_searcher.errors import PipelineError
 
@@ -56,7 +56,7 @@ def test_a_page_server_that_is_killed_is_started_anew_at_its_address(
     os.kill(before, signal.SIGKILL)
     server._process.wait()
     server.look()
-    assert server.api == api and process_of(server) != before and silent(api) is None
+    assert server.api == api and process_of(server) != before and why_silent(api) is None
     said = "warning: Prefect's server ended with status -9; restarting it; runs continue\n"
     assert capsys.readouterr().out == said
     server.look()
@@ -69,12 +69,12 @@ def test_a_page_server_that_hangs_is_ended_and_started_anew(
     before = server._process
     os.kill(before.pid, signal.SIGSTOP)
     with monkeypatch.context() as quick:
-        quick.setattr(ui, "silent", lambda api: "does not answer")
+        quick.setattr(ui, "why_silent", lambda api: "does not answer")
         server.look()  # it may be busy
     assert server._process is before and before.poll() is None
     monkeypatch.setattr(ui, "HUNG_SECONDS", 0.0)
     server.look()
-    assert before.returncode == -signal.SIGKILL and silent(server.api) is None
+    assert before.returncode == -signal.SIGKILL and why_silent(server.api) is None
     assert re.search("did not answer for .* s; restarting it", capsys.readouterr().out)
 
 

@@ -20,7 +20,7 @@ from r1_searcher.evaluation.run import benchmarks
 from r1_searcher.files import artefacts
 from r1_searcher.questions.audit import findings
 from r1_searcher.questions.closed_book import closed_book
-from r1_searcher.questions.coverage import coverage, spaced
+from r1_searcher.questions.coverage import coverage, evenly_spaced
 from r1_searcher.questions.files import read_questions
 from r1_searcher.questions.gold_answers import notes, unscorable
 from r1_searcher.questions.overlap import grams, leakage, overlap
@@ -180,8 +180,8 @@ def test_one_call_for_every_query_once_and_every_split_sees_its_own_k() -> None:
 
 def test_a_sample_is_spaced_over_the_file() -> None:
     split = asking(*(f"q {number}" for number in range(10)))
-    assert spaced(split, 4)["question"].to_pylist() == ["q 0", "q 2", "q 5", "q 7"]
-    assert spaced(split, 10) is split
+    assert evenly_spaced(split, 4)["question"].to_pylist() == ["q 0", "q 2", "q 5", "q 7"]
+    assert evenly_spaced(split, 10) is split
 
 
 # --- the verdict --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from r1_searcher.files import verify
 from r1_searcher.files.artefacts import atomic, write_json, write_table
 from r1_searcher.files.passages import fingerprint
 from r1_searcher.files.store import Store
-from r1_searcher.files.sums import SUMS_FILE, single
+from r1_searcher.files.sums import SUMS_FILE, checksum_after
 from r1_searcher.retrieval import build_index
 from r1_searcher.types import schemas
 
@@ -75,7 +75,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_index(corpus, SETTINGS, data / "index", fingerprint(data / "corpus"))
     with atomic(data / "questions", folder=True) as draft:
         write_table(draft / "train.parquet", table(schemas.QUESTIONS))
-    with single(data / "mixes" / "hard.parquet"):
+    with checksum_after(data / "mixes" / "hard.parquet"):
         write_table(data / "mixes" / "hard.parquet", table(schemas.QUESTIONS))
     with atomic(data / "evaluation", folder=True) as draft:
         write_table(draft / "held_out.parquet", table(schemas.EVALUATION))

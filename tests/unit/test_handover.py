@@ -34,7 +34,7 @@ def test_what_is_no_number_is_not_left_out() -> None:
 
 def test_the_first_probe_is_the_ends_of_a_few_prompts(tmp_path: Path) -> None:
     write_policy(tmp_path)
-    token_ids, masks = handover.unsampled(tmp_path, params_with(rollout__prompt="base"), QUESTIONS)
+    token_ids, masks = handover.prompt_probe(tmp_path, params_with(rollout__prompt="base"), QUESTIONS)
     assert [len(ids) for ids in token_ids] == [handover.FIRST_TOKENS] * handover.FIRST_PROBES
     assert "person 3 born?" in tokenizer(True).decode(token_ids[3])
     assert all(mask == [False] + [True] * 63 for mask in masks)
@@ -55,7 +55,7 @@ def test_an_engine_is_held_against_the_first_probe(tmp_path: Path) -> None:
     write_policy(tmp_path)
     params = params_with(rollout__prompt="base", rollout__temperature=1.0)
     engine = TransformersEngine(load_model(tmp_path, dtype="float32"), tokenizer(True))
-    handover.write(tmp_path, Scorer(engine), handover.unsampled(tmp_path, params, QUESTIONS), given=True)  # type: ignore[arg-type]
+    handover.write(tmp_path, Scorer(engine), handover.prompt_probe(tmp_path, params, QUESTIONS), given=True)  # type: ignore[arg-type]
     table = read_table(tmp_path / handover.PROBE)
     counted = sum(sum(mask) for mask in table["policy_mask"].to_pylist())
     assert counted == pytest.approx(handover.FIRST_PROBES * 63 / 4, abs=handover.FIRST_PROBES)

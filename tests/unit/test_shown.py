@@ -129,7 +129,7 @@ RATES = ("em", "f1", "cover_em", "cover_em_contiguous", "searches_per_question")
 SCORES = {"n": 1, "judge_true": None, **dict.fromkeys(RATES, 1.0)}
 PAGES: dict[str, Callable[[str], str]] = {
     "verdict": lambda text: verdict_page.page(comparison(text)),
-    "no verdict": lambda text: verdict_page.unasked("Code gate", "refused", text.strip() or "why"),
+    "no verdict": lambda text: verdict_page.no_verdict("Code gate", "refused", text.strip() or "why"),
     "code gate": lambda text: page.code_markdown(code_result(text)),
 }
 TERMINALS: dict[str, Callable[[str], str]] = {

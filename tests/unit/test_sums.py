@@ -39,7 +39,7 @@ def damage(file: Path, content: bytes | None = None) -> None:
     whole = file.read_bytes()
     file.write_bytes(bytes([whole[0] ^ 4]) + whole[1:] if content is None else content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    sums.forget()
+    sums.forget_hashes()
 
 
 def test_a_folder_written_whole_has_sums_that_coreutils_understands(folder: Path) -> None:
@@ -214,9 +214,9 @@ def test_whatever_pyarrow_says_of_a_file_names_it(tmp_path: Path) -> None:
 
 def test_a_single_file_has_its_sum_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "mixes" / "hard.parquet"
-    with sums.single(path):
+    with sums.checksum_after(path):
         write_table(path, pa.table({"a": [1]}))
-    text = sums.beside(path).read_text()
+    text = sums.checksum_path(path).read_text()
     assert text == f"{sums.sha256_file(path)}  hard.parquet\n" and sums.check_file(path)
     write_json(tmp_path / "mixes" / "other.json", {})
     assert not sums.check_file(tmp_path / "mixes" / "other.json")  # not ours, or older: used unchecked
@@ -227,16 +227,16 @@ def test_a_single_file_has_its_sum_beside_it(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(sums.Damaged, match="is missing"):
         read_table(path)
-    sums.beside(path).write_text(text[:30])
+    sums.checksum_path(path).write_text(text[:30])
     with pytest.raises(sums.Damaged, match=r"hard\.parquet\.sha256: is not the sha256 sum"):
         read_table(path)
 
 
 def test_a_single_file_whose_writing_was_killed_has_no_sum(tmp_path: Path) -> None:
     path = tmp_path / "labelled.json"
-    with sums.single(path):
+    with sums.checksum_after(path):
         write_json(path, {"a": 1})
-    with pytest.raises(KeyboardInterrupt), sums.single(path):
+    with pytest.raises(KeyboardInterrupt), sums.checksum_after(path):
         write_json(path, {"a": 2})
         raise KeyboardInterrupt
-    assert not sums.beside(path).exists() and read_json(path) == {"a": 2}
+    assert not sums.checksum_path(path).exists() and read_json(path) == {"a": 2}

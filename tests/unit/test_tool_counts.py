@@ -19,7 +19,7 @@ from r1_searcher.files.artefacts import read_json, write_table
 from r1_searcher.files.rollouts import read_rollouts
 from r1_searcher.params import Reward
 from r1_searcher.protocol_card import make_card
-from r1_searcher.report.trajectories import calls, evaluated, offered, parts, spans
+from r1_searcher.report.trajectories import calls, evaluation_card, offered, parts, spans
 from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.rewards.metrics import cover_em_contiguous
 from r1_searcher.rewards.scoring import reward_table
@@ -162,6 +162,6 @@ def test_the_report_marks_calls_of_each_tool(rollouts: pa.Table) -> None:
     assert calls(rewards[0]) == [("open", 2)]
     answered = rollouts.slice(0, 1)
     table = evaluation_table(answered, reward_table(answered, PAPER, None), cover_em_contiguous)
-    card = evaluated(table.to_pylist()[0])
+    card = evaluation_card(table.to_pylist()[0])
     assert [part.who for part in card["parts"]] == [part.who for part in shown] and card["calls"] == [("open", 2)]
     assert TOOLS_FIELD.name in table.column_names

@@ -60,7 +60,7 @@ def change(path: Path | str) -> None:
     path.chmod(0o644)
     content = path.read_bytes()
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    sums.forget()
+    sums.forget_hashes()
 
 
 def test_nothing_is_damaged(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_what_is_damaged_is_named_and_set_aside(
     assert path.exists()
     assert verify.main(["--repair"]) == 1
     assert not path.exists() and Store().damaged()
-    sums.forget()
+    sums.forget_hashes()
     capsys.readouterr()
     assert verify.main([]) == 0
     assert "set aside as damaged" in capsys.readouterr().out
@@ -138,14 +138,14 @@ def test_a_project_where_nothing_was_made_is_sound(tmp_path: Path, monkeypatch: 
 
 def test_single_files_with_a_sum_beside_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("data/mixes/hard.json")
-    with sums.single(path):
+    with sums.checksum_after(path):
         write_json(path, {"a": 1})
-    outs = [{"path": str(one), "md5": md5(one)} for one in (path, sums.beside(path))]
+    outs = [{"path": str(one), "md5": md5(one)} for one in (path, sums.checksum_path(path))]
     Path("dvc.lock").write_text(json.dumps({"stages": {"mix@hard": {"outs": outs}}}))
     assert verify.main([]) == 0
     change(path)
     assert verify.main([]) == 1
     said = capsys.readouterr().out
-    assert said.count("damaged: ") == 1 and f"rm -f {path} {sums.beside(path)}; dvc repro" in said
+    assert said.count("damaged: ") == 1 and f"rm -f {path} {sums.checksum_path(path)}; dvc repro" in said
     assert verify.main(["--repair"]) == 1
-    assert not path.exists() and not sums.beside(path).exists()
+    assert not path.exists() and not sums.checksum_path(path).exists()

@@ -54,7 +54,7 @@ def address(settings: Online) -> str:
             where=f"{ONLINE_SECTION}.url",
             fix="e.g. http://localhost:8080/search",
         )
-    if addresses.checked(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://").userinfo:
+    if addresses.checked_url(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://").userinfo:
         raise PipelineError(
             "an address must hold no password", where=f"{ONLINE_SECTION}.url", fix="name its variable in key_variable"
         )

@@ -208,7 +208,7 @@ def ask_health(settings: Service) -> Health:
 
 
 def _address(url: str) -> str:
-    addresses.checked(url, where=f"{_WHERE}.url", fix="e.g. http://127.0.0.1:8400")
+    addresses.checked_url(url, where=f"{_WHERE}.url", fix="e.g. http://127.0.0.1:8400")
     return url.rstrip("/")
 
 
