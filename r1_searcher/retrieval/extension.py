@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.extensions import RAISED, Extension, place_of, wrap_user_errors
 from r1_searcher.files import artefacts
-from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, whole, windows_of
 from r1_searcher.types.retriever_kind import Identity, RetrieverKind, Take
 
 
@@ -87,28 +87,44 @@ class CheckedRetriever:
 
     def ask(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """Return the result of the user's retriever unchanged; its exceptions become ``RetrieverError``."""
-        found: Any
+        found: Any = self._called(self._retriever.search, list(queries), k)
+        if not isinstance(found, Sequence) or isinstance(found, str):
+            raise RetrieverError(f"{self._found.file}: search must return a list for each query, got {found!r:.60}")
+        return list(found)
+
+    @property
+    def opens(self) -> bool:
+        """See ``Windows``: only if the user's retriever has ``around``."""
+        return windows_of(self._retriever) is not None
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """Return the user's window, checked."""
+        windows = windows_of(self._retriever)
+        assert windows is not None, "the user's retriever has no windows"
+        found: Any = self._called(windows.around, passage, before, after)
+        return whole([self._checked(found, before + 1 + after, "around", "")])[0]
+
+    def _called(self, function: Callable[..., Any], *arguments: object) -> Any:
         try:
-            found = self._retriever.search(list(queries), k)
+            return function(*arguments)
         except (RetrieverError, PipelineError):
             raise
         except RAISED as error:
             place = place_of(error, self._found.file)
             raise RetrieverError(f"{place}: {type(error).__name__}: {error}") from error
-        if not isinstance(found, Sequence) or isinstance(found, str):
-            raise RetrieverError(f"{self._found.file}: search must return a list for each query, got {found!r:.60}")
-        return list(found)
 
-    def _checked(self, entry: list[Passage] | RetrieverError, k: int) -> list[Passage] | RetrieverError:
+    def _checked(
+        self, entry: list[Passage] | RetrieverError, k: int, name: str = "search", each: str = " a query"
+    ) -> list[Passage] | RetrieverError:
         if isinstance(entry, RetrieverError):
             return entry
         if not isinstance(entry, Sequence) or not all(map(_is_passage, entry)):
             return RetrieverError(
-                f"{self._found.file}: search must give a query a list of Passage (three strings and a finite score), "
+                f"{self._found.file}: {name} must give{each} a list of Passage (three strings and a finite score), "
                 f"got {entry!r:.80}"
             )
         if len(entry) > k:
-            return RetrieverError(f"{self._found.file}: search gave a query {len(entry)} passages, not at most {k}")
+            return RetrieverError(f"{self._found.file}: {name} gave{each} {len(entry)} passages, not at most {k}")
         return [replace(passage, score=float(passage.score)) for passage in entry]
 
 

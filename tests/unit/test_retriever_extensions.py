@@ -14,7 +14,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, check
 from r1_searcher.retrieval import identify, open_retriever
 from r1_searcher.retrieval.retrievers import is_lasting
-from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each
+from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, windows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text())
@@ -178,3 +178,26 @@ def test_only_the_chosen_kind_is_imported() -> None:
     assert "kinds.bm25" in loaded
     others = {*(f"kinds.{kind}" for kind in ("dense", "hybrid", "online", "service")), "online", "dense", "remote"}
     assert loaded & {*others, "extension", "online.client", "remote.client"} == set()
+
+
+AROUND = """
+    def around(self, passage, before, after):
+        return [Passage(f"p{number}", passage.title, "text", 0) for number in range(before + 1 + after)]
+"""
+
+
+def test_it_may_have_windows_too(tmp_path: Path) -> None:
+    asked = Passage("p0", "Ann", "hello Ann", 1.0)
+    assert windows_of(opened(tmp_path)) is None
+    windows = windows_of(opened(tmp_path, OWN + AROUND))
+    assert windows is not None
+    assert windows.around(asked, 1, 0) == [Passage(f"p{number}", "Ann", "text", 0.0) for number in (0, 1)]
+    for old, new, said in (
+        ("before + 1", "before + 2", "around gave 3 passages, not at most 2"),
+        ('"text"', "None", "around must give a list of Passage"),
+        ("return [", "raise KeyError(1)\n        return [", "KeyError: 1"),
+    ):
+        faulty = windows_of(opened(tmp_path, OWN + AROUND.replace(old, new)))
+        assert faulty is not None
+        with pytest.raises(RetrieverError, match=said):
+            faulty.around(asked, 1, 0)
