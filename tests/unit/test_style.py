@@ -71,12 +71,16 @@ def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
 def idioms(text: str) -> list[str]:
     """Each idiom in a text, with what to write instead."""
     flat = " ".join(text.split())
-    return [f"{found[0]!r}: {better}" for idiom, better in IDIOMS.items() for found in re.finditer(idiom, flat)]
+    return [
+        f"{found[0]!r}: {better}"
+        for idiom, better in IDIOMS.items()
+        for found in re.finditer(idiom, flat, re.IGNORECASE)
+    ]
 
 
 def test_idioms_are_found() -> None:
     page = "One a seed. Two searches a question are made anew where there is a\nGPU, held against a watch of 0.5."
-    assert len(idioms(page)) == 5
+    assert len(idioms(page)) == 6
     assert idioms("One per seed; two searches per question. A file is written again if there is a GPU.") == []
 
 
