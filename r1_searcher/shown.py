@@ -51,6 +51,19 @@ def show(line: str, *, file: TextIO | None = None) -> None:
     print(printable(line), file=sys.stdout if file is None else file, flush=True)
 
 
+def show_piece(text: str, *, style: str = "", file: TextIO | None = None) -> None:
+    """Print a piece of text at once, without a line end, in an ANSI ``style`` ("2" faint, "1;32" bold green) if the
+    output is a terminal in colour (``NO_COLOR`` is not set)."""
+    out = sys.stdout if file is None else file
+    colour = style and out.isatty() and not os.environ.get("NO_COLOR")
+    print(
+        f"\x1b[{style}m{printable_lines(text)}\x1b[0m" if colour else printable_lines(text),
+        end="",
+        file=out,
+        flush=True,
+    )
+
+
 def show_lines(text: str) -> None:
     """Print several lines: a table, JSON. The caller ensures that no name contains a line end."""
     print(printable_lines(text), flush=True)

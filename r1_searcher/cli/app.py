@@ -59,6 +59,7 @@ class Checkout:
 
 _EVALUATE, _INDEX = "r1_searcher.cli.evaluate", "r1_searcher.cli.index"
 COMMANDS: dict[str, Library | Checkout] = {
+    "ask": Library("ask a policy a question of your own", "r1_searcher.cli.ask"),
     "search": Library("print the best passages for a query", _INDEX, ("search",)),
     "serve": Library("serve the retriever over HTTP", _INDEX, ("serve",)),
     "index": Library("index a folder of passages", _INDEX),

@@ -68,6 +68,7 @@ class TransformersEngine:
         self._rows: list[_Row] = []
         self._released: set[int] = set()
         self._cache: RowCache | None = None
+        self.on_token: Callable[[int, int], None] | None = None  # told each trajectory's tokens as they are sampled
 
     @torch.inference_mode()
     def check_head(self, where: str) -> None:
@@ -223,6 +224,8 @@ class TransformersEngine:
             row.read = len(row.ids)
             row.ids.append(token)
             row.logprobs.append(logprob)
+            if self.on_token is not None:
+                self.on_token(row.trajectory, token)
             if (stop := self._stop(row)) is not None:
                 row.waiting = True
                 ended.append(Turn(row.trajectory, row.ids[row.turn_start :], row.logprobs, stop))

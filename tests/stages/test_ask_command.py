@@ -1,0 +1,172 @@
+"""``r1-searcher ask`` on a tiny policy: the trajectory of a rollout, streamed; traces; what can be wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny_policy import params_with, questions_table, rollout_params
+from tiny_project import write_policy_that_searches
+
+from r1_searcher import params
+from r1_searcher.asking.asker import Asker
+from r1_searcher.cli.ask import main
+from r1_searcher.corpus.world import make_world
+from r1_searcher.files.artefacts import read_table, write_table
+from r1_searcher.files.passages import fingerprint
+from r1_searcher.retrieval import build_index, open_retriever
+from r1_searcher.rollout import load_engine, roll_out
+from r1_searcher.transcripts import grammar
+from r1_searcher.types import schemas
+
+QUESTION = "Who was Ada?"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout's folders: a policy that searches, an index, a world's questions, parameters."""
+    folder = tmp_path_factory.mktemp("ask")
+    settings = params_with(threads=1, rollout=rollout_params(max_total_tokens=200).model_dump())
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+    write_policy_that_searches(folder / "data/train/s2-00/policy")
+    world = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0)
+    write_table(folder / "data/corpus/passages.parquet", world.passages())
+    write_table(folder / "data/corpus/facts.parquet", world.facts())
+    build_index(world.passages(), settings.index, folder / "data/index", fingerprint(folder / "data/corpus"))
+    write_table(folder / "data/questions/held_out.parquet", questions_table([f"Who is {name}?" for name in "ABCDEF"]))
+    return folder
+
+
+class Spans:
+    """Takes what a transcript's pieces say."""
+
+    text = ""
+
+    def __call__(self, kind: str, text: str) -> None:
+        self.text += text
+
+
+@pytest.fixture
+def checkout(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(place)
+    yield place
+    torch.set_num_threads(threads)
+
+
+def test_it_is_the_rollout_of_that_question(checkout: Path) -> None:
+    settings = params.load(checkout / "params.yaml")
+    engine = load_engine(checkout / "data/train/s2-00/policy", settings.rollout)
+    retriever = open_retriever(settings, index=checkout / "data/index")
+    shown = 0
+    for seed, greedy in ((0, True), (1, False), (2, False), (3, False)):
+        asker = Asker(engine, retriever, settings.rollout, seed=seed, greedy=greedy)
+        spans = Spans()
+        asked = asker.ask(QUESTION, spans)
+        table = questions_table([QUESTION])
+        place = table.schema.get_field_index("question_id")
+        table = table.set_column(place, table.schema.field(place), [["asked"]])
+        plain, _ = roll_out(engine, retriever, table, settings.rollout, samples=1, seed=seed, greedy=greedy)
+        for name in ("token_ids", "policy_logprobs", "text", "finish_reason", "answer"):
+            assert asked.rollouts[name].to_pylist() == plain[name].to_pylist()
+        assert 0 < asked.first_token_seconds < asked.seconds
+        written = plain["text"].to_pylist()[0]
+        for tag in grammar.TAGS:
+            written = written.replace(tag, "")
+        assert spans.text in (written, written.removesuffix("<|endoftext|>"))
+        shown += len(spans.text)
+        assert [search.query for search in asked.searches] == [
+            turn["query"] for turn in plain["turns"].to_pylist()[0] if turn["error"] is None
+        ]
+    assert shown and engine.on_token is None
+    assert not asker.without_searches().ask(QUESTION).searches
+
+
+def test_the_last_policy_answers_and_the_trace_is_a_rollouts_file(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([QUESTION, "--trace", "trace.parquet"]) == 0
+    told = capsys.readouterr()
+    assert "policy: data/train/s2-00/policy" in told.err
+    assert "searches, " in told.out and "trajectory → trace.parquet" in told.out
+    row = read_table("trace.parquet", schemas.ROLLOUTS).to_pylist()[0]
+    assert (row["question"], row["trajectory_id"]) == (QUESTION, "asked-0#0")
+
+
+def test_one_json_object_per_line_of_input(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTION}\n\nWhere is Trabo?\n"))
+    assert main(["--json", "--k", "1", "--max-searches", "1", "--trace", "two.parquet"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["question"] for one in found] == [QUESTION, "Where is Trabo?"]
+    assert all(len(one["searches"]) <= 1 for one in found)
+    assert all(len(search["passages"]) <= 1 for one in found for search in one["searches"])
+    assert read_table("two.parquet", schemas.ROLLOUTS)["question_id"].to_pylist() == ["asked-0", "asked-1"]
+    assert main([QUESTION, "--json", "--no-search"]) == 0
+    assert json.loads(capsys.readouterr().out)["searches"] == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_it_says_what_to_try_and_goes_on_after_an_error(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("word " * 300 + f"\n{QUESTION}\n"))
+    assert main([]) == 0
+    told = capsys.readouterr()
+    assert "know an invented world" in told.out
+    assert [line for line in told.out.splitlines() if line.startswith("  Who is")] == [
+        "  Who is A?",
+        "  Who is C?",
+        "  Who is E?",
+    ]
+    assert "leaves no room" in told.err and told.out.count("searches, ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([" "], "error: ask: the question is empty"),
+        ([QUESTION, "--policy", "no/such/folder"], "no such folder"),
+        ([QUESTION, "--server", "http://127.0.0.1:1/v1"], "error: --server: a server needs the name of a model"),
+        ([QUESTION, "--index", "nowhere"], "nowhere"),
+        (["word " * 300], "leaves no room"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    checkout: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(words) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("policy: ")]
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_without_a_policy_or_a_tokenizer(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(checkout / "data/index", tmp_path / "data/index")
+    shutil.copy(checkout / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main([QUESTION]) == 2
+    assert "there is no policy yet (run `make train`, or name one with --policy or --server)" in capsys.readouterr().err
+    shutil.copytree(checkout / "data/train/s2-00/policy", "bare")
+    for file in Path("bare").glob("tokenizer*"):
+        file.unlink()
+    assert main([QUESTION, "--policy", "bare"]) == 2
+    assert "the model folder has no tokenizer" in capsys.readouterr().err
+
+
+def test_settings_take_a_service(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments: list[Any] = [QUESTION, "--service", "http://127.0.0.1:1"]
+    assert main(arguments) == 2
+    assert "no retrieval service answers" in capsys.readouterr().err

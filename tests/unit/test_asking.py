@@ -1,0 +1,96 @@
+"""Spans of a transcript in pieces, and citations."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_searcher.asking.citations import Search, citations
+from r1_searcher.asking.spans import SpanSplitter
+from r1_searcher.asking.terminal import TerminalPrinter
+from r1_searcher.transcripts import grammar
+from r1_searcher.types.protocols import Passage
+
+WRITTEN = (
+    f"I look. {grammar.QUERY} Grey Harbour{grammar.END_QUERY}\n\n{grammar.DOCUMENTS}\n(1) a < b\n"
+    f"{grammar.END_DOCUMENTS}\n\nSo <b> it is{grammar.END_THINK}\n{grammar.ANSWER} Ida Moss {grammar.END_ANSWER}"
+)
+RUNS = [
+    ("thought", "I look. "),
+    ("query", " Grey Harbour"),
+    ("thought", "\n\n"),
+    ("documents", "\n(1) a < b\n"),
+    ("thought", "\n\nSo <b> it is\n"),
+    ("answer", " Ida Moss "),
+]
+
+
+def runs(pieces: list[str]) -> list[tuple[str, str]]:
+    splitter = SpanSplitter()
+    found = [span for piece in pieces for span in splitter.feed(piece)] + list(splitter.end())
+    return [(kind, "".join(text for _, text in part)) for kind, part in itertools.groupby(found, lambda span: span[0])]
+
+
+def test_a_whole_transcript() -> None:
+    assert runs([WRITTEN]) == RUNS
+
+
+@given(cuts=st.lists(st.integers(0, len(WRITTEN)), max_size=30))
+def test_pieces_do_not_matter(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(WRITTEN)]
+    assert runs([WRITTEN[a:b] for a, b in itertools.pairwise(places)]) == RUNS
+    assert runs(list(WRITTEN)) == RUNS
+
+
+@given(text=st.text("<|>/abegin_of query think answer\n", max_size=60))
+def test_no_text_is_lost_but_tags(text: str) -> None:
+    left = text
+    for tag in grammar.TAGS:
+        left = left.replace(tag, "")
+    if not any(tag in left for tag in grammar.TAGS):  # a tag may come together of what was round another
+        assert "".join(part for _, part in runs(list(text))) == left
+
+
+def passage(name: str, text: str) -> Passage:
+    return Passage(name, name, text, 1.0)
+
+
+SEARCHES = (
+    Search("film", (passage("Grey Harbour", "A film by Ida Moss."), passage("Moss", "Moss grows."))),
+    Search("Ida", (passage("Ida Moss", "Born in 1894."), passage("Grey Harbour", "A film by Ida Moss."))),
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "places"),
+    [
+        ("Ida Moss", [(1, 1), (2, 1)]),  # Grey Harbour once
+        ("the ida moss.", [(1, 1), (2, 1)]),
+        ("Moss", [(1, 1), (1, 2), (2, 1)]),
+        ("Mos", []),
+        ("1894", [(2, 1)]),
+        ("yes", []),
+        ("", []),
+        ("The", []),
+        (None, []),
+    ],
+)
+def test_where_an_answer_stands(answer: str | None, places: list[tuple[int, int]]) -> None:
+    assert [(one.search, one.rank) for one in citations(answer, SEARCHES)] == places
+
+
+def test_what_a_terminal_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    splitter, printer = SpanSplitter(), TerminalPrinter()
+    for letter in WRITTEN.replace("Ida", "\x1b[31mIda"):
+        for kind, text in splitter.feed(letter):
+            printer(kind, text)
+            if kind == "documents" and text.endswith("b\n"):
+                printer.searched(["Grey Harbour", "x" * 60])
+    printer._end_line()
+    assert capsys.readouterr().out == ("I look.\nsearch: Grey Harbour\nSo <b> it is\nanswer: \\x1b[31mIda Moss\n")
+    printer.searched(["Grey Harbour", "x" * 60])
+    printer.searched([])
+    assert capsys.readouterr().out == f"found:  (1) Grey Harbour · (2) {'x' * 39}…\nfound:  nothing\n"
