@@ -41,7 +41,7 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
             prog,
             '"Who directed Silent Castle?"',
             '"Who directed Silent Castle?" --no-search',
-            "--policy path/to/model --index path/to/index --json < questions.txt",
+            "--policy path/to/model --index path/to/index --json",
             '"Who wrote it?" --server http://127.0.0.1:8000/v1 --model NAME --service http://127.0.0.1:8400',
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
