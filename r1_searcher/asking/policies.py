@@ -7,7 +7,7 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params
 
-BASE = Path("data/base_model")
+_BASE = Path("data/base_model")
 _FACTS, _HELD_OUT = Path("data/corpus/facts.parquet"), Path("data/questions/held_out.parquet")
 _NUMBER = 3
 
@@ -18,11 +18,11 @@ def last_policy(params: Params, root: Path = Path()) -> Path:
     Raises ``PipelineError`` if there is none.
     """
     made = [root / "data/train" / name / "policy" for name in params.train.segments]
-    for folder in (*reversed(made), root / BASE):
+    for folder in (*reversed(made), root / _BASE):
         if (folder / "config.json").is_file():
             return folder
     raise PipelineError(
-        "there is no policy yet", where=str(root / BASE), fix="run `make train`, or name one with --policy or --server"
+        "there is no policy yet", where=str(root / _BASE), fix="run `make train`, or name one with --policy or --server"
     )
 
 
