@@ -7,10 +7,9 @@ from typing import Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.artefacts import write_json
-from r1_searcher.files.weights import weights_sha256
 from r1_searcher.model_folders import load_config, load_model, load_tokenizer
 from r1_searcher.models.gguf import ENDING, open_gguf
+from r1_searcher.models.manifest import write_manifest
 from r1_searcher.rollout.chat_template import try_template
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts import grammar
@@ -36,8 +35,7 @@ def import_model(source: str, folder: Path, dtype: str) -> None:
         raise PipelineError(f"the model cannot be written: {told}", where=source) from error
     tokenizer.save_pretrained(folder)
     check_same_tokens(tokenizer, load_tokenizer(folder), source)
-    sha256 = weights_sha256(folder)
-    write_json(folder / "manifest.json", {"sha256": sha256, "parent": source, "step": 0, "source": source})
+    write_manifest(folder, parent=source, source=source)
 
 
 def check_usable(source: str, rollout: params.Rollout) -> None:

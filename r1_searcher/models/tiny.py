@@ -13,9 +13,9 @@ import numpy as np
 from r1_searcher import params
 from r1_searcher.corpus.world import make_world
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.artefacts import sha256_file, write_json
 from r1_searcher.models import library, pretrain
 from r1_searcher.models.library import Shares, Shelf
+from r1_searcher.models.manifest import write_manifest
 from r1_searcher.models.tokenizer import train_tokenizer
 from r1_searcher.progress import Paced
 from r1_searcher.retrieval import build_index, open_index
@@ -84,8 +84,7 @@ def make_tiny(settings: params.Params, folder: Path, log: Log) -> None:
 
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    sha256 = sha256_file(folder / "model.safetensors")
-    write_json(folder / "manifest.json", {"sha256": sha256, "parent": None, "step": 0, "source": "tiny", "seed": seed})
+    write_manifest(folder, parent=None, source="tiny", seed=seed)
 
 
 def _run_phase(

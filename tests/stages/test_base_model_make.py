@@ -73,6 +73,7 @@ def test_the_folder_is_a_model_like_any_other(made: tuple[Path, list[str]]) -> N
     assert model.config.vocab_size == len(names) == 500
     assert model.config.eos_token_id == names.eos_token_id
     assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest == {
         "sha256": sha256_file(folder / "model.safetensors"),
