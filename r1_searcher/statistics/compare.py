@@ -47,8 +47,9 @@ def compare_evaluations(
     """Compare the policy of ``candidate`` with that of ``reference``, question by question: better, same or worse?
 
     Args:
-        reference, candidate: folders with one Parquet file per benchmark, as `evaluate` writes them, or one such file.
-        params: metrics with their weights, margin and confidence; None: the shipped ones.
+        reference: a folder with one Parquet file per benchmark, as `evaluate` writes it, or one such file.
+        candidate: the same, of the other policy.
+        params: metrics with their weights, margin and confidence; None: the default ones.
         benchmarks: only these; empty: all.
         even_so: compare although the protocol cards differ.
 
