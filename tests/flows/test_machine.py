@@ -77,7 +77,8 @@ def test_a_deployment_stops_before_its_first_stage(
     monkeypatch.setattr(module, "open_workspace", lambda *_, **__: opened)
     monkeypatch.setattr(module, "run_stages", lambda *_: pytest.fail("a stage was run"))
     if flow == "regression":  # its checks before any training passed
-        monkeypatch.setattr(module, "judge_code", lambda *_: module.Verdict("same", "", ""))
+        monkeypatch.setattr(module, "judge_code", lambda *_: module.GateVerdict("same", "", ""))
+        monkeypatch.setattr(module, "profile_params", lambda *_: None)  # of the checkout, whatever its params.yaml says
         monkeypatch.setattr(module.recipe, "read_recipe_baseline", lambda *_: {})
     with pytest.raises(PipelineError, match=NO_GPU):
         getattr(module, flow)("laptop")
