@@ -37,6 +37,6 @@ def questions_to_try(root: Path = Path()) -> list[str]:
 
     if pq.read_metadata(root / _FACTS).num_rows == 0:
         return []
-    texts = pq.read_table(root / _HELD_OUT, columns=["question"])["question"].to_pylist()
+    texts: list[str] = pq.read_table(root / _HELD_OUT, columns=["question"])["question"].to_pylist()
     step = max(1, len(texts) // _NUMBER)
     return texts[::step][:_NUMBER]
