@@ -155,12 +155,13 @@ def _searches(params_file: Path) -> None:
 def _serve(options: argparse.Namespace) -> None:
     settings = params.load_or_shipped(options.params)
     kind = options.kind or settings.retriever.kind
-    if kind == "service":
+    settings = settings.model_copy(update={"retriever": settings.retriever.model_copy(update={"kind": kind})})
+    from r1_searcher.retrieval.retrievers import identify, kind_property, open_retriever
+
+    if kind_property(settings.retriever, "remote"):
         raise PipelineError(
             "a service cannot serve itself", where="params.yaml, retriever.kind", fix="name another kind: --kind bm25"
         )
-    settings = settings.model_copy(update={"retriever": settings.retriever.model_copy(update={"kind": kind})})
-    from r1_searcher.retrieval.retrievers import identify, open_retriever
     from r1_searcher.retrieval.service import server
 
     asked = server.Settings(

@@ -10,6 +10,7 @@ import functools
 from pathlib import Path
 
 from r1_searcher.params import Dense, Params
+from r1_searcher.retrieval.retrievers import kind_property
 
 PASSAGE_COUNTS = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
 # BERT's: layers and hidden size; feed-forwards of four times that.
@@ -87,7 +88,7 @@ def _dense_index(params: Params) -> Dense | None:
 
 
 def _searches_vectors(params: Params) -> bool:
-    return params.retriever.kind in ("dense", "hybrid")
+    return kind_property(params.retriever, "vectors")
 
 
 def _shape(dense: Dense) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from r1_searcher.rewards.metrics import METRIC_VERSION, cover_em, em
 from r1_searcher.rewards.rules import Metric, metric_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
-from r1_searcher.types.protocols import Engine, Retriever
+from r1_searcher.types.protocols import Engine, Retriever, tokenizer_of
 
 _KIND = "passes"  # in the store
 LEVELS = ("easy", "medium", "difficult")
@@ -141,7 +141,7 @@ def _with_room(chunk: pa.Table, engine: Engine, settings: params.Params) -> pa.T
         return chunk
     from r1_searcher.rollout.prompt import prompt_of
 
-    prompt, tokenizer = prompt_of(settings.rollout), getattr(engine, "tokenizer", None)
+    prompt, tokenizer = prompt_of(settings.rollout), tokenizer_of(engine)
     rows = chunk.select(["question_id", "question"]).to_pylist()
     limit = settings.rollout.max_total_tokens
     long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, limit)

@@ -114,7 +114,12 @@ def _replayed_identity(params: Params, index: Path) -> Identity:
 
 def is_lasting(chosen: RetrieverParams) -> bool:
     """Return whether the same search will give the same passages later."""
-    return bool(getattr(chosen.found("kind").value, "lasting", True))
+    return kind_property(chosen, "lasting")
+
+
+def kind_property(chosen: RetrieverParams, name: str) -> bool:
+    """Return a property of the chosen kind: ``lasting``, ``vectors`` or ``remote`` of ``RetrieverKind``."""
+    return bool(getattr(chosen.found("kind").value, name, getattr(RetrieverKind, name)))
 
 
 def _kind(params: Params, index: Path) -> RetrieverKind:

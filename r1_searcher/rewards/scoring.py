@@ -26,7 +26,7 @@ SEARCHES = (None, _SEARCH)  # a turn's tool; rollouts from before there were sev
 
 
 def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Table:
-    """Return rewards (schema ``REWARDS``) of rollouts (schema ``ROLLOUTS``), row by row in the same order.
+    """Return rewards (schema ``REWARDS``; paper section 3.3) of N rollouts (schema ``ROLLOUTS``), row by row.
 
     Further components of the set follow the schema as columns ``component_NAME``. If the policy could call tools beside
     search (column ``TOOLS_FIELD``), ``calls_NAME`` counts the successful calls of each of them, and ``failed_NAME`` the

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def load_engine(policy: Path | str, rollout: params.Rollout, *, tensor_parallel: int = 1) -> Engine:
-    """Load the engine that ``rollout.engine`` names, with the weights of a policy folder or hub name."""
+    """Load the engine that ``rollout.engine`` names, with the weights of a policy folder or hub name, on
+    ``tensor_parallel`` GPUs. Raises ``PipelineError``; see ``r1_searcher.rollout.engines.load_engine``."""
     from r1_searcher.rollout.engines import load_engine
 
     return load_engine(policy, rollout, tensor_parallel=tensor_parallel)

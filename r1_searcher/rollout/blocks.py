@@ -11,7 +11,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.rollout.prefix_lengths import PrefixLengths, line, parts_at_spaces
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.documents import CHAT_TOKENS, FORBIDDEN_TEXTS, cut, neutralise, special_tokens
-from r1_searcher.types.protocols import Engine, Passage
+from r1_searcher.types.protocols import Engine, Passage, tokenizer_of
 
 _CHARACTERS_A_TOKEN = 16  # first guess: of a long passage, encode only about as much as may be shown
 
@@ -24,7 +24,7 @@ class Blocks:
 
     def __init__(self, engine: Engine, rollout: params.Rollout, tags: Sequence[str] = ()) -> None:
         self._engine, self._rollout = engine, rollout
-        tokenizer = getattr(engine, "tokenizer", None)
+        tokenizer = tokenizer_of(engine)
         special = special_tokens(tokenizer)
         self._special = (*CHAT_TOKENS, *special, *tags)
         self._texts = (*FORBIDDEN_TEXTS, *special, *tags)

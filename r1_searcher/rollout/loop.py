@@ -28,7 +28,7 @@ from r1_searcher.tools.protocol import SEARCH, Call
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Mode, Segment
 from r1_searcher.types import schemas
-from r1_searcher.types.protocols import Engine, Retriever, Sampling, ToolError, Turn
+from r1_searcher.types.protocols import Engine, Retriever, Sampling, ToolError, Turn, tokenizer_of
 
 # all made before the policy writes; the policy itself may not search
 BASELINE_SEARCHES = {"no_search": 0, "plain_rag": 1}
@@ -46,15 +46,23 @@ def roll_out(
     mode: Mode = "search",
     told: Told = nobody,
 ) -> tuple[pa.Table, dict[str, float]]:
-    """Sample ``samples`` trajectories per question; calls ``told`` with the number finished and the total.
+    """Sample ``samples`` trajectories per question (paper section 3.1); calls ``told`` with the number finished and the
+    total.
 
-    Returns the trajectories (schema ROLLOUTS, plus TOOLS_FIELD if the policy may call more than search; in question
-    order) and the timings, kept apart because they differ between equal runs: seconds, search_seconds, policy_tokens.
+    ``questions``: N rows with ``question_id``, ``question`` and ``answers``. ``seed`` and the question's id determine a
+    trajectory's draws, whatever else is sampled with it. ``greedy``: temperature 0.
+
+    Returns the N × ``samples`` trajectories (schema ROLLOUTS, plus TOOLS_FIELD if the policy may call more than search;
+    in question order) and the timings, kept apart because they differ between equal runs: ``seconds`` in all,
+    ``search_seconds`` in calls of tools, and the number of ``policy_tokens``. A trajectory whose search failed is among
+    them, with the finish reason ``retriever_error``.
 
     ``mode``: no_search starts the transcript with an answer; plain_rag searches once for the question itself and then
     answers. Their forced tokens are not policy tokens, and a query by the policy ends the trajectory (search_limit).
     ``ircot`` starts with the same search and then searches for the policy's sentences of reasoning:
     ``r1_searcher.rollout.ircot``.
+
+    Raises ``PipelineError`` for a prompt that leaves no room for a token, and for a tool that cannot be made.
     """
     began = time.perf_counter()
     sampling = Sampling(
@@ -100,7 +108,7 @@ def _start_trajectories(
     engine: Engine, questions: pa.Table, rollout: params.Rollout, samples: int, seed: int
 ) -> list[Trajectory]:
     prompt: Prompt = prompt_of(rollout)
-    tokenizer = getattr(engine, "tokenizer", None)
+    tokenizer = tokenizer_of(engine)
     trajectories = []
     for question in questions.select(["question_id", "question", "answers"]).to_pylist():
         text = prompt.render(question["question"], tokenizer)

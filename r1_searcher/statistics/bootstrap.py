@@ -39,7 +39,7 @@ def intervals(
     """Return lower and upper ends (M, 2) of the ``level`` intervals of the column means of ``values`` (N, M).
 
     If all values of a column are equal, the interval is a point: a bootstrap cannot know what it never saw, so 0 of n
-    right does not prove a rate of 0.
+    right does not prove a rate of 0. ``level`` is a fraction. Raises ``ValueError`` without rows.
     """
     means = resampled_means(values, resamples=resamples, seed=seed)
     tail = (1.0 - level) / 2.0

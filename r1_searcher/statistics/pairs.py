@@ -50,7 +50,11 @@ class Pair:
 
 
 def read_evaluated(*places: Path) -> dict[str, Evaluated]:
-    """Return evaluations by benchmark; each place is a folder with one Parquet file per benchmark, or a single file."""
+    """Return evaluations by benchmark; each place is a folder with one Parquet file per benchmark, or a single file.
+
+    Raises ``PipelineError`` for a place without an evaluation, and for a file without a protocol card, a column or a
+    row.
+    """
     files: list[Path] = []
     for place in places:
         here = [place] if place.is_file() else sorted(place.glob("*.parquet"))

@@ -146,6 +146,18 @@ class EngineKind:
         raise NotImplementedError
 
 
+@runtime_checkable
+class Tokenized(Protocol):
+    """An engine with the policy's tokenizer (transformers'): special tokens and the chat template are asked of it."""
+
+    tokenizer: Any
+
+
+def tokenizer_of(engine: Engine) -> Any:
+    """Return the tokenizer of an engine that has one, else None, e.g. for an engine whose tokens are characters."""
+    return engine.tokenizer if isinstance(engine, Tokenized) else None
+
+
 @dataclass(frozen=True)
 class Passage:
     """A passage that was found; ``score`` is the retriever's, higher is better."""

@@ -39,12 +39,16 @@ class RetrieverKind(ABC):
         parameters: the kind's own, checked by its model; None if it has none.
         lasting: whether the same search gives the same passages later. If not, searches are recorded unless the
             user says otherwise.
+        vectors: whether it searches the vectors of the index (``index.dense``), which then count as a cost.
+        remote: whether a retrieval service does the searching, which cannot be served a second time.
     """
 
     settings: Any
     index: Path
     parameters: Any = None
     lasting: ClassVar[bool] = True
+    vectors: ClassVar[bool] = False
+    remote: ClassVar[bool] = False
 
     @abstractmethod
     def identify(self) -> Identity:

@@ -122,7 +122,8 @@ def compute_advantages(
     kl_coefficient: float = 0.0,
     trained: Sequence[bool] | None = None,
 ) -> Advantages:
-    """Return advantages of B trajectories from rewards, group names and numbers of policy tokens, each (B,).
+    """Return token advantages (paper section 3.3) of B trajectories from rewards, group names and numbers of policy
+    tokens, each (B,).
 
     ``estimator``: a function or the name of a shipped one, e.g. ``grpo``. ``trained`` (B,): whether each is trained on;
     None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, required if ``kl_coefficient`` > 0. Raises ``ValueError``

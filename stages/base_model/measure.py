@@ -24,7 +24,7 @@ from r1_searcher.rollout import load_engine, roll_out
 from r1_searcher.rollout.outages import check_lost
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types import schemas
-from r1_searcher.types.protocols import Engine
+from r1_searcher.types.protocols import Engine, tokenizer_of
 
 
 def measure(
@@ -70,7 +70,7 @@ def measure(
 
 def _that_fit(asked: pa.Table, engine: Engine, rollout: params.Rollout) -> pa.Table:
     """Return the questions (QUESTIONS) whose prompt leaves room. Raises ``PipelineError`` if there are none."""
-    prompt, tokenizer = prompt_of(rollout), getattr(engine, "tokenizer", None)
+    prompt, tokenizer = prompt_of(rollout), tokenizer_of(engine)
     rows = asked.select(["question_id", "question"]).to_pylist()
     long = too_long(rows, lambda text: prompt.render(text, tokenizer), tokenizer, rollout.max_total_tokens)
     if len(long) == len(rows):

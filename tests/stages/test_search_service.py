@@ -22,7 +22,7 @@ from tiny_policy import ScriptedEngine, ScriptedRetriever, params_with, question
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.store import ROOT_VARIABLE
-from r1_searcher.params import Params, Service
+from r1_searcher.params import SHIPPED, Params, Service
 from r1_searcher.retrieval import build_index, identify, open_index, open_retriever
 from r1_searcher.retrieval.remote import messages
 from r1_searcher.retrieval.remote.client import ServiceRetriever
@@ -387,7 +387,7 @@ def test_an_address_that_is_none_is_one_line(url: str) -> None:
 
 
 def test_it_does_not_serve_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["serve", "--kind", "service"]) == 2
+    assert main(["serve", "--kind", "service", "--params", str(SHIPPED)]) == 2
     assert "a service cannot serve itself (name another kind: --kind bm25)" in capsys.readouterr().err
 
 

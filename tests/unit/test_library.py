@@ -28,6 +28,8 @@ def test_every_name_is_there_with_a_docstring(name: str) -> None:
 def test_the_main_names_are_offered() -> None:
     wanted = "build_index open_index open_retriever roll_out reward_table compute_advantages compare_evaluations"
     wanted += " index_passages serve_retriever open_service read_questions evaluate_policy"
+    wanted += " Transcript format_violations neutralise SearchRecord RecordingRetriever ReplayRetriever"
+    wanted += " load_trainer update_policy token_losses loss_weights Tool RetrieverError PipelineError"
     assert set(wanted.split()) < set(r1_searcher.__all__) == set(r1_searcher._names())
 
 

@@ -13,7 +13,7 @@ import yaml
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Params, check
 from r1_searcher.retrieval import identify, open_retriever
-from r1_searcher.retrieval.retrievers import is_lasting
+from r1_searcher.retrieval.retrievers import is_lasting, kind_property
 from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, search_each, windows_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,14 @@ def opened(folder: Path, text: str = OWN, **retriever: object) -> Retriever:
 def test_it_searches_with_its_own_parameters(tmp_path: Path) -> None:
     found = opened(tmp_path, greeting={"word": "bye"}).search(["Ann", "Bob"], 2)
     assert found == [[Passage("p0", name, f"bye {name}", 1.0)] for name in ("Ann", "Bob")]
+
+
+def test_a_kind_says_what_others_ask_of_it(tmp_path: Path) -> None:
+    own_kind = own(tmp_path, OWN.replace("(RetrieverKind):", "(RetrieverKind):\n    vectors = True")).retriever
+    shipped = own_kind.model_copy(update={"kind": "service"})
+    asked = ("lasting", "vectors", "remote")
+    assert [kind_property(own_kind, name) for name in asked] == [True, True, False]
+    assert [kind_property(shipped, name) for name in asked] == [False, False, True]
 
 
 def test_its_fingerprint_is_of_file_parameters_and_what_it_says(tmp_path: Path) -> None:

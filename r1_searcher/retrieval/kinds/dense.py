@@ -15,6 +15,7 @@ class DenseKind(RetrieverKind):
     """Nearest vectors in the index folder's dense/."""
 
     settings: Params
+    vectors = True
 
     def identify(self) -> Identity:
         from r1_searcher.retrieval.dense.retriever import dense_fingerprint, describe, read_meta

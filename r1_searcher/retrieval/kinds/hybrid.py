@@ -17,6 +17,7 @@ class HybridKind(RetrieverKind):
     """Reciprocal rank fusion of both over one index folder."""
 
     settings: Params
+    vectors = True
 
     def identify(self) -> Identity:
         from r1_searcher.retrieval.hybrid import hybrid_fingerprint

@@ -16,6 +16,7 @@ class ServiceKind(RetrieverKind):
 
     settings: Params
     lasting = False
+    remote = True
 
     def identify(self) -> Identity:
         from r1_searcher.retrieval.remote.client import ask_health
