@@ -167,9 +167,12 @@ def test_one_flipped_bit_is_refused(made: tuple[Path, Params], tmp_path: Path) -
 
 
 def test_the_command_says_refused_by_its_status(
-    baseline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    place = tmp_path / "checkout"
+    shutil.copytree(ROOT / "profiles", place / "profiles")
+    shutil.copy(contract.SHIPPED, place / "params.yaml")
+    monkeypatch.chdir(place)
     verdict = baseline.parent / "verdict.md"
     options = ["--baseline", str(baseline), "--limit", "2", "--markdown", str(verdict)]
     assert main(["code", *options]) == 4, "made with other parameters than laptop's"
