@@ -154,8 +154,8 @@ PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-re
 test: lint docs  ## run every check: lint, the docs' site, then all tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-test-unit: setup  ## run only the fast tests
-	@$(BIN)/python -m pytest $(PARALLEL) tests/unit
+test-unit: setup  ## run only the fast tests: a minute (those of tests/unit that are not marked slow)
+	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow' tests/unit
 
 # `make test` runs them too if there is a Chromium, and otherwise says how to get one.
 test-browser: setup  ## run the tests in a real browser: servers and report page (needs Chromium or Chrome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 END_TO_END = "tests/end_to_end/"
+WHOLE_HEAP = 20  # every so many files the whole heap is searched for garbage
+_FILES = itertools.count()
 USERS_PARAMS = str(Path(__file__).resolve().parents[1] / "params.yaml")
 LOOKS_AT_IT = "test_dvc_yaml.py"  # whether dvc.yaml matches the user's own choices
 
@@ -82,8 +85,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> None:
     """Freeze what is loaded by now: DeepSpeed collects garbage several times per trainer."""
-    gc.unfreeze()  # cycles of earlier files are garbage by now, and would stay forever
-    gc.collect()
+    if next(_FILES) % WHOLE_HEAP == 0:
+        gc.unfreeze()  # cycles that were frozen and are garbage by now would stay forever; a second with all libraries
+    gc.collect()  # what the file before left: all of it is younger than the last freeze
     gc.freeze()
 
 

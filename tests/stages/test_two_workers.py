@@ -58,6 +58,8 @@ def run(project: Path) -> subprocess.CompletedProcess[str]:
 def test_every_folder_is_run() -> None:
     paths = {name: [word for word in words if word.startswith("tests/")] for name, words in commands().items()}
     assert paths == {"test": [], "test-unit": ["tests/unit"]}
+    assert "-m" not in commands()["test"], "`make test` runs the slow tests too"
+    assert commands()["test-unit"][-3:] == ["-m", "not slow", "tests/unit"]
     there = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*/test_*.py")}
     assert sorted([*PATHS, "tests/engines"]) == sorted(there)  # `make test-engines`
     assert PATHS[0] == "tests/end_to_end" and PATHS[-1] == "tests/unit", "the longest first"

@@ -237,6 +237,7 @@ def test_a_mirror_that_drips_is_given_up(server: Server, store: Store, monkeypat
         fetch(release(server.address), [], store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["http://" + "a" * 300, "http://" + "a" * 300 + ".org", "http://[", "http://a..b"])
 def test_an_address_that_cannot_be_is_one_line(address: str, store: Store) -> None:
     with pytest.raises(PipelineError, match="was not found"):
@@ -253,6 +254,7 @@ HELD: dict[str, Speak] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_proxy", [False, True])
 @pytest.mark.parametrize("name", HELD)
 def test_no_place_holds_a_fetch_for_longer_than_its_time(

@@ -125,6 +125,7 @@ def test_which_tokenizers_are_cut_the_short_way() -> None:
     assert parts_at_spaces(None) is parts_at_spaces(object()) is None
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_the_hostile_set_is_cut_alike(name: str) -> None:
     ways = kept(name, 9, 0)
@@ -136,6 +137,7 @@ def test_the_hostile_set_is_cut_alike(name: str) -> None:
             assert ways[0].fit(neutral, limit) == ways[1].fit(neutral, limit) == ways[2].fit(neutral, limit)
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_long_texts_are_cut_alike_at_every_limit(name: str) -> None:
     promised, short, plain = kept(name, 400, 0)
@@ -144,6 +146,7 @@ def test_long_texts_are_cut_alike_at_every_limit(name: str) -> None:
             assert promised.fit(text, limit) == short.fit(text, limit) == plain.fit(text, limit)
 
 
+@pytest.mark.slow
 @EVERY_KIND
 @settings(deadline=None, max_examples=25)
 @given(

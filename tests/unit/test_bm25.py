@@ -61,6 +61,7 @@ def reference(documents: list[list[str]], query: list[str], k1: float, b: float)
 WORDS = st.lists(st.sampled_from(["ann", "bob", "cat", "dog", "elk", "fox", "gnu"]), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     documents=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=8).filter(
@@ -134,6 +135,7 @@ def test_columns_are_added_as_bm25s_adds_them(tmp_path: Path, k: int) -> None:
     assert engine.search(queries, k) == expected
 
 
+@pytest.mark.slow
 def test_numba_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "JIT_FROM", 1)
     engine = retriever(tmp_path, *((f"Title {number}", f"a b c {number % 7}") for number in range(150)))

@@ -51,6 +51,7 @@ def in_one_piece(passages: list[tuple[str, str]], index: params.Index, folder: P
     return numbers
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     passages=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=12).filter(
@@ -81,6 +82,7 @@ def test_the_files_are_those_of_one_piece_whatever_the_budget(
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_many_passages_in_many_shards_are_those_of_one_piece(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     texts = [
@@ -111,6 +113,7 @@ def test_shards_hold_every_pair_in_order(tmp_path: Path) -> None:
     assert pairs == [[(0, 2, 1)], [(1, 0, 1), (1, 2, 2)], [(3, 0, 2)], [(2, 3, 1), (2, 5, 4)]]
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     budget, num_terms, num_passages = 2_000_000, 3000, 6000
     random = np.random.default_rng(0)

@@ -77,6 +77,7 @@ BOMBS: dict[str, tuple[Speak, bytes | None]] = {  # what is read: the first zero
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_body_takes_more_than_its_share(name: str) -> None:
     speak, content = BOMBS[name]
@@ -115,6 +116,7 @@ DRIPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRIPS)
 def test_no_server_holds_a_search_for_longer_than_its_time(name: str) -> None:
     with serve(DRIPS[name]) as address:
@@ -124,6 +126,7 @@ def test_no_server_holds_a_search_for_longer_than_its_time(name: str) -> None:
         assert time.monotonic() - began < 5.0  # a server gives up after 10 seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["body", "chunks"])
 def test_what_came_of_a_slow_page_is_its_beginning(name: str) -> None:
     start, piece = {

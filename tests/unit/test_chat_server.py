@@ -82,6 +82,7 @@ def test_money() -> None:
     assert spent.cost(settings("http://h/v1")) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -105,17 +106,20 @@ def test_trouble_passes(trouble: Any) -> None:
     assert usage.replies == 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
     got, script, _ = asked(lambda body, number: "at last" if number else 30.0, timeout_seconds=1.5)
     assert [reply.text for reply in got if isinstance(reply, Reply)] == ["at last"]
     assert len(script.requests) >= 2
 
 
+@pytest.mark.slow
 def test_an_answer_that_always_takes_too_long() -> None:
     got, _, _ = asked(lambda body, number: 30.0, timeout_seconds=0.2, retries=1)
     assert isinstance(got[0], RequestFailed) and "no answer within 0.2 s" in str(got[0])
 
 
+@pytest.mark.slow
 def test_retry_after_is_obeyed() -> None:
     _, script, _ = asked(lambda body, number: "yes" if number else fault(429, "slow down", retry_after="0.6"))
     first, second = (request["at"] for request in script.requests)
@@ -195,6 +199,7 @@ def test_a_key_in_the_address_is_refused_and_not_shown() -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_requests_run_side_by_side_and_no_more_than_allowed() -> None:
     script = ScriptedServer(lambda body, number: 0.1)
     with serving(script.app) as url, ChatServer(settings(url, concurrency=3), where="judge") as server:
@@ -204,6 +209,7 @@ def test_requests_run_side_by_side_and_no_more_than_allowed() -> None:
     assert server.usage == TokenUsage(9, 90, 18, 0)
 
 
+@pytest.mark.slow
 def test_requests_keep_the_pace_retries_too() -> None:
     script = ScriptedServer(lambda body, number: fault(500, "oops") if number == 1 else "yes")
     with serving(script.app) as url, ChatServer(settings(url, requests_a_minute=600), where="judge") as server:

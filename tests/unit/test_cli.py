@@ -77,6 +77,7 @@ def test_completion_is_shown_for_each_shell(shell: str) -> None:
     assert shown.exit_code == 0 and "r1-searcher" in shown.output and f"complete_{shell}" in shown.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, found in COMMANDS.items() if isinstance(found, Checkout)])
 def test_what_needs_a_checkout_says_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -104,6 +105,7 @@ def test_what_a_checkout_runs_is_there(name: str) -> None:
         assert module.with_suffix(".py").exists() or (module / "__main__.py").exists()
 
 
+@pytest.mark.slow
 def test_a_command_of_the_checkout_runs_there_with_its_status_and_its_words() -> None:
     """`plan` of a missing profile: the stage's own line and status."""
     done = subprocess.run(

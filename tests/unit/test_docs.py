@@ -127,6 +127,7 @@ def test_dvc_commands_name_stages_and_parameters() -> None:
         value_of(words[4].partition("=")[0])
 
 
+@pytest.mark.slow
 def test_python_commands_are_understood() -> None:
     """Every ``python -m`` command parses: its module exists, and its options are in its ``--help``."""
     named = everywhere("python -m")

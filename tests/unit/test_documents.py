@@ -240,6 +240,7 @@ def test_the_kinds_are_dangerous(name: str) -> None:
         assert special & set(engine.encode("＜answer＞"))
 
 
+@pytest.mark.slow
 @EVERY_KIND
 def test_the_hostile_set_becomes_no_tag(name: str) -> None:
     made = blocks(name)
@@ -259,6 +260,7 @@ def test_whatever_the_passages(name: str, texts: list[tuple[str, str]]) -> None:
     check_block(name, found, blocks(name, 7, 15))
 
 
+@pytest.mark.slow
 @EVERY_KIND
 @settings(deadline=None, max_examples=20)
 @given(

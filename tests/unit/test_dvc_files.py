@@ -41,6 +41,7 @@ def project(tmp_path: Path) -> Path:
 CUT = GOOD.index("md5: ", len(GOOD) // 2) + 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damaged", "why"),
     [
@@ -213,6 +214,7 @@ def test_settings_that_cannot_be_read_are_one_line(project: Path) -> None:
         dvc_files.settings(project, state=project / "site")
 
 
+@pytest.mark.slow
 def test_a_copy_without_git_is_told_what_makes_it_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_chosen_file_that_dvc_does_not_watch_stops_a_stage(tmp_path: Path) -> 
     assert stage_code.rewritten(written, ROOT, PARAMS) == text
 
 
+@pytest.mark.slow
 def test_own_parameters_of_what_a_stage_chooses_are_its_parameters(tmp_path: Path) -> None:
     """Stages that depend on single keys of a section would not see them change."""
     mine = tmp_path / "mine.py"
@@ -94,6 +95,7 @@ def test_own_parameters_of_what_a_stage_chooses_are_its_parameters(tmp_path: Pat
     assert stage_code.rewritten(written, ROOT, shipped()) == stage_code.rewritten(TEXT, ROOT, shipped())
 
 
+@pytest.mark.slow
 def test_a_name_that_nobody_chose_makes_no_stage_stale(tmp_path: Path) -> None:
     """A further reward set, estimator and retriever, in the library and in a user's file."""
     copy = tmp_path / "checkout"

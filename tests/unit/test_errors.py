@@ -53,6 +53,7 @@ def test_sigterm_ends_a_command_as_ever_but_for_a_line_that_says_how_to_go_on() 
     assert said == "stopped by SIGTERM; run the same command again to resume\n"
 
 
+@pytest.mark.slow
 def test_sigterm_ends_what_a_command_started_but_for_what_leads_a_life_of_its_own() -> None:
     body = (
         "import subprocess; below = subprocess.Popen(['sh', '-c', 'sleep 61 & wait']); "

@@ -39,6 +39,7 @@ def test_the_set_changes_nothing_for_a_scripted_policy() -> None:
         assert (row["finish_reason"], row["answer"], len(row["turns"])) == ("answer", "Trabo", 2)
 
 
+@pytest.mark.slow
 def test_the_set_opened_by_windows_changes_nothing() -> None:
     scripts = [asked_with_open(number, ENDS["answer"]) for number in range(-(-len(PAIRS) // (2 * K)))]
     rows, plains = (play(scripts, finds, **WITH_OPEN) for finds in (hostile(PAIRS), harmless()))
@@ -50,6 +51,7 @@ def test_the_set_opened_by_windows_changes_nothing() -> None:
         assert all(1 <= len(ids) <= 3 for ids in opened)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=2 * K),
     st.sampled_from(list(ENDS)),
@@ -79,6 +81,7 @@ def test_the_baselines_too(mode: Mode) -> None:
         assert row["answer"] == "Trabo"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_the_set_changes_nothing_for_a_real_model(tags_are_tokens: bool) -> None:
     """Its tokens are forced, so that they can be compared; everything else is the engine's own work."""

@@ -54,6 +54,7 @@ def loaded_by(code: str, *arguments: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_check_itself_sees_a_heavy_import() -> None:
     assert loaded_by(RUN_IMPORTS, "torch") == ["torch"]
 
@@ -63,6 +64,7 @@ def test_contract_and_reward_load_no_framework() -> None:
     assert loaded_by(RUN_IMPORTS, *LIGHT_MODULES) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", COMMANDS)
 def test_help_loads_no_framework(room: str) -> None:
     assert loaded_by(RUN_HELP, f"stages.{room}") == []

@@ -194,6 +194,7 @@ PIECES = [*grammar.TAGS, FINAL, END, "Ada is.", "fail", "\n\n", ".", "?", "Dr.",
 SCRIPTS = st.lists(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(SCRIPTS, st.sampled_from([60, 200, 900]))
 @settings(max_examples=80, deadline=None)
 def test_provenance_and_limits_hold(scripts: list[str], limit: int) -> None:
@@ -217,6 +218,7 @@ def forced(row: dict[str, Any]) -> list[tuple[tuple[str, str], str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 def test_a_random_model_with_real_tokens(tags_are_tokens: bool) -> None:
     """Stops inside tokens, and continuing after a stop that ends nothing: tokens stay as sampled."""

@@ -143,6 +143,7 @@ def test_stages_depend_on_the_file_of_the_chosen_prompt_and_on_no_other(own: str
     assert prompts(chosen(own, prompt="brief"), "corpus") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["inputs/prompts/mine.txt", "data/mine.txt", "/elsewhere/mine.txt"])
 def test_a_path_is_written_into_dvc_yaml_once_and_taken_out_again(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, is_file = (ROOT / "dvc.yaml").read_text(encoding="utf-8"), Path.is_file

@@ -86,6 +86,7 @@ def test_every_policy_token_is_predicted_once_from_the_token_before_it(
     assert [found[slot] for slot in range(len(expected))] == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(batches())
 def test_packed_padded_and_single_trajectories_agree(

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_dvc_writes_is_read_again(tmp_path: Path, profile: str) -> None:
     base = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
@@ -30,6 +31,7 @@ def test_what_dvc_writes_is_read_again(tmp_path: Path, profile: str) -> None:
     assert params.load(file).seed == 17
 
 
+@pytest.mark.slow
 def test_dvc_exp_run_sets_a_parameter(tmp_path: Path) -> None:
     """With DVC itself, on our params.yaml and a stage that copies it."""
     shutil.copy(ROOT / "r1_searcher/params/defaults.yaml", tmp_path / "params.yaml")

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pytest
 
 from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import write_table
@@ -35,6 +36,7 @@ def test_readmes_transcript_is_the_pictures() -> None:
         assert line.replace(" ", "") in drawn
 
 
+@pytest.mark.slow
 def test_the_script_draws_a_run(tmp_path: Path) -> None:
     header = "iteration,stage,reward,response_length,searches,format_rate,f1,cover_em"
     rows = [f"{number},stage{1 + number // 3},0.5,10,{number / 4},0.9,0.1,0.2" for number in range(1, 5)]

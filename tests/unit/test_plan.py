@@ -76,6 +76,7 @@ def test_a_trainer_rank_of_the_papers_qwen_by_hand() -> None:
     assert parts["output head"] == int(29000 * 300 / 1259) * 152064 * 14
 
 
+@pytest.mark.slow
 def test_zero_divides_what_it_says() -> None:
     model = known("llama-3.1-8b")
     uses = [
@@ -93,6 +94,7 @@ def test_zero_divides_what_it_says() -> None:
 LOW = ("update.lora.rank=16",)
 
 
+@pytest.mark.slow
 def test_adapters_by_hand() -> None:
     """Only adapters have gradients and an optimizer, and the base is its own reference."""
     qwen = known("qwen2.5-7b")
@@ -132,6 +134,7 @@ def test_adapters_are_counted_as_the_library_makes_them(tmp_path: Path) -> None:
     assert planned == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 def test_what_is_offloaded_leaves_the_gpus_for_main_memory() -> None:
     qwen, size = known("qwen2.5-7b"), 7_615_616_512
     stay = memory.trainer(qwen, profile("qwen2.5-7b-base"), USUAL).parts
@@ -150,6 +153,7 @@ def test_what_is_offloaded_leaves_the_gpus_for_main_memory() -> None:
     assert memory.trainer(known("smollm2-135m"), here, USUAL).parts["optimizer"] == 12 * 134_515_008
 
 
+@pytest.mark.slow
 def test_offloading_and_adapters_are_remedies_that_help() -> None:
     model, limit = known("qwen2.5-3b"), 24 * GIB
     helps = remedies(model, profile("qwen2.5-3b"), USUAL, limit)
@@ -168,6 +172,7 @@ def test_padding_takes_time() -> None:
     assert padded.update_seconds == pytest.approx(1.1 * packed.update_seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_is_planned_and_fits(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -177,6 +182,7 @@ def test_every_shipped_profile_is_planned_and_fits(
     assert re.search(r"parameters\nmemory of .* [GM]iB\n", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "beside"), [("qwen2.5-7b-base", 4), ("llama3.1-8b-instruct", 5)])
 def test_what_cannot_fit_is_refused_and_what_is_named_helps(name: str, beside: int) -> None:
     found = profile(name, "update.gradient_checkpointing=false")
@@ -190,6 +196,7 @@ def test_what_cannot_fit_is_refused_and_what_is_named_helps(name: str, beside: i
         check_fit(name, model, profile(name, *changes), USUAL, limit)
 
 
+@pytest.mark.slow
 def test_a_small_gpu_is_refused_by_the_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -273,6 +280,7 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_folders_own_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert of_source(profile("laptop").base_model, tmp_path).parameters == 494_032_768

@@ -117,6 +117,7 @@ def test_an_evaluation_alone_has_no_trainer_and_nothing_sleeps() -> None:
     assert use.total == int(0.2 * 80 * GIB) + 2048 * 151936 * 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "share", "message"),
     [
@@ -142,6 +143,7 @@ def test_a_share_that_does_not_fit_is_refused_and_those_named_do(name: str, shar
 OFFLOADED = ("update.offload=optimizer", "update.zero_stage=2")
 
 
+@pytest.mark.slow
 def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
     """12 bytes of optimizer and 4 of gradients per parameter, and the sleeping engine's weights."""
     model, size = known("qwen2.5-3b"), 3_085_938_688
@@ -163,6 +165,7 @@ def test_main_memory_that_cannot_hold_what_is_offloaded_is_refused() -> None:
         check_fit("qwen2.5-3b", model, profile("qwen2.5-3b", *changes), USUAL, 80 * GIB)
 
 
+@pytest.mark.slow
 def test_no_remedy_moves_to_main_memory_what_it_cannot_hold() -> None:
     model, limit = known("qwen2.5-3b"), 24 * GIB
     roomy, tight = (

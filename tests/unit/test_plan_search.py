@@ -31,6 +31,7 @@ def test_the_models_sizes_are_the_published_ones() -> None:
     assert search.encoder_parameters(*search.ENCODERS["bge-base-en-v1.5"]) == 109_482_240
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "size"),
     [
@@ -70,6 +71,7 @@ def test_nothing_is_counted_of_bm25_and_of_vectors_that_nothing_searches_only_th
     assert "dense index" not in work.disk(model, plain, USUAL).parts
 
 
+@pytest.mark.slow
 def test_main_memory_that_cannot_hold_the_vectors_is_refused_with_what_helps() -> None:
     name, changes = "qwen2.5-7b-base", [*DENSE, "hardware.main_memory_gib=32"]
     node = Machine((int(79.6 * GIB),) * 8, 100 * GIB, 10_000 * GIB)

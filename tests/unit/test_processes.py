@@ -44,6 +44,7 @@ def lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stubborn", [[], ["stubborn"]])
 def test_a_group_ends_whole(stubborn: list[str]) -> None:
     process, child = family(*stubborn, own_session=True)
@@ -53,6 +54,7 @@ def test_a_group_ends_whole(stubborn: list[str]) -> None:
     assert not lives(child)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stubborn", [[], ["stubborn"]])
 def test_a_tree_ends_whole_and_nothing_else_of_its_group(stubborn: list[str]) -> None:
     process, child = family(*stubborn, own_session=False)

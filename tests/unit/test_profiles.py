@@ -27,6 +27,7 @@ BASE = (ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8")
 SHIPPED = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_composes_to_a_chain_that_holds(name: str) -> None:
     found = params.parse(profiles.composed(BASE, list(profiles.overlays(name, root=ROOT))))
@@ -37,6 +38,7 @@ def test_every_shipped_profile_composes_to_a_chain_that_holds(name: str) -> None
     assert set(found.evaluate.policies.values()) <= finals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_segment_says_what_it_asks(name: str) -> None:
     """dvc.yaml fills in ${item.questions} and knows no default; a mix or a label that is named is made."""

@@ -40,6 +40,7 @@ def test_the_model_and_the_limits_are_the_releases(name: str) -> None:
     assert found.reward.set == ("released-base" if "qwen" in name else "released-instruct")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
 @BOTH
 def test_nothing_is_trained(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ NO_REFERENCE = ("hardware.reference_gpus=0", "workers.reference=0")
 UNOFFLOADED = ("hardware.main_memory_gib=16", "update.offload=optimizer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "arguments", "named"),
     [
@@ -73,6 +74,7 @@ def test_every_remedy_is_accepted_by_the_same_command_as_it_is_printed(
         assert told(name, [*settings, *remedy.split(" and ")], arguments) == "", remedy
 
 
+@pytest.mark.slow
 def test_the_machine_at_hand_holds_the_remedies_that_are_named_at_the_start() -> None:
     """`make train` checks this machine: more GPUs or more main memory than it has are no remedies."""
     name = "llama3.1-8b-instruct"

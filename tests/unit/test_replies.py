@@ -158,6 +158,7 @@ CASES = [(client, name) for client in CLIENTS for name in [*DRIPS, *BYTES, *TEXT
 CASES.remove(("plain", "another form"))  # it requests no encoding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("client", "name"), CASES)
 def test_a_hostile_reply_ends_within_its_limits_in_one_line(client: str, name: str) -> None:
     ask, dressed = CLIENTS[client]
@@ -179,6 +180,7 @@ def test_a_request_that_is_not_read_has_the_same_time() -> None:
         assert time.monotonic() - began < LONGEST / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, MOST])
 @pytest.mark.parametrize("headers", [(), ("Content-Encoding: gzip",), ("Transfer-Encoding: chunked",)])
 def test_a_reply_within_the_limit_is_as_it_was_sent(size: int, headers: tuple[str, ...]) -> None:
@@ -212,6 +214,7 @@ def test_each_exchange_of_a_kept_connection_has_a_budget_of_its_own() -> None:
     assert len(ports) == 1
 
 
+@pytest.mark.slow
 def test_all_redirects_share_one_budget() -> None:
     moved = ("Location: /next", "Connection: close")
 
@@ -271,6 +274,7 @@ def test_a_service_that_finds_more_than_is_read_is_asked_in_parts() -> None:
         remote.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd",
     [

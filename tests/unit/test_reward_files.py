@@ -66,6 +66,7 @@ def test_published_figures(name: str) -> None:
     assert score["n"] == 500
 
 
+@pytest.mark.slow
 @needs_released
 @pytest.mark.parametrize(("name", "reward_set", "stage"), BROKEN_RULES)
 def test_rules_that_released_transcripts_break(name: str, reward_set: Any, stage: int) -> None:

@@ -26,6 +26,7 @@ def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return int(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_logprobs_are_those_of_a_plain_forward(tags_are_tokens: bool, sampling: 
             assert abs(value - float(expected[place])) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("sampling", [SAMPLING, GREEDY], ids=["sampled", "greedy"])
 def test_a_trajectory_is_the_same_whichever_others_share_its_batch(sampling: Sampling) -> None:
@@ -153,6 +155,7 @@ def test_the_end_token_ends_a_turn_and_is_a_policy_token(monkeypatch: pytest.Mon
     assert (made.stops, made.ids) == ([grammar.FINISH_END_OF_TEXT], [1, 2, end])
 
 
+@pytest.mark.slow
 def test_weights_are_taken_from_memory_and_from_a_folder(tmp_path: Path) -> None:
     from tiny_policy import rollout_params
     from transformers import Qwen2ForCausalLM

@@ -323,6 +323,7 @@ PASSAGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(SCRIPTS, PASSAGES, st.sampled_from(["search", "no_search", "plain_rag"]), st.sampled_from([60, 200, 900]))
 @settings(max_examples=80, deadline=None)
 def test_provenance_never_changes(scripts: list[str], passages: list[str], mode: Any, limit: int) -> None:

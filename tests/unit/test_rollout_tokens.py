@@ -99,6 +99,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("by_letters", [False, True], ids=["as written", "by letters"])
 def test_the_transcript_does_not_depend_on_how_its_tags_are_spelled(tags_are_tokens: bool, by_letters: bool) -> None:
@@ -133,6 +134,7 @@ def test_a_stop_token_that_carries_text_beyond_its_tag() -> None:
     assert violations == ("text_after_answer",)
 
 
+@pytest.mark.slow
 @BOTH
 def test_passages_are_cut_between_tokens_and_never_through_a_letter(tags_are_tokens: bool) -> None:
     engine = random_engine(tags_are_tokens)
@@ -153,6 +155,7 @@ HOSTILE = [*grammar.TAGS, "Ada", "<", "|>", "\n\n(2) ", " é", "<|endoftext|>", 
 PIECES = [*grammar.TAGS, SEARCH, SEARCH, FINAL, END, " Ada", "fail", '"', "é"]
 
 
+@pytest.mark.slow
 @BOTH
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from(PIECES), st.booleans()), max_size=7), min_size=3, max_size=5),
@@ -177,6 +180,7 @@ def test_random_scripts_and_hostile_passages(
 QUESTIONS = ["Who was Ada?", "Where is the river Trabo in Harbor of 1931?", "x", "Who made Silent Harbor?"]
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("greedy", [False, True], ids=["sampled", "greedy"])
 def test_the_same_seed_gives_the_same_table_bit_for_bit(tags_are_tokens: bool, greedy: bool) -> None:

@@ -175,6 +175,7 @@ def writer(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_several_processes_and_threads_write_at_once(tmp_path: Path) -> None:
     processes = [writer(tmp_path, name, 20) for name in ("a", "b")]
     record = SearchRecord(tmp_path)

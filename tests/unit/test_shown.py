@@ -144,6 +144,7 @@ TERMINALS: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_page_shows_hostile_text_as_text(name: str, text: str) -> None:

@@ -37,6 +37,7 @@ def built(folder: Path, page: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = built(tmp_path, "# A page\n\n::: r1_searcher.errors\n")
     assert done.returncode == 0, done.stderr
@@ -45,6 +46,7 @@ def test_a_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert not re.search(r"(src=|<link [^>]*href=)[\"']?(https?:)?//", page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "said"),
     [

@@ -40,6 +40,7 @@ def token_ids(tags_are_tokens: bool) -> st.SearchStrategy[list[int]]:
     ).map(lambda parts: [number for part in parts for number in part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags_are_tokens", [True, False])
 @given(st.data())
 @settings(max_examples=80, deadline=None)

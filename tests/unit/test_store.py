@@ -56,6 +56,7 @@ def _write(root: Path, number: int) -> None:
             time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_writers_in_many_processes_leave_one_whole_artefact(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(_write, [(tmp_path, number) for number in range(16)])

@@ -27,6 +27,7 @@ def test_json_has_one_error(text: str | bytes) -> None:
     assert parse_json('{"a": [1]}') == {"a": [1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", YAML_FAULTS)
 def test_yaml_has_one_error(text: str) -> None:
     with pytest.raises(PipelineError, match=r"^here: not YAML: ") as caught:
@@ -38,6 +39,7 @@ def test_yaml_has_one_error(text: str) -> None:
         profiles.assignment(f"seed={text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", YAML_FAULTS)
 def test_a_profile_is_read_the_same_way(text: str, tmp_path: Path) -> None:
     (tmp_path / "profiles").mkdir()

@@ -34,6 +34,7 @@ def test_one_query_is_as_torch_does_it(
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-6 if dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_tokens", [True, False])
 @pytest.mark.parametrize("seed", range(8))
 def test_rows_read_in_any_pieces_are_as_read_alone(seed: int, by_tokens: bool) -> None:

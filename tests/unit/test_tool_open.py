@@ -103,6 +103,7 @@ def test_a_retriever_without_the_order_of_its_corpus() -> None:
 PIECES = [*grammar.TAGS, OPEN, END_OPEN, SEARCH, opened(1), opened(7), FINAL, END, "1", "\n\n", "<", "|>", "é"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 @settings(max_examples=60, deadline=None)
 def test_provenance_never_changes(indexed: Indexed, script: str) -> None:

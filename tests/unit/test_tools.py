@@ -145,6 +145,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @both_loops
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_a_tool_does_costs_its_own_trajectories_and_is_one_line(
@@ -193,6 +194,7 @@ def shown(found: Sequence[ToolResult]) -> list[str]:
     return [str(entry) if isinstance(entry, ToolError) else entry[0].text for entry in found]
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_spoils_no_other_until_too_many_hang() -> None:
     tool = Odd()
     guarded = Guarded("odd", tool)

@@ -51,6 +51,7 @@ def test_a_loss_of_five_points_is_called_worse() -> None:
     assert shares(300, 500, 0.10, 0.05)["worse"] >= 0.80 - 0.07
 
 
+@pytest.mark.slow
 def test_several_metrics_and_benchmarks_are_one_family() -> None:
     generator = np.random.default_rng(8)
     counts = Counter(

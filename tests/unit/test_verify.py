@@ -123,6 +123,7 @@ def test_a_record_of_searches_that_is_cut_off_is_found(project: Path, capsys: py
     assert "a damaged database" in capsys.readouterr().out and not path.exists()
 
 
+@pytest.mark.slow
 def test_a_broken_lock_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("stages: {a", "[" * 2_000, "stages: [3]", "stages: {a: {outs: [{}]}}", "stages: {a: 2020-99-99}"):
         Path("dvc.lock").write_text(text)

@@ -46,12 +46,14 @@ def test_no_two_ranks_share_a_word(made: ModuleType) -> None:
     assert all(Tokenizer()(word) == [word] for word in words[:2000])
 
 
+@pytest.mark.slow
 def test_it_is_a_corpus(made: ModuleType, tmp_path: Path) -> None:
     made.write_corpus(tmp_path / "corpus", 500, seed=1, rows_a_part=200)
     assert len(passages.parts(tmp_path / "corpus")) == 3
     assert passages.read(tmp_path / "corpus").to_pylist() == list(made.passages(500, seed=1))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no sample data at {DATA} (set R1SEARCHER_DATA)")
 def test_it_is_like_wikipedia(made: ModuleType) -> None:
     path = DATA / "kilt_sample" / "kilt_knowledgesource_100.jsonl"
