@@ -28,6 +28,10 @@ class BlocksBySearch:
         self._known: dict[str, str] = {}
 
     def render(self, passages: Sequence[Passage]) -> str:
+        """Return the block of a search's passages."""
+        return grammar.render_documents(self.texts(passages))
+
+    def texts(self, passages: Sequence[Passage]) -> list[str]:
         """Return the block of a search's passages, best first.
 
         Each is cut at ``max_passage_tokens``. If all of them together exceed ``max_documents_tokens``, the longest are
@@ -39,7 +43,7 @@ class BlocksBySearch:
             counts = [self.count(text) for text in texts]
             share = _share(counts, budget)
             texts = [self.fit(text, share) if n > share else text for text, n in zip(texts, counts, strict=True)]
-        return grammar.render_documents(texts)
+        return texts
 
     def _shown(self, passage: Passage) -> str:
         whole = passage.text if self._rollout.passages == "text" else f"{passage.title}: {passage.text}"
