@@ -13,6 +13,7 @@ from r1_searcher import params
 from r1_searcher.asking.citations import Citation, Search, citations
 from r1_searcher.asking.spans import Kind, SpanSplitter
 from r1_searcher.asking.watched import WatchedEngine, WatchedRetriever
+from r1_searcher.questions.files import without_control
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types import schemas
@@ -141,7 +142,7 @@ class Asker:
 
 
 def _one_question(question: str) -> pa.Table:
-    """Return it as a table of questions; its gold answer is unknown."""
+    """Return it as a table of questions, neutralised as those of files are; its gold answer is unknown."""
     row: dict[str, Any] = dict.fromkeys(schemas.QUESTIONS.names)
     row |= {"question_id": "asked", "question": question, "answers": [], "dataset": "asked", "supporting_titles": []}
-    return pa.Table.from_pylist([row], schema=schemas.QUESTIONS)
+    return without_control(pa.Table.from_pylist([row], schema=schemas.QUESTIONS))[0]

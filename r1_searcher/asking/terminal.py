@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from r1_searcher.asking.asker import Asked
 from r1_searcher.asking.spans import Kind
 from r1_searcher.shown import show, show_piece
+from r1_searcher.transcripts.grammar import FINISH_ANSWER
 
 _STYLES: dict[Kind, str] = {"thought": "2", "query": "36", "documents": "2;34", "answer": "1;32"}
 _MARKS: dict[Kind, str] = {"thought": "", "query": "search: ", "documents": "found:  ", "answer": "answer: "}
@@ -52,7 +53,9 @@ class TerminalPrinter:
     def end(self, asked: Asked) -> None:
         """Print what is to be said when the transcript has ended."""
         self._end_line()
-        if asked.answer is None:
+        if asked.answer is None and asked.finish_reason == FINISH_ANSWER:
+            show("no answer: the policy closed an answer that it had not begun")
+        elif asked.answer is None:
             show(f"no answer: the trajectory ended with {asked.finish_reason}")
         cited = ", ".join(
             f"[{one.search}.{one.rank}] {one.passage.title or one.passage.passage_id}" for one in asked.citations

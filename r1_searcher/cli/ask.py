@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
+from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples, whole_number
+from r1_searcher.params.reading import check
 from r1_searcher.shown import json_text, show, show_lines, show_piece
 
 if TYPE_CHECKING:
@@ -56,28 +58,38 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
     parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="its corpus; an index of another one is refused")
     parser.add_argument("--service", metavar="URL", help="a retrieval service instead of an index")
-    parser.add_argument("--k", type=whole_number("--k"), metavar="N", help="passages per search (default: rollout.k)")
     parser.add_argument(
-        "--max-searches", type=whole_number("--max-searches"), metavar="N", help="searches per question"
+        "--k", type=whole_number("--k", least=1), metavar="N", help="passages per search (default: rollout.k)"
+    )
+    parser.add_argument(
+        "--max-searches", type=whole_number("--max-searches", least=1), metavar="N", help="searches per question"
     )
     parser.add_argument("--no-search", action="store_true", help="answer at once, to compare")
-    parser.add_argument("--sample", type=int, metavar="SEED", help="sample with this seed instead of decoding greedily")
+    parser.add_argument(
+        "--sample",
+        type=whole_number("--sample", least=0),
+        metavar="SEED",
+        help="sample with this seed instead of decoding greedily",
+    )
     parser.add_argument("--documents", action="store_true", help="show the passages whole")
     parser.add_argument("--json", action="store_true", help="print one JSON object per question and nothing else")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="also write the trajectories: rollouts.parquet")
+    parser.add_argument(
+        "--trace", type=free_place, metavar="FILE", help="also write the trajectories: rollouts.parquet"
+    )
     parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     return parser
 
 
 def _settings(options: argparse.Namespace) -> params.Params:
     settings = params.load_or_shipped(options.params)
-    changes = {name: value for name, value in (("k", options.k), ("max_searches", options.max_searches)) if value}
+    given = {"k": options.k, "max_searches": options.max_searches}
+    changes = {name: value for name, value in given.items() if value is not None}
     changed = settings.model_dump(mode="json")
     changed["rollout"] |= changes
     if options.service:
         changed["retriever"] |= {"kind": "service"}
         changed["retriever"]["service"] |= {"url": options.service}
-    return params.Params.model_validate(changed)
+    return check(changed, where="ask")
 
 
 @contextlib.contextmanager
