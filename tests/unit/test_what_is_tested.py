@@ -1,5 +1,5 @@
-"""Every folder of tests is run by `make test`, or by `make test-engines`, which continuous integration runs after it;
-and continuous integration runs the code gate."""
+"""Every folder of tests is run by `make test`, or by `make test-engines` or `make test-doors`, which continuous
+integration runs after it; and continuous integration runs the code gate."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ def test_every_folder_with_tests_is_run() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     quick = {ROOT / place for place in settings["tool"]["pytest"]["ini_options"]["testpaths"]}
     folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")}
-    assert folders - quick == {ROOT / "tests/engines"}
-    assert "pytest tests/engines;" in (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert (
-        (ROOT / ".ci/run")
-        .read_text(encoding="utf-8")
-        .endswith("make test < /dev/null\nmake code-gate < /dev/null\nexec make test-engines < /dev/null\n")
-    )
+    assert folders - quick == {ROOT / "tests/engines", ROOT / "tests/doors"}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "pytest tests/engines;" in makefile and "pytest $(PARALLEL) tests/doors\n" in makefile
+    *_, test, gate, engines, doors = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert (test, gate) == ("make test < /dev/null", "make code-gate < /dev/null")
+    assert (engines, doors) == ("make test-engines < /dev/null", "exec make test-doors < /dev/null")
 
 
 def test_the_workflow_runs_the_tests_in_a_browser_and_they_cannot_be_skipped_there() -> None:
