@@ -17,6 +17,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.tasks import TaskRunNameCallbackWithParameters
 
 from flows.machine_load import BusyWatch, Usage
+from r1_searcher import progress_events
 from r1_searcher.files.artefacts import read_json, write_text
 from r1_searcher.models.base_metrics import against_training
 from r1_searcher.progress import Paced, nobody
@@ -28,6 +29,7 @@ from r1_searcher.training.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
 BASE_METRICS = Path("metrics/base_model.json")
+SHOWN = ("reward", "search_rate", "format_rate", "f1")  # the figures that the terminal draws while it trains
 LIVE_CURVES = Path("plots/live")  # of segments that are training now, for `dvc plots show` and editors
 
 
@@ -106,6 +108,17 @@ class SegmentLog:
         speed, place = rollouts.tokens_per_second, self._place(iteration + 1)
         equal = figures.zero_advantage_share(updated.figures)
         self.say(figures.line(place, rewards.figures, tokens_per_second=speed, seconds_left=left, zero_advantage=equal))
+        progress_events.tell(
+            {
+                "kind": "iteration",
+                "segment": self.bench.name,
+                "done": iteration + 1,
+                "of": self.bench.length,
+                "seconds_left": left,
+                "tokens_per_second": speed,
+                "figures": {name: rewards.figures[name] for name in SHOWN},
+            }
+        )
         if warning := self.bench.equal_rewards(iteration):
             self.say(f"warning: {warning}")
         if busy := self.busy.look(Usage.now()):

@@ -23,7 +23,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 import flows
-from flows import access, dvc_files, stage_code, worktrees
+from flows import access, dvc_files, follow, stage_code, worktrees
 from flows.child_flow import parent_environment
 from flows.dag import order, read_graph
 from flows.expected_errors import log_expected_errors_in_one_line
@@ -146,7 +146,7 @@ def run_stage(stage: str, place: Workspace) -> dict[str, Any]:
     )
     try:
         assert process.stdout is not None
-        for line in map(str.rstrip, worktrees.without_advice(process.stdout)):
+        for line in map(str.rstrip, follow.without_advice(process.stdout)):
             if line:
                 last.append(line)
                 say(line)

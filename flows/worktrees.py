@@ -10,18 +10,17 @@ import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flows import dvc_files
 from flows.checkout_changes import copy_changes
+from flows.follow import run_repro
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import write_text
 from r1_searcher.files.git import git, listed
 from r1_searcher.files.store import ROOT_VARIABLE, STORE
-from r1_searcher.shown import show
 
 MADE = ("dvc.lock", "metrics", "plots", "report")  # outputs of stages that git also tracks in the checkout
 
@@ -128,46 +127,7 @@ def run_workspace(folder: Path, root: Path, stages: Sequence[str] = ()) -> None:
     """Run `dvc repro` in a workspace for ``stages`` and what they need (none: all). Raises ``PipelineError`` if it
     fails, after its own lines."""
     dvc_files.mend(folder)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *stages],
-        cwd=folder,
-        env=workspace_environment(root),
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    assert run.stdout is not None
-    with run:
-        try:
-            _show(run.stdout)
-        except KeyboardInterrupt:  # DVC gets it too and ends its stage
-            _show(run.stdout)
-            raise
+    status = run_repro(folder, workspace_environment(root), stages)
     dvc_files.keep(folder)
-    if run.returncode != 0:
+    if status != 0:
         raise PipelineError("the pipeline failed", where=str(folder), fix="see the lines above")
-
-
-def _show(lines: Iterable[str]) -> None:
-    for line in without_advice(lines):
-        show(line.rstrip("\n").expandtabs())
-
-
-ADVICE = (  # DVC's after each stage; nothing is committed in a workspace
-    "To track the changes with git, run:",
-    "\tgit add ",
-    "To enable auto staging, run:",
-    "\tdvc config core.autostage true",
-    "Use `dvc push` to send your updates to remote storage.",
-)
-
-
-def without_advice(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of `dvc repro` without its advice on git and remotes and the empty lines around it."""
-    after = False
-    for line in lines:
-        if line.startswith(ADVICE):
-            after = True
-        elif line.strip() or not after:
-            after = False
-            yield line

@@ -1,11 +1,13 @@
 """Progress of long work, by the clock: a bar on a terminal, else a line about every 15 seconds.
 
 A thread watches the clock, so that work that cannot report for minutes (a first batch, a loading model, a busy machine)
-is not silent either. It prints only what the work has reported, and touches nothing else.
+is not silent either. It prints only what the work has reported, and touches nothing else. If another process draws
+the progress (``progress_events``), it gets events and nothing is printed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -13,10 +15,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
+from r1_searcher import progress_events
 from r1_searcher.shown import printable, show, terminal_width
 
 SECONDS_A_LINE = 15.0
 SECONDS_BEFORE_A_BAR = 1.0
+SECONDS_BETWEEN_EVENTS = 0.25
 
 Told = Callable[[int, int], None]  # called with the number done and the total
 
@@ -50,6 +54,8 @@ class Paced:
         self._done, self._total, self._added = 0, total, 0
         self._note = ""
         self._bar: Any = None
+        self._told_elsewhere = False
+        self._told_at = float("-inf")
         self._began = self._said = clock()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -66,6 +72,8 @@ class Paced:
         self._thread.join()
         if self._bar is not None:
             self._bar.close()
+        if self._told_elsewhere:
+            progress_events.tell({"kind": "work", "what": self._what, "over": True})
 
     def told(self, done: int, total: int, note: str = "") -> None:
         """Report progress. ``total``: 0 if unknown. ``note``: anything else to show (the loss)."""
@@ -84,6 +92,8 @@ class Paced:
         with self._lock:
             now = self._clock()
             self._done = self._added or self._done
+            if self._out is sys.stderr and self._tell(now):
+                return
             if self._total and self._drawn:
                 self._draw(now)
             elif now - self._said >= self._every:
@@ -91,8 +101,27 @@ class Paced:
                 show(self._line(now - self._began), file=self._out)
 
     def _watch(self) -> None:
-        while not self._over.wait(SECONDS_BEFORE_A_BAR if self._drawn else self._every):
+        often = self._drawn or progress_events.VARIABLE in os.environ
+        while not self._over.wait(SECONDS_BEFORE_A_BAR if often else self._every):
             self.look()
+
+    def _tell(self, now: float) -> bool:
+        """Send an event, a few per second at most; return whether another process draws."""
+        if now - self._told_at < SECONDS_BETWEEN_EVENTS:
+            return self._told_elsewhere
+        self._told_at = now
+        self._told_elsewhere = progress_events.tell(
+            {
+                "kind": "work",
+                "what": self._what,
+                "unit": self._unit,
+                "done": self._done,
+                "total": self._total,
+                "note": self._note,
+                "seconds": now - self._began,
+            }
+        )
+        return self._told_elsewhere
 
     def _line(self, seconds: float) -> str:
         count = ""

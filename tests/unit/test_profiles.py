@@ -15,8 +15,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows import follow, worktrees
 from flows import profiles as command_line
-from flows import worktrees
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import profiles
@@ -411,6 +411,6 @@ def test_dvcs_advice_is_kept_off_the_terminal() -> None:
         "To enable auto staging, run:\n", "\n", "\tdvc config core.autostage true\n", "\n", "Running stage 'b':\n",
         "Use `dvc push` to send your updates to remote storage.\n",
     ]  # fmt: skip
-    assert "".join(worktrees.without_advice(shown)) == (
+    assert "".join(follow.without_advice(shown)) == (
         "Running stage 'a':\n> cmd\n\na line of the stage\nUpdating lock file 'dvc.lock'\n\nRunning stage 'b':\n"
     )
