@@ -29,7 +29,7 @@ from r1_searcher.training.workbench import Workbench
 
 AUDIT = Path("metrics/audit.json")
 BASE_METRICS = Path("metrics/base_model.json")
-SHOWN = ("reward", "search_rate", "format_rate", "f1")  # the figures that the terminal draws while it trains
+_DRAWN = ("reward", "search_rate", "format_rate", "f1")  # what the terminal draws while it trains
 LIVE_CURVES = Path("plots/live")  # of segments that are training now, for `dvc plots show` and editors
 
 
@@ -116,7 +116,7 @@ class SegmentLog:
                 "of": self.bench.length,
                 "seconds_left": left,
                 "tokens_per_second": speed,
-                "figures": {name: rewards.figures[name] for name in SHOWN},
+                "figures": {name: rewards.figures[name] for name in _DRAWN},
             }
         )
         if warning := self.bench.equal_rewards(iteration):
