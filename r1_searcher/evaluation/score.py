@@ -16,9 +16,10 @@ FileScore = dict[str, float | int | None]
 
 
 def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
-    """Return ``{file name: {n, em, f1, cover_em, cover_em_contiguous, judge_true, searches_per_question}}``.
+    """Return ``{file name: {n, em, f1, cover_em, cover_em_contiguous, num_exact_golds, judge_true,
+    searches_per_question}}``.
 
-    Rates are fractions. ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain
+    Rates are fractions. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly. ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain
     predictions. Raises ``PipelineError`` for rows that cannot be scored.
     """
     return {name: _score(Path(path)) for name, path in zip(names_of(paths), paths, strict=True)}
@@ -63,6 +64,7 @@ def _metrics(predictions: Sequence[str | None], golds: Sequence[Sequence[str]]) 
         "f1": _mean([metrics.f1(*pair) for pair in pairs]),
         "cover_em": _mean([metrics.cover_em(*pair) for pair in pairs]),
         "cover_em_contiguous": _mean([metrics.cover_em_contiguous(*pair) for pair in pairs]),
+        "num_exact_golds": metrics.num_compared_exactly(golds),
     }
 
 

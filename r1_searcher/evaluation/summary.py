@@ -14,6 +14,7 @@ from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.judging.recorded import Judged
 from r1_searcher.protocol_card import SUBJECT, differences
 from r1_searcher.rewards.columns import calls_in
+from r1_searcher.rewards.metrics import num_compared_exactly
 from r1_searcher.statistics import bootstrap
 from r1_searcher.types.arrays import Floats
 from r1_searcher.types.schemas import EVALUATION
@@ -48,7 +49,8 @@ def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float |
 
     ``table`` has the EVALUATION columns, plus ``calls_NAME`` of further tools if there are any; ``kinds`` are the kinds
     of its questions. A benchmark of comparisons only is reported by EM (and a judge) beside its guess rate: copying an
-    option at random is right half the time, and F1 or cover would credit copying both. Raises ``PipelineError`` without
+    option at random is right half the time, and F1 or cover would credit copying both. ``num_exact_golds``: gold
+    answers that normalise to nothing and are compared exactly, if there are any. Raises ``PipelineError`` without
     questions.
     """
     if table.num_rows == 0:
@@ -62,6 +64,8 @@ def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float |
     for place, name in enumerate(names):
         figures[name] = round(float(values[:, place].mean()), _DIGITS)
         figures[f"{name}_ci"] = [round(float(end), _DIGITS) for end in ends[place]]
+    if number := num_compared_exactly(table["answers"].to_pylist()):
+        figures["num_exact_golds"] = number
     if comparison:
         figures["guess_rate"] = GUESS_RATE
     if needed_searches is not None:

@@ -1,4 +1,4 @@
-"""Gold answers that no right answer can match, found before training pays for them."""
+"""Gold answers that a right answer can hardly match, found before training pays for them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from r1_searcher.rewards.metrics import normalise
+from r1_searcher.rewards.metrics import compared_exactly
 from r1_searcher.transcripts.grammar import has_cjk
 
 
 def unscorable(splits: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
-    """Count, per split (QUESTIONS) that has any, the questions that no answer can score on.
+    """Count, per split (QUESTIONS) that has any, the questions that hardly any answer can score on.
 
-    ``empty``: all golds normalise to nothing, so that F1 and Cover-EM are always 0; ``cjk``: all golds contain Chinese
+    ``empty``: all golds normalise to nothing and are compared exactly; ``cjk``: all golds contain Chinese
     characters, which the format rules of every reward set punish. Zeros are left out.
     """
     found = {}
     for name, table in splits.items():
         golds = table["answers"].to_pylist()
         counts = {
-            "empty": sum(not any(normalise(gold) for gold in one) for one in golds),
+            "empty": sum(all(map(compared_exactly, one)) for one in golds),
             "cjk": sum(all(map(has_cjk, one)) for one in golds),
         }
         if any(counts.values()):
@@ -36,7 +36,7 @@ def notes(found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int], rewa
         if number := counts.get("empty"):
             lines.append(
                 f"{number:,} {questions} have only gold answers that normalise to nothing (such as 'The' "
-                "or '...'): no answer can be correct by F1 or Cover-EM; give them another gold answer, or remove them"
+                "or '...'): only exactly the same answer is right; give them another gold answer if that is not meant"
             )
         if number := counts.get("cjk"):
             lines.append(

@@ -2,6 +2,9 @@
 
 Reward and evaluation both use this module, so that training optimises what is measured. ``prediction`` is None if no
 answer was given, which scores 0; ``golds`` is one gold answer or several (aliases), of which the best match counts.
+
+A gold answer that normalises to nothing, such as "A" or "?", is compared exactly: a prediction that is the same text,
+apart from white space around it, scores 1 in every metric, any other 0.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-METRIC_VERSION = "1"  # raise it with every change that can change a figure; part of the protocol card
+METRIC_VERSION = "2"  # raise it with every change that can change a figure; part of the protocol card
 
 _BOOLEANS = {"True": "yes", "False": "no"}
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
@@ -29,6 +32,7 @@ class Overlap(NamedTuple):
 
 
 NO_OVERLAP = Overlap(0.0, 0.0, 0.0)
+_FULL_OVERLAP = Overlap(1.0, 1.0, 1.0)
 
 
 def normalise(text: str) -> str:
@@ -40,6 +44,16 @@ def normalise(text: str) -> str:
     """
     text = _BOOLEANS.get(text, text).replace("_", " ").lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", text).split())
+
+
+def compared_exactly(gold: str) -> bool:
+    """Return whether a gold answer normalises to nothing, so that only a prediction of the same text is right."""
+    return not normalise(gold)
+
+
+def num_compared_exactly(golds: Iterable[Sequence[str]]) -> int:
+    """Return how many of the gold answers of some questions are compared exactly."""
+    return sum(compared_exactly(gold) for one in golds for gold in one)
 
 
 def em(prediction: str | None, golds: str | Sequence[str]) -> float:
@@ -58,12 +72,12 @@ def overlap(prediction: str | None, golds: str | Sequence[str]) -> Overlap:
     if prediction is None:
         return NO_OVERLAP
     found = normalise(prediction)
-    return max((_overlap(found, normalise(gold)) for gold in listed), key=lambda pair: pair.f1)
+    return max((_overlap_with(gold, prediction, found) for gold in listed), key=lambda pair: pair.f1)
 
 
 def cover_em(prediction: str | None, golds: str | Sequence[str]) -> float:
     """Return Cover-EM, the paper's ACC_R: 1 if every gold token occurs in the prediction, in any order and number, else
-    0. A gold answer that normalises to nothing is covered only by an empty prediction."""
+    0."""
     return _best(_covers, prediction, golds)
 
 
@@ -81,11 +95,22 @@ def _equal(prediction: str, gold: str) -> bool:
 
 
 def _covers(prediction: str, gold: str) -> bool:
-    return set(gold.split(" ")) <= set(prediction.split(" "))  # for an empty text: the empty token
+    return set(gold.split()) <= set(prediction.split())
 
 
 def _contains(prediction: str, gold: str) -> bool:
     return gold in prediction
+
+
+def _same_text(prediction: str, gold: str) -> bool:
+    return prediction.strip() == gold.strip()
+
+
+def _overlap_with(gold: str, prediction: str, found: str) -> Overlap:
+    """Compare a prediction (and ``found``, its normalised form) with a gold answer."""
+    if normal := normalise(gold):
+        return _overlap(found, normal)
+    return _FULL_OVERLAP if _same_text(prediction, gold) else NO_OVERLAP
 
 
 def _overlap(prediction: str, gold: str) -> Overlap:
@@ -105,7 +130,12 @@ def _best(match: Callable[[str, str], bool], prediction: str | None, golds: str 
     if prediction is None:
         return 0.0
     found = normalise(prediction)
-    return float(any(match(found, normalise(gold)) for gold in listed))
+
+    def matches(gold: str) -> bool:
+        normal = normalise(gold)
+        return match(found, normal) if normal else _same_text(prediction, gold)
+
+    return float(any(map(matches, listed)))
 
 
 def _listed(golds: str | Sequence[str]) -> Sequence[str]:

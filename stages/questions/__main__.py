@@ -35,6 +35,8 @@ def _make(options: argparse.Namespace, settings: params.Params) -> None:
     for name, split in report["splits"].items():
         if number := split.get("num_neutralised"):
             show(f"note: tags or control tokens in {number:,} questions of {name} were neutralised, as in passages")
+        if number := split.get("num_exact_golds"):
+            show(f"note: {number:,} gold answers of {name} normalise to nothing (such as 'A'): compared exactly")
     for line in overlap_lines(report):
         show(line)
 

@@ -16,6 +16,7 @@ from r1_searcher.files import artefacts
 from r1_searcher.points import QUESTION_SOURCES
 from r1_searcher.questions.overlap import overlap
 from r1_searcher.questions.source import QuestionRequest, Splits
+from r1_searcher.rewards.metrics import num_compared_exactly
 
 _REPORT_FILE = "report.json"
 
@@ -46,6 +47,9 @@ def run(
     }
     for name, number in neutralised.items():
         report["splits"][name]["num_neutralised"] = number
+    for name, table in splits.items():
+        if number := num_compared_exactly(table["answers"].to_pylist()):
+            report["splits"][name]["num_exact_golds"] = number
     for name, counts in made.files.items():
         report["splits"][name]["files"] = counts
     report["overlap_with_train"] = overlap(splits)

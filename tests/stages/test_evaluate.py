@@ -329,6 +329,15 @@ def test_a_benchmark_of_mixed_kinds_keeps_all_its_metrics(project: Path, world: 
     assert "f1" in figures and "guess_rate" not in figures
 
 
+def test_golds_that_are_compared_exactly_are_counted(project: Path, world: SimpleNamespace) -> None:
+    run("base")
+    table = read_table("data/evaluation/base/held_out.parquet", EVALUATION)
+    assert "num_exact_golds" not in summarise(table, kinds=["composition"], needed_searches=None)
+    answers = pa.array([["The"], ["A", "Ann"]] + [["Ann"]] * (table.num_rows - 2), EVALUATION.field("answers").type)
+    table = table.set_column(EVALUATION.get_field_index("answers"), EVALUATION.field("answers"), answers)
+    assert summarise(table, kinds=["composition"], needed_searches=None)["num_exact_golds"] == 2
+
+
 def test_score_is_a_command_of_this_room(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["score", "--help"])

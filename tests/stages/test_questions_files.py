@@ -316,6 +316,15 @@ def test_control_tokens_in_questions_are_neutralised_and_counted(
     assert splits["validation"]["num_neutralised"] == 4 and "num_neutralised" not in splits["train"]
 
 
+def test_golds_that_normalise_to_nothing_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golds: list[str | list[str]] = ["The", "A", ")", ["?", "Vale", "..."], "Ada"]
+    jsonl(project / "val.jsonl", *({"question": f"Who is {place}?", "answer": one} for place, one in enumerate(golds)))
+    assert main([]) == 0
+    assert "note: 5 gold answers of validation normalise to nothing" in capsys.readouterr().out
+    splits = artefacts.read_json("data/questions/report.json")["splits"]
+    assert splits["validation"]["num_exact_golds"] == 5 and "num_exact_golds" not in splits["train"]
+
+
 def test_the_shipped_examples_are_enough_for_an_iteration(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text())
     raw = yaml.safe_load(Path("params.yaml").read_text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 from r1_searcher.points import ANSWER_METRICS
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.metrics import Overlap
+from r1_searcher.rewards.rules import rules_of
+from r1_searcher.transcripts.grammar import Transcript
 
 WORDS = st.lists(st.sampled_from(["the", "a", "an", "Paris", "new", "York", "yes", "no", "-", "_", "1,5"])).map(
     " ".join
 )
 ANSWERS = st.one_of(st.text(max_size=30), WORDS)
+ALL = (metrics.em, metrics.f1, metrics.cover_em, metrics.cover_em_contiguous)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +60,18 @@ def test_normalise(text: str, normal: str) -> None:
         ("no", "no one knows", (0, (0, 0, 0), 0, 0)),
         ("noanswer", "some answer", (0, (0, 0, 0), 0, 0)),
         ("", "Paris", (0, (0, 0, 0), 0, 0)),
-        ("Paris", "The", (0, (0, 0, 0), 0, 1)),  # an empty gold answer: as the release scores it
-        ("a", "The", (1, (0, 0, 0), 1, 1)),
+        ("Paris", "The", (0, (0, 0, 0), 0, 0)),  # a gold that normalises to nothing is compared exactly
+        ("a", "The", (0, (0, 0, 0), 0, 0)),
+        ("the", "The", (0, (0, 0, 0), 0, 0)),
+        ("", "The", (0, (0, 0, 0), 0, 0)),
+        (" The\n", "The ", (1, (1, 1, 1), 1, 1)),
+        ("A", "A", (1, (1, 1, 1), 1, 1)),
+        ("A)", "A", (0, (0, 0, 0), 0, 0)),
+        (")", ")", (1, (1, 1, 1), 1, 1)),
+        ("...", "?", (0, (0, 0, 0), 0, 0)),
         (None, "Paris", (0, (0, 0, 0), 0, 0)),
         (None, "The", (0, (0, 0, 0), 0, 0)),  # no answer is never right, not even here
+        (None, "", (0, (0, 0, 0), 0, 0)),
     ],
 )
 def test_hand_worked_cases(
@@ -108,7 +121,7 @@ def test_metrics_are_ordered_and_bounded(prediction: str, gold: str) -> None:
     assert 0 <= f1 <= 1
     assert em <= cover <= 1
     assert em <= metrics.cover_em_contiguous(prediction, gold)
-    if em and metrics.normalise(gold):
+    if em:
         assert f1 == 1
     assert f1 == pytest.approx(metrics.f1(gold, prediction))  # symmetric
 
@@ -117,3 +130,46 @@ def test_metrics_are_ordered_and_bounded(prediction: str, gold: str) -> None:
 def test_more_golds_never_lower_a_metric(prediction: str, golds: list[str]) -> None:
     for score in (metrics.em, metrics.f1, metrics.cover_em, metrics.cover_em_contiguous):
         assert score(prediction, golds) == max(score(prediction, gold) for gold in golds)
+
+
+def before_exact_golds(prediction: str, gold: str) -> tuple[float, float, float, float]:
+    """EM, F1, Cover-EM and its contiguous variant as they were before golds that normalise to nothing had a rule."""
+    found, normal = metrics.normalise(prediction), metrics.normalise(gold)
+    closed = ("yes", "no", "noanswer")
+    predicted, golden = found.split(), normal.split()
+    common = sum((Counter(predicted) & Counter(golden)).values())
+    f1 = 0.0
+    if common and (found == normal or not {found, normal} & set(closed)):
+        precision, recall = common / len(predicted), common / len(golden)
+        f1 = 2 * precision * recall / (precision + recall)
+    cover = set(normal.split(" ")) <= set(found.split(" "))
+    return float(found == normal), f1, float(cover), float(normal in found)
+
+
+@given(ANSWERS, ANSWERS)
+def test_only_golds_that_normalise_to_nothing_are_compared_exactly(prediction: str, gold: str) -> None:
+    found = tuple(score(prediction, gold) for score in ALL)
+    if metrics.compared_exactly(gold):
+        assert found == (float(prediction.strip() == gold.strip()),) * 4
+    else:
+        assert found == before_exact_golds(prediction, gold)
+
+
+NOTHING = st.text("aA .?!'-_\t", max_size=4).filter(metrics.compared_exactly)
+
+
+@given(NOTHING, NOTHING, ANSWERS)
+def test_exact_golds_beside_others(prediction: str, nothing: str, other: str) -> None:
+    equal = float(prediction.strip() == nothing.strip())
+    for score in ALL:
+        assert score(prediction, nothing) == equal
+        assert score(prediction, [nothing, other]) == max(equal, score(prediction, other))
+    assert metrics.num_compared_exactly([[nothing, "Paris"], [nothing]]) == 2
+
+
+@pytest.mark.parametrize("gold", ["The", ")", "A"])
+@pytest.mark.parametrize("metric", ["em", "f1", "cover_em"])
+def test_rewards_compare_such_golds_exactly(gold: str, metric: str) -> None:
+    rules = rules_of("paper", metric)
+    said = [Transcript(f" so.</think>\n<answer> {text} </answer>") for text in (gold, gold.swapcase() + "!")]
+    assert [rules.score(text, gold, 2).total for text in said] == [1.0, 0.0]

@@ -189,6 +189,14 @@ def test_plain_predictions_in_any_form(tmp_path: Path, packed: str) -> None:
     assert evaluation.table({packed: score}).splitlines()[1].split()[-2:] == ["-", "-"]
 
 
+def test_golds_that_normalise_to_nothing_are_scored_exactly(tmp_path: Path) -> None:
+    pairs = [("The", "The"), ("The", "the"), ("A", " A "), ("A", "B"), (")", ")"), (")", "Ada (Penn)")]
+    path = written(tmp_path, *({"answer": gold, "pred": said} for gold, said in pairs))
+    score = evaluation.score_files([path])["rows.jsonl"]
+    assert score["num_exact_golds"] == 6
+    assert [score[key] for key in ("em", "f1", "cover_em", "cover_em_contiguous")] == [0.5] * 4
+
+
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
     rows: list[dict[str, Any]]
     rows = [{"answer": "Ada"}, {"pred": "Ada"}, {"answer": "", "pred": "x"}, {"answer": "Ada", "pred": ["Ada"]}]
