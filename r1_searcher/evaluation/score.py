@@ -19,8 +19,9 @@ def score_files(paths: Sequence[Path | str]) -> dict[str, FileScore]:
     """Return ``{file name: {n, em, f1, cover_em, cover_em_contiguous, num_exact_golds, judge_true,
     searches_per_question}}``.
 
-    Rates are fractions. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly. ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain
-    predictions. Raises ``PipelineError`` for rows that cannot be scored.
+    Rates are fractions. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly.
+    ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain predictions. Raises
+    ``PipelineError`` for rows that cannot be scored.
     """
     return {name: _score(Path(path)) for name, path in zip(names_of(paths), paths, strict=True)}
 
