@@ -10,7 +10,7 @@ from r1_searcher.params.base import Count, Section
 
 
 class Hnsw(Section):
-    """Build settings of faiss' graph of neighbours."""
+    """Build settings of the graph of neighbours, in faiss and Milvus."""
 
     links: Count  # per passage (M)
     ef_construction: Count
@@ -25,7 +25,8 @@ class IvfPq(Section):
 
 
 class Dense(Section):
-    """Vectors of the passages beside the BM25 index (sentence-transformers, faiss). Without ``model`` none are made."""
+    """Vectors of the passages beside the BM25 index (sentence-transformers; faiss or Milvus). Without ``model`` none
+    are made; with ``kind: server`` they are on a server that ``retriever.kind`` names."""
 
     model: str  # a sentence-transformers folder or hub name, e.g. BAAI/bge-large-en-v1.5 (the paper's)
     query_prefix: str  # before a query; auto: as the model's folder or family says
@@ -36,7 +37,8 @@ class Dense(Section):
     device: Literal["auto", "cpu", "cuda"]  # for embedding the passages; auto: the GPU if there is one
     dtype: Literal["float32", "bfloat16", "float16"]  # of the model on a GPU; float32 on a CPU
     passages_a_shard: Count  # embedded and stored together: what a kill can cost
-    kind: Literal["flat", "hnsw", "ivfpq"]
+    kind: Literal["flat", "hnsw", "ivfpq", "milvus", "server"]
+    takeover: str = ""  # an existing faiss index of the corpus, e.g. e5_Flat.index, used instead of embedding; any kind
     storage: Literal["float16", "float32"]  # of the vectors, for flat and hnsw; always of the stored shards
     hnsw: Hnsw
     ivfpq: IvfPq

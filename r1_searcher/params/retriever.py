@@ -51,7 +51,7 @@ class DenseSearch(Section):
     """How a dense index is searched. The flat one is exact."""
 
     device: Literal["auto", "cpu", "cuda"]  # for embedding the queries
-    ef_search: Count  # hnsw: candidates kept while walking the graph
+    ef_search: Count  # hnsw, milvus: candidates kept while walking the graph
     probes: Count  # ivfpq: lists to search
 
 

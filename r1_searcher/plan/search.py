@@ -39,6 +39,10 @@ def vectors(params: Params, given: float) -> int:
             return int(number * dimension * _WIDTHS[dense.storage])
         case "hnsw":
             return int(number * (dimension * _WIDTHS[dense.storage] + 8 * dense.hnsw.links))
+        case "milvus":
+            return int(number * (dimension * 4 + 8 * dense.hnsw.links))
+        case "server":
+            return 0
         case "ivfpq":
             return int(number * (dense.ivfpq.code_bytes + 8) + (lists * dimension * 4 if number else 0))
 

@@ -1,14 +1,17 @@
 """The dense index beside the BM25 one, and the ``Retriever`` over it.
 
-``<index>/dense/`` holds ``vectors.faiss`` and ``meta.json``: corpus, model (sha256), settings. Its rows refer to the
-passages in the index folder (r1_searcher/retrieval/bm25.py), which are stored once.
+``<index>/dense/`` holds ``vectors.faiss`` (or ``milvus.db/``) and ``meta.json``: corpus, model (sha256), settings. Its
+rows refer to the passages in the index folder (r1_searcher/retrieval/bm25.py), which are stored once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
@@ -20,6 +23,7 @@ from r1_searcher.retrieval.build import META_FILE
 from r1_searcher.retrieval.dense import models, shards, vectors
 from r1_searcher.retrieval.dense.encoder import Embedding, Encoder
 from r1_searcher.retrieval.identity import PASSAGES_FILE
+from r1_searcher.retrieval.milvus import embedded
 from r1_searcher.retrieval.passage_file import PassageFile
 from r1_searcher.shown import show
 from r1_searcher.types.protocols import Passage
@@ -36,6 +40,9 @@ def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
     """Build the dense index that ``index.dense`` asks for, with ``threads``; do nothing if it names no model."""
     dense = settings.index.dense
     if dense is None or not dense.model:
+        return
+    if dense.kind == "server":
+        show("index: no vectors here (index.dense.kind: server); `r1-searcher index load` sends them to the server")
         return
     models.library(_WHERE)
     import torch
@@ -62,20 +69,16 @@ def build_dense(
     base = bm25.read_meta(index)
     if base["corpus"] != corpora.fingerprint(corpus):
         raise PipelineError("the index belongs to another corpus", where=str(index), fix=_REBUILD)
-    vectors.library()  # fail before an hour of embedding
+    embedded.check() if settings.kind == "milvus" else vectors.library()  # fail before an hour of embedding
     where = f"{_WHERE}.model"
-    folder = models.locate(settings.model, where)
-    encoder = Encoder(folder, Embedding.of(settings, folder), models.chosen_device(settings.device, where))
-    files = shards.embed(
-        shards.corpus_texts(corpus),
-        base["num_passages"],
-        encoder,
-        store or Store(),
-        passages_a_shard=settings.passages_a_shard,
-        storage=settings.storage,
-    )
+    encoder = open_encoder(settings, settings.device, where)
+    files = embed_corpus(corpus, base["num_passages"], encoder, settings, store)
     with artefacts.atomic(index / _FOLDER, folder=True) as draft:
-        count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
+        if settings.kind == "milvus":
+            dimension = encoder.dimension
+            count = embedded.build(files, settings.hnsw, draft / embedded.FOLDER, dimension)
+        else:
+            count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
         meta = _meta(encoder, settings, base["corpus"], count, dimension)
         artefacts.write_json(draft / META_FILE, meta)
     # Tells those that depend only on the index folder's meta.json that the vectors changed.
@@ -84,8 +87,24 @@ def build_dense(
     return meta
 
 
+def open_encoder(settings: params.Dense, device: Literal["auto", "cpu", "cuda"], where: str) -> Encoder:
+    """Open the model that ``index.dense`` names. Raises ``PipelineError``."""
+    folder = models.locate(settings.model, f"{_WHERE}.model")
+    return Encoder(folder, Embedding.of(settings, folder), models.chosen_device(device, where))
+
+
+def embed_corpus(
+    corpus: Path, number: int, encoder: Encoder, settings: params.Dense, store: Store | None = None
+) -> list[Path]:
+    """Return the files with the vectors of a corpus' passages, embedding those that ``store`` has not."""
+    texts, kept = shards.corpus_texts(corpus), store or Store()
+    how: dict[str, Any] = {"passages_a_shard": settings.passages_a_shard, "storage": settings.storage}
+    return shards.embed(texts, number, encoder, kept, **how)
+
+
 def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dimension: int) -> dict[str, Any]:
-    kept = {"kind", "storage"} | ({settings.kind} & {"hnsw", "ivfpq"})
+    kept = {"kind", "storage"} | ({"hnsw"} if settings.kind == "milvus" else {settings.kind} & {"hnsw", "ivfpq"})
+    library = "milvus_lite" if settings.kind == "milvus" else "faiss"
     made_by = {name: value for name, value in encoder.depends_on().items() if name != "code"}
     meta: dict[str, Any] = {
         "corpus": corpus,
@@ -94,7 +113,7 @@ def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dim
         "settings": settings.model_dump(include=kept),
         "num_passages": count,
         "dimension": dimension,
-        "faiss": vectors.library().__version__,
+        library: version("milvus-lite") if settings.kind == "milvus" else vectors.library().__version__,
         "form": _FORM,
     }
     meta["fingerprint"] = artefacts.fingerprint(meta)
@@ -117,7 +136,9 @@ def read_meta(index: Path) -> dict[str, Any]:
 
 def dense_fingerprint(meta: dict[str, Any], search: params.DenseSearch) -> str:
     """Return the fingerprint of a dense search: the index, and how thoroughly an approximate one is searched."""
-    effort = {"hnsw": search.ef_search, "ivfpq": search.probes}.get(meta["settings"]["kind"])
+    effort = {"hnsw": search.ef_search, "milvus": search.ef_search, "ivfpq": search.probes}.get(
+        meta["settings"]["kind"]
+    )
     return artefacts.fingerprint([meta["fingerprint"], effort])
 
 
@@ -144,9 +165,16 @@ def open_dense(
             where=str(index / _FOLDER),
             fix=_REBUILD,
         )
-    sums.check_files([index / _FOLDER / VECTORS_FILE, index / PASSAGES_FILE])
-    kind = meta["settings"]["kind"]
-    opened = vectors.Vectors(index / _FOLDER / VECTORS_FILE, kind, search)
+    kind, place = meta["settings"]["kind"], index / _FOLDER
+    opened: Searched
+    sums.check_file(index / PASSAGES_FILE)
+    if kind == "milvus":
+        embedded.check()
+        sums.check(place)
+        opened = embedded.open_folder(place / embedded.FOLDER, search.ef_search)
+    else:
+        sums.check_file(place / VECTORS_FILE)
+        opened = vectors.Vectors(place / VECTORS_FILE, kind, search)
     folder = models.locate(model or meta["model"], f"{_WHERE}.model")
     embedding = Embedding(**meta["embedding"])
     found = models.identity(folder)
@@ -169,6 +197,17 @@ def open_dense(
     return DenseRetriever(encoder, opened, passages, dense_fingerprint(meta, search))
 
 
+class Searched(Protocol):
+    """Vectors of passages, by row: a faiss index or a Milvus collection."""
+
+    dimension: int
+    count: int
+
+    def search(self, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
+        """Return at most ``k`` (row, inner product) for each of ``queries`` (Q, D), best first."""
+        ...
+
+
 class DenseRetriever:
     """The ``Retriever`` protocol over vectors: the passages nearest to a query. Made by ``open_dense``.
 
@@ -178,7 +217,7 @@ class DenseRetriever:
 
     fingerprint: str
 
-    def __init__(self, encoder: Encoder, opened: vectors.Vectors, passages: PassageFile, fingerprint: str) -> None:
+    def __init__(self, encoder: Encoder, opened: Searched, passages: PassageFile, fingerprint: str) -> None:
         self.fingerprint = fingerprint
         self._encoder, self._vectors = encoder, opened
         self._passages = passages

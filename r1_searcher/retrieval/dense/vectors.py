@@ -66,6 +66,8 @@ def _empty(faiss: ModuleType, settings: params.Dense, count: int, dimension: int
             return index
         case "ivfpq":
             return _empty_ivfpq(faiss, settings.ivfpq, count, dimension)
+        case other:
+            raise AssertionError(f"{other} is not faiss'")
 
 
 def _empty_ivfpq(faiss: ModuleType, settings: params.IvfPq, count: int, dimension: int) -> Any:
