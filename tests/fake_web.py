@@ -36,6 +36,7 @@ FORMS = {
     "broken": '{"results": [',
     "deep": "[" * 100_000,
     "form": '{"anything": 1}',
+    "quota": '{"error": "quota\\u001b[2J exceeded for a-key"}',
     "list": "[]",
     "silent": '{"results": [], "unresponsive_engines": [["duckduckgo", "timeout"]]}',
     "credits": '{"message": "Not enough credits", "statusCode": 400}',
@@ -51,7 +52,7 @@ class Web:
         self.asked: list[dict[str, Any]] = []
         self.read: list[str] = []
         self.agents: set[str] = set()
-        self.hits: dict[str, list[dict[str, str]]] = {}  # of a query; others get the pages above
+        self.hits: dict[str, list[dict[str, Any]]] = {}  # of a query; others get the pages above
         self.pages: dict[str, tuple[str, list[str]]] = dict(PAGES)  # title and paragraphs, as HTML
         self.application = FastAPI()
         for path, answer in {"/serper": serper, "/tavily": tavily, "/brave": brave, "/searxng": searxng}.items():
@@ -61,7 +62,7 @@ class Web:
     def url(self, engine: str) -> str:
         return f"{self.base}/{engine}"
 
-    def found(self, query: str) -> list[dict[str, str]]:
+    def found(self, query: str) -> list[dict[str, Any]]:
         if query in self.hits:
             return self.hits[query]
         return [
@@ -107,11 +108,11 @@ class Web:
 
 
 def broken(fault: str) -> Response:
-    """Return a faulty response. ``429:2`` has Retry-After: 2."""
+    """Return a faulty response. ``429:2`` has Retry-After: 2, ``302:/x`` the Location /x."""
     kind, _, after = fault.partition(":")
     if kind in FORMS:
         return Response(FORMS[kind], 400 if kind == "credits" else 200, media_type="application/json")
-    headers = {"Retry-After": after} if after else {}
+    headers = {"Location" if kind == "302" else "Retry-After": after} if after else {}
     return Response(f"status {kind} says {KEY}", int(kind), headers=headers)
 
 

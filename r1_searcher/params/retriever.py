@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1_searcher.extensions import Point
+from r1_searcher.names import name as checked_name
 from r1_searcher.params.base import Count, Section
 from r1_searcher.params.chosen import Extensible
 from r1_searcher.points import RETRIEVERS
@@ -73,12 +74,31 @@ class Rerank(Section):
 
 
 class Service(Section):
-    """A retrieval service (``python -m stages.index serve``), for an index on another machine."""
+    """A search server: this project's (``python -m stages.index serve``), or one of another project's form."""
 
     url: str
+    # own: this project's; else r1_searcher/retrieval/remote/forms.py
+    form: Literal["own", "search-r1", "r1-searcher", "flashrag", "flashrag-search"] = "own"
+    name: str = ""  # of another project's server: stands for what it searches, which it does not say
     fingerprint: str  # of the retriever that it must serve; empty: the one it serves when a run begins
+    key_variable: str = ""  # environment variable with the token that the server asks for; empty: none
     timeout: Annotated[float, Field(gt=0)]  # seconds for an answer
     wait: Annotated[float, Field(ge=0)]  # seconds for which an unresponsive server is retried
+
+    @model_validator(mode="after")
+    def _named(self) -> Service:
+        if self.form == "own" and self.name:
+            raise ValueError("name is for servers of another form: this project's own says what it serves")
+        if self.form != "own" and not self.name:
+            raise ValueError(
+                f"name is missing: a server of the form {self.form} does not say what it searches, so give that a name "
+                "and change it whenever the server searches something else"
+            )
+        if self.name:
+            checked_name(self.name)
+        if self.form != "own" and self.fingerprint:
+            raise ValueError(f"fingerprint cannot be checked: a server of the form {self.form} states none")
+        return self
 
 
 class RetrieverParams(Extensible):

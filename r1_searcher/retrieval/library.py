@@ -76,16 +76,34 @@ def serve_retriever(retriever: Retriever, *, host: str = "127.0.0.1", port: int 
             thread.join()
 
 
-def open_service(url: str, *, fingerprint: str = "", timeout: float = 30.0, wait: float = 60.0) -> Retriever:
-    """Return the retriever of the service at ``url``.
+def open_service(
+    url: str,
+    *,
+    form: str = "own",
+    name: str = "",
+    fingerprint: str = "",
+    key_variable: str = "",
+    timeout: float = 30.0,
+    wait: float = 60.0,
+) -> Retriever:
+    """Return the retriever of the search server at ``url``.
 
     Args:
-        fingerprint: the required retriever's; empty: any.
+        form: ``own`` for this project's service, else the form of another project's server (docs/search-service.md).
+        name: what another project's server searches, in a name of your own: the retriever's fingerprint.
+        fingerprint: the required retriever's, of this project's service; empty: any.
+        key_variable: the environment variable with the server's token; empty: it needs none.
         timeout: seconds per request.
         wait: seconds for which to retry a service that does not answer.
 
-    Raises ``PipelineError`` if no service answers, or one with another retriever.
+    Raises ``PipelineError`` if no server answers, or one with another retriever or in another form.
     """
+    given = {"form": form, "name": name, "fingerprint": fingerprint, "key_variable": key_variable}
+    settings = Service.model_validate({"url": url, "timeout": timeout, "wait": wait, **given})
+    if settings.form != "own":
+        from r1_searcher.retrieval.remote.other_projects import OtherServiceRetriever
+
+        return OtherServiceRetriever(settings)
     from r1_searcher.retrieval.remote.client import ServiceRetriever
 
-    return ServiceRetriever(Service(url=url, fingerprint=fingerprint, timeout=timeout, wait=wait))
+    return ServiceRetriever(settings)

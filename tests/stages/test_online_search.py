@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,33 @@ def test_searxngs_silent_engines_are_no_empty_result(web: fake_web.Web) -> None:
         opened(web, "searxng").search([ADA], 1)
 
 
+def test_an_engines_own_words_are_in_the_message(web: fake_web.Web) -> None:
+    web.faults[ADA] = ["quota"] * 4
+    with pytest.raises(RetrieverError, match=r'of another form: no list in .results.: \{"error": "quota') as error:
+        opened(web, "searxng").search([ADA], 1)
+    assert "exceeded" in str(error.value) and "\x1b" not in str(error.value)
+
+
+def test_an_engines_words_are_shown_without_the_key(web: fake_web.Web) -> None:
+    web.faults[ADA] = ["quota"] * 4
+    with pytest.raises(RetrieverError, match=r"exceeded for …") as error:
+        opened(web, "serper").search([ADA], 1)
+    assert fake_web.KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["serper", "tavily", "searxng"])
+def test_a_hit_without_an_address_is_its_snippet(web: fake_web.Web, engine: str) -> None:
+    without: list[dict[str, Any]] = [
+        {"url": None, "title": "Infobox", "text": "Ada, born in 1815."},
+        {"url": "", "title": "Nothing", "text": ""},
+    ]
+    web.hits[ADA] = [without[0], {"url": f"{web.base}/page/rome", "title": "Rome", "text": ""}, without[1]]
+    [[box, rome]] = opened(web, engine).search([ADA], 3)
+    assert (box.title, box.text, box.passage_id[:8]) == ("Infobox", "Ada, born in 1815.", "snippet-")
+    assert (rome.title, web.read) == ("Rome", ["rome"])
+    assert opened(web, engine).around(box, 1, 1) == [replace(box, score=0.0)]
+
+
 def test_a_connection_that_is_refused_is_an_outage(web: fake_web.Web) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -153,7 +181,8 @@ def test_an_engine_that_is_gone_is_not_asked_hundreds_of_times(web: fake_web.Web
         ("serper", "credits", "the account is used up .*Not enough credits"),
         ("tavily", "432", "the account is used up"),
         ("tavily", "404", "is not a valid address"),
-        ("tavily", "302", "is not a valid address"),
+        ("tavily", "302", "is not a valid address .HTTP 302: it redirects, and does not say where to"),
+        ("tavily", "302:http://else.where/x", "HTTP 302: it redirects to http://else.where/x"),
     ],
 )
 def test_what_no_search_can_pass_stops_at_once(

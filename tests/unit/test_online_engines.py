@@ -54,7 +54,7 @@ def test_an_answer_of_another_form_is_no_empty_result(name: str, answer: dict[st
 
 
 @pytest.mark.parametrize("name", SEARCH_ENGINES)
-def test_a_hit_without_an_address_is_another_form_and_one_without_words_is_not(name: str) -> None:
+def test_a_hit_has_an_address_or_a_snippet_and_a_list_of_neither_is_another_form(name: str) -> None:
     answer: dict[str, Any] = ANSWERS[name]
     items: Any = answer["web"]["results"] if name == "brave" else answer.get("results", answer.get("organic"))
     address = "link" if name == "serper" else "url"
@@ -64,8 +64,11 @@ def test_a_hit_without_an_address_is_another_form_and_one_without_words_is_not(n
         return {**answer, "web": {"results": list(found)}} if name == "brave" else {**answer, key: list(found)}
 
     assert SEARCH_ENGINES[name].read(with_items({address: "https://a.org"})) == [Hit("https://a.org", "", "")]
-    with pytest.raises(WrongForm):
-        SEARCH_ENGINES[name].read(with_items({key: value for key, value in items[0].items() if key != address}))
+    infobox = {key: value for key, value in items[0].items() if key != address}
+    for gone in (infobox, {**infobox, address: None}):
+        assert SEARCH_ENGINES[name].read(with_items(gone, {"title": "x"})) == [Hit("", HIT.title, HIT.snippet)]
+    with pytest.raises(WrongForm, match="no item of"):
+        SEARCH_ENGINES[name].read(with_items({"title": "x"}))
 
 
 def test_engines_that_did_not_answer_searxng_are_an_outage_and_not_an_empty_result() -> None:

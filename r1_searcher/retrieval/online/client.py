@@ -13,8 +13,8 @@ import httpx
 import tenacity
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.keys import without_key
 from r1_searcher.net.retries import CircuitBreaker, RateLimiter, TryAgain, may_pass, retry_after, retrying
+from r1_searcher.net.words import in_one_line, redirect_target
 from r1_searcher.params import Online
 from r1_searcher.retrieval.online.engines import Hit, NoAnswer, SearchEngine, WrongForm
 from r1_searcher.texts import parse_json
@@ -105,7 +105,8 @@ class Client:
         except ValueError:
             raise TryAgain("the answer is not JSON") from None
         except WrongForm as error:
-            raise TryAgain(f"the answer is of another form: {error}") from None
+            said = self._one_line(response.text)
+            raise TryAgain(f"the answer is of another form: {error}: {said}") from None
         except NoAnswer as error:
             raise TryAgain(self._one_line(str(error))) from None
 
@@ -127,16 +128,17 @@ class Client:
             variable = key_variable(self._engine, self._settings)
             fix = f"check the key in ${variable}" if variable else "allow the format json in its settings.yml"
             return SearchStopped(f"{name} refuses (HTTP {status}: {said})", where=ONLINE_SECTION, fix=fix)
-        if status in _NOT_THERE or 300 <= status < 400:
+        target = redirect_target(response, key=self._key)
+        if target or status in _NOT_THERE:
             return SearchStopped(
-                f"{name} is not a valid address (HTTP {status})", where=ONLINE_SECTION, fix="check its url"
+                f"{name} is not a valid address (HTTP {status}: {f'it {target}' if target else said})",
+                where=ONLINE_SECTION,
+                fix="check its url",
             )
         return RetrieverError(f"{self._engine.name}: HTTP {status}: {said}")
 
     def _one_line(self, text: str) -> str:
-        """Return the engine's message in one line, without the key."""
-        line = without_key(" ".join(text.split()), self._key)
-        return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+        return in_one_line(text, key=self._key, longest=_SHOWN)
 
 
 def budget(settings: Online) -> int:

@@ -21,7 +21,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Hit:
-    """One result of an engine. ``snippet`` may be empty."""
+    """One result of an engine. ``url`` is empty for one without an address (an infobox); ``snippet`` may be empty, but
+    not both."""
 
     url: str
     title: str
@@ -111,13 +112,15 @@ def _searxng_read(answer: Mapping[str, Any]) -> list[Hit]:
 
 
 def _hits(items: Any, where: str, url: str, snippet: str) -> list[Hit]:
+    """Return the results in ``items``, without those that have neither an address nor a snippet."""
     if not isinstance(items, list):
         raise WrongForm(f"no list in {where!r}")
-    found = []
-    for item in items:
-        if not isinstance(item, Mapping) or not isinstance(item.get(url), str):
-            raise WrongForm(f"an item of {where!r} without {url!r}")
-        found.append(Hit(_text(item[url]), _text(item.get("title")), _text(item.get(snippet))))
+    if not all(isinstance(item, Mapping) for item in items):
+        raise WrongForm(f"an item of {where!r} that is no object")
+    hits = [Hit(_text(item.get(url)), _text(item.get("title")), _text(item.get(snippet))) for item in items]
+    found = [hit for hit in hits if hit.url or hit.snippet]
+    if items and not found:
+        raise WrongForm(f"no item of {where!r} has {url!r} or {snippet!r}")
     return found
 
 

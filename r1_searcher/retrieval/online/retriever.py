@@ -158,12 +158,18 @@ class OnlineRetriever:
         if self._pages is None:
             pages: list[tuple[str, ...]] = [()] * len(hits)
         else:
-            pages = list(readers.map(self._pages.passages, [hit.url for hit in hits]))
+            passages = self._pages.passages
+            pages = list(readers.map(lambda hit: passages(hit.url) if hit.url else (), hits))
         # A snippet counts as a page of one passage.
         known = [(hit, page or (hit.snippet,), bool(page)) for hit, page in zip(hits, pages, strict=True)]
         known = [entry for entry in known if any(entry[1])]
         best = best_passages(query, [page for _, page, _ in known]) if known else []
         return [
-            Passage(f"{hit.url}#{number}" if read else hit.url, hit.title, page[number], 1.0 / rank)
+            Passage(f"{hit.url}#{number}" if read else hit.url or _name(hit), hit.title, page[number], 1.0 / rank)
             for rank, ((hit, page, read), number) in enumerate(zip(known, best, strict=True), 1)
         ]
+
+
+def _name(hit: Hit) -> str:
+    """Return the passage id of a hit without an address."""
+    return f"snippet-{fingerprint([hit.title, hit.snippet])[:16]}"

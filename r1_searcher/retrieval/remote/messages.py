@@ -1,17 +1,11 @@
 r"""HTTP messages of the retrieval service: requests, responses, limits. Pure functions and models; sends nothing.
 
-Three forms of the same search:
-
 - ``POST /search``, for our own client: ``{queries, k, fingerprint}`` → ``{fingerprint, result, errors}``, one entry per
   query.
-- ``POST /retrieve``, Search-R1's: ``{queries, topk, return_scores}`` → ``{result: [[{document, score}]]}``, without
-  scores ``[[document]]``; a document is ``{id, contents}`` with contents ``"title"\\ntext``. Written from its client
-  (github.com/PeterGriffinJin/Search-R1, search_r1/llm_agent/generation.py, ``_batch_search`` and ``_passages2string``,
-  which takes the first line for the title; search_r1/search/retrieval_request.py).
-- ``POST /queries``, R1-Searcher's: ``{queries, k}`` → ``{queries, answers: [[line]]}``, lines as in its passage files:
-  number, tab, title, three spaces, text. Its clients cut the leading number off and show the rest
-  (github.com/RUCAIBox/R1-Searcher, evaluation/eval_search_loacl.py). Fields of later clients (``prev_reasonings``,
-  ``sources``) are ignored.
+- The same search in the forms of other projects, each with the source it is written from: see ``forms``, which reads
+  what is written here. R1-Searcher's and Search-R1's clients cut a line's number off, and take the first line of
+  ``contents`` for the title (evaluation/eval_search_loacl.py; search_r1/llm_agent/generation.py). Fields of later
+  clients (``prev_reasonings``, ``sources``) are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ from pydantic import BaseModel
 
 from r1_searcher.types.protocols import Passage, RetrieverError
 
-DEFAULT_K = 3  # the default of both projects' servers
+DEFAULT_K = 3  # the default of Search-R1's and R1-Searcher's servers
 Found = list[Passage] | RetrieverError
 
 
@@ -93,6 +87,22 @@ class QueriesRequest(BaseModel):
     k: int = DEFAULT_K
 
 
+class QueryRequest(BaseModel):
+    """ReSearch's request for one query."""
+
+    query: str
+    top_n: int = 10
+    return_score: bool = False
+
+
+class BatchQueryRequest(BaseModel):
+    """ReSearch's request for several."""
+
+    query: list[str]
+    top_n: int = 10
+    return_score: bool = False
+
+
 def search_response(fingerprint: str, found: Sequence[Found]) -> dict[str, Any]:
     """Return the body of ``SearchResponse``. Scores survive JSON bit for bit."""
     return {
@@ -121,12 +131,20 @@ def retrieve_response(found: Sequence[Sequence[Passage]], *, scores: bool) -> di
     """Return Search-R1's response."""
 
     def entry(passage: Passage) -> dict[str, Any]:
-        # Clients read the first line as the title, so a title must be one line.
-        contents = f'"{one_line(passage.title)}"\n{passage.text}'
-        document = {"id": passage.passage_id, "contents": contents}
-        return {"document": document, "score": passage.score} if scores else document
+        return {"document": _document(passage), "score": passage.score} if scores else _document(passage)
 
     return {"result": [[entry(passage) for passage in passages] for passages in found]}
+
+
+def batch_query_response(found: Sequence[Sequence[Passage]], *, scores: bool) -> list[Any]:
+    """Return ReSearch's response to several queries; that to one is the first element of each list."""
+    documents = [[_document(passage) for passage in passages] for passages in found]
+    return [documents, [[passage.score for passage in passages] for passages in found]] if scores else documents
+
+
+def _document(passage: Passage) -> dict[str, str]:
+    # Clients read the first line as the title, so a title must be one line.
+    return {"id": passage.passage_id, "contents": f'"{one_line(passage.title)}"\n{passage.text}'}
 
 
 def queries_response(queries: Sequence[str], found: Sequence[Sequence[Passage]]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """``python -m stages.index serve``: a retriever behind HTTP.
 
-``/search``, ``/retrieve`` and ``/queries`` search (messages.py), ``/health`` describes what is served, ``/metrics``
-counts. Statuses: 422 malformed request, 413 too large, 409 another retriever expected, 502 a search failed after its
-retries, 503 with Retry-After overloaded, 500 the retriever cannot continue, or a bug.
+``/search``, ``/retrieve``, ``/queries`` and ``/batch_search`` search (messages.py), ``/health`` describes what is
+served, ``/metrics`` counts. Statuses: 422 malformed request, 413 too large, 409 another retriever expected, 502 a
+search failed after its retries, 503 with Retry-After overloaded, 500 the retriever cannot continue, or a bug.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import Discriminator, Tag
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r1_searcher.errors import PipelineError
@@ -35,7 +36,19 @@ from r1_searcher.types.retriever_kind import Identity
 
 _log = logging.getLogger(__name__)
 _DRAINED = 8  # times max_bytes: how much of a too large request is read
-PATHS = ("/search", "/retrieve", "/queries", "/health", "/metrics")
+PATHS = ("/search", "/retrieve", "/queries", "/batch_search", "/health", "/metrics")
+
+_FORMS = ("form own", "form flashrag-search")  # of a body for /search
+
+
+def _form_of(body: Any) -> str:
+    return _FORMS[isinstance(body, dict) and "query" in body]
+
+
+_Search = Annotated[
+    Annotated[messages.SearchRequest, Tag(_FORMS[0])] | Annotated[messages.QueryRequest, Tag(_FORMS[1])],
+    Discriminator(_form_of),
+]
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,11 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
         return whole(await search(queries, k))
 
     @app.post("/search")
-    async def own(request: messages.SearchRequest) -> Response:
+    async def own(request: _Search) -> Response:
+        if isinstance(request, messages.QueryRequest):
+            found = await passages([request.query], request.top_n)
+            answer = messages.batch_query_response(found, scores=request.return_score)
+            return _json([part[0] for part in answer] if request.return_score else answer[0])
         if request.fingerprint not in ("", retriever.fingerprint):
             raise HTTPException(409, f"this is retriever {retriever.fingerprint}")
         return _json(messages.search_response(retriever.fingerprint, await search(request.queries, request.k)))
@@ -101,6 +118,11 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
     @app.post("/queries")
     async def r1_searcher(request: messages.QueriesRequest) -> Response:
         return _json(messages.queries_response(request.queries, await passages(request.queries, request.k)))
+
+    @app.post("/batch_search")
+    async def research(request: messages.BatchQueryRequest) -> Response:
+        found = await passages(request.query, request.top_n)
+        return _json(messages.batch_query_response(found, scores=request.return_score))
 
     @app.get("/health")
     async def health() -> messages.Health:
@@ -125,7 +147,7 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
     return app
 
 
-def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _json(body: dict[str, Any] | list[Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
     # Lone surrogates, which a corpus can contain, are not UTF-8: ASCII escapes carry them through.
     return Response(json.dumps(body, allow_nan=False), status, headers, media_type="application/json")
 
@@ -136,7 +158,10 @@ def _error(status: int, line: str, headers: dict[str, str] | None = None, **more
 
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3]]
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc'] if part not in _FORMS)}: {fault['msg']}"
+        for fault in error.errors()[:3]
+    ]
     return _error(422, "; ".join(faults))  # not what was sent, which can be of any size
 
 
