@@ -51,7 +51,14 @@ class Index(Section):
     b: float
     title_weight: Count  # repetitions of the title in the indexed text
     stemmer: str  # a Snowball language, e.g. english, or none
-    stopwords: str  # a bm25s list, e.g. english, or none
+    # A bm25s list, e.g. english, or none; a file with one word per line (./words.txt); or the words themselves.
+    stopwords: str | list[str]
+    # Letters that are equal. accents: with and without accents and vowel signs, capitals and small ones, all i's.
+    # case: capitals and small ones. turkish: the same by Turkish rules.
+    folding: Literal["accents", "case", "turkish"] = "accents"
+    # How Chinese, Japanese and Korean are cut: characters_and_bigrams, bigrams, or characters (and Korean at spaces).
+    # Or a folder with a Hugging Face tokenizer.json, which then makes the words of all scripts.
+    tokenizer: str = "characters_and_bigrams"
     # Working memory of the build in GB, besides the vocabulary (about 1 GB for two million passages): more is sorted at
     # once. Changes no file of the index.
     memory_gb: Annotated[float, Field(gt=0)] = 1.0

@@ -19,7 +19,8 @@ import pyarrow as pa
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, sums
 from r1_searcher.files.passages import fingerprint as passages_fingerprint
-from r1_searcher.retrieval.build import BM25_PARAMS_FILE, META_FILE, tokenizer_code
+from r1_searcher.retrieval import word_settings
+from r1_searcher.retrieval.build import BM25_PARAMS_FILE, META_FILE
 from r1_searcher.retrieval.columns import compiled, top_rows
 from r1_searcher.retrieval.identity import FILES, PASSAGES_FILE, search_fingerprint
 from r1_searcher.retrieval.passage_file import PassageFile
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import bm25s
 
 _A_SHARE = 8  # queries per thread and task: handing over one costs a tenth of a small search
-_REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
 def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads: int = 1) -> Bm25Retriever:
@@ -46,8 +46,8 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
     if corpus is not None:
         _check_corpus(folder, meta, Path(corpus))
     sums.check_files(folder / name for name in (*FILES, BM25_PARAMS_FILE))
-    if meta["tokenizer"] != tokenizer_code():
-        raise PipelineError("the index was made with another tokenizer", where=str(folder), fix=_REBUILD)
+    word_settings.check_form(meta, folder)
+    tokenizer = word_settings.index_tokenizer(meta["settings"], folder)
     import bm25s
 
     try:
@@ -58,19 +58,19 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             raise  # an error of the disk, not of the files
         reason = " ".join(str(error).split())
-        raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=_REBUILD) from None
-    return Bm25Retriever(scorer, vocabulary, passages, meta, threads)
+        raise PipelineError(f"a broken index: {reason}", where=str(folder), fix=word_settings.REBUILD) from None
+    return Bm25Retriever(scorer, tokenizer, vocabulary, passages, meta=meta, threads=threads)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return the ``meta.json`` of an index folder: its corpus, settings and content. Raises ``PipelineError``."""
     path = folder / META_FILE
     if not path.is_file():
-        raise PipelineError("no index here", where=str(folder), fix=_REBUILD)
+        raise PipelineError("no index here", where=str(folder), fix=word_settings.REBUILD)
     meta = artefacts.read_json(path)
     needed = ("corpus", "settings", "num_passages", "tokenizer", "content")
     if not isinstance(meta, dict) or not all(key in meta for key in needed):
-        raise PipelineError("not the meta file of an index", where=str(path), fix=_REBUILD)
+        raise PipelineError("not the meta file of an index", where=str(path), fix=word_settings.REBUILD)
     return meta
 
 
@@ -80,7 +80,7 @@ def _check_corpus(folder: Path, meta: dict[str, Any], corpus: Path) -> None:
         raise PipelineError(
             f"the index belongs to corpus {meta['corpus'][:12]}, but {corpus} is corpus {found[:12]}",
             where=str(folder),
-            fix=_REBUILD,
+            fix=word_settings.REBUILD,
         )
 
 
@@ -90,12 +90,18 @@ class Bm25Retriever:
     fingerprint: str
 
     def __init__(
-        self, scorer: bm25s.BM25, vocabulary: Vocabulary, passages: PassageFile, meta: dict[str, Any], threads: int = 1
+        self,
+        scorer: bm25s.BM25,
+        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
+        passages: PassageFile,
+        *,
+        meta: dict[str, Any],
+        threads: int = 1,
     ) -> None:
         self.meta = meta
         self.fingerprint = search_fingerprint(meta)
-        settings = meta["settings"]
-        self._tokenizer = Tokenizer(settings["stemmer"], settings["stopwords"])
+        self._tokenizer = tokenizer
         # Plain views of the mapped arrays: each operation on numpy's memmap class costs several times as much.
         scorer.scores = {
             name: np.asarray(value) if isinstance(value, np.ndarray) else value for name, value in scorer.scores.items()

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -24,9 +23,11 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.progress import Paced
+from r1_searcher.retrieval import word_settings
 from r1_searcher.retrieval.identity import PASSAGES_FILE, content_sha256
 from r1_searcher.retrieval.scores import write_scores
 from r1_searcher.retrieval.shards import ShardWriter
+from r1_searcher.retrieval.term_numbers import TermNumbers
 from r1_searcher.retrieval.tokenizer import Tokenizer
 from r1_searcher.retrieval.vocabulary import write_vocabulary
 from r1_searcher.types import schemas
@@ -34,7 +35,6 @@ from r1_searcher.types import schemas
 METHOD = "lucene"  # bm25s' name for the BM25 variant: every score is positive, so 0 means "no word matches"
 META_FILE, BM25_PARAMS_FILE = "meta.json", "params.index.json"
 ROWS_A_BATCH = 16_384
-_NO_MATTER = {"memory_gb", "dense"}  # parameters that affect no file of this index
 
 
 def build_index(
@@ -55,13 +55,14 @@ def build_index(
     Raises ``PipelineError`` for settings out of range and for a corpus without a single word.
     """
     check(index)
+    tokenizer = word_settings.chosen_tokenizer(index)
     batches = passages.to_batches(max_chunksize=ROWS_A_BATCH) if isinstance(passages, pa.Table) else passages
     with _full_disk_named(folder), artefacts.atomic(folder, folder=True) as draft:
         shards = draft / "shards"
         shards.mkdir()
         writer = ShardWriter(shards, index.memory_gb * 1e9)
         with Paced("index", unit="passages", total=total) as paced:
-            vocabulary = _read(batches, index, writer, draft / PASSAGES_FILE, paced.add)
+            vocabulary = _read(batches, index, tokenizer, writer, draft / PASSAGES_FILE, add=paced.add)
         num_terms = len(vocabulary)
         if not num_terms:
             raise PipelineError("the corpus holds no passage with a word in it", fix="see `corpus` in params.yaml")
@@ -74,13 +75,14 @@ def build_index(
             write_scores(written, lengths, num_terms, **how, folder=draft, progress=paced.add)
         shutil.rmtree(shards)
         _write_params(draft, index, len(lengths))
+        word_settings.copy_tokenizer(index, draft)
         meta = {
             "corpus": corpus_fingerprint,
-            "settings": {**index.model_dump(exclude=_NO_MATTER), "method": METHOD},
+            "settings": {**word_settings.recorded(index), "method": METHOD},
             "num_passages": len(lengths),
             "num_terms": num_terms,
             "bm25s": version("bm25s"),
-            "tokenizer": tokenizer_code(),
+            "tokenizer": word_settings.WORDS_FORM,
             "content": content_sha256(draft),
         }
         artefacts.write_json(draft / META_FILE, meta)
@@ -106,19 +108,17 @@ def check(index: params.Index) -> None:
         raise PipelineError(f"must lie between 0 and 1, got {index.b}", where="params.yaml, index.b")
 
 
-def tokenizer_code() -> str:
-    """Return the sha256 of the tokenizer: index and queries must be split into words alike."""
-    return artefacts.code_fingerprint("retrieval/tokenizer.py")
-
-
 def _read(
-    batches: Iterable[pa.RecordBatch], index: params.Index, writer: ShardWriter, path: Path, add: Callable[[int], None]
+    batches: Iterable[pa.RecordBatch],
+    index: params.Index,
+    tokenizer: Tokenizer,
+    writer: ShardWriter,
+    path: Path,
+    *,
+    add: Callable[[int], None],
 ) -> dict[str, int]:
     """Write the passages to ``path`` and their terms to ``writer``; return the vocabulary, term to id."""
-    tokenizer = Tokenizer(index.stemmer, index.stopwords)
-    vocabulary: defaultdict[str, int] = defaultdict()
-    vocabulary.default_factory = vocabulary.__len__  # a new term's id is the number of terms before it
-    number = vocabulary.__getitem__
+    numbers = TermNumbers(tokenizer)
     last_title, title_ids = None, list[int]()
     # Uncompressed, so that opening maps the file and reads only the passages that are shown.
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schemas.PASSAGES) as passages:
@@ -126,10 +126,10 @@ def _read(
             passages.write_batch(batch.select(schemas.PASSAGES.names).replace_schema_metadata(None))
             for title, text in zip(batch["title"].to_pylist(), batch["text"].to_pylist(), strict=True):
                 if title != last_title:  # a page's passages are adjacent
-                    last_title, title_ids = title, list(map(number, tokenizer(title))) * index.title_weight
-                writer.add([*title_ids, *map(number, tokenizer(text))])
+                    last_title, title_ids = title, numbers(title) * index.title_weight
+                writer.add([*title_ids, *numbers(text)])
             add(batch.num_rows)
-    return vocabulary
+    return numbers.vocabulary
 
 
 def _write_params(folder: Path, index: params.Index, num_passages: int) -> None:

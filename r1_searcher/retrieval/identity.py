@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from r1_searcher.files import artefacts
-from r1_searcher.retrieval import vocabulary
+from r1_searcher.retrieval import vocabulary, word_settings
 from r1_searcher.retrieval.scores import DATA_FILE, INDICES_FILE, INDPTR_FILE
 
 PASSAGES_FILE = "passages.arrow"
@@ -34,8 +34,7 @@ def content_sha256(folder: Path) -> str:
 
 def search_fingerprint(meta: Mapping[str, Any]) -> str:
     """Return the fingerprint of a search. ``meta``: the index' meta.json, including how queries become words."""
-    settings = meta["settings"]
-    asked = {name: settings[name] for name in ("stemmer", "stopwords")}
+    asked = word_settings.of_queries(meta["settings"])
     return artefacts.fingerprint({"content": meta["content"], "form": SEARCH_FORM, **asked})
 
 

@@ -89,7 +89,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "comparison": question_table(10, "comparison", None),
     }.items():
         write_table(f"data/questions/{name}.parquet", table)
-    meta = {"corpus": "c" * 64, "settings": {"k1": 1.5, "b": 0.75, "stemmer": "none", "stopwords": "none"}}
+    words = {"stemmer": "none", "stopwords": "none", "folding": "accents", "tokenizer": "characters_and_bigrams"}
+    meta = {"corpus": "c" * 64, "settings": {"k1": 1.5, "b": 0.75, **words}}
     write_json("data/index/meta.json", meta | {"num_passages": 1, "tokenizer": "t", "content": "i" * 64})
     for policy, digest in {"base_model": "0" * 64, "final": "f" * 64}.items():
         write_json(f"data/{policy}/manifest.json", {"sha256": digest, "step": 3})

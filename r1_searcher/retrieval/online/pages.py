@@ -78,7 +78,7 @@ def best_passages(query: str, pages: Sequence[Sequence[str]]) -> list[int]:
         return [0] * len(pages)
     import bm25s
 
-    tokenizer = Tokenizer()
+    tokenizer = Tokenizer(folding="case", kind="characters")  # other words would need another _FORM of the retriever
     vocabulary: dict[str, int] = {}
     ids = [
         [vocabulary.setdefault(word, len(vocabulary)) for word in tokenizer(text)] for page in pages for text in page
