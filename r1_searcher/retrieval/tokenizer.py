@@ -48,8 +48,8 @@ class Tokenizer:
             folded as the text is.
         folding: ``accents``: letters with and without accents and vowel signs are equal, and so are all i's; ``case``:
             only capitals and small letters are; ``turkish``: the same by Turkish rules (I and ı, İ and i).
-        kind: how Chinese, Japanese and Korean are cut, one of ``CJK_KINDS`` (``bigrams`` as Lucene's CJKBigramFilter), or
-            the path of a Hugging Face tokenizer.json, which then cuts all text into its tokens.
+        kind: how Chinese, Japanese and Korean are cut, one of ``CJK_KINDS`` (``bigrams`` as Lucene's CJKBigramFilter);
+            or the path of a Hugging Face tokenizer.json, which then cuts all text into its tokens.
 
     Raises ``PipelineError`` for an unknown name (it lists the known ones), for stop words that can never match, and for
     a stemmer beside a tokenizer.json.
