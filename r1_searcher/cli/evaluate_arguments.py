@@ -120,11 +120,22 @@ def add_score_command(commands: Any) -> argparse.ArgumentParser:
         commands,
         "score",
         "score answers of any system: predictions, or transcripts in the release's format",
-        "EM, Cover-EM, contiguous cover and F1 of files with gold answers and predictions (JSONL, JSON, CSV, TSV, "
-        "Parquet; compressed or not). Of transcripts in the release's format, also searches and judged answers.",
-        shown=["predictions.jsonl", "transcripts.jsonl", "a.jsonl b.parquet --json"],
+        "EM, Cover-EM, contiguous cover and F1, and SQuAD's EM and F1, of files with gold answers and predictions "
+        "(JSONL, JSON, CSV, TSV, Parquet; compressed or not). Of transcripts in the release's format, also searches "
+        "and judged answers.",
+        shown=["predictions.jsonl", "transcripts.jsonl", "a.jsonl b.parquet --json", "chinese.jsonl --metric f1_chars"],
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one more answer metric, e.g. f1_chars or cover_chars for languages without spaces (repeatable)",
+    )
+    parser.add_argument(
+        "--extension", action="append", default=[], metavar="FILE", help="your own file that registers more metrics"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON; rates are fractions")
     return parser
 

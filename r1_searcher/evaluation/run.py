@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.answer_store import AnswerStore
+from r1_searcher.evaluation.further_metrics import card_lines, chosen_metrics, with_metrics
 from r1_searcher.evaluation.table import evaluation_table
 from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.files.store import Store
@@ -142,6 +143,7 @@ def run(
     from r1_searcher.rewards.metrics import METRIC_VERSION
 
     identity = policy_identity(policy)  # first, because it is the cheapest to find missing
+    metrics = chosen_metrics(params.evaluate)
     searched = identify(params, index=index)
     retriever = open_retriever(params, index=index, corpus=corpus, fingerprint=searched.fingerprint)
     rollout = rollout_of(params, mode)
@@ -159,6 +161,7 @@ def run(
             with Paced(f"{name} ({mode}) {benchmark}", unit="questions") as paced:
                 how: dict[str, Any] = {"mode": mode, "batch": params.evaluate.batch_questions, "kept": kept}
                 table, prompt = evaluate(engine, retriever, asked, params, told=paced.told, **how)
+            table = with_metrics(table, metrics)
             card = make_card(
                 rollout=rollout,
                 benchmark=benchmark,
@@ -172,7 +175,8 @@ def run(
                 metric_version=METRIC_VERSION,
             )
             metadata = {
-                "card": {"policy": name, **identity, **card, **lines},
+                "card": {"policy": name, **identity, **card, **card_lines(metrics), **lines},
+                "metrics": list(metrics),
                 "kinds": sorted(set(asked["kind"].to_pylist())),
                 "needed_searches": _mean_hops(asked),
             }

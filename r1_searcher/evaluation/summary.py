@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.judging.recorded import Judged
 from r1_searcher.protocol_card import SUBJECT, differences
 from r1_searcher.rewards.columns import calls_in
-from r1_searcher.rewards.metrics import num_compared_exactly
+from r1_searcher.rewards.metrics import CREDIT_PARTS, num_compared_exactly
 from r1_searcher.statistics import bootstrap
 from r1_searcher.types.arrays import Floats
 from r1_searcher.types.schemas import EVALUATION
@@ -27,8 +27,8 @@ _DIGITS = 6
 Summary = dict[str, dict[str, Any]]
 
 
-def _columns(table: pa.Table) -> dict[str, Floats]:
-    """Return every metric's values per question, (N,)."""
+def _columns(table: pa.Table, further: Iterable[str]) -> dict[str, Floats]:
+    """Return every metric's values per question, (N,); ``further``: the names of ``evaluate.metrics``."""
 
     def of(name: str) -> Floats:
         values: Floats = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -40,24 +40,26 @@ def _columns(table: pa.Table) -> dict[str, Floats]:
         "searches_per_question": of("num_searches"),
         "search_rate": (of("num_searches") > 0).astype(np.float64),
         "tokens_per_question": of("num_tokens"),
-        **{name: of(name) for name in calls_in(table.column_names)},
+        **{name: of(name) for name in (*calls_in(table.column_names), *further)},
     }
 
 
-def summarise(table: pa.Table, *, kinds: Iterable[str], needed_searches: float | None) -> dict[str, Any]:
+def summarise(
+    table: pa.Table, *, kinds: Iterable[str], needed_searches: float | None, further: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return one benchmark's figures: ``n``, the mean of every metric, and ``<metric>_ci`` [low, high], 95 %.
 
-    ``table`` has the EVALUATION columns, plus ``calls_NAME`` of further tools if there are any; ``kinds`` are the kinds
-    of its questions. A benchmark of comparisons only is reported by EM (and a judge) beside its guess rate: copying an
-    option at random is right half the time, and F1 or cover would credit copying both. ``num_exact_golds``: gold
-    answers that normalise to nothing and are compared exactly, if there are any. Raises ``PipelineError`` without
-    questions.
+    ``table`` has the EVALUATION columns, plus ``calls_NAME`` of further tools if there are any, and those of the
+    ``further`` metrics; ``kinds`` are the kinds of its questions. A benchmark of comparisons only is reported by EM
+    (and a judge) beside its guess rate: copying an option at random is right half the time, and F1 or cover would
+    credit copying both. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly, if there
+    are any. Raises ``PipelineError`` without questions.
     """
     if table.num_rows == 0:
         raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
     comparison = set(kinds) == {_COMPARISON}
-    columns = _columns(table)
-    names = [name for name in columns if not comparison or name == "em" or name not in RIGHTNESS]
+    columns = _columns(table, further)
+    names = [name for name in columns if not comparison or name not in CREDIT_PARTS]
     values = np.stack([columns[name] for name in names], axis=1)  # (N, M)
     ends = bootstrap.intervals(values)  # (M, 2)
     figures: dict[str, Any] = {"n": table.num_rows}
@@ -85,7 +87,8 @@ def read_policy(folder: Path) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
             raise PipelineError("no protocol card in this file", where=str(file), fix="evaluate the policy again")
         table = read_table(file)
         calls = [table.schema.field(name) for name in calls_in(table.column_names)]
-        found[file.stem] = (read_table(file, pa.schema([*EVALUATION, *calls])), metadata)
+        further = [(name, pa.float64()) for name in metadata.get("metrics", ())]
+        found[file.stem] = (read_table(file, pa.schema([*EVALUATION, *calls, *further])), metadata)
     return found
 
 
@@ -111,7 +114,12 @@ def gather(folders: Iterable[Path], judged: Judged | None = None) -> Summary:
             row = summary.setdefault(card["policy"], {})
             if benchmark in row:
                 raise PipelineError(f"policy {card['policy']!r} is given twice", where=str(folder))
-            row[benchmark] = summarise(table, kinds=metadata["kinds"], needed_searches=metadata["needed_searches"])
+            row[benchmark] = summarise(
+                table,
+                kinds=metadata["kinds"],
+                needed_searches=metadata["needed_searches"],
+                further=metadata.get("metrics", ()),
+            )
             if judged is not None:
                 row[benchmark] |= judged(table)
     return summary

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r1_searcher import params as contract
 from r1_searcher import tables
+from r1_searcher.evaluation.further_metrics import words
 from r1_searcher.evaluation.headline import write_headline
 from r1_searcher.evaluation.summary import Summary, gather
 from r1_searcher.files.artefacts import write_json
@@ -24,6 +25,7 @@ COLUMNS = (
     ("format_rate", "format"),
     ("searches_per_question", "searches"),
 )
+_NOT_SHOWN = ("cover_em_contiguous", "search_rate", "tokens_per_question")  # in the summary and the report
 
 
 def run_summary(options: argparse.Namespace) -> None:
@@ -60,9 +62,12 @@ def evaluation_folders(params: contract.Params, own: Path, external: Path) -> li
 
 def text_table(summary: Summary, *, width: int | None = None) -> str:
     """Return one line per benchmark and policy: every metric's mean and, in brackets, its 95 % interval."""
-    given = {key for row in summary.values() for figures in row.values() for key in figures}
+    given = dict.fromkeys(key for row in summary.values() for figures in row.values() for key in figures)
     calls = [(name, name.removeprefix(CALLS)) for name in mean_calls_in(given)]
-    columns = [(key, heading) for key, heading in (*COLUMNS, *calls) if key in given]
+    listed = (*COLUMNS, *calls)
+    known = {*_NOT_SHOWN, *(key for key, _ in listed)}
+    columns = [(key, heading) for key, heading in listed if key in given]
+    columns += [(key, heading) for key, heading, _ in words(given, known)]
     rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
     for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
         for policy, row in summary.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,8 +12,15 @@ from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import ChatEndpoint, Count, Section
 from r1_searcher.params.chosen import Extensible
-from r1_searcher.points import BENCHMARKS, PROMPTS
+from r1_searcher.points import ANSWER_METRICS, BENCHMARKS, PROMPTS
 from r1_searcher.transcripts.grammar import Mode
+
+# The other columns of an evaluation (types/schemas.py and evaluation/table.py, which load pyarrow).
+EVALUATION_NAMES = (
+    *("question_id", "question", "answers", "prediction", "em", "f1", "cover_em", "cover_em_contiguous"),
+    *("format_right", "num_searches", "num_tokens", "finish_reason", "text", "segments", "violations", "tools"),
+    *("n", "format_rate", "searches_per_question", "search_rate", "tokens_per_question"),  # and figures of a summary
+)
 
 
 class ServedPolicy(Section):
@@ -51,17 +59,30 @@ EvaluatedPolicy = Annotated[
 class Evaluate(Extensible):
     """Greedy evaluation, with two baselines."""
 
-    points: ClassVar[Mapping[str, Point]] = {"prompts": PROMPTS}
+    points: ClassVar[Mapping[str, Point]] = {"prompts": PROMPTS, "metrics": ANSWER_METRICS}
     section: ClassVar[str] = "evaluate"
 
     questions: Count  # at most, per benchmark
     k: Count
     batch_questions: Count
     prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, if it differs from rollout.prompt
+    # Answer metrics of each row beside em, f1, cover_em and cover_em_contiguous: shipped ones, or the user's own.
+    metrics: list[Name] = Field(default_factory=lambda: ["em_squad", "f1_squad"])
     served: Serving
     policies: dict[
         Name, EvaluatedPolicy
     ]  # name → folder or server; the baselines' modes are names as well, or ends of names
+
+    @model_validator(mode="after")
+    def _metrics_are_columns(self) -> Evaluate:
+        for name, number in Counter(self.metrics).items():
+            if number > 1:
+                raise ValueError(f"metrics: {name!r} is listed twice")
+            if name in EVALUATION_NAMES or name.startswith("calls_"):
+                raise ValueError(f"metrics: {name!r} is a column of every evaluation; leave it out or rename it")
+            if name in self.own:  # DVC would not see them change: released benchmarks depend on single keys
+                raise ValueError(f"metrics: {name!r} is measured with its default parameters; remove evaluate.{name}")
+        return self
 
 
 class Regression(Section):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher import shown
+from r1_searcher.evaluation.further_metrics import words
 from r1_searcher.report import charts, trajectories
 from r1_searcher.report.inputs import Inputs, IterationFigures
 from r1_searcher.rewards.columns import CALLS, PREFIX, calls_in, further, mean_calls_in
@@ -114,7 +115,9 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
         rows = [(policy_name(name), inputs.summary[name][benchmark]) for name in policies]
         calls = mean_calls_in(name for _, figures in rows for name in figures)
         tools = [(name, name.removeprefix(CALLS), "calls of this tool per question") for name in calls]
-        columns = [column for column in (*_COLUMNS, *tools) if any(column[0] in figures for _, figures in rows)]
+        known = (*_COLUMNS, *tools)
+        further = words((name for _, figures in rows for name in figures), [column[0] for column in known])
+        columns = [column for column in (*known, *further) if any(column[0] in figures for _, figures in rows)]
         cells = [[(figures.get(key), figures.get(f"{key}_ci")) for key, *_ in columns] for _, figures in rows]
         key, heading = ("cover_em", "Cover-EM") if any("cover_em" in figures for _, figures in rows) else ("em", "EM")
         bars = [

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 METRIC_VERSION = "2"  # raise it with every change that can change a figure; part of the protocol card
 
+# Metrics that would credit an answer for naming both options of a comparison, the shipped answer metrics included.
+CREDIT_PARTS = ("f1", "cover_em", "cover_em_contiguous", "f1_squad", "f1_chars", "cover_chars")
+
 _BOOLEANS = {"True": "yes", "False": "no"}
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
 _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
@@ -54,6 +57,11 @@ def compared_exactly(gold: str) -> bool:
 def num_compared_exactly(golds: Iterable[Sequence[str]]) -> int:
     """Return how many of the gold answers of some questions are compared exactly."""
     return sum(compared_exactly(gold) for one in golds for gold in one)
+
+
+def same_text(prediction: str, gold: str) -> bool:
+    """Return whether two texts are equal apart from white space around them."""
+    return prediction.strip() == gold.strip()
 
 
 def em(prediction: str | None, golds: str | Sequence[str]) -> float:
@@ -102,15 +110,11 @@ def _contains(prediction: str, gold: str) -> bool:
     return gold in prediction
 
 
-def _same_text(prediction: str, gold: str) -> bool:
-    return prediction.strip() == gold.strip()
-
-
 def _overlap_with(gold: str, prediction: str, found: str) -> Overlap:
     """Compare a prediction (and ``found``, its normalised form) with a gold answer."""
     if normal := normalise(gold):
         return _overlap(found, normal)
-    return _FULL_OVERLAP if _same_text(prediction, gold) else NO_OVERLAP
+    return _FULL_OVERLAP if same_text(prediction, gold) else NO_OVERLAP
 
 
 def _overlap(prediction: str, gold: str) -> Overlap:
@@ -133,7 +137,7 @@ def _best(match: Callable[[str, str], bool], prediction: str | None, golds: str 
 
     def matches(gold: str) -> bool:
         normal = normalise(gold)
-        return match(found, normal) if normal else _same_text(prediction, gold)
+        return match(found, normal) if normal else same_text(prediction, gold)
 
     return float(any(map(matches, listed)))
 

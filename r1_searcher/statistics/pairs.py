@@ -14,10 +14,10 @@ import pyarrow as pa
 from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.protocol_card import differences
+from r1_searcher.rewards.metrics import CREDIT_PARTS
 
 ASKED = ("question_id", "question", "answers", "prediction")  # the columns shown of a row, besides the metrics
 _COMPARISON = "comparison"  # judged by EM: F1 and cover would credit naming both options
-_NOT_OF_COMPARISONS = ("f1", "cover_em", "cover_em_contiguous")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def pair(
 
 def metrics_of(metrics: Sequence[str], kinds: set[str]) -> list[str]:
     """Return the metrics that are meaningful for questions of these kinds."""
-    return [name for name in metrics if kinds != {_COMPARISON} or name not in _NOT_OF_COMPARISONS]
+    return [name for name in metrics if kinds != {_COMPARISON} or name not in CREDIT_PARTS]
 
 
 def _by_question(found: Evaluated) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,17 +15,24 @@ import pytest
 import r1_searcher.retrieval
 import r1_searcher.rollout
 from r1_searcher import params as contract
+from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.summary import summarise
+from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
+from r1_searcher.params.evaluate import EVALUATION_NAMES
 from r1_searcher.protocol_card import differences, mode_of
 from r1_searcher.retrieval.identity import search_fingerprint
+from r1_searcher.texts import parse_yaml
 from r1_searcher.transcripts.grammar import DOCUMENT, POLICY, PROMPT
 from r1_searcher.types.schemas import EVALUATION, QUESTIONS, ROLLOUTS
 from stages.evaluate.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 PARAMS = (ROOT / "r1_searcher/params/defaults.yaml").read_text()
-SHARES = ("em", "f1", "cover_em", "cover_em_contiguous", "format_rate", "searches_per_question", "search_rate")
+SHARES = (
+    *("em", "f1", "cover_em", "cover_em_contiguous", "em_squad", "f1_squad"),
+    *("format_rate", "searches_per_question", "search_rate"),
+)
 
 
 def question_table(number: int, kind: str = "composition", hops: int | None = 2) -> pa.Table:
@@ -196,7 +204,8 @@ def test_comparisons_are_reported_by_em_beside_the_guess_rate(project: Path, wor
     figures = gather("base")[1]["base"]["comparison"]
     assert figures["guess_rate"] == 0.5
     assert {"em", "em_ci", "format_rate", "search_rate", "n"} <= set(figures)
-    assert not {"f1", "cover_em", "cover_em_contiguous", "needed_searches"} & set(figures)
+    assert not {"f1", "cover_em", "cover_em_contiguous", "f1_squad", "needed_searches"} & set(figures)
+    assert "em_squad" in figures
 
 
 def test_same_inputs_same_bytes(project: Path, world: SimpleNamespace) -> None:
@@ -328,6 +337,70 @@ def test_a_benchmark_of_mixed_kinds_keeps_all_its_metrics(project: Path, world: 
     table = read_table("data/evaluation/base/held_out.parquet", EVALUATION)
     figures = summarise(table, kinds=["comparison", "composition"], needed_searches=None)
     assert "f1" in figures and "guess_rate" not in figures
+
+
+OWN_METRIC = """
+from pydantic import BaseModel
+from r1_searcher.extend import answer_metric
+
+
+class Least(BaseModel):
+    words: int = 3
+
+
+@answer_metric("long_enough", parameters=Least)
+def long_enough(prediction, golds, parameters):
+    return float(len((prediction or "").split()) >= parameters.words)
+"""
+
+
+def change(**changed: Any) -> None:
+    raw = json.loads(Path("params.yaml").read_text())
+    raw["evaluate"] |= changed
+    raw["extensions"] = ["own.py"]
+    Path("params.yaml").write_text(json.dumps(raw))
+
+
+def test_metrics_of_the_users_choice_are_measured_and_summarised(
+    project: Path, world: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.py").write_text(OWN_METRIC)
+    change(metrics=["f1_chars", "long_enough"])
+    assert run("base") == 0
+    file = Path("data/evaluation/base/held_out.parquet")
+    assert read_table(file)["long_enough"].to_pylist()[:2] == [1.0, 0.0]
+    card = read_metadata(file)["card"]
+    assert len(card["metric_long_enough"]) == 64 and "metric_f1_chars" not in card
+    figures = gather("base")[1]["base"]["held_out"]
+    assert (figures["long_enough"], len(figures["f1_chars_ci"])) == (0.5, 2) and "em_squad" not in figures
+    assert re.search(r"F1 \(characters\) +long_enough\n", capsys.readouterr().out)
+    Path("own.py").write_text(OWN_METRIC.replace("words: int = 3", "words: int = 4"))
+    assert run("stage2") == 0
+    assert gather("base", "stage2")[0] == 2
+    assert "was measured under another protocol" in (said := capsys.readouterr().err) and "metric_long_enough" in said
+    change(metrics=["long_enough"], long_enough={"words": 3})
+    assert run("stage1") == 2
+    assert "'long_enough' is measured with its default parameters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (["em"], "metrics: 'em' is a column of every evaluation"),
+        (["f1_squad", "f1_squad"], "metrics: 'f1_squad' is listed twice"),
+        (["f1_squat"], "evaluate.metrics: no answer metric 'f1_squat' (known: cover_chars, "),
+    ],
+)
+def test_metrics_that_cannot_be_measured(metrics: list[str], said: str) -> None:
+    raw = parse_yaml(PARAMS, where="here")
+    raw["evaluate"]["metrics"] = metrics
+    with pytest.raises(PipelineError) as caught:
+        contract.check(raw, where="here")
+    assert said in str(caught.value)
+
+
+def test_the_parameters_know_every_column_of_an_evaluation() -> None:
+    assert {*EVALUATION_COLUMNS.names, "tools"} <= {*EVALUATION_NAMES}
 
 
 def test_golds_that_are_compared_exactly_are_counted(project: Path, world: SimpleNamespace) -> None:

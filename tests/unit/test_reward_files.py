@@ -16,6 +16,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation import score as evaluation
 from r1_searcher.rewards import files
 from r1_searcher.rewards.released import read_transcripts
+from stages.evaluate.__main__ import main as evaluate_main
 from stages.reward.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +142,7 @@ def test_no_verdict_is_absent_and_not_zero(tmp_path: Path) -> None:
     path = written(tmp_path, {"answer": "Oslo", "gen_text_store": "x", "pred_ans": ""})
     scores = evaluation.score_files([path])
     assert scores["rows.jsonl"]["judge_true"] is None
-    assert evaluation.table(scores).splitlines()[1].split() == "rows.jsonl 1 0.0 0.0 0.0 0.0 - 0.00".split()
+    assert evaluation.table(scores).splitlines()[1].split() == "rows.jsonl 1 0.0 0.0 0.0 0.0 0.0 0.0 - 0.00".split()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,24 @@ def test_golds_that_normalise_to_nothing_are_scored_exactly(tmp_path: Path) -> N
     score = evaluation.score_files([path])["rows.jsonl"]
     assert score["num_exact_golds"] == 6
     assert [score[key] for key in ("em", "f1", "cover_em", "cover_em_contiguous")] == [0.5] * 4
+
+
+def test_more_metrics_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from r1_searcher.extend import answer_metric\n\n\n@answer_metric('length')\n"
+        "def length(prediction, golds):\n    return float(len(prediction or ''))\n"
+    )
+    path = written(tmp_path, {"answer": ["北京", "US"], "pred": "北京。"}, {"answer": "US", "pred": "U.S."})
+    how = ["score", str(path), "--metric", "f1_chars", "--metric", "length", "--extension", str(own)]
+    assert not evaluate_main([*how, "--json"])
+    score = json.loads(capsys.readouterr().out)["rows.jsonl"]
+    assert (score["em"], score["f1"]) == (0, 0)
+    assert (score["em_squad"], score["f1_squad"], score["f1_chars"], score["length"]) == (0.5, 0.5, 1, 3.5)
+    assert not evaluate_main(how)
+    assert "em_squad  f1_squad  f1_chars" in capsys.readouterr().out
+    assert evaluate_main(["score", str(path), "--metric", "f1_char"]) == 2
+    assert "no answer metric 'f1_char' (known: cover_chars, cover_em, em, " in capsys.readouterr().err
 
 
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
