@@ -21,7 +21,8 @@ from collections import defaultdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import wikipedia_like
+import wikipedia_like
+
 from r1_searcher import params
 from r1_searcher.corpus.contexts import read_contexts
 from r1_searcher.files import passages
@@ -53,7 +54,7 @@ class FormerNumbers:
 def index(corpus: Path, folder: Path, way: str, settings: str) -> dict[str, object]:
     """Build an index; return its seconds of CPU, peak memory in MB, and content."""
     if way == "before":
-        build.TermNumbers = FormerNumbers  # type: ignore[assignment, misc]
+        build.TermNumbers = FormerNumbers  # type: ignore[attr-defined, assignment]
     chosen = params.shipped().index.model_copy(
         update=SETTINGS[settings] | {"folding": "case", "tokenizer": "characters"}
     )
