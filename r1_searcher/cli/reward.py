@@ -16,10 +16,12 @@ from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.files import score_files, summary
 from r1_searcher.shown import json_text, show, show_lines
 from r1_searcher.texts import parse_json
+from r1_searcher.transcripts.scripts import ANY, PAPER, Scripts, checked
 
 _CODE = (
     *(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring")),
     "transcripts/grammar.py",
+    "transcripts/scripts.py",
 )
 
 
@@ -77,6 +79,13 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
     scoring.add_argument(
         "--parameters", default="{}", metavar="JSON", help='parameters of your own set, e.g. {"words": 5}'
     )
+    scoring.add_argument(
+        "--scripts",
+        default=PAPER,
+        metavar="NAMES",
+        help="scripts that transcripts may be written in: paper (no Chinese characters), any, or e.g. Latin,Han "
+        "(default: %(default)s)",
+    )
     scoring.add_argument("--json", action="store_true", help="print every row as JSON")
     return top
 
@@ -94,6 +103,13 @@ def _own(given: argparse.Namespace) -> dict[str, Any]:
     return {given.reward_set: found} if found else {}
 
 
+def _scripts(given: str) -> Scripts:
+    try:
+        return checked(given if given in (PAPER, ANY) else given.split(","))
+    except ValueError as error:
+        raise PipelineError(str(error), where="--scripts") from None
+
+
 @command
 def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher reward") -> None:
     """Read the command line and run it."""
@@ -101,7 +117,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher reward
     given = top.parse_args(arguments)
     if given.verb == "score":
         scored = score_files(
-            given.files, given.reward_set, given.stage, given.answer_metric, extensions=given.extension, own=_own(given)
+            given.files,
+            given.reward_set,
+            given.stage,
+            given.answer_metric,
+            extensions=given.extension,
+            own=_own(given),
+            scripts=_scripts(given.scripts),
         )
         show_lines(json_text(scored, indent=None) if given.json else summary(scored))
         return

@@ -31,6 +31,7 @@ _CODE = (
     "evaluation/table.py",
     "transcripts/documents.py",
     "transcripts/grammar.py",
+    "transcripts/scripts.py",
     "types/protocols.py",
 )
 _PACKAGES = ("torch", "transformers", "numpy", "bm25s")  # another version may answer differently

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from r1_searcher.extensions import shipped
 from r1_searcher.files.artefacts import fingerprint, sha256_file
-from r1_searcher.params.evaluate import Evaluate
+from r1_searcher.params import Evaluate, Params
 from r1_searcher.rewards.rules import Metric
+from r1_searcher.transcripts.scripts import PAPER, in_words
 
 # Heading and meaning of the shipped ones; a user's own is headed by its name.
 _WORDS = {
@@ -40,10 +41,12 @@ def with_metrics(table: pa.Table, metrics: Mapping[str, Metric]) -> pa.Table:
     return table
 
 
-def card_lines(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """Return the protocol card's lines on metrics of the user's own: their code and parameters. The shipped ones are
-    under the card's version of the metrics."""
-    return {
+def card_lines(params: Params, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return the protocol card's further lines: code and parameters of metrics of the user's own (the shipped ones are
+    under the card's version of the metrics), and the rule on scripts if it is not the paper's."""
+    scripts = params.reward.scripts
+    others = {} if scripts == PAPER else {"scripts": in_words(scripts)}
+    return others | {
         f"metric_{name}": fingerprint(
             [sha256_file(metric.found.file), metric.parameters and metric.parameters.model_dump(mode="json")]
         )

@@ -175,7 +175,7 @@ def run(
                 metric_version=METRIC_VERSION,
             )
             metadata = {
-                "card": {"policy": name, **identity, **card, **card_lines(metrics), **lines},
+                "card": {"policy": name, **identity, **card, **card_lines(params, metrics), **lines},
                 "metrics": list(metrics),
                 "kinds": sorted(set(asked["kind"].to_pylist())),
                 "needed_searches": _mean_hops(asked),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import Count, Section, Share
 from r1_searcher.params.chosen import Extensible
 from r1_searcher.points import ANSWER_METRICS, ESTIMATORS, LOSSES, REWARD_SETS, TRAINERS
+from r1_searcher.transcripts.scripts import PAPER, Scripts, checked
 
 
 class Reward(Extensible):
@@ -21,6 +22,12 @@ class Reward(Extensible):
 
     set: str
     answer_metric: str
+    scripts: Scripts = PAPER  # that the policy may write: paper, any, or a list (docs/recipe.md#scripts)
+
+    @field_validator("scripts", mode="before")
+    @classmethod
+    def _scripts_are_known(cls, given: Any) -> Scripts:
+        return checked(given)
 
 
 class Lora(Section):

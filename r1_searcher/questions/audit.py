@@ -17,7 +17,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.questions.coverage import coverage, evenly_spaced
-from r1_searcher.questions.gold_answers import notes, unscorable
+from r1_searcher.questions.gold_answers import notes, script_warnings, unscorable
 from r1_searcher.questions.overlap import leakage
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Retriever
@@ -76,10 +76,12 @@ def audit(
             name: evenly_spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)
         }
         report["coverage"] = coverage(chosen, ks, retriever)
-    if golds := unscorable(splits):
+    scripts = settings.reward.scripts
+    if golds := unscorable(splits, scripts):
         report["golds"] = golds
         sizes = {name: table.num_rows for name, table in splits.items()}
-        report["notes"] = notes(golds, sizes, settings.reward.set)
+        report["notes"] = notes(golds, sizes)
+        report["warnings"] = script_warnings(golds, sizes, scripts)
     report["findings"] = findings(report, asked)
     report["num_findings"] = len(report["findings"])
     return report
@@ -152,4 +154,4 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     if "coverage" not in report:
         shown.append("coverage was not measured: it needs an index that is searched here")
     noted = (f"note: {line}" for line in report.get("notes", []))
-    return [*shown, *noted, *(f"warning: {line}" for line in report["findings"])]
+    return [*shown, *noted, *(f"warning: {line}" for line in (*report.get("warnings", []), *report["findings"]))]

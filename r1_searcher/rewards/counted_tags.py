@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Tags, Transcript
+from r1_searcher.transcripts.scripts import script_violations
 
 # The release appends its tokenizer's end token before it scores. It matters only if the last <answer> is not closed:
 # the token is then part of the answer. Ours is that of Qwen-2.5's base models.
@@ -36,6 +37,8 @@ def count_violations(text: str, tools: Sequence[Tags] = ()) -> list[str]:
     return ["tag_counts_differ"] if grammar.tag_counts_differ(text, tools) else []
 
 
-def cjk_violations(text: str) -> list[str]:
-    """Return a violation for Chinese characters outside documents."""
-    return ["cjk"] if grammar.has_cjk(Transcript(text).policy_text) else []
+def other_scripts(text: str, transcript: Transcript) -> list[str]:
+    """Return a violation for scripts outside documents that ``transcript`` may not be written in (the release: Chinese
+    characters); ``text`` is what is scored of it."""
+    written = Transcript(text).policy_text
+    return script_violations(written, transcript.scripts, tags=grammar.all_tags(transcript.tools))

@@ -11,6 +11,7 @@ from r1_searcher.rewards.case import Score
 from r1_searcher.rewards.released import names_of, read_transcripts
 from r1_searcher.rewards.rules import Rules, check_same_components, rules_of
 from r1_searcher.shown import printable
+from r1_searcher.transcripts.scripts import PAPER, Scripts
 
 
 def score_files(
@@ -21,12 +22,14 @@ def score_files(
     *,
     extensions: Sequence[str] = (),
     own: Mapping[str, Any] | None = None,
+    scripts: Scripts = PAPER,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return ``{file name: [{reward, components, violations}, …]}``, rows in each file's order.
 
-    ``extensions``: the user's files; ``own``: parameters of their sets or metrics, by name. Raises ``PipelineError``.
+    ``extensions``: the user's files; ``own``: parameters of their sets or metrics, by name; ``scripts``: those that
+    transcripts may be written in. Raises ``PipelineError``.
     """
-    rules = rules_of(reward_set, answer_metric, extensions=extensions, own=own)
+    rules = rules_of(reward_set, answer_metric, extensions=extensions, own=own, scripts=scripts)
     rules.check_stage(stage)  # so that an unknown stage is reported before the files are read
     return {
         name: [_score_row(one) for one in _scored(path, rules, stage)]

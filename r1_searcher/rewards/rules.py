@@ -9,7 +9,7 @@ import math
 import numbers
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
@@ -18,9 +18,12 @@ from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.case import STAGES, Case, Score, stages_of
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Transcript
+from r1_searcher.transcripts.scripts import PAPER, Scripts
 
 if TYPE_CHECKING:  # scoring transcript files need not import it
     from pydantic import BaseModel
+
+    from r1_searcher.params import Reward
 
 COMPONENTS = ("retrieval", "format", "answer")  # every set has them; those that it does not return are 0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -45,11 +48,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Rules:
-    """A reward set and an answer metric, with their own parameters."""
+    """A reward set and an answer metric, with their own parameters, and the rule on scripts."""
 
     reward_set: Extension
     metric: Metric
     parameters: BaseModel | None = None
+    scripts: Scripts = PAPER  # that transcripts may be written in
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -88,6 +92,7 @@ class Rules:
         if num_searches is None:
             num_searches = grammar.written_searches(transcript.text)
         listed = [golds] if isinstance(golds, str) else golds
+        transcript = replace(transcript, scripts=self.scripts)
 
         given = () if self.parameters is None else (self.parameters,)
         case = Case(
@@ -124,12 +129,24 @@ class Rules:
 
 
 def rules_of(
-    reward_set: str, answer_metric: str, *, extensions: Sequence[str] = (), own: Mapping[str, Any] | None = None
+    reward_set: str,
+    answer_metric: str,
+    *,
+    extensions: Sequence[str] = (),
+    own: Mapping[str, Any] | None = None,
+    scripts: Scripts = PAPER,
 ) -> Rules:
-    """Return the rules of two names. ``extensions``: the user's files; ``own``: parameters in params.yaml by name."""
+    """Return the rules of two names. ``extensions``: the user's files; ``own``: parameters in params.yaml by name;
+    ``scripts``: those that transcripts may be written in."""
     chosen = REWARD_SETS.find(reward_set, extensions)
     parameters = own_parameters(chosen, (own or {}).get(reward_set), where=f"reward.{reward_set}")
-    return Rules(chosen, metric_of(answer_metric, extensions=extensions, own=own), parameters)
+    return Rules(chosen, metric_of(answer_metric, extensions=extensions, own=own), parameters, scripts)
+
+
+def rules_from(reward: Reward) -> Rules:
+    """Return the rules of the section ``reward`` of the parameters."""
+    own, scripts = reward.own, reward.scripts
+    return rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=own, scripts=scripts)
 
 
 def metric_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +15,10 @@ from r1_searcher.params import Reward
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.case import Score
 from r1_searcher.rewards.columns import CALLS, FAILED, PREFIX, schema_of
-from r1_searcher.rewards.rules import COMPONENTS, Rules, check_same_components, rules_of
+from r1_searcher.rewards.rules import COMPONENTS, Rules, check_same_components, rules_from
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Segment, Tags, Transcript
+from r1_searcher.transcripts.scripts import Scripts
 from r1_searcher.types.schemas import TOOLS_FIELD
 
 _READ = ("trajectory_id", "question_id", "question", "answers", "turns", "segments", "finish_reason")
@@ -35,7 +37,7 @@ def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Ta
     out. Raises ``PipelineError`` if the set lacks this stage, a trajectory has no gold answer, or its components differ
     from earlier ones.
     """
-    rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
+    rules = rules_from(reward)
     stage = rules.stages[-1] if stage is None else stage
     rules.check_stage(stage)  # reported even without rollouts
     rows: list[dict[str, Any]] = []
@@ -45,7 +47,7 @@ def reward_table(rollouts: pa.Table, reward: Reward, stage: int | None) -> pa.Ta
         scored = _scored(row, rules, stage)
         first = first or scored
         check_same_components(rules, first, scored, _place(row))
-        rows.append(_columns(row, scored) | _token_counts(sources.values))
+        rows.append(_columns(row, scored, rules.scripts) | _token_counts(sources.values))
     return pa.Table.from_pylist(rows, schema=schema_of(rows[0] if rows else ()))
 
 
@@ -68,9 +70,9 @@ def _scored(row: Mapping[str, Any], rules: Rules, stage: int) -> Score:
     )
 
 
-def _columns(row: Mapping[str, Any], scored: Score) -> dict[str, Any]:
+def _columns(row: Mapping[str, Any], scored: Score, scripts: Scripts) -> dict[str, Any]:
     """Return the rewards' row, without token counts, for one row of the rollouts."""
-    transcript, num_searches = _transcript(row), _num_searches(row)
+    transcript, num_searches = replace(_transcript(row), scripts=scripts), _num_searches(row)
     prediction = grammar.extract_answer(transcript.policy_text)
     return {
         "trajectory_id": row["trajectory_id"],

@@ -16,7 +16,8 @@ from r1_searcher.transcripts.grammar import Mode
 from r1_searcher.types.protocols import Engine, Retriever
 
 _CODE = (
-    *("rollout", "model_folders.py", "transcripts/documents.py", "transcripts/grammar.py", "types/model_config.py"),
+    *("rollout", "model_folders.py", "transcripts/documents.py", "transcripts/grammar.py", "transcripts/scripts.py"),
+    "types/model_config.py",
     *("types/protocols.py", "tools/protocol.py", "tools/guard.py"),
 )
 

@@ -30,7 +30,13 @@ from r1_searcher.rollout.rows import chosen_parts
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy")  # another version may round differently
 _REWARDS = tuple(f"rewards/{name}.py" for name in ("case", "columns", "metrics", "rules", "scoring"))
 _ROLLOUT = ("rollout", "model_folders.py", "training/batches.py", "transcripts/documents.py")
-_CONTRACT = ("transcripts/grammar.py", "types/model_config.py", "types/protocols.py", "types/schemas.py")
+_CONTRACT = (
+    "transcripts/grammar.py",
+    "transcripts/scripts.py",
+    "types/model_config.py",
+    "types/protocols.py",
+    "types/schemas.py",
+)
 
 
 @dataclass(frozen=True)

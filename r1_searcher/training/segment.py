@@ -21,7 +21,7 @@ from r1_searcher.files.store import Store
 from r1_searcher.files.window import check_window
 from r1_searcher.params import Params, TrainSegment, TrainStage
 from r1_searcher.rewards.columns import read_rewards
-from r1_searcher.rewards.rules import rules_of
+from r1_searcher.rewards.rules import rules_from
 from r1_searcher.training import batches, chain, figures, preflight
 from r1_searcher.training.engine_worker import INDEX
 from r1_searcher.training.segment_questions import SegmentQuestions
@@ -231,7 +231,7 @@ class SegmentState:
         Loads only the policy's tokenizer. Raises ``PipelineError``.
         """
         reward = self.params.reward
-        rules = rules_of(reward.set, reward.answer_metric, extensions=reward.extensions, own=reward.own)
+        rules = rules_from(reward)
         rules.check_stage(self.stage.reward_stage)
         check_window(self.start, self.params.rollout.max_total_tokens)
         warnings = self.asked.warnings()

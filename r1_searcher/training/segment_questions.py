@@ -17,6 +17,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_table
 from r1_searcher.params import Params, TrainSegment, TrainStage
 from r1_searcher.questions import prompt_lengths
+from r1_searcher.questions.gold_answers import script_warnings, unscorable
 from r1_searcher.training import batches
 from r1_searcher.types.schemas import QUESTIONS
 from r1_searcher.types.splits import is_benchmark
@@ -109,9 +110,11 @@ class SegmentQuestions:
         return _drop_ids(self.whole_validation, self.left_out_of_watches)
 
     def warnings(self) -> list[str]:
-        """Return one line per file with left-out questions."""
-        sizes = {file: table.num_rows for file, table in self.whole} if self.left_out else {}
-        return [
+        """Return one line per file with left-out questions, and one per file whose scripts the format rule forbids."""
+        sizes = {file: table.num_rows for file, table in self.whole}
+        scripts = self.params.reward.scripts
+        against = script_warnings(unscorable(dict(self.whole), scripts), sizes, scripts)
+        return against + [
             f"{len(names):,} of {sizes[file]:,} questions in {file} leave no room in rollout.max_total_tokens "
             f"{self.params.rollout.max_total_tokens:,}, and are left out (questions.too_long): "
             f"{prompt_lengths.first_few(names)}"

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from r1_searcher.transcripts.scripts import PAPER, Scripts, script_violations
+
 THINK, END_THINK = "<think>", "</think>"
 QUERY, END_QUERY = "<|begin_of_query|>", "<|end_of_query|>"
 DOCUMENTS, END_DOCUMENTS = "<|begin_of_documents|>", "<|end_of_documents|>"
@@ -59,7 +61,6 @@ FINISH_REASONS = (
 # What tokenizers write at the end of a text: Qwen's, Llama's, SentencePiece's.
 END_OF_TEXT_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "</s>")
 
-_CJK = re.compile("[\u4e00-\u9fff]")
 _ENDS = f"(?:{'|'.join(map(re.escape, END_OF_TEXT_TOKENS))})"
 _OUTER_ENDS = re.compile(rf"\A{_ENDS}+|{_ENDS}+$")
 _DOCUMENT_BLOCK = re.compile(f"{re.escape(DOCUMENTS)}.*?{re.escape(END_DOCUMENTS)}", re.DOTALL)
@@ -88,18 +89,20 @@ class Transcript:
     """What follows the prompt's ``<think>``, with provenance if known.
 
     ``segments`` is None for a bare transcript read from a file, of which only the tags are known. ``tools``: those
-    beside search that the policy could call; the tags of any other tool are text.
+    beside search that the policy could call; the tags of any other tool are text. ``scripts``: those that it may be
+    written in outside its documents (``reward.scripts``).
     """
 
     text: str
     segments: tuple[Segment, ...] | None = None
     tools: tuple[Tags, ...] = ()
+    scripts: Scripts = PAPER
 
     @classmethod
-    def of(cls, segments: Iterable[Segment], tools: Iterable[Tags] = ()) -> Transcript:
+    def of(cls, segments: Iterable[Segment], tools: Iterable[Tags] = (), scripts: Scripts = PAPER) -> Transcript:
         """Return a transcript with provenance."""
         parts = tuple(segments)
-        return cls("".join(part.text for part in parts), parts, tuple(tools))
+        return cls("".join(part.text for part in parts), parts, tuple(tools), scripts)
 
     @property
     def policy_text(self) -> str:
@@ -146,11 +149,6 @@ def strip_end_of_text(text: str) -> str:
     return _OUTER_ENDS.sub("", text)
 
 
-def has_cjk(text: str) -> bool:
-    """Return whether CJK characters (U+4E00–U+9FFF) occur."""
-    return _CJK.search(text) is not None
-
-
 def written_searches(text: str) -> int:
     """Count the searches of a bare transcript: closed queries followed by a closed document block."""
     return len(_SEARCH.findall(text))
@@ -188,14 +186,18 @@ def format_violations(transcript: Transcript) -> tuple[str, ...]:
     answer = extract_answer(text)
     if answer is not None and any(tag in answer for tag in (*TAGS, *tags_of(transcript.tools))):
         broken.append("tag_in_answer")
-    if has_cjk(text):
-        broken.append("cjk")
+    broken += script_violations(text, transcript.scripts, tags=all_tags(transcript.tools))
     return tuple(broken)
 
 
 def tags_of(tools: Iterable[Tags]) -> tuple[str, ...]:
     """Return the tags of tools, begin and end of each."""
     return tuple(tag for tool in tools for tag in (tool.begin, tool.end))
+
+
+def all_tags(tools: Iterable[Tags] = ()) -> tuple[str, ...]:
+    """Return the tags of the grammar and of tools, and the end-of-text tokens: everything that is not text."""
+    return (*TAGS, *tags_of(tools), *END_OF_TEXT_TOKENS)
 
 
 def _not_closed(text: str, tools: Sequence[Tags]) -> list[str]:

@@ -18,13 +18,16 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.run import benchmarks
 from r1_searcher.files import artefacts
-from r1_searcher.questions.audit import findings
+from r1_searcher.questions.audit import audit, findings
+from r1_searcher.questions.audit import lines as shown_lines
 from r1_searcher.questions.closed_book import closed_book
 from r1_searcher.questions.coverage import coverage, evenly_spaced
 from r1_searcher.questions.files import read_questions
-from r1_searcher.questions.gold_answers import notes, unscorable
+from r1_searcher.questions.gold_answers import notes, script_warnings, unscorable
 from r1_searcher.questions.overlap import grams, leakage, overlap
 from r1_searcher.retrieval import build_index
+from r1_searcher.texts import parse_yaml
+from r1_searcher.transcripts.scripts import Scripts
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Passage
 from stages.questions.__main__ import main
@@ -129,11 +132,38 @@ def test_grams() -> None:
 def test_golds_that_nobody_can_match_are_noted_and_stop_nothing() -> None:
     golds = [["The", "..."], ["The", "Ann"], ["北京"], ["北京", "Beijing"], ["Ann"]]
     splits = {"train": table(*((f"Q {n}?", one, []) for n, one in enumerate(golds))), "x": asking("fine?")}
-    assert unscorable(splits) == {"train": {"empty": 1, "cjk": 1}}
-    empty, cjk = notes(unscorable(splits), {"train": 5}, "paper")
+    found = unscorable(splits)
+    assert found == {"train": {"empty": 1, "script": 1}}
+    (empty,) = notes(found, {"train": 5})
     assert empty.startswith("1 of the 5 questions of train have only gold answers that normalise to nothing")
-    assert "format rule of reward.set paper penalises" in cjk
+    (script,) = script_warnings(found, {"train": 5}, "paper")
+    assert "1 of the 5 questions of train have only gold answers in a script that reward.scripts paper" in script
     assert unscorable({"x": asking("fine?")}) == {}
+
+
+@pytest.mark.parametrize(
+    ("question", "gold", "scripts", "found"),
+    [
+        ("黄山在哪里？", "安徽省", "paper", {"script": 1, "asked": 1}),
+        ("黄山在哪里？", "Anhui", "paper", {"asked": 1}),
+        ("黄山在哪里？", "安徽省", ("Han",), None),
+        ("黄山在哪里？", "安徽省", "any", None),
+        ("Где Байкал?", "Сибирь", "paper", None),
+        ("Где Байкал?", "Сибирь", ("Latin",), {"script": 1, "asked": 1}),
+        ("Where is Baikal?", "1984", ("Cyrillic",), {"asked": 1}),
+    ],
+)
+def test_questions_that_the_rule_on_scripts_forbids_are_said_before_training(
+    question: str, gold: str, scripts: Scripts, found: dict[str, int] | None
+) -> None:
+    splits = {"train": table((question, [gold], []))}
+    assert unscorable(splits, scripts) == ({} if found is None else {"train": found})
+    raw = parse_yaml((ROOT / "r1_searcher/params/defaults.yaml").read_text(), where="defaults")
+    raw["reward"]["scripts"] = scripts if isinstance(scripts, str) else list(scripts)
+    report = audit(splits, params.check(raw), None)
+    said = [line for line in shown_lines(report) if line.startswith("warning:") and "reward.scripts" in line]
+    assert len(said) == (found is not None)
+    assert not report["findings"]  # training goes on
 
 
 # --- coverage -----------------------------------------------------------------------------------

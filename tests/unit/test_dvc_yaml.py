@@ -84,12 +84,14 @@ def test_own_parameters_of_what_a_stage_chooses_are_its_parameters(tmp_path: Pat
     overlay = {
         "extensions": [str(mine)],
         "reward": {"set": "mine", "mine": {"words": 2}},
+        "evaluate": {"metrics": ["f1_squad", "first"], "first": {"words": 4}},
         "difficulty": {"metric": "first", "first": {"words": 3}},
     }
     chosen = parse(composed(SHIPPED.read_text(encoding="utf-8"), [("test", overlay)]))
     written = stage_code.rewritten(stage_code.rewritten(TEXT, ROOT, shipped()), ROOT, chosen)
     keys = {name: stage.get("params", []) for name, stage in stage_code.stages_of(written).items()}
-    assert keys["audit"][-1] == "reward.mine" and keys["difficulty"][-1] == "difficulty.first"
+    assert "reward.scripts" in keys["audit"] and "reward.scripts" in keys["audit_benchmark"]
+    assert keys["evaluate_benchmark"][-1] == "evaluate.first" and keys["difficulty"][-1] == "difficulty.first"
     assert "reward" in keys["base_metrics"] and "reward.mine" not in keys["base_metrics"]
     assert stage_code.rewritten(written, ROOT, chosen) == written
     assert stage_code.rewritten(written, ROOT, shipped()) == stage_code.rewritten(TEXT, ROOT, shipped())

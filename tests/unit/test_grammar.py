@@ -81,11 +81,6 @@ def test_strip_end_of_text() -> None:
     )
 
 
-def test_cjk_is_its_unified_ideographs() -> None:
-    assert [grammar.has_cjk(chr(code)) for code in (0x4DFF, 0x4E00, 0x9FFF, 0xA000)] == [False, True, True, False]
-    assert not grammar.has_cjk("カナ 한글 Ångström")
-
-
 def test_written_searches_need_a_query_and_a_closed_block() -> None:
     assert grammar.written_searches(f"{QUERY}{BLOCK} and {QUERY}{BLOCK}") == 2
     assert grammar.written_searches(f"{QUERY}{BLOCK.partition(grammar.END_DOCUMENTS)[0]}") == 0

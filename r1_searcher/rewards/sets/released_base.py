@@ -6,8 +6,8 @@ from r1_searcher.extend import reward_set
 from r1_searcher.rewards.case import Case, Score, only_stages
 from r1_searcher.rewards.counted_tags import (
     after_last_answer,
-    cjk_violations,
     count_violations,
+    other_scripts,
     released_prediction,
     released_text,
 )
@@ -35,6 +35,6 @@ def released_base(case: Case) -> Score:
             broken.append("tag_in_answer")
         if len(inside.split()) > MAX_ANSWER_WORDS:
             broken.append("answer_too_long")
-    broken += cjk_violations(text)
+    broken += other_scripts(text, case.transcript)
     answer = case.answer_score(released_prediction(text))
     return Score({"format": -2.0 if broken else 0.0, "answer": answer}, tuple(broken))

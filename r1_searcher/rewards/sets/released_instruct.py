@@ -5,7 +5,7 @@ from __future__ import annotations
 from r1_searcher.extend import reward_set
 from r1_searcher.rewards import metrics
 from r1_searcher.rewards.case import Case, Score
-from r1_searcher.rewards.counted_tags import cjk_violations, count_violations, released_prediction, released_text
+from r1_searcher.rewards.counted_tags import count_violations, other_scripts, released_prediction, released_text
 from r1_searcher.transcripts import grammar
 
 
@@ -31,6 +31,6 @@ def _stage_1(case: Case, text: str) -> Score:
 def _stage_2(case: Case, text: str) -> Score:
     """Reward the answer; any broken rule costs 1, once."""
     counted = count_violations(text, case.transcript.tools)
-    broken = [*counted, *grammar.tag_count_violations(text), *cjk_violations(text)]
+    broken = [*counted, *grammar.tag_count_violations(text), *other_scripts(text, case.transcript)]
     answer = case.answer_score(released_prediction(text))
     return Score({"format": -1.0 if broken else 0.0, "answer": answer}, tuple(broken))
