@@ -18,6 +18,7 @@ NO_SHELL = ("python", "text")
 # Beginnings of blocks that are neither commands nor YAML: output, trees, drawings, transcripts.
 NO_COMMANDS = (
     "s1-00  1/24",
+    "stage2 on validation: 2 of",
     "dvc.yaml          the stages",
     "@article{",
     "params.yaml ─►",

@@ -73,7 +73,9 @@ class AnswerStore:
         if place is None:
             return None
         rows = read_table(place / _FILE)
-        rows = rows.select(columns_of(rows.column_names).names).replace_schema_metadata(None)
+        schema = columns_of(rows.column_names)
+        # The cast restores the names of lists' items, which Parquet changes: else a resumed evaluation has other bytes.
+        rows = rows.select(schema.names).cast(schema).replace_schema_metadata(None)
         return rows, read_metadata(place / _FILE)["prompt"]
 
     def put(self, questions: pa.Table, rows: pa.Table, prompt: str) -> None:

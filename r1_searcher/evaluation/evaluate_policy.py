@@ -34,7 +34,8 @@ def evaluate_policy(
         mode: ``search`` as trained; ``no_search``, ``plain_rag`` and ``ircot`` are the baselines (docs/baselines.md).
         limit: use only the first questions of each benchmark; None: all.
 
-    Returns a row per benchmark: its name, the number of questions ``n``, ``em`` and ``cover_em``, seconds. Raises
+    Returns a row per benchmark: its name, the number of questions ``n``, ``em`` and ``cover_em``, the number of
+    questions ``lost`` to a failed search (counted as wrong), seconds. Raises
     ``PipelineError`` for a missing or broken policy, index or question file.
     """
     files = {benchmark: Path(file) for benchmark, file in questions.items()}

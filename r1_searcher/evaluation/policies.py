@@ -12,6 +12,7 @@ from r1_searcher.evaluation.run import benchmarks, run
 from r1_searcher.files.artefacts import atomic, read_json, write_json
 from r1_searcher.files.store import Store
 from r1_searcher.protocol_card import mode_of
+from r1_searcher.retrieval.retrievers import is_lasting
 from r1_searcher.shown import show
 from r1_searcher.transcripts.grammar import Mode
 
@@ -20,15 +21,17 @@ def run_one(options: argparse.Namespace) -> None:
     """Evaluate one policy on every benchmark."""
     params = contract.load_or_shipped(options.params)
     with atomic(options.out, folder=True) as draft:  # so that a removed benchmark leaves no file behind
-        _evaluate_here(options, params, options.name, _policy_of_options(options), draft)
+        store = Store() if _searches_may_fail(params) else None
+        _evaluate_here(options, params, options.name, _policy_of_options(options), draft, store=store)
 
 
 def run_all(options: argparse.Namespace) -> None:
     """Evaluate every policy of ``evaluate.policies`` on the questions of the corpus."""
     params = contract.load_or_shipped(options.params)
     policies = params.evaluate.policies
-    # A server may fail; the other policies' answers must not be lost with it.
-    store = None if all(isinstance(policy, str) for policy in policies.values()) else Store()
+    # A server may fail, also one that searches; the other answers must not be lost with it.
+    local = not _searches_may_fail(params) and all(isinstance(policy, str) for policy in policies.values())
+    store = None if local else Store()
     with atomic(options.out, folder=True) as draft:
         for name, policy in policies.items():
             (draft / name).mkdir()
@@ -62,6 +65,11 @@ def run_benchmark(options: argparse.Namespace) -> None:
             limit=None,
             store=Store(),
         )
+
+
+def _searches_may_fail(params: contract.Params) -> bool:
+    """Return whether searches leave this machine, so that answers are kept for the next attempt."""
+    return not is_lasting(params.retriever) and params.retriever.searches.mode != "replay"
 
 
 def _policy_of(policy: str | contract.ServedPolicy) -> Path | contract.ServedPolicy:
@@ -107,5 +115,7 @@ def _evaluate(name: str, mode: Mode, policy: Path | contract.ServedPolicy, **giv
     for line in run(name=name, mode=mode, policy=policy, **given):
         show(
             f"{name} ({mode}) {line['benchmark']}: {line['n']} questions, EM {line['em']:.3f}, "
-            f"Cover-EM {line['cover_em']:.3f}, {line['seconds']:.1f} s" + (line["asked"] and f"; {line['asked']}"),
+            f"Cover-EM {line['cover_em']:.3f}, {line['seconds']:.1f} s"
+            + (f"; {line['lost']} lost to failed searches or tools, counted as wrong" if line["lost"] else "")
+            + (line["asked"] and f"; {line['asked']}"),
         )

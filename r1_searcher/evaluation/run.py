@@ -14,6 +14,7 @@ import pyarrow as pa
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.answer_store import AnswerStore
 from r1_searcher.evaluation.further_metrics import card_lines, chosen_metrics, with_metrics
+from r1_searcher.evaluation.lost import LostQuestions, lost_rows
 from r1_searcher.evaluation.table import evaluation_table
 from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.files.store import Store
@@ -47,15 +48,16 @@ def evaluate(
 ) -> tuple[pa.Table, str]:
     """Answer ``questions`` (schema QUESTIONS) greedily, ``batch`` at a time; return one row per question, in order.
 
-    Batches in ``kept`` are not answered again. ``told``: called with how many are answered, and the total. Also returns
-    the sha256 of the prompt without the question.
+    Batches in ``kept`` are not answered again; one with a lost question is not put there. ``told``: called with how
+    many are answered, and the total. Also returns the sha256 of the prompt without the question. Raises
+    ``PipelineError`` if more than ``evaluate.max_error_share`` of the questions are lost.
     """
     from r1_searcher.rewards.metrics import cover_em_contiguous
     from r1_searcher.rewards.scoring import reward_table
     from r1_searcher.rollout import roll_out
 
     rollout = rollout_of(params, mode)
-    parts, prompts = [], []
+    parts, prompts, lost = [], [], LostQuestions(questions.num_rows, params.evaluate.max_error_share)
     for start in range(0, questions.num_rows, batch):
         asked = questions.slice(start, batch)
         found = kept.get(asked) if kept else None
@@ -74,11 +76,12 @@ def evaluate(
             mode=mode,
             told=functools.partial(_report_progress, told, start, questions.num_rows),
         )
+        lost_here = lost.count(rollouts)
         rewards = reward_table(rollouts, params.reward, None)  # the metrics do not depend on the stage
         parts.append(evaluation_table(rollouts, rewards, cover_em_contiguous))
         first = rollouts.slice(0, 1).to_pylist()[0]
         prompts.append(text_sha256(first["prompt"].replace(first["question"], "{question}")))
-        if kept:
+        if kept and not lost_here:
             kept.put(asked, parts[-1], prompts[-1])
     return pa.concat_tables(parts), prompts[0]
 
@@ -136,8 +139,9 @@ def run(
     """Evaluate ``policy`` as ``name`` on ``files`` (questions by benchmark); write one Parquet file each to ``out``.
 
     ``limit``: the first so many questions of each; None: all. With a ``store``, a local policy's answered batches are
-    stored (a server's replies are stored one by one). Yields ``{benchmark, n, cover_em, em, seconds, asked}`` per
-    benchmark, for the terminal; ``asked``: requests to a policy's server so far.
+    stored (a server's replies are stored one by one). Yields ``{benchmark, n, cover_em, em, lost, seconds, asked}`` per
+    benchmark, for the terminal; ``lost``: questions lost to a search or a tool; ``asked``: requests to a policy's
+    server so far.
     """
     from r1_searcher.retrieval import identify, open_retriever
     from r1_searcher.rewards.metrics import METRIC_VERSION
@@ -186,6 +190,7 @@ def run(
                 "n": table.num_rows,
                 "em": sum(table["em"].to_pylist()) / table.num_rows,
                 "cover_em": sum(table["cover_em"].to_pylist()) / table.num_rows,
+                "lost": int(lost_rows(table).sum()),
                 "seconds": time.monotonic() - began,
                 "asked": getattr(engine, "asked", ""),
             }

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.lost import LOST_BOUNDS, lost_rows
 from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.judging.recorded import Judged
 from r1_searcher.protocol_card import SUBJECT, differences
@@ -53,7 +54,9 @@ def summarise(
     ``further`` metrics; ``kinds`` are the kinds of its questions. A benchmark of comparisons only is reported by EM
     (and a judge) beside its guess rate: copying an option at random is right half the time, and F1 or cover would
     credit copying both. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly, if there
-    are any. Raises ``PipelineError`` without questions.
+    are any. ``lost``: questions lost to a failed search or tool, if there are any; then ``<metric>_bounds`` of each
+    metric of answers are its mean if all of them were wrong, as counted, and if all were right. Raises
+    ``PipelineError`` without questions.
     """
     if table.num_rows == 0:
         raise PipelineError("an evaluation without questions", fix="run `dvc repro`")
@@ -68,6 +71,11 @@ def summarise(
         figures[f"{name}_ci"] = [round(float(end), _DIGITS) for end in ends[place]]
     if number := num_compared_exactly(table["answers"].to_pylist()):
         figures["num_exact_golds"] = number
+    if lost := int(lost_rows(table).sum()):
+        figures["lost"] = lost
+        for name in (name for name in names if name in (*RIGHTNESS, *further)):
+            wrong = float(columns[name].mean())
+            figures[name + LOST_BOUNDS] = [round(wrong, _DIGITS), round(wrong + lost / table.num_rows, _DIGITS)]
     if comparison:
         figures["guess_rate"] = GUESS_RATE
     if needed_searches is not None:

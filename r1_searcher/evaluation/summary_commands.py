@@ -10,6 +10,7 @@ from r1_searcher import params as contract
 from r1_searcher import tables
 from r1_searcher.evaluation.further_metrics import words
 from r1_searcher.evaluation.headline import write_headline
+from r1_searcher.evaluation.lost import lost_line
 from r1_searcher.evaluation.summary import Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
@@ -45,6 +46,10 @@ def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> 
     summary = gather(folders, judged)
     write_json(out, summary)
     show_lines(text_table(summary, width=terminal_width()))
+    for policy, row in summary.items():
+        for benchmark, figures in row.items():
+            if line := lost_line(f"{policy} on {benchmark}", figures):
+                show(line)
     show(f"{out}: {len(summary)} policies, {max(map(len, summary.values()))} benchmarks")
     return summary
 

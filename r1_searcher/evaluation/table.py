@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from r1_searcher.rewards.columns import calls_in
-from r1_searcher.rollout.outages import check_lost
+from r1_searcher.transcripts import grammar
 from r1_searcher.types.schemas import EVALUATION, SEGMENT, TOOLS_FIELD
 
 # The columns of EVALUATION, plus what a reader needs to judge the rows: who wrote what, and which rules were broken. A
@@ -29,13 +29,16 @@ def evaluation_table(rollouts: pa.Table, rewards: pa.Table, contiguous: Contiguo
     """Return ``columns_of`` (N rows) of greedy ``rollouts`` (schema ROLLOUTS) and their ``rewards`` (REWARDS), row by
     row.
 
-    ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards lack. A question whose search failed
-    is neither right nor wrong: it stops the evaluation.
+    ``contiguous(prediction, answers)`` is the contiguous Cover-EM, which rewards lack. A question that was lost to a
+    search or a tool (its finish reason says so) has no prediction, and so counts as wrong.
     """
     assert rollouts["trajectory_id"].equals(rewards["trajectory_id"]), "rewards are of other trajectories"
-    check_lost(rollouts)
-    assert all(rewards["counted"].to_pylist()), "a trajectory that was not lost does not count"
     predictions = rollouts["answer"].to_pylist()
+    for reason, counted, prediction in zip(
+        rollouts["finish_reason"].to_pylist(), rewards["counted"].to_pylist(), predictions, strict=True
+    ):
+        assert counted != (reason in grammar.LOST_FINISHES), "what does not count was lost, and nothing else"
+        assert counted or prediction is None, "a lost trajectory has no answer"
     answers = rollouts["answers"].to_pylist()
     cover = [contiguous(prediction, gold) for prediction, gold in zip(predictions, answers, strict=True)]
     columns = {

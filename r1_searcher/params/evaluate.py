@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
-from r1_searcher.params.base import ChatEndpoint, Count, Section
+from r1_searcher.params.base import ChatEndpoint, Count, Section, Share
 from r1_searcher.params.chosen import Extensible
 from r1_searcher.points import ANSWER_METRICS, BENCHMARKS, PROMPTS
 from r1_searcher.transcripts.grammar import Mode
@@ -65,6 +65,9 @@ class Evaluate(Extensible):
     questions: Count  # at most, per benchmark
     k: Count
     batch_questions: Count
+    # Share of a set's questions that may be lost to failed searches or tools, and one in any case if above 0. They
+    # count as wrong, and the summary has their number and what they cost.
+    max_error_share: Share = 0.01
     prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, if it differs from rollout.prompt
     # Answer metrics of each row beside em, f1, cover_em and cover_em_contiguous: shipped ones, or the user's own.
     metrics: list[Name] = Field(default_factory=lambda: ["em_squad", "f1_squad"])

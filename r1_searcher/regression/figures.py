@@ -26,6 +26,7 @@ FIGURES = {
 _NOT_OF_THE_PROTOCOL = (
     *("profile", "seed", "threads", "hardware", "workers", "audit", "difficulty", "regression", "benchmarks", "judge"),
     *("report", "rollout.vllm", "retriever.service", "retriever.online", "evaluate.served"),
+    "evaluate.max_error_share",
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from r1_searcher import shown
 from r1_searcher.evaluation.further_metrics import words
+from r1_searcher.evaluation.lost import lost_line
 from r1_searcher.report import charts, trajectories
 from r1_searcher.report.inputs import Inputs, IterationFigures
 from r1_searcher.rewards.columns import CALLS, PREFIX, calls_in, further, mean_calls_in
@@ -134,6 +135,7 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
                 "guess": guess,
                 "headings": ["policy", *(column[1:] for column in columns)],
                 "rows": [[name, *row] for (name, _), row in zip(rows, cells, strict=True)],
+                "lost": [line for name, figures in rows if (line := lost_line(name, figures))],
                 "judged": [(name, figures) for name, figures in rows if "acc_l_n" in figures],
                 "chart_of": heading,
                 "svg": charts.interval_chart(f"{heading} on {benchmark}", bars, guess=guess),

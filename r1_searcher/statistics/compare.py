@@ -87,8 +87,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def warn(comparison: Comparison) -> None:
-    """Warn on stderr if different protocols were compared."""
+    """Warn on stderr if different protocols were compared, or lost questions were counted as wrong."""
     for part in comparison.benchmarks:
+        if any(part.lost):
+            show(
+                f"WARNING: of {printable(part.benchmark)}'s {part.n} questions, {part.lost[0]} of the reference and "
+                f"{part.lost[1]} of the candidate were lost to failed searches or tools and count as wrong",
+                file=sys.stderr,
+            )
         if part.apart:
             show(
                 f"WARNING: {printable(part.benchmark)} was measured under two protocols and compared anyway: "

@@ -51,6 +51,7 @@ class Compared:
     flips: Sequence[Flip]
     apart: Sequence[str]  # lines in which the cards differ
     identical: bool
+    lost: tuple[int, int] = (0, 0)  # questions of reference and candidate lost to failed searches or tools
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _compared(pair: Pair, moved: np.ndarray, changes: Sequence[Change]) -> Compa
         if (np.abs(values) > _FLIP).any()
     ]
     flips.sort(key=lambda flip: not flip.lost)  # losses first; stable
-    return Compared(pair.benchmark, len(pair.reference), findings, flips, pair.apart, pair.identical)
+    return Compared(pair.benchmark, len(pair.reference), findings, flips, pair.apart, pair.identical, pair.lost)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from r1_searcher.errors import PipelineError, Refused
 from r1_searcher.files.artefacts import read_metadata, read_table
 from r1_searcher.protocol_card import differences
 from r1_searcher.rewards.metrics import CREDIT_PARTS
+from r1_searcher.transcripts import grammar
 
 ASKED = ("question_id", "question", "answers", "prediction")  # the columns shown of a row, besides the metrics
 _COMPARISON = "comparison"  # judged by EM: F1 and cover would credit naming both options
@@ -47,6 +48,7 @@ class Pair:
     candidate_values: np.ndarray
     apart: Sequence[str]
     identical: bool  # the same weights gave the same answers: nothing is left to chance
+    lost: tuple[int, int] = (0, 0)  # questions of reference and candidate lost to failed searches or tools
 
 
 def read_evaluated(*places: Path) -> dict[str, Evaluated]:
@@ -130,7 +132,12 @@ def pair(
         and [row["prediction"] for row in left] == [row["prediction"] for row in right]
         and bool((left_values == right_values).all())
     )
-    return Pair(reference.benchmark, names, left, right, left_values, right_values, apart, identical)
+    lost = (_num_lost(left), _num_lost(right))
+    return Pair(reference.benchmark, names, left, right, left_values, right_values, apart, identical, lost)
+
+
+def _num_lost(rows: Sequence[Mapping[str, Any]]) -> int:
+    return sum(row.get("finish_reason") in grammar.LOST_FINISHES for row in rows)
 
 
 def metrics_of(metrics: Sequence[str], kinds: set[str]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.lost import LostQuestions
 from r1_searcher.files.artefacts import read_table
 from r1_searcher.progress import Paced
 from r1_searcher.questions.cut_answers import cut_answers, may_search
@@ -21,7 +22,6 @@ from r1_searcher.retrieval import open_retriever
 from r1_searcher.rewards.columns import calls_in
 from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.rollout import load_engine, roll_out
-from r1_searcher.rollout.outages import check_lost
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, tokenizer_of
@@ -33,7 +33,8 @@ def measure(
     """Return rates over the first ``measure_questions`` validation questions: {greedy: …, sampled: …}.
 
     Adds ``cut_answers`` if any of the training questions (``training``) lose their answer because passages are
-    truncated: counts (``r1_searcher.questions.cut_answers``).
+    truncated: counts (``r1_searcher.questions.cut_answers``). Trajectories ``lost`` to failed searches or tools count
+    as wrong, up to ``evaluate.max_error_share``.
     """
     import torch
 
@@ -48,11 +49,12 @@ def measure(
         chosen: dict[str, Any] = {"samples": samples, "seed": settings.seed, "greedy": name == "greedy"}
         with Paced(f"base policy, {name}", unit="trajectories") as paced:
             rollouts, _ = roll_out(engine, retriever, asked, settings.rollout, told=paced.told, **chosen)
-        check_lost(rollouts)
+        lost = LostQuestions(len(rollouts), settings.evaluate.max_error_share, "trajectories").count(rollouts)
         rewards = reward_table(rollouts, settings.reward, None)
         searches = rewards["num_searches"].to_numpy()
         found[name] = {
             "n": len(rewards),
+            **({"lost": lost} if lost else {}),
             "search_rate": float((searches > 0).mean()),
             "searches_per_question": float(searches.mean()),
             "format_rate": float(rewards["format_right"].to_numpy(zero_copy_only=False).mean()),

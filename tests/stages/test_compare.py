@@ -131,6 +131,16 @@ def test_unlike_cards_are_refused_with_a_status_of_their_own_and_compared_even_s
     assert "[!WARNING]" in said and "k: 3, 5" in said
 
 
+def test_lost_questions_count_as_wrong_and_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    table = rows(500, lambda place: place < 400)
+    for row in table[400:402]:
+        row["finish_reason"] = "retriever_error"
+    write("lost/held_out.parquet", table, policy_sha256="3" * 64)
+    status, _, said = compared(capsys, "a", "lost")
+    warning = "of held_out's 500 questions, 0 of the reference and 2 of the candidate were lost to failed searches"
+    assert status == 0 and warning in said and said.count("\n") == 1
+
+
 def test_comparisons_are_judged_by_em_and_format(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("c", "d"):
         write(f"{name}/comparison.parquet", rows(50, bool), ("comparison",), policy_sha256=name)

@@ -15,9 +15,11 @@ import r1_searcher.retrieval
 import r1_searcher.rollout
 from r1_searcher import params as contract
 from r1_searcher.errors import PipelineError
+from r1_searcher.evaluation.lost import LostQuestions
 from r1_searcher.evaluation.summary import summarise
 from r1_searcher.evaluation.table import EVALUATION_COLUMNS
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
+from r1_searcher.files.store import ROOT_VARIABLE
 from r1_searcher.params.evaluate import EVALUATION_NAMES
 from r1_searcher.protocol_card import differences, mode_of
 from r1_searcher.retrieval.identity import search_fingerprint
@@ -72,7 +74,7 @@ def trajectory(row: dict[str, Any], answer: str | None, searches: int, error: st
         "segments": segments,
         "text": "".join(part["text"] for part in segments),
         "answer": answer,
-        "finish_reason": "end_of_text" if answer is None else "answer",
+        "finish_reason": "retriever_error" if error else "end_of_text" if answer is None else "answer",
         "seed": 0,
     }
 
@@ -230,19 +232,90 @@ def test_policies_under_other_protocols_are_not_set_side_by_side(
     assert "k: 3, 5" in message and "data/evaluation/stage1" in message
 
 
-def test_a_failed_search_stops_and_leaves_what_was_there(
+def failing(*places: int) -> Any:
+    """Return a world whose retriever fails for good at some questions and whose policy is right at all others."""
+
+    def play(place: int, row: dict[str, Any], mode: str) -> dict[str, Any]:
+        lost = place in places
+        return trajectory(row, None if lost else "Port Tarn", 1, error="timeout" if lost else None)
+
+    return play
+
+
+def with_params(**changes: Any) -> None:
+    """Change sections of the project's parameters."""
+    raw = json.loads(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(json.dumps({**raw, **{name: raw[name] | new for name, new in changes.items()}}))
+
+
+def test_one_search_that_fails_for_good_is_counted_and_named(
+    project: Path, world: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.play = failing(17)  # of held_out's 20 questions; comparison has 10
+    assert run("base") == 0
+    said = capsys.readouterr().out
+    assert (
+        "held_out: 20 questions, EM 0.950, " in said
+        and "; 1 lost to failed searches or tools, counted as wrong" in said
+    )
+    assert said.count("lost") == 1
+    _, summary = gather("base")
+    figures = summary["base"]["held_out"]
+    assert (figures["n"], figures["lost"], figures["cover_em"]) == (20, 1, 0.95)
+    assert figures["em_bounds"] == figures["cover_em_bounds"] == [0.95, 1.0]
+    line = "base on held_out: 1 of 20 questions lost, counted as wrong; if all were right: em 0.950 to 1.000, f1 0.950"
+    assert line in capsys.readouterr().out
+    assert not {"lost", "em_bounds"} & {*summary["base"]["comparison"]}
+
+
+def test_more_lost_questions_than_allowed_stop_and_leave_what_was_there(
     project: Path, world: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("base")
     before = Path("data/evaluation/base/held_out.parquet").read_bytes()
-    world.play = lambda place, row, mode: trajectory(row, None, 1, error="timeout" if place == 7 else None)
+    world.play = failing(7, 17)
     assert run("base") == 2
     assert (
-        "the retriever failed on 1 of 8 trajectories, which are neither right nor wrong: timeout"
-        in capsys.readouterr().err
-    )
-    assert Path("data/evaluation/base/held_out.parquet").read_bytes() == before
+        "the retriever failed on 2 of 20 questions (allowed: 1): timeout (mend the retriever and run the same command "
+        "again; evaluate.max_error_share is the bound)"
+    ) in capsys.readouterr().err
+    with_params(evaluate={"max_error_share": 0.1})
+    assert run("base") == 0
+    with_params(evaluate={"max_error_share": 0.0})
+    world.play = failing(7)
+    assert run("base") == 2
+    assert "failed on 1 of 10 questions (allowed: 0): timeout" in capsys.readouterr().err
+    assert Path("data/evaluation/base/held_out.parquet").read_bytes() != before
     assert [path.name for path in Path("data/evaluation").iterdir()] == ["base"]
+
+
+def test_after_an_outage_only_the_batches_with_lost_questions_are_answered_again(
+    project: Path, world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the retriever is on a server."""
+    monkeypatch.setenv(ROOT_VARIABLE, str(project / "store"))
+    service = contract.parse(PARAMS).retriever.service.model_dump() | {"form": "search-r1", "name": "films"}
+    with_params(retriever={"kind": "service", "service": service})
+    world.play = failing(17, 18)
+    assert run("base") == 2
+    asked = [call["n"] for call in world.calls]
+    assert asked == [8, 2, 8, 8, 4]  # comparison, then held_out, whose last batch was too much
+    world.play = failing(17)
+    assert run("base") == 0 and [call["n"] for call in world.calls][5:] == [4]
+    world.play = failing()
+    assert run("base") == 0 and [call["n"] for call in world.calls][6:] == [4]
+    assert run("base") == 0 and len(world.calls) == 7
+    assert gather("base")[1]["base"]["held_out"]["em"] == 1.0
+
+
+def test_never_may_all_be_lost() -> None:
+    def one(place: int) -> pa.Table:
+        return pa.Table.from_pylist([failing(0)(place, question_table(1).to_pylist()[0], "search")], ROLLOUTS)
+
+    with pytest.raises(PipelineError, match=r"failed on 1 of 1 questions \(allowed: 0\)"):
+        LostQuestions(1, 1.0).count(one(0))
+    two = LostQuestions(2, 1.0)
+    assert (two.count(one(0)), two.count(one(1))) == (1, 0)
 
 
 def remove_questions() -> None:

@@ -189,20 +189,28 @@ def test_a_recorded_run_is_evaluated_again_without_the_web(
     assert not Path("miss").exists()
 
 
-def test_an_evaluation_with_a_failed_search_stops_and_the_next_one_goes_on(
+def test_an_evaluation_outlives_a_failed_search_and_the_next_one_goes_on(
     place: Path, web: fake_web.Web, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = online(web.base)
-    web.faults[QUESTIONS[2]] = ["503"] * 3
     make_policy()
-    capsys.readouterr()
+    web.faults.update({question: ["503"] * 3 for question in QUESTIONS[1:3]})
     assert evaluated(settings, "out", "--mode", "plain_rag") == 2
     line = capsys.readouterr().err
-    assert "failed on 1 of 4 trajectories, which are neither right nor wrong: tavily: HTTP 503" in line
-    assert not Path("out").exists() and line.count("\n") == 1
+    assert "failed on 2 of 4 questions (allowed: 1): tavily: HTTP 503" in line and not Path("out").exists()
+    web.faults.update({QUESTIONS[2]: ["503"] * 3})
     web.asked.clear()
     assert evaluated(settings, "out", "--mode", "plain_rag") == 0
+    assert {call["query"] for call in web.asked} == {*QUESTIONS[1:3]}
+    rows = read_table("out/held_out.parquet").to_pylist()
+    assert [row["finish_reason"] == "retriever_error" for row in rows] == [False, False, True, False]
+    assert (rows[2]["prediction"], rows[2]["em"], rows[2]["cover_em_contiguous"]) == (None, 0, 0)
+    web.asked.clear()
+    for out in ("again", "stored"):  # answered, then from the store: the same bytes
+        assert evaluated(settings, out, "--mode", "plain_rag") == 0
     assert [call["query"] for call in web.asked] == [QUESTIONS[2]]
+    assert "retriever_error" not in read_table("again/held_out.parquet")["finish_reason"].to_pylist()
+    assert Path("again/held_out.parquet").read_bytes() == Path("stored/held_out.parquet").read_bytes()
 
 
 def test_the_command_line_asks_the_web_and_lists_what_is_recorded(

@@ -182,18 +182,20 @@ def test_a_cell_that_is_no_figure_is_named_by_its_line(run: Path, capsys: pytest
     assert "plots/train/s1-00.csv, line 4" in capsys.readouterr().err
 
 
-def test_judged_accuracy_where_there_is_a_judge(run: Path) -> None:
+def test_judged_accuracy_and_lost_questions_where_there_are_any(run: Path) -> None:
     main([])
-    assert "ACC_L" not in read_page(run)[0]
+    assert "ACC_L" not in read_page(run)[0] and "questions lost" not in read_page(run)[0]
     path = run / "metrics/evaluation.json"
     summary = json.loads(path.read_text())
     counts = {"acc_l_n": 17, "acc_l_unparsable": 2, "acc_l_missing": 1, "acc_l_judge": "judge <1>, prompt abc"}
-    summary["stage2"]["held_out"] |= {"acc_l": 0.765, "acc_l_ci": [0.6, 0.9], **counts}
+    lost = {"lost": 2, "em_bounds": [0.4, 0.5]}
+    summary["stage2"]["held_out"] |= {"acc_l": 0.765, "acc_l_ci": [0.6, 0.9], **counts, **lost}
     write_json(path, summary)
     main([])
     html, page = read_page(run)
     text = " ".join(page.text.split())
     assert "0.765" in text and "judge &lt;1&gt;" in html
+    assert "stage 2: 2 of 20 questions lost, counted as wrong; if all were right: em 0.400 to 0.500" in text
     assert "ACC_L, by judge <1>, prompt abc: stage 2 17 verdicts, 2 unparsable, 1 missing." in text
 
 
