@@ -90,6 +90,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
     for name, default, what in (
         ("--max-batch", 256, "queries per batch (default: %(default)s)"),
         ("--max-waiting", 8192, "queries in the queue (default: %(default)s)"),
+        ("--max-queries", 4096, "queries per request (default: %(default)s)"),
     ):
         serve.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
     for name, wait, what in (
@@ -162,10 +163,15 @@ def _serve(options: argparse.Namespace) -> None:
         raise PipelineError(
             "a service cannot serve itself", where="params.yaml, retriever.kind", fix="name another kind: --kind bm25"
         )
+    from r1_searcher.retrieval.remote.messages import Limits
     from r1_searcher.retrieval.service import server
 
     asked = server.Settings(
-        max_batch=options.max_batch, max_waiting=options.max_waiting, max_wait=options.max_wait, grace=options.grace
+        max_batch=options.max_batch,
+        max_waiting=options.max_waiting,
+        max_wait=options.max_wait,
+        grace=options.grace,
+        limits=Limits.for_queries(options.max_queries),
     )
     with server.bind(options.host, options.port) as listener:  # first: it is the cheapest to find taken
         identity = identify(settings, index=options.index)

@@ -58,7 +58,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(index: Path) -> Iterator[Command]:
-    with search_servers.command(index) as command:
+    with search_servers.command(index, "--max-queries", "5120") as command:
         yield command
 
 
@@ -119,8 +119,8 @@ def test_r1_searchers_client_is_understood(index: Path, served: Command) -> None
         ("/retrieve", b'{"topk": 3}', 422, "body.queries: Field required"),
         ("/retrieve", b'{"queries": ["ada"], "topk": 101}', 422, "k must be 1 to 100, got 101"),
         ("/queries", b'{"queries": ["' + b"a" * 10_001 + b'"]}', 422, "at most 10000 characters, got 10001"),
-        ("/queries", b'{"queries": [' + b",".join([b'"a"'] * 4097) + b"]}", 422, "at most 4096 queries"),
-        ("/queries", b" " * 8_000_001, 413, "at most 8000000 bytes"),
+        ("/queries", b'{"queries": [' + b",".join([b'"a"'] * 5121) + b"]}", 422, "at most 5120 queries"),
+        ("/queries", b" " * 10_000_001, 413, "at most 10000000 bytes"),
     ],
 )
 def test_a_request_that_is_none_is_refused_in_one_line(
@@ -133,7 +133,7 @@ def test_a_request_that_is_none_is_refused_in_one_line(
 
 
 def test_a_body_of_unknown_length_is_cut_off_as_well(served: Command) -> None:
-    parts = (b" " * 1_000_000 for _ in range(9))
+    parts = (b" " * 1_000_000 for _ in range(11))
     answer = httpx.post(f"{served.url}/search", content=parts, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
 
@@ -349,6 +349,20 @@ def test_a_failed_query_does_not_spoil_its_neighbours() -> None:
             assert answer.status_code == 502 and "the search server is down" in answer.json()["detail"]
 
 
+def test_as_many_queries_as_the_option_says(served: Command) -> None:
+    """Search-R1 sends those of a whole batch of trajectories at once: 1,024 × 5."""
+    queries = [f"word {number}" for number in range(5120)]
+    answer = httpx.post(f"{served.url}/retrieve", json={"queries": queries, "topk": 1}, timeout=60)
+    assert answer.status_code == 200 and len(answer.json()["result"]) == 5120
+
+
+def test_limits_grow_with_the_queries() -> None:
+    assert messages.Limits.for_queries(4096) == messages.Limits()
+    assert messages.Limits.for_queries(3) == messages.Limits(max_queries=3)
+    wide = messages.Limits.for_queries(8192)
+    assert wide.fault(["x"] * 8192, 10) is None and wide.max_bytes == 16_000_000
+
+
 def test_requests_are_cut_to_what_the_server_takes() -> None:
     limits = messages.Limits(max_queries=3, max_characters=40, max_bytes=400)
     retriever = ScriptedRetriever()
@@ -399,6 +413,7 @@ def test_it_does_not_serve_itself(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("--port", "http", "must be a whole number, got 'http'"),
         ("--max-batch", "0", "must be at least 1, got 0"),
         ("--max-waiting", "many", "must be a whole number, got 'many'"),
+        ("--max-queries", "0", "must be at least 1, got 0"),
         ("--max-wait", "nan", "must be seconds, 0 or more, got 'nan'"),
         ("--grace", "-1", "must be seconds, 0 or more, got '-1'"),
     ],

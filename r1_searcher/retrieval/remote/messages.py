@@ -30,6 +30,19 @@ class Limits(BaseModel):
     max_bytes: int = 8_000_000  # of a request
     max_passages: int = 40_960  # per response: queries × k
 
+    @classmethod
+    def for_queries(cls, max_queries: int) -> Limits:
+        """Return the limits of requests of so many queries: bytes and passages grow with them, never below the
+        defaults."""
+        usual = cls()
+        if max_queries <= usual.max_queries:
+            return cls(max_queries=max_queries)
+        return cls(
+            max_queries=max_queries,
+            max_bytes=usual.max_bytes * max_queries // usual.max_queries,
+            max_passages=usual.max_passages * max_queries // usual.max_queries,
+        )
+
     def fault(self, queries: Sequence[str], k: int) -> str | None:
         """Return what is wrong with a request in one line, or None."""
         if not 1 <= k <= self.max_k:
