@@ -96,8 +96,8 @@ class Parts:
 
 def _resumable(corpus: params.Corpus, paths: list[Path]) -> bool:
     """Return whether a reader can resume at a record: passages in any layout can; of pages, only KILT's."""
-    if not all(path.is_file() for path in paths):
-        return False
+    if corpus.words or not all(path.is_file() for path in paths):
+        return False  # a part may end between two pieces of a record
     if corpus.source == "kilt":
         return all(streams.kind(path) != ".tsv" for path in paths)
     return corpus.source == "files" and all(layout_of(path, corpus.mapping).name != KILT_PAGES for path in paths)

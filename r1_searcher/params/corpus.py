@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -46,6 +46,9 @@ class Corpus(Extensible):
     columns: dict[Literal["passage_id", "title", "text"], str | int] = Field(default_factory=dict)
     on_bad_row: Literal["stop", "skip"] = "stop"  # a row that is broken or of a wrong type
     kilt: Kilt
+    # Longer passages of files and of the user's own source are cut into passages of so many words; 0: not cut. In
+    # scripts without spaces a character is a word. (KILT's pages: kilt.words.)
+    words: Annotated[int, Field(ge=0)] = 0
     rows_a_part: Count  # more passages are written as several Parquet files
 
     @property
@@ -57,4 +60,6 @@ class Corpus(Extensible):
     def _files_given(self) -> Corpus:
         if not self.files and getattr(self.found("source").value, NEEDS_FILES, False):
             raise ValueError(f"source is {self.source}, but corpus.files names none")
+        if self.words and self.source == "world":
+            raise ValueError("words: a world's passages are never cut")
         return self

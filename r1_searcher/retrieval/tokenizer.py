@@ -10,27 +10,21 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval import folding as folds
 from r1_searcher.retrieval import stopwords as stops
 from r1_searcher.retrieval.model_tokenizer import open_tokenizer
+from r1_searcher.scripts import CJK, THAI
 
 CHARACTERS, BIGRAMS, BOTH = "characters", "bigrams", "characters_and_bigrams"
 CJK_KINDS = (BOTH, BIGRAMS, CHARACTERS)
 
-# Scripts without spaces between words. Chinese, Japanese and Korean (whose particles are written onto the words):
-_CJK = (
-    "\u1100-\u11ff\u3005-\u3007\u3041-\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3130-\u318f\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U000323af"
-)
-# Thai, Lao, Khmer: each character is a word.
-_THAI = "\u0e00-\u0eff\u1780-\u17ff"
-# The scripts whose characters are words if no bigrams are made; Korean has spaces then.
-_UNSPACED = f"{_THAI}\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# The scripts whose characters are words if no bigrams are made; Korean has spaces then. Thai is never in bigrams.
+_UNSPACED = f"{THAI}\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # Python's \w leaves out combining marks and would cut Hebrew, Arabic and Indic words at their vowel signs.
 _MARKS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0970-\u0dff"
 )
 _BY_CHARACTERS = re.compile(f"[{_UNSPACED}]|(?:[^\\W_{_UNSPACED}]|[{_MARKS}])+")
-_BY_RUNS = re.compile(f"[{_CJK}]+|[{_THAI}]|(?:[^\\W_{_THAI}{_CJK}]|[{_MARKS}])+")
-_WHOLE = re.compile(f"[{_CJK}]+|[{_THAI}]+|(?:[^\\W_{_THAI}{_CJK}]|[{_MARKS}])+")  # for another's tokenizer
-_RUN = re.compile(f"[{_CJK}]+")
+_BY_RUNS = re.compile(f"[{CJK}]+|[{THAI}]|(?:[^\\W_{THAI}{CJK}]|[{_MARKS}])+")
+_WHOLE = re.compile(f"[{CJK}]+|[{THAI}]+|(?:[^\\W_{THAI}{CJK}]|[{_MARKS}])+")  # for another's tokenizer
+_RUN = re.compile(f"[{CJK}]+")
 
 # ASCII letters need no Unicode rules: letters become small, everything but letters and digits a space.
 _ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))

@@ -10,6 +10,8 @@ from typing import Any
 
 from r1_searcher import params
 from r1_searcher.corpus.counts import FileCount
+from r1_searcher.corpus.cutting import cut_passages
+from r1_searcher.corpus.lengths import passage_lengths
 from r1_searcher.corpus.resume import Parts
 from r1_searcher.corpus.source import CorpusRequest, Drawn
 from r1_searcher.errors import PipelineError
@@ -59,6 +61,7 @@ def _write(corpus: params.Corpus, seed: int, parts: Parts, folder: Path) -> dict
         made = _made(corpus, request)
         if isinstance(made, Drawn):
             return _write_drawn(corpus, made, folder)
+        made = cut_passages(made, corpus.words, parts.counts, parts.seen)
         number = passages.write(folder, counted(made, paced), corpus.rows_a_part, first=kept, on_part=parts.keep)
     return _report(corpus, number, parts.counts, folder)
 
@@ -88,7 +91,7 @@ def _write_drawn(corpus: params.Corpus, made: Drawn, folder: Path) -> dict[str, 
     artefacts.write_table(folder / passages.SINGLE_FILE, made.passages, made.metadata)
     artefacts.write_table(folder / FACTS_FILE, made.facts, made.metadata)
     number = made.passages.num_rows
-    counts = {"read": number, "kept": number, "skipped": {}}
+    counts = {"read": number, "kept": number, "skipped": {}, "lengths": passage_lengths(folder)}
     return {"source": corpus.source, **counts, "facts": made.facts.num_rows, "files": []}
 
 
@@ -107,6 +110,7 @@ def _report(corpus: params.Corpus, number: int, counts: list[FileCount], folder:
         "read": sum(count.read for count in counts),
         "kept": sum(count.kept for count in counts),
         "skipped": skipped,
+        "lengths": passage_lengths(folder),
         "facts": 0,
         "files": [asdict(count) for count in counts],
     }

@@ -264,6 +264,12 @@ def test_the_corpus_folder(project: Path, capsys: pytest.CaptureFixture[str]) ->
         "read": 5,
         "kept": 3,
         "skipped": {"empty_text": 1, "repeated_passage": 1},
+        "lengths": {
+            "measured": 3,
+            "words": {"median": 3, "p90": 4, "p99": 4, "max": 4},
+            "characters": {"median": 14, "p90": 17, "p99": 17, "max": 17},
+            "bytes": {"median": 14, "p90": 17, "p99": 17, "max": 17},
+        },
         "facts": 0,
         "files": [
             {
