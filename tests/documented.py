@@ -80,6 +80,8 @@ ELSEWHERE = {
     "make test-engines": (".ci/run", "make test-engines"),
     "make test-doors": (".ci/run", "make test-doors"),
     "make test-unit": ("Makefile", "test: lint docs"),  # a part of `make test`, as the next two are
+    "make gpu-check": ("tests/unit/test_gpu_check.py", '"benchmarks.gpu_check"'),  # the same command
+    "python -m benchmarks.gpu_check": ("tests/unit/test_gpu_check.py", '"benchmarks.gpu_check"'),
     "make lint": ("Makefile", "test: lint docs"),
     "make docs": ("Makefile", "test: lint docs"),
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),

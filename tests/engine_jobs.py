@@ -1,4 +1,7 @@
-"""Trajectories to request from any engine: ragged prompts, seeds, and documents after their turns."""
+"""Trajectories to request from any engine: ragged prompts, seeds, and documents after their turns.
+
+benchmarks/gpu_check uses this module on machines without pytest.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Engine, Sampling
 
 STOPS = ("e", "a", "T", "s")  # random text hits these every few tokens
@@ -68,3 +72,28 @@ def run(
             else:
                 engine.release(turn.trajectory)
     return made
+
+
+def check_ends(engine: Engine, one: Run, sampling: Sampling, ends: set[int]) -> list[str]:
+    """Check on the sampled text, without the engine's own finder, that every turn ends at the first thing that ends it:
+    nothing follows one of ``STOPS``, and limits are exact. Return each turn's end; "stop" for a stop string.
+
+    ``ends``: the tokens that end a text.
+    """
+    seen, places = [], [place for place, _ in one.logprobs]
+    for stop, length in zip(one.stops, one.lengths, strict=True):
+        turn, places = places[:length], places[length:]
+        ids = one.ids[turn[0] : turn[-1] + 1]
+        assert turn == list(range(turn[0], turn[0] + length)), "a turn is in one piece"
+        before, text = engine.decode(ids[:-1]), engine.decode(ids)
+        assert not any(one_of in before for one_of in STOPS) and not ends & set(ids[:-1]), "a turn went on"
+        if stop == grammar.FINISH_END_OF_TEXT:
+            assert ids[-1] in ends
+        elif stop in STOPS:
+            assert stop in text
+        elif stop == grammar.FINISH_LENGTH_LIMIT:
+            assert turn[-1] + 1 == sampling.max_total_tokens and not any(one_of in text for one_of in STOPS)
+        else:
+            assert stop == grammar.FINISH_TURN_LIMIT and length == sampling.max_turn_tokens
+        seen.append(stop if stop not in STOPS else "stop")
+    return seen

@@ -9,13 +9,16 @@ questions without shared entities (``r1_searcher/questions/compose.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.types import schemas
+
+if TYPE_CHECKING:  # the tokenizer needs this module's years, and no table
+    import pyarrow as pa
+
+    from r1_searcher import params
 
 FIRST_NAMES = (
     "Ada Alma Anton Arlo Basil Bela Bruno Cara Celia Clara Conrad Cora Dario Della Edgar Edith Elena Elias Emil Enid "
@@ -89,6 +92,10 @@ class World:
 
     def passages(self) -> pa.Table:
         """Return one passage per thing (schema PASSAGES), ids ``w0``, ``w1``, …"""
+        import pyarrow as pa
+
+        from r1_searcher.types import schemas
+
         rows = [(work.title, work.passage()) for work in self.works]
         rows += [(person.name, person.passage()) for person in self.people]
         rows += [(city, f"{city} is a city in {country}.") for city, country in self.cities.items()]
@@ -102,6 +109,10 @@ class World:
 
     def facts(self) -> pa.Table:
         """Return every fact (schema FACTS); ``couple`` is a relation too, by which questions are split."""
+        import pyarrow as pa
+
+        from r1_searcher.types import schemas
+
         rows: list[tuple[str, str, str, str]] = []
         for work in self.works:
             role = "director" if work.kind == "film" else "author"

@@ -7,16 +7,17 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import sums
 from r1_searcher.texts import parse_json
+
+if TYPE_CHECKING:  # model folders are read on machines without it
+    import pyarrow as pa
 
 sha256_file = sums.sha256_file
 ANEW = "truncated or changed; if a stage made it, `dvc repro` restores it"
@@ -161,6 +162,8 @@ def read_json(path: Path | str) -> Any:
 
 def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object] | None = None) -> None:
     """Write Parquet whole. ``metadata`` goes into the schema as JSON; it must not contain times or host names."""
+    import pyarrow.parquet as pq
+
     if metadata is not None:
         packed = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
         table = table.replace_schema_metadata({METADATA_KEY: packed.encode()})
@@ -170,6 +173,9 @@ def write_table(path: Path | str, table: pa.Table, metadata: Mapping[str, object
 
 def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
     """Read Parquet and check it against ``schema``. Raises ``PipelineError`` for a missing or mistyped column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with reading(path):
         sums.check_file(Path(path))
         table = pq.read_table(path)
@@ -189,6 +195,8 @@ def read_table(path: Path | str, schema: pa.Schema | None = None) -> pa.Table:
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Return our metadata of a Parquet file; empty if there is none."""
+    import pyarrow.parquet as pq
+
     with reading(path):
         sums.check_file(Path(path))
         metadata = pq.read_schema(path).metadata or {}
@@ -196,6 +204,13 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("its metadata is not a JSON object")
     return found
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return the errors of damaged files; Arrow's only if it was loaded, because nothing else raises them."""
+    own = (OSError, ValueError, MemoryError, OverflowError)
+    arrow = sys.modules.get("pyarrow")
+    return own if arrow is None else (arrow.ArrowException, *own)
 
 
 @contextlib.contextmanager
@@ -210,7 +225,7 @@ def reading(path: Path | str, *, fix: str = "run `dvc repro`, which makes it", k
         raise PipelineError("no such file", where=str(path), fix=fix) from None
     except IsADirectoryError:
         raise PipelineError("is a folder, not a file", where=str(path)) from None
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+    except _unreadable() as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = " ".join(str(error).split())

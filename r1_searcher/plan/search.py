@@ -10,7 +10,6 @@ import functools
 from pathlib import Path
 
 from r1_searcher.params import Dense, Params
-from r1_searcher.retrieval.retrievers import kind_property
 
 PASSAGE_COUNTS = {"kilt": 29_000_000, "hotpotqa_abstracts": 5_233_000}  # of 100 words; of one abstract
 # BERT's: layers and hidden size; feed-forwards of four times that.
@@ -92,6 +91,8 @@ def _dense_index(params: Params) -> Dense | None:
 
 
 def _searches_vectors(params: Params) -> bool:
+    from r1_searcher.retrieval.retrievers import kind_property  # loads tables, which a plan without vectors needs not
+
     return kind_property(params.retriever, "vectors")
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.params import Params
 from r1_searcher.points import TRAINERS
 from r1_searcher.types.protocols import Trainer
-from r1_searcher.update.step import update_policy
+
+if TYPE_CHECKING:  # a trainer alone needs no tables
+    import pyarrow as pa
+
+    from r1_searcher.params import Params, Update
 
 __all__ = ["load_trainer", "update_policy"]
 
@@ -55,3 +60,16 @@ def load_trainer(
             fix="r1_searcher/types/protocols.py lists the methods of a Trainer",
         )
     return trainer
+
+
+def update_policy(
+    trainer: Trainer,
+    rollouts: pa.Table,
+    rewards: pa.Table,
+    update: Update,
+    reference_logprobs: Mapping[str, Sequence[float]] | None = None,
+) -> tuple[pa.Table, dict[str, float]]:
+    """Train on one iteration; return its ``ADVANTAGES`` and metrics; see ``r1_searcher.update.step.update_policy``."""
+    from r1_searcher.update.step import update_policy
+
+    return update_policy(trainer, rollouts, rewards, update, reference_logprobs)
