@@ -51,8 +51,8 @@ def by_flex(
     """As ``attention.by_blocks``, by flex attention, compiled on a GPU."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    on_gpu = query.device.type == "cuda"
-    kernel: Callable[..., Any] = _compiled() if on_gpu else flex_attention
+    plain: Any = flex_attention
+    kernel = _compiled() if query.device.type == "cuda" else plain
     found = kernel(
         *(query, key, value),
         block_mask=_mask(block_lengths, query.device),

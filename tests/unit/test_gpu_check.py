@@ -201,8 +201,9 @@ def test_varlen_attention_gets_boundaries_and_whole_heads(windowed: bool, monkey
         assert causal and q.shape == k.shape and torch.equal(begins, others) and longest == same == 9
         parts = []
         for start, end in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-            piece = [one[start:end].transpose(0, 1) for one in (q, k, v)]
-            parts.append(torch.nn.functional.scaled_dot_product_attention(*piece, is_causal=True).transpose(0, 1))
+            query, key, value = (one[start:end].transpose(0, 1) for one in (q, k, v))
+            found = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            parts.append(found.transpose(0, 1))
         return torch.cat(parts)
 
     def newer(*arguments: Any, window_size: tuple[int, int] = (-1, -1), scale: float | None = None) -> Any:
