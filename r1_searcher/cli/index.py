@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "r1-searcher index") -> 
         _searches(options.params)
     elif options.command == "serve":
         _serve(options)
+    elif options.command == "load":
+        _load(options)
+    elif options.command == "takeover":
+        _take_over(options)
     else:
         _build(options.params, options.corpus or _CORPUS, options.index)
 
@@ -53,7 +57,9 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
     )
     commands = parser.add_subparsers(
-        dest="command", metavar="search, searches, serve", title="commands other than building the index"
+        dest="command",
+        metavar="search, searches, serve, load, takeover",
+        title="commands other than building the index",
     )
     search = commands.add_parser(
         "search",
@@ -98,7 +104,29 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         ("--grace", 30.0, "time to finish requests on shutdown (default: %(default)s)"),
     ):
         serve.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
-    for command_parser in (search, serve):
+    load = commands.add_parser(
+        "load",
+        help="send the passages to the server of retriever.kind opensearch or milvus (docs/backends.md)",
+        description="Send the passages to the server that the parameters select. A load that was killed continues.",
+        epilog=examples(prog, "load", "load --corpus path/to/corpus --index path/to/index"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    takeover = commands.add_parser(
+        "takeover",
+        help="use an existing faiss index of the corpus instead of embedding it (docs/backends.md)",
+        description="Compare a faiss index with the corpus and use it as the dense index. index.dense names its model.",
+        epilog=examples(prog, "takeover path/to/e5_Flat.index", "takeover --rows 1000 path/to/e5_Flat.index"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    takeover.add_argument("file", type=Path, metavar="FILE", help="the faiss index")
+    takeover.add_argument(
+        "--rows",
+        type=whole_number("--rows", 1),
+        default=64,
+        metavar="N",
+        help="rows to embed again and compare (default: %(default)s)",
+    )
+    for command_parser in (search, serve, load, takeover):
         # Suppressed, or these defaults would overwrite what stood before the command.
         for option, metavar, what in (
             ("--index", "FOLDER", f"folder of the index (default: {folder})"),
@@ -151,6 +179,28 @@ def _searches(params_file: Path) -> None:
         for run, calls in record.runs(one.fingerprint).items():
             show(f"              {run}: {calls:,} calls")
     show(f"→ {record.path}")
+
+
+def _load(options: argparse.Namespace) -> None:
+    from r1_searcher.retrieval.retrievers import load_retriever
+
+    loaded = params.load_or_shipped(options.params)
+    show(f"index: {load_retriever(loaded, index=options.index, corpus=options.corpus or _CORPUS)}")
+
+
+def _take_over(options: argparse.Namespace) -> None:
+    dense = params.load_or_shipped(options.params).index.dense
+    if dense is None or not dense.model:
+        raise PipelineError(
+            "names no model",
+            where="params.yaml, index.dense.model",
+            fix="the one that made the index, e.g. intfloat/e5-base-v2",
+        )
+    from r1_searcher.retrieval.dense.takeover import take_over
+    from r1_searcher.retrieval.make import show_taken
+
+    corpus = options.corpus or _CORPUS
+    show_taken(take_over(options.file, corpus, dense, options.index, rows=options.rows), options.index)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
 from r1_searcher.retrieval.build import build_index
 from r1_searcher.retrieval.dense.retriever import add_dense
+from r1_searcher.retrieval.dense.takeover import take_over
 from r1_searcher.shown import show
 
 
@@ -23,4 +25,16 @@ def make_index(loaded: params.Params, corpus: Path, folder: Path) -> None:
     fingerprint = passages.fingerprint(corpus)
     meta = build_index(passages.batches(corpus), loaded.index, folder, fingerprint, total=number)
     show(f"index: {meta['num_passages']:,} passages, {meta['num_terms']:,} terms -> {folder}")
-    add_dense(corpus, loaded, folder)
+    dense = loaded.index.dense
+    if dense is not None and dense.takeover:
+        show_taken(take_over(Path(dense.takeover), corpus, dense, folder), folder)
+    else:
+        add_dense(corpus, loaded, folder)
+
+
+def show_taken(meta: dict[str, Any], folder: Path) -> None:
+    """Print what was taken over."""
+    kind, compared = meta["settings"]["kind"], meta["taken_over"]["rows_compared"]
+    shape = f"{meta['num_passages']:,} vectors of {meta['dimension']} dimensions"
+    show(f"index: {shape} taken over, {kind} -> {folder}/dense")
+    show(f"index: {compared} rows embedded again are what was stored; title and text: {meta['taken_over']['form']}")

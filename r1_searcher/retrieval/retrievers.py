@@ -68,6 +68,13 @@ def _open(params: Params, index: Path, corpus: Path | None) -> Retriever:
     return RecordingRetriever(opened, record)
 
 
+def load_retriever(params: Params, *, index: Path, corpus: Path) -> str:
+    """Send ``corpus`` to the server of the retriever; return what is there now. Raises ``PipelineError``."""
+    chosen = params.retriever
+    plain = chosen.model_copy(update={"rerank": chosen.rerank.model_copy(update={"model": ""})})
+    return _kind(params.model_copy(update={"retriever": plain}), index).load(corpus)
+
+
 def run_name(params: Params) -> str:
     """Return the run that paid calls are booked for: a profile with a seed.
 
@@ -127,7 +134,7 @@ def _kind(params: Params, index: Path) -> RetrieverKind:
     found = RETRIEVERS.find(chosen.kind, chosen.extensions)
     kind: RetrieverKind
     if shipped(found.file):
-        kind = found.value(params, index)
+        kind = found.value(params, index, chosen.parameters_of("kind"))
     else:
         from r1_searcher.retrieval.extension import ExtensionKind
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from r1_searcher.errors import PipelineError
 from r1_searcher.types.protocols import Retriever
 
 Take = Callable[[int], bool]  # books one paid call; false if that many were booked before
@@ -62,6 +63,17 @@ class RetrieverKind(ABC):
         ``corpus``: the passages that the index must belong to; None: not checked. ``take`` is called before each paid
         call. Raises ``PipelineError`` if something needed is missing.
         """
+
+    def load(self, corpus: Path) -> str:
+        """Send a corpus to the server that does the searching; return what is there now, for people.
+
+        Raises ``PipelineError``, as every kind does that searches no server of passages.
+        """
+        raise PipelineError(
+            f"{type(self).__name__} searches no server that could be loaded",
+            where="retriever.kind",
+            fix="opensearch or milvus",
+        )
 
     def identifiable(self) -> bool:
         """Whether ``identify`` works without index and network, for a replay."""

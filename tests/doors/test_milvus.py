@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from dense_indexes import build, numbered, tiny, write_corpus
 from tiny_models import random_encoder
 
+from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.retrieval import identify, open_retriever
+from r1_searcher.retrieval.milvus import collection
+from r1_searcher.retrieval.milvus.client import Milvus
+from r1_searcher.retrieval.retrievers import load_retriever
+from stages.index.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 200
@@ -96,3 +105,89 @@ def test_an_index_of_another_corpus_is_refused(place: Path) -> None:
     shutil.rmtree(place / "corpus")
     with pytest.raises(PipelineError, match="the dense index belongs to corpus"):
         open_retriever(chosen, index=place / "index", corpus=write_corpus(place / "corpus", numbered(21)))
+
+
+@pytest.fixture
+def server(place: Path) -> Iterator[str]:
+    """Milvus Lite's own server, which speaks Milvus' gRPC."""
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+    serving, database, port = start_server_in_thread(data_dir=str(place / "server"), host="127.0.0.1", port=0)
+    yield f"http://127.0.0.1:{port}"
+    serving.stop(grace=0)
+    database.close()
+
+
+def on_server(model: Path, uri: str, **changes: Any) -> params.Params:
+    raw = tiny(model, "dense", kind="server", storage="float32", passages_a_shard=100).model_dump()
+    raw["retriever"] |= {"kind": "milvus", "milvus": {"uri": uri, "wait": 0.0, "timeout": 20.0, **changes}}
+    raw["retriever"]["searches"]["mode"] = "live"
+    return params.check(raw)
+
+
+def test_a_server_is_loaded_by_a_command_that_continues(
+    place: Path, server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, corpus = random_encoder(place / "model"), write_corpus(place / "corpus", numbered(COUNT))
+    exact, wanted = tiny(model, "dense", kind="flat", storage="float32"), on_server(model, server)
+    build(exact, corpus, place / "exact")
+    build(wanted, corpus, place / "index")
+    assert "no vectors here (index.dense.kind: server)" in capsys.readouterr().out
+    assert not (place / "index/dense").exists()
+    with pytest.raises(PipelineError, match=r"has no collection r1_searcher_\w{64} \(run `r1-searcher index load`\)"):
+        open_retriever(wanted, index=place / "index")
+    (place / "params.yaml").write_text(yaml.safe_dump(wanted.model_dump()))
+    given = ["--index", "index", "--corpus", "corpus"]
+
+    # Killed after two requests of fifty rows.
+    monkeypatch.setattr(collection, "_BYTES_A_REQUEST", 50 * 16 * 4)
+    monkeypatch.setattr(collection, "ROWS_AGAIN", 60)
+    asked = Milvus.asked
+    sent: list[int] = []
+
+    def counting(self: Milvus, name: str, *arguments: Any, **named: Any) -> Any:
+        if name in ("insert", "upsert"):
+            if len(sent) == 2:
+                raise KeyboardInterrupt
+            sent.append(arguments[1][0]["row"])
+        return asked(self, name, *arguments, **named)
+
+    monkeypatch.setattr(Milvus, "asked", counting)
+    with pytest.raises(KeyboardInterrupt):
+        load_retriever(wanted, index=place / "index", corpus=corpus)
+    with pytest.raises(PipelineError, match=r"has \d+ of 200 vectors, of 16 dimensions"):
+        open_retriever(wanted, index=place / "index")
+    first, sent[:] = list(sent), [-1, -1, -1]  # from now on no request is the third
+    assert main(["load", *given]) == 0
+    assert "200 vectors in the collection r1_searcher_" in capsys.readouterr().out
+    assert (first, sent[3:]) == ([0, 50], [40, 90, 100, 150])
+
+    opened = open_retriever(wanted, index=place / "index", corpus=corpus)
+    known = identify(wanted, index=place / "index")
+    assert known.fingerprint == opened.fingerprint and server not in known.description
+    ours = open_retriever(exact, index=place / "exact").search(QUERIES, 5)
+    theirs = opened.search(QUERIES, 5)
+    assert [[one.passage_id for one in each] for each in theirs] == [[one.passage_id for one in each] for each in ours]
+
+    other = write_corpus(place / "other", numbered(20))
+    build(wanted, other, place / "second")
+    with pytest.raises(
+        PipelineError, match=r"has no collection .*; of other corpora, models or settings: r1_"
+    ):
+        open_retriever(wanted, index=place / "second")
+
+
+def test_an_absent_server_and_a_key_in_clear_text_are_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, corpus = random_encoder(place / "model"), write_corpus(place / "corpus", numbered(20))
+    for uri, settings, message in (
+        ("http://127.0.0.1:1", {"timeout": 0.5}, r"no Milvus answers at http://127\.0\.0\.1:1: "),
+        ("http://milvus.example", {"key_variable": "MILVUS_API_KEY"}, "would be sent as clear text"),
+        ("http://a:secret@127.0.0.1:1", {}, "an address must hold no password"),
+    ):
+        monkeypatch.setenv("MILVUS_API_KEY", "root:secret")
+        wanted = on_server(model, uri, **settings)
+        build(wanted, corpus, place / "index")
+        with pytest.raises(PipelineError, match=message) as caught:
+            open_retriever(wanted, index=place / "index")
+        assert "secret" not in str(caught.value)

@@ -28,7 +28,7 @@ from r1_searcher.retrieval.passage_file import PassageFile
 from r1_searcher.shown import show
 from r1_searcher.types.protocols import Passage
 
-_FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
+DENSE_FOLDER, VECTORS_FILE = "dense", "vectors.faiss"
 _REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 _WHERE = "params.yaml, index.dense"
 # Version of this code in the fingerprint: raise it if the same model and passages give other vectors, or the same
@@ -53,9 +53,8 @@ def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
         meta = build_dense(corpus, dense, index, threads=settings.threads)
     finally:
         torch.set_num_threads(before)
-    show(
-        f"index: {meta['num_passages']:,} vectors of {meta['dimension']} dimensions, {dense.kind} -> {index / _FOLDER}"
-    )
+    shape = f"{meta['num_passages']:,} vectors of {meta['dimension']} dimensions"
+    show(f"index: {shape}, {dense.kind} -> {index / DENSE_FOLDER}")
 
 
 def build_dense(
@@ -73,18 +72,24 @@ def build_dense(
     where = f"{_WHERE}.model"
     encoder = open_encoder(settings, settings.device, where)
     files = embed_corpus(corpus, base["num_passages"], encoder, settings, store)
-    with artefacts.atomic(index / _FOLDER, folder=True) as draft:
+    with artefacts.atomic(index / DENSE_FOLDER, folder=True) as draft:
         if settings.kind == "milvus":
             dimension = encoder.dimension
             count = embedded.build(files, settings.hnsw, draft / embedded.FOLDER, dimension)
         else:
             count, dimension = vectors.build(files, settings, draft / VECTORS_FILE, threads)
-        meta = _meta(encoder, settings, base["corpus"], count, dimension)
+        graph = {"hnsw"} if settings.kind == "milvus" else {settings.kind} & {"hnsw", "ivfpq"}
+        kept = settings.model_dump(include={"kind", "storage"} | graph)
+        meta = make_meta(encoder, settings.model, kept, base["corpus"], (count, dimension), **_made_with(settings.kind))
         artefacts.write_json(draft / META_FILE, meta)
-    # Tells those that depend only on the index folder's meta.json that the vectors changed.
+    finish(index, base, meta)
+    return meta
+
+
+def finish(index: Path, base: dict[str, Any], meta: dict[str, Any]) -> None:
+    """Tell those that depend only on the index folder's meta.json (``base``) that the vectors changed."""
     artefacts.write_json(index / META_FILE, {**base, "dense": meta["fingerprint"]})
     sums.renew(index)
-    return meta
 
 
 def open_encoder(settings: params.Dense, device: Literal["auto", "cpu", "cuda"], where: str) -> Encoder:
@@ -102,27 +107,32 @@ def embed_corpus(
     return shards.embed(texts, number, encoder, kept, **how)
 
 
-def _meta(encoder: Encoder, settings: params.Dense, corpus: str, count: int, dimension: int) -> dict[str, Any]:
-    kept = {"kind", "storage"} | ({"hnsw"} if settings.kind == "milvus" else {settings.kind} & {"hnsw", "ivfpq"})
-    library = "milvus_lite" if settings.kind == "milvus" else "faiss"
+def _made_with(kind: str) -> dict[str, str]:
+    return {"milvus_lite": version("milvus-lite")} if kind == "milvus" else {"faiss": vectors.library().__version__}
+
+
+def make_meta(
+    encoder: Encoder, model: str, settings: dict[str, Any], corpus: str, shape: tuple[int, int], **made_with: Any
+) -> dict[str, Any]:
+    """Return the meta of a dense index. ``shape``: vectors and dimension; ``made_with``: what else identifies it."""
     made_by = {name: value for name, value in encoder.depends_on().items() if name != "code"}
     meta: dict[str, Any] = {
         "corpus": corpus,
         "embedding": vars(encoder.embedding),
         "made_by": made_by,
-        "settings": settings.model_dump(include=kept),
-        "num_passages": count,
-        "dimension": dimension,
-        library: version("milvus-lite") if settings.kind == "milvus" else vectors.library().__version__,
+        "settings": settings,
+        "num_passages": shape[0],
+        "dimension": shape[1],
+        **made_with,
         "form": _FORM,
     }
     meta["fingerprint"] = artefacts.fingerprint(meta)
-    return {**meta, "model": settings.model}  # its former place is not part of the index' identity
+    return {**meta, "model": model}  # its former place is not part of the index' identity
 
 
 def read_meta(index: Path) -> dict[str, Any]:
     """Return the meta.json of an index folder's dense index. Raises ``PipelineError``."""
-    path = index / _FOLDER / META_FILE
+    path = index / DENSE_FOLDER / META_FILE
     if not path.is_file():
         raise PipelineError(
             "no dense index here", where=str(index), fix="name a model in params.yaml, index.dense.model, and build it"
@@ -162,10 +172,10 @@ def open_dense(
     if meta["corpus"] != wanted:
         raise PipelineError(
             f"the dense index belongs to corpus {meta['corpus'][:12]}, not to {wanted[:12]}",
-            where=str(index / _FOLDER),
+            where=str(index / DENSE_FOLDER),
             fix=_REBUILD,
         )
-    kind, place = meta["settings"]["kind"], index / _FOLDER
+    kind, place = meta["settings"]["kind"], index / DENSE_FOLDER
     opened: Searched
     sums.check_file(index / PASSAGES_FILE)
     if kind == "milvus":
@@ -181,7 +191,7 @@ def open_dense(
     if found != embedding.model:
         raise PipelineError(
             f"the dense index was made with model {embedding.model[:12]}, and {folder} is {found[:12]}",
-            where=str(index / _FOLDER),
+            where=str(index / DENSE_FOLDER),
             fix=_REBUILD,
         )
     encoder = Encoder(folder, embedding, models.chosen_device(search.device, "params.yaml, retriever.dense.device"))
@@ -192,7 +202,9 @@ def open_dense(
     ):
         if here != there:
             raise PipelineError(
-                f"the dense index has {here} {what}, where {there} are needed", where=str(index / _FOLDER), fix=_REBUILD
+                f"the dense index has {here} {what}, where {there} are needed",
+                where=str(index / DENSE_FOLDER),
+                fix=_REBUILD,
             )
     return DenseRetriever(encoder, opened, passages, dense_fingerprint(meta, search))
 

@@ -149,6 +149,8 @@ class Vectors:
     def search(self, queries: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
         """Return at most ``k`` (row, inner product) for each of ``queries`` (Q, D), best first, ties by row."""
         scores, rows = self._index.search(queries, min(k, self.count))
+        if self._index.metric_type == library().METRIC_L2:  # of unit vectors: ‖q − p‖² = 2 − 2 q·p
+            scores = 1 - scores / 2
         found = [
             [(int(row), float(score)) for row, score in zip(*pair, strict=True) if row >= 0]
             for pair in zip(rows, scores, strict=True)

@@ -18,6 +18,7 @@ from r1_searcher.types.protocols import RetrieverError
 ROW, VECTOR = "row", "vector"
 _BYTES_A_REQUEST = 4 << 20  # of vectors; Milvus takes 64 MB, gRPC's default is 4 MB for answers
 _QUERIES_A_REQUEST = 256
+ROWS_AGAIN = 16_384  # more rows than one request has
 _MOST = 16_384  # Milvus' limit on results per query
 
 
@@ -71,7 +72,8 @@ def index(milvus: Milvus, name: str, hnsw: Hnsw) -> None:
     # As one object: Milvus Lite ignores the parameters that stand by themselves.
     graph = {"M": hnsw.links, "efConstruction": hnsw.ef_construction}
     wanted.add_index(VECTOR, index_type="HNSW", metric_type="IP", params={"params": graph})
-    milvus.asked("create_index", name, wanted)
+    if not milvus.asked("list_indexes", name):
+        milvus.asked("create_index", name, wanted)
     milvus.asked("load_collection", name)
 
 

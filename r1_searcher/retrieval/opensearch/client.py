@@ -1,0 +1,222 @@
+"""Requests to a cluster through its vendor's own client, with the project's retries and messages.
+
+Two clients, because each checks what it talks to: Elasticsearch's refuses OpenSearch, and OpenSearch's follows an API
+that Elasticsearch left at 7.10. Only their transports are used (connections, TLS, credentials, media types), so that
+one code serves both.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tenacity
+
+from r1_searcher.errors import PipelineError
+from r1_searcher.keys import read_key, without_key
+from r1_searcher.net.retries import TryAgain, may_pass, retrying
+from r1_searcher.retrieval.addresses import checked_url
+from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
+
+WHERE = "params.yaml, retriever.opensearch"
+_BACKOFF, _SLOWEST = 0.2, 5.0  # seconds between two attempts
+_SHOWN = 200  # characters of the server's own message
+_LINES = "application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A status and the JSON that came with it."""
+
+    status: int
+    content: Any
+
+    def words(self) -> str:
+        """Return the reason of an error, in one line."""
+        error = self.content.get("error", self.content) if isinstance(self.content, dict) else self.content
+        return reason(error) or f"HTTP {self.status}"
+
+
+Send = Callable[[str, str, Mapping[str, str], Any], Reply]  # method, path, parameters, body (text: lines of JSON)
+
+
+class _NoReply(Exception):
+    """No answer: no connection, or none in time."""
+
+
+def reason(error: Any) -> str:
+    """Return what an ``error`` object of a reply says, in one line."""
+    if isinstance(error, dict):
+        causes = error.get("root_cause") or [error]
+        first = causes[0] if isinstance(causes, list) and causes and isinstance(causes[0], dict) else error
+        error = f"{first.get('type', '')}: {first.get('reason', '')}"
+    return " ".join(str(error).split())[:_SHOWN]
+
+
+class Cluster:
+    """A cluster, asked through the client of its vendor."""
+
+    def __init__(self, settings: OpenSearchSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Sends nothing yet. Raises ``PipelineError`` for an address, key or client that cannot be used."""
+        self.url = settings.url.rstrip("/")
+        if checked_url(self.url, where=f"{WHERE}.url", fix="e.g. https://search-host:9200").userinfo:
+            raise PipelineError(
+                "an address must hold no password", where=f"{WHERE}.url", fix="name its variable in key_variable"
+            )
+        fix = "export the password or API key under that name"
+        self._key = read_key(settings.key_variable, self.url, where=f"{WHERE}.key_variable", fix=fix)
+        if settings.user and not self._key:
+            raise PipelineError("a user needs a password", where=f"{WHERE}.user", fix="name its variable: key_variable")
+        make = _elasticsearch if settings.flavour == "elasticsearch" else _opensearch
+        self._send = make(settings, self.url, self._key)
+        self._flavour, self._gone = settings.flavour, False
+        stop = tenacity.stop_after_delay(settings.wait)
+        self._retrying = retrying(stop, backoff=_BACKOFF, longest=_SLOWEST, most_advised=settings.wait, sleep=sleep)
+
+    def check(self) -> None:
+        """Raise ``PipelineError`` unless the cluster is what ``flavour`` says."""
+        version = self.asked("GET", "/").content.get("version", {})
+        if self._flavour == "opensearch" and version.get("distribution") != "opensearch":
+            raise PipelineError(
+                f"{self.url} is no OpenSearch (version {version.get('number', 'unknown')!s:.20})",
+                where=f"{WHERE}.flavour",
+                fix="flavour: elasticsearch",
+            )
+
+    def asked(self, method: str, path: str, body: Any = None, **parameters: str) -> Reply:
+        """Return a reply that says yes, or 404. Raises ``PipelineError`` otherwise."""
+        try:
+            reply = self.ask(method, path, body, **parameters)
+        except TryAgain as error:
+            raise PipelineError(
+                f"{self.url} does not answer: {error}", where=f"{WHERE}.url", fix="is the cluster running?"
+            ) from None
+        if reply.status >= 300 and reply.status != 404:
+            raise PipelineError(f"{self.url} refuses {method} {path}: {reply.words()}", where=WHERE)
+        return reply
+
+    def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Reply:
+        """Return a reply, whatever it says. Raises ``TryAgain`` if none came for ``wait`` seconds, or only refusals
+        that may pass, and ``PipelineError`` for wrong credentials."""
+        asking = self._retrying.copy(stop=tenacity.stop_after_attempt(1)) if self._gone else self._retrying
+        try:
+            reply: Reply = asking(self._once, method, path, body, parameters)
+        except TryAgain:
+            self._gone = True
+            raise
+        self._gone = False
+        return reply
+
+    def _once(self, method: str, path: str, body: Any, parameters: Mapping[str, str]) -> Reply:
+        try:
+            reply = self._send(method, path, parameters, body)
+        except _NoReply as error:
+            raise TryAgain(without_key(" ".join(str(error).split())[:_SHOWN], self._key)) from None
+        if reply.status in (401, 403):
+            raise PipelineError(
+                f"{self.url} does not accept the credentials (HTTP {reply.status})",
+                where=WHERE,
+                fix="user, and the variable that key_variable names",
+            )
+        if may_pass(reply.status):
+            raise TryAgain(without_key(reply.words(), self._key))
+        return reply
+
+
+def _missing(package: str, extra: str) -> PipelineError:
+    return PipelineError(
+        f"{package} is not installed", where=WHERE, fix=f"it comes with the extra: pip install '.[{extra}]'"
+    )
+
+
+def _opensearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
+    try:
+        import opensearchpy
+    except ModuleNotFoundError as error:
+        raise _missing(str(error.name), "opensearch") from None
+    logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # it logs every 404
+    how: dict[str, Any] = {"http_auth": (settings.user, key)} if settings.user else {}
+    if key and not settings.user:
+        how = {"headers": {"Authorization": f"ApiKey {key}"}}
+    if settings.certificates:
+        how["ca_certs"] = settings.certificates
+    client = opensearchpy.OpenSearch([url], max_retries=0, timeout=settings.timeout, http_compress=True, **how)
+
+    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> Reply:
+        headers = {"Content-Type": _LINES if isinstance(body, str) else "application/json"}
+        try:
+            found = client.transport.perform_request(method, path, params=dict(parameters), body=body, headers=headers)
+        except opensearchpy.SSLError as error:
+            raise _untrusted(url, error) from None
+        except opensearchpy.ConnectionError as error:
+            raise _NoReply(error.error) from None
+        except opensearchpy.TransportError as error:
+            return Reply(int(error.status_code), error.info)
+        except opensearchpy.SerializationError:
+            raise _foreign(url) from None
+        return Reply(200, found)
+
+    return send
+
+
+def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
+    try:
+        import elastic_transport
+        import elasticsearch
+    except ModuleNotFoundError as error:
+        raise _missing(str(error.name), "elasticsearch") from None
+    logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)
+    how: dict[str, Any] = {"basic_auth": (settings.user, key)} if settings.user else {}
+    if key and not settings.user:
+        how = {"api_key": key}
+    if settings.certificates:
+        how["ca_certs"] = settings.certificates
+    client = elasticsearch.Elasticsearch(
+        [url], max_retries=0, request_timeout=settings.timeout, http_compress=True, **how
+    )
+
+    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> Reply:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": _LINES if isinstance(body, str) else "application/json",
+        }
+        if body is None:
+            del headers["Content-Type"]
+        try:
+            found = client.perform_request(method, path, params=dict(parameters), headers=headers, body=body)
+        except elasticsearch.UnsupportedProductError:
+            raise PipelineError(
+                f"{url} is no Elasticsearch", where=f"{WHERE}.flavour", fix="flavour: opensearch"
+            ) from None
+        except elasticsearch.ApiError as error:
+            if "media_type_header_exception" in str(error.body):
+                major = elasticsearch.__version__[0]
+                raise PipelineError(
+                    f"{url} is older than the client (elasticsearch {major})",
+                    where=WHERE,
+                    fix="install the client of its version, e.g. pip install 'elasticsearch>=8,<9'",
+                ) from None
+            return Reply(int(error.meta.status), error.body)
+        except elastic_transport.TlsError as error:
+            raise _untrusted(url, error) from None
+        except elastic_transport.SerializationError:
+            raise _foreign(url) from None
+        except elastic_transport.TransportError as error:
+            raise _NoReply(error.message) from None
+        return Reply(int(found.meta.status), found.body)
+
+    return send
+
+
+def _untrusted(url: str, error: Exception) -> PipelineError:
+    words = " ".join(str(error).split())[:_SHOWN]
+    return PipelineError(
+        f"no safe connection to {url}: {words}", where=WHERE, fix="certificates: the file of its certificate authority"
+    )
+
+
+def _foreign(url: str) -> PipelineError:
+    return PipelineError(f"{url} answers something other than JSON", where=f"{WHERE}.url")
