@@ -38,7 +38,7 @@ class Dense(Section):
     dtype: Literal["float32", "bfloat16", "float16"]  # of the model on a GPU; float32 on a CPU
     passages_a_shard: Count  # embedded and stored together: what a kill can cost
     kind: Literal["flat", "hnsw", "ivfpq", "milvus", "server"]
-    takeover: str = ""  # an existing faiss index of the corpus, e.g. e5_Flat.index, used instead of embedding; any kind
+    takeover: str = ""  # an existing faiss index of the corpus, e.g. e5_Flat.index, used instead of embedding it
     storage: Literal["float16", "float32"]  # of the vectors, for flat and hnsw; always of the stored shards
     hnsw: Hnsw
     ivfpq: IvfPq

@@ -172,9 +172,7 @@ def test_a_server_is_loaded_by_a_command_that_continues(
 
     other = write_corpus(place / "other", numbered(20))
     build(wanted, other, place / "second")
-    with pytest.raises(
-        PipelineError, match=r"has no collection .*; of other corpora, models or settings: r1_"
-    ):
+    with pytest.raises(PipelineError, match=r"has no collection .*; of other corpora, models or settings: r1_"):
         open_retriever(wanted, index=place / "second")
 
 

@@ -21,14 +21,14 @@ from r1_searcher.net.retries import TryAgain, may_pass, retrying
 from r1_searcher.retrieval.addresses import checked_url
 from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
 
-WHERE = "params.yaml, retriever.opensearch"
+SECTION = "params.yaml, retriever.opensearch"
 _BACKOFF, _SLOWEST = 0.2, 5.0  # seconds between two attempts
 _SHOWN = 200  # characters of the server's own message
 _LINES = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
-class Reply:
+class ClusterReply:
     """A status and the JSON that came with it."""
 
     status: int
@@ -40,7 +40,9 @@ class Reply:
         return reason(error) or f"HTTP {self.status}"
 
 
-Send = Callable[[str, str, Mapping[str, str], Any], Reply]  # method, path, parameters, body (text: lines of JSON)
+Send = Callable[
+    [str, str, Mapping[str, str], Any], ClusterReply
+]  # method, path, parameters, body (text: lines of JSON)
 
 
 class _NoReply(Exception):
@@ -62,14 +64,18 @@ class Cluster:
     def __init__(self, settings: OpenSearchSettings, sleep: Callable[[float], None] = time.sleep) -> None:
         """Sends nothing yet. Raises ``PipelineError`` for an address, key or client that cannot be used."""
         self.url = settings.url.rstrip("/")
-        if checked_url(self.url, where=f"{WHERE}.url", fix="e.g. https://search-host:9200").userinfo:
+        if checked_url(self.url, where=f"{SECTION}.url", fix="e.g. https://search-host:9200").userinfo:
             raise PipelineError(
-                "an address must hold no password", where=f"{WHERE}.url", fix="name its variable in key_variable"
+                "an address must hold no password",
+                where=f"{SECTION}.url",
+                fix="name its variable in key_variable",
             )
         fix = "export the password or API key under that name"
-        self._key = read_key(settings.key_variable, self.url, where=f"{WHERE}.key_variable", fix=fix)
+        self._key = read_key(settings.key_variable, self.url, where=f"{SECTION}.key_variable", fix=fix)
         if settings.user and not self._key:
-            raise PipelineError("a user needs a password", where=f"{WHERE}.user", fix="name its variable: key_variable")
+            raise PipelineError(
+                "a user needs a password", where=f"{SECTION}.user", fix="name its variable: key_variable"
+            )
         make = _elasticsearch if settings.flavour == "elasticsearch" else _opensearch
         self._send = make(settings, self.url, self._key)
         self._flavour, self._gone = settings.flavour, False
@@ -82,35 +88,35 @@ class Cluster:
         if self._flavour == "opensearch" and version.get("distribution") != "opensearch":
             raise PipelineError(
                 f"{self.url} is no OpenSearch (version {version.get('number', 'unknown')!s:.20})",
-                where=f"{WHERE}.flavour",
+                where=f"{SECTION}.flavour",
                 fix="flavour: elasticsearch",
             )
 
-    def asked(self, method: str, path: str, body: Any = None, **parameters: str) -> Reply:
+    def asked(self, method: str, path: str, body: Any = None, **parameters: str) -> ClusterReply:
         """Return a reply that says yes, or 404. Raises ``PipelineError`` otherwise."""
         try:
             reply = self.ask(method, path, body, **parameters)
         except TryAgain as error:
             raise PipelineError(
-                f"{self.url} does not answer: {error}", where=f"{WHERE}.url", fix="is the cluster running?"
+                f"{self.url} does not answer: {error}", where=f"{SECTION}.url", fix="is the cluster running?"
             ) from None
         if reply.status >= 300 and reply.status != 404:
-            raise PipelineError(f"{self.url} refuses {method} {path}: {reply.words()}", where=WHERE)
+            raise PipelineError(f"{self.url} refuses {method} {path}: {reply.words()}", where=SECTION)
         return reply
 
-    def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Reply:
+    def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> ClusterReply:
         """Return a reply, whatever it says. Raises ``TryAgain`` if none came for ``wait`` seconds, or only refusals
         that may pass, and ``PipelineError`` for wrong credentials."""
         asking = self._retrying.copy(stop=tenacity.stop_after_attempt(1)) if self._gone else self._retrying
         try:
-            reply: Reply = asking(self._once, method, path, body, parameters)
+            reply: ClusterReply = asking(self._once, method, path, body, parameters)
         except TryAgain:
             self._gone = True
             raise
         self._gone = False
         return reply
 
-    def _once(self, method: str, path: str, body: Any, parameters: Mapping[str, str]) -> Reply:
+    def _once(self, method: str, path: str, body: Any, parameters: Mapping[str, str]) -> ClusterReply:
         try:
             reply = self._send(method, path, parameters, body)
         except _NoReply as error:
@@ -118,7 +124,7 @@ class Cluster:
         if reply.status in (401, 403):
             raise PipelineError(
                 f"{self.url} does not accept the credentials (HTTP {reply.status})",
-                where=WHERE,
+                where=SECTION,
                 fix="user, and the variable that key_variable names",
             )
         if may_pass(reply.status):
@@ -128,7 +134,7 @@ class Cluster:
 
 def _missing(package: str, extra: str) -> PipelineError:
     return PipelineError(
-        f"{package} is not installed", where=WHERE, fix=f"it comes with the extra: pip install '.[{extra}]'"
+        f"{package} is not installed", where=SECTION, fix=f"it comes with the extra: pip install '.[{extra}]'"
     )
 
 
@@ -145,7 +151,7 @@ def _opensearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
         how["ca_certs"] = settings.certificates
     client = opensearchpy.OpenSearch([url], max_retries=0, timeout=settings.timeout, http_compress=True, **how)
 
-    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> Reply:
+    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> ClusterReply:
         headers = {"Content-Type": _LINES if isinstance(body, str) else "application/json"}
         try:
             found = client.transport.perform_request(method, path, params=dict(parameters), body=body, headers=headers)
@@ -154,10 +160,10 @@ def _opensearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
         except opensearchpy.ConnectionError as error:
             raise _NoReply(error.error) from None
         except opensearchpy.TransportError as error:
-            return Reply(int(error.status_code), error.info)
+            return ClusterReply(int(error.status_code), error.info)
         except opensearchpy.SerializationError:
             raise _foreign(url) from None
-        return Reply(200, found)
+        return ClusterReply(200, found)
 
     return send
 
@@ -178,7 +184,7 @@ def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
         [url], max_retries=0, request_timeout=settings.timeout, http_compress=True, **how
     )
 
-    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> Reply:
+    def send(method: str, path: str, parameters: Mapping[str, str], body: Any) -> ClusterReply:
         headers = {
             "Accept": "application/json",
             "Content-Type": _LINES if isinstance(body, str) else "application/json",
@@ -189,24 +195,24 @@ def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
             found = client.perform_request(method, path, params=dict(parameters), headers=headers, body=body)
         except elasticsearch.UnsupportedProductError:
             raise PipelineError(
-                f"{url} is no Elasticsearch", where=f"{WHERE}.flavour", fix="flavour: opensearch"
+                f"{url} is no Elasticsearch", where=f"{SECTION}.flavour", fix="flavour: opensearch"
             ) from None
         except elasticsearch.ApiError as error:
             if "media_type_header_exception" in str(error.body):
                 major = elasticsearch.__version__[0]
                 raise PipelineError(
                     f"{url} is older than the client (elasticsearch {major})",
-                    where=WHERE,
+                    where=SECTION,
                     fix="install the client of its version, e.g. pip install 'elasticsearch>=8,<9'",
                 ) from None
-            return Reply(int(error.meta.status), error.body)
+            return ClusterReply(int(error.meta.status), error.body)
         except elastic_transport.TlsError as error:
             raise _untrusted(url, error) from None
         except elastic_transport.SerializationError:
             raise _foreign(url) from None
         except elastic_transport.TransportError as error:
             raise _NoReply(error.message) from None
-        return Reply(int(found.meta.status), found.body)
+        return ClusterReply(int(found.meta.status), found.body)
 
     return send
 
@@ -214,9 +220,11 @@ def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
 def _untrusted(url: str, error: Exception) -> PipelineError:
     words = " ".join(str(error).split())[:_SHOWN]
     return PipelineError(
-        f"no safe connection to {url}: {words}", where=WHERE, fix="certificates: the file of its certificate authority"
+        f"no safe connection to {url}: {words}",
+        where=SECTION,
+        fix="certificates: the file of its certificate authority",
     )
 
 
 def _foreign(url: str) -> PipelineError:
-    return PipelineError(f"{url} answers something other than JSON", where=f"{WHERE}.url")
+    return PipelineError(f"{url} answers something other than JSON", where=f"{SECTION}.url")

@@ -16,19 +16,13 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 from r1_searcher.files import passages as corpora
 from r1_searcher.progress import Paced
-from r1_searcher.retrieval.opensearch.client import WHERE, Cluster, reason
+from r1_searcher.retrieval.opensearch.client import SECTION, Cluster, reason
 from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
 from r1_searcher.retrieval.tokenizer import Tokenizer
 
 _FORM = 1  # version of this code in the fingerprint: raise it if the same passages are found otherwise
 _KEY = "r1_searcher"  # in the mapping's _meta
 LOAD = "run `r1-searcher index load`"
-
-
-def index_tokenizer(meta: dict[str, Any]) -> Tokenizer:
-    """Return the tokenizer of a BM25 index folder, which makes the words of passages and queries."""
-    settings = meta["settings"]
-    return Tokenizer(settings["stemmer"], settings["stopwords"])
 
 
 def definition(meta: dict[str, Any]) -> dict[str, Any]:
@@ -56,15 +50,19 @@ def check(cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any]) 
     """Raise ``PipelineError`` unless the cluster has the whole index of this corpus."""
     cluster.check()
     if not _exists(cluster, settings, meta):
-        raise PipelineError(f"{cluster.url} has no index {settings.name!r}", where=f"{WHERE}.name", fix=LOAD)
+        raise PipelineError(f"{cluster.url} has no index {settings.name!r}", where=f"{SECTION}.name", fix=LOAD)
     found, wanted = _count(cluster, settings), meta["num_passages"]
     if found != wanted:
         raise PipelineError(
-            f"the index {settings.name!r} has {found:,} of {wanted:,} passages", where=f"{WHERE}.name", fix=LOAD
+            f"the index {settings.name!r} has {found:,} of {wanted:,} passages",
+            where=f"{SECTION}.name",
+            fix=LOAD,
         )
 
 
-def load(cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any], corpus: Path) -> int:
+def load(
+    cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any], tokenizer: Tokenizer, corpus: Path
+) -> int:
     """Send the passages of a corpus that the index lacks; return the number of all.
 
     A load that was killed continues after the passages that are there: a passage's id is its row, and one that is there
@@ -79,10 +77,13 @@ def load(cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any], c
     # Rows of a request that was under way may be missing below the number of rows that are there.
     for start in (max(0, found - 2 * settings.passages_a_request), 0):
         if found != total:
-            _send(cluster, settings, meta, corpus, start)
+            requests = _requests(corpus, meta, tokenizer, start, settings.passages_a_request)
+            _send(cluster, settings, requests, start, total)
             found = _count(cluster, settings)
     if found != total:
-        raise PipelineError(f"the index {settings.name!r} has {found:,} passages, not {total:,}", where=WHERE, fix=LOAD)
+        raise PipelineError(
+            f"the index {settings.name!r} has {found:,} passages, not {total:,}", where=SECTION, fix=LOAD
+        )
     ready = {"refresh_interval": None, "number_of_replicas": settings.replicas}
     cluster.asked("PUT", f"{place}/_settings", {"index": ready})
     return total
@@ -102,7 +103,7 @@ def _exists(cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any]
         is_of = "was made by something else" if found is None else f"is of another corpus or settings ({found:.12})"
         raise PipelineError(
             f"the index {settings.name!r} on {cluster.url} {is_of}, not {wanted[:12]}",
-            where=f"{WHERE}.name",
+            where=f"{SECTION}.name",
             fix="choose another name, or delete that index",
         )
     return True
@@ -120,13 +121,15 @@ def _count(cluster: Cluster, settings: OpenSearchSettings) -> int:
     return int(cluster.asked("GET", f"/{settings.name}/_count").content["count"])
 
 
-def _send(cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any], corpus: Path, start: int) -> None:
-    with Paced("index, passages to the cluster", unit="passages", total=int(meta["num_passages"])) as paced:
+def _send(
+    cluster: Cluster, settings: OpenSearchSettings, requests: Iterator[tuple[int, list[str]]], start: int, total: int
+) -> None:
+    with Paced("index, passages to the cluster", unit="passages", total=total) as paced:
         paced.add(start)
-        for first, lines in _requests(corpus, meta, start, settings.passages_a_request):
+        for first, lines in requests:
             reply = cluster.asked("POST", f"/{settings.name}/_bulk", "".join(lines))
             if reply.status == 404:
-                raise PipelineError(f"the index {settings.name!r} was deleted meanwhile", where=WHERE, fix=LOAD)
+                raise PipelineError(f"the index {settings.name!r} was deleted meanwhile", where=SECTION, fix=LOAD)
             if reply.content.get("errors"):
                 _check_items(cluster, settings, reply.content["items"], first, lines)
             paced.add(len(lines))
@@ -145,14 +148,18 @@ def _check_items(cluster: Cluster, settings: OpenSearchSettings, items: Any, fir
             if answer["status"] < 300 or answer["status"] == 409:
                 continue
         raise PipelineError(
-            f"{cluster.url} refuses passage {first + number}: {reason(answer.get('error'))}", where=WHERE, fix=LOAD
+            f"{cluster.url} refuses passage {first + number}: {reason(answer.get('error'))}",
+            where=SECTION,
+            fix=LOAD,
         )
 
 
-def _requests(corpus: Path, meta: dict[str, Any], start: int, size: int) -> Iterator[tuple[int, list[str]]]:
+def _requests(
+    corpus: Path, meta: dict[str, Any], tokenizer: Tokenizer, start: int, size: int
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the first row and the lines of each request, from row ``start`` on."""
-    tokenizer, weight = index_tokenizer(meta), meta["settings"]["title_weight"]
-    first, lines, row = start, list[str](), 0
+    weight, first, row = meta["settings"]["title_weight"], start, 0
+    lines: list[str] = []
     for batch in corpora.batches(corpus, ["title", "text"]):
         if row + batch.num_rows <= start:
             row += batch.num_rows

@@ -10,20 +10,19 @@ from typing import Any
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import passages as corpora
 from r1_searcher.net.retries import TryAgain
-from r1_searcher.retrieval import bm25
+from r1_searcher.retrieval import bm25, word_settings
 from r1_searcher.retrieval.identity import PASSAGES_FILE
-from r1_searcher.retrieval.opensearch.client import WHERE, Cluster, reason
-from r1_searcher.retrieval.opensearch.index import check, index_tokenizer, load, search_identity
+from r1_searcher.retrieval.opensearch.client import SECTION, Cluster, reason
+from r1_searcher.retrieval.opensearch.index import check, load, search_identity
 from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
 from r1_searcher.retrieval.passage_file import PassageFile
+from r1_searcher.retrieval.tokenizer import Tokenizer
 from r1_searcher.types.protocols import Passage, RetrieverError, whole
-
-_REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 
 
 def describe(settings: OpenSearchSettings, meta: dict[str, Any]) -> str:
     """Return the method and its settings, for people and protocol cards; without the address."""
-    chosen = ", ".join(f"{key} {value}" for key, value in sorted(meta["settings"].items()))
+    chosen = ", ".join(f"{key} {value}" for key, value in sorted(word_settings.shown(meta["settings"]).items()))
     return f"{settings.flavour}, {chosen}"
 
 
@@ -32,7 +31,9 @@ def load_cluster(settings: OpenSearchSettings, index: Path, corpus: Path) -> int
     index, whose settings hold. Raises ``PipelineError``."""
     meta = bm25.read_meta(index)
     _check_corpus(meta, index, corpus)
-    return load(Cluster(settings), settings, meta, corpus)
+    word_settings.check_form(meta, index)
+    tokenizer = word_settings.index_tokenizer(meta["settings"], index)
+    return load(Cluster(settings), settings, meta, tokenizer, corpus)
 
 
 def open_cluster(settings: OpenSearchSettings, index: Path, corpus: Path | None) -> OpenSearchRetriever:
@@ -41,9 +42,12 @@ def open_cluster(settings: OpenSearchSettings, index: Path, corpus: Path | None)
     meta = bm25.read_meta(index)
     if corpus is not None:
         _check_corpus(meta, index, corpus)
+    word_settings.check_form(meta, index)
+    tokenizer = word_settings.index_tokenizer(meta["settings"], index)
     cluster = Cluster(settings)
     check(cluster, settings, meta)
-    return OpenSearchRetriever(cluster, settings, meta, PassageFile(index / PASSAGES_FILE))
+    passages = PassageFile(index / PASSAGES_FILE)
+    return OpenSearchRetriever(cluster, settings, search_identity(meta, settings.flavour), tokenizer, passages)
 
 
 def _check_corpus(meta: dict[str, Any], index: Path, corpus: Path) -> None:
@@ -52,7 +56,7 @@ def _check_corpus(meta: dict[str, Any], index: Path, corpus: Path) -> None:
         raise PipelineError(
             f"the index belongs to corpus {meta['corpus'][:12]}, but {corpus} is corpus {found[:12]}",
             where=str(index),
-            fix=_REBUILD,
+            fix=word_settings.REBUILD,
         )
 
 
@@ -62,11 +66,16 @@ class OpenSearchRetriever:
     fingerprint: str
 
     def __init__(
-        self, cluster: Cluster, settings: OpenSearchSettings, meta: dict[str, Any], passages: PassageFile
+        self,
+        cluster: Cluster,
+        settings: OpenSearchSettings,
+        fingerprint: str,
+        tokenizer: Tokenizer,
+        passages: PassageFile,
     ) -> None:
-        self.fingerprint = search_identity(meta, settings.flavour)
+        self.fingerprint = fingerprint
         self._cluster, self._settings, self._passages = cluster, settings, passages
-        self._tokenizer = index_tokenizer(meta)
+        self._tokenizer = tokenizer
 
     def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
         """See ``Windows``."""
@@ -95,10 +104,10 @@ class OpenSearchRetriever:
         except TryAgain as error:
             return [RetrieverError(f"the cluster: {error}") for _ in words]
         if reply.status != 200:
-            raise PipelineError(f"{self._cluster.url} refuses searches: {reply.words()}", where=WHERE)
+            raise PipelineError(f"{self._cluster.url} refuses searches: {reply.words()}", where=SECTION)
         answers = reply.content.get("responses", [])
         if len(answers) != len(words):
-            raise PipelineError(f"{self._cluster.url} answers other queries than were asked", where=WHERE)
+            raise PipelineError(f"{self._cluster.url} answers other queries than were asked", where=SECTION)
         return [self._read(answer) for answer in answers]
 
     def _read(self, answer: Any) -> list[Passage] | RetrieverError:
@@ -108,7 +117,7 @@ class OpenSearchRetriever:
             return RetrieverError("the cluster: not all shards answered")
         found = [(int(hit["sort"][1]), float(hit["sort"][0])) for hit in answer["hits"]["hits"]]
         if any(not 0 <= row < len(self._passages) for row, _ in found):
-            raise PipelineError("the cluster finds passages that the corpus has not", where=f"{WHERE}.name")
+            raise PipelineError("the cluster finds passages that the corpus has not", where=f"{SECTION}.name")
         return [self._passages.get(row, score) for row, score in found]
 
 
