@@ -114,7 +114,8 @@ def trajectories(folder: Path, iteration: int, strength: float, passage: str = H
 
 def summary_of(rates: dict[str, float], n: int) -> dict[str, Any]:
     def figures(rate: float) -> dict[str, Any]:
-        share = {"em": rate, "f1": rate, "cover_em": rate, "cover_em_contiguous": rate, "format_rate": 0.5 + rate / 2}
+        answers = ("em", "f1", "cover_em", "cover_em_contiguous", "em_squad", "f1_squad", "of_my_own")
+        share = {**dict.fromkeys(answers, rate), "format_rate": 0.5 + rate / 2}
         other = {"searches_per_question": 2 * rate, "search_rate": rate, "tokens_per_question": 60 + 40 * rate}
         ends = {f"{key}_ci": [max(0.0, value - 0.04), value + 0.04] for key, value in {**share, **other}.items()}
         return {"n": n, **share, **other, **ends, "needed_searches": 2.0}

@@ -11,7 +11,7 @@ from r1_searcher import tables
 from r1_searcher.evaluation.further_metrics import words
 from r1_searcher.evaluation.headline import write_headline
 from r1_searcher.evaluation.lost import lost_line
-from r1_searcher.evaluation.summary import Summary, gather
+from r1_searcher.evaluation.summary import RIGHTNESS, Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
 from r1_searcher.rewards.columns import CALLS, mean_calls_in
@@ -72,7 +72,8 @@ def text_table(summary: Summary, *, width: int | None = None) -> str:
     listed = (*COLUMNS, *calls)
     known = {*_NOT_SHOWN, *(key for key, _ in listed)}
     columns = [(key, heading) for key, heading in listed if key in given]
-    columns += [(key, heading) for key, heading, _ in words(given, known)]
+    after = 1 + max((place for place, (key, _) in enumerate(columns) if key in RIGHTNESS), default=-1)
+    columns[after:after] = [(key, heading) for key, heading, _ in words(given, known)]
     rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
     for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
         for policy, row in summary.items():

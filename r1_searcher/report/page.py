@@ -29,6 +29,7 @@ _COLUMNS = (
     ("search_rate", "Searched", "share of questions with at least one search"),
     ("tokens_per_question", "Tokens", "prompt, policy and document tokens per question"),
 )
+_ANSWERS = 4  # the first so many are measured on the answer alone
 _TILES = ("cover_em", "em", "f1", "format_rate", "searches_per_question", "search_rate")
 _CURVES = (  # column, title, fixed range
     ("reward", "Reward", None),
@@ -118,7 +119,8 @@ def _benchmarks(inputs: Inputs) -> list[dict[str, Any]]:
         tools = [(name, name.removeprefix(CALLS), "calls of this tool per question") for name in calls]
         known = (*_COLUMNS, *tools)
         further = words((name for _, figures in rows for name in figures), [column[0] for column in known])
-        columns = [column for column in (*known, *further) if any(column[0] in figures for _, figures in rows)]
+        listed = (*_COLUMNS[:_ANSWERS], *further, *_COLUMNS[_ANSWERS:], *tools)
+        columns = [column for column in listed if any(column[0] in figures for _, figures in rows)]
         cells = [[(figures.get(key), figures.get(f"{key}_ci")) for key, *_ in columns] for _, figures in rows]
         key, heading = ("cover_em", "Cover-EM") if any("cover_em" in figures for _, figures in rows) else ("em", "EM")
         bars = [

@@ -112,3 +112,15 @@ def test_of_an_evaluation_it_is_said_before_training(project: Callable[..., Path
     lengthen(str(held_out), {"validation1"})
     (line,) = [line for line in Workbench("s1").check_before() if "evaluation" in line]
     assert "held_out.parquet: the prompts of 1 of 4 questions leave no room" in line and "validation1" in line
+
+
+def test_a_script_that_the_format_forbids_is_said_before_training(project: Callable[..., Path]) -> None:
+    project("scripts", segments(2))
+    rows = read_table(Path(TRAIN), QUESTIONS).to_pylist()
+    for row in rows:
+        row["answers"] = ["安徽省"]
+    write_table(Path(TRAIN), pa.Table.from_pylist(rows, schema=QUESTIONS))
+    (line,) = [line for line in Workbench("s1").check_before() if "reward.scripts" in line]
+    assert f"questions of {TRAIN} have only gold answers in a script that reward.scripts paper forbids" in line
+    change(reward={"scripts": ["Latin", "Han"]})
+    assert not [line for line in Workbench("s1").check_before() if "reward.scripts" in line]

@@ -57,6 +57,22 @@ def test_answers_of_every_form(tmp_path: Path, answer: Any, golds: list[str]) ->
     assert asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))[0]["answers"] == golds
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"golden_answers": ["Vale", None]}, {"answers": ["Vale"]}),
+        ({"answer": 1999.0}, {"answers": ["1999"]}),
+        ({"answer": "Vale", "supporting_facts": '{"title": ["A"], "sent_id": [0]}'}, {"supporting_titles": ["A"]}),
+        ({"answer": "Vale", "num_hops": 2.0, "difficulty": "hard"}, {"num_hops": 2, "difficulty": None}),
+    ],
+)
+def test_the_same_in_parquet(tmp_path: Path, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([{"id": "1", "question": ASKS, **fields}]), path)
+    (row,) = asked(path)
+    assert {key: row[key] for key in expected} == expected
+
+
 @pytest.mark.parametrize("answer", [True, [["Vale"]], {"gold": "Vale"}, "['Vale'", '["Vale", 3', float("inf")])
 def test_answers_of_no_form_are_faults(tmp_path: Path, answer: Any) -> None:
     with pytest.raises(PipelineError, match=r"line 1: 'answer' (must be a string|starts like a list but is none)"):

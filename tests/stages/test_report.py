@@ -69,6 +69,13 @@ def read_page(root: Path) -> tuple[str, Page]:
     return html, page
 
 
+def test_metrics_of_the_users_choice_stand_beside_the_papers(run: Path) -> None:
+    assert main([]) == 0
+    headings = re.findall(r"<abbr[^>]*>([^<]+)</abbr>", read_page(run)[0])
+    first = headings.index("F1")
+    assert headings[first + 1 : first + 5] == ["EM (SQuAD)", "F1 (SQuAD)", "of_my_own", "Format"]
+
+
 def test_page_loads_nothing_and_runs_nothing(run: Path) -> None:
     assert main([]) == 0
     html, page = read_page(run)
