@@ -10,7 +10,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts, passages
 from r1_searcher.retrieval.build import build_index
-from r1_searcher.retrieval.dense.retriever import add_dense
+from r1_searcher.retrieval.dense.retriever import add_dense, check_dense
 from r1_searcher.retrieval.dense.takeover import take_over
 from r1_searcher.shown import show
 
@@ -20,6 +20,7 @@ def make_index(loaded: params.Params, corpus: Path, folder: Path) -> None:
     number = passages.count(corpus)
     if number == 0:
         raise PipelineError("the corpus is empty", where=str(corpus), fix="see `corpus` in params.yaml")
+    check_dense(loaded, number)
     for draft in artefacts.remove_orphans(folder):
         show(f"index: removed {draft}, left by a killed run", file=sys.stderr)
     fingerprint = passages.fingerprint(corpus)

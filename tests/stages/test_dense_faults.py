@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 from dense_indexes import build, numbered, settings, tiny, write_corpus
 from tiny_models import random_encoder
 
+from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import passages
 from r1_searcher.files.sums import Damaged, renew
 from r1_searcher.retrieval import build_index, identify, open_retriever
 from r1_searcher.retrieval.dense import retriever
 from r1_searcher.retrieval.dense.encoder import Encoder
+from r1_searcher.retrieval.make import make_index
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +121,63 @@ def test_ivfpq_that_cannot_be_is_said_before(place: Path, ivfpq: dict[str, int],
     chosen = tiny(random_encoder(place / "model"), kind="ivfpq", ivfpq=ivfpq, passages_a_shard=1000)
     with pytest.raises(PipelineError, match=message):
         build(chosen, write_corpus(place / "corpus", numbered(count)), place / "index")
+
+
+CONFIG = "config_sentence_transformers.json"
+
+
+def wrong_model(place: Path) -> params.Params:
+    return tiny(place / "intfloat_e5")
+
+
+def unknown_prefix(place: Path) -> params.Params:
+    return settings(random_encoder(place / "model"), max_tokens=16)
+
+
+def wrong_similarity(place: Path) -> params.Params:
+    model = random_encoder(place / "model")
+    (model / CONFIG).write_text(json.dumps({"similarity_fn_name": "dot"}))
+    return tiny(model)
+
+
+def no_weights(place: Path) -> params.Params:
+    model = random_encoder(place / "model")
+    (model / "model.safetensors").write_bytes(b"no weights")
+    return tiny(model)
+
+
+def too_few(place: Path) -> params.Params:
+    ivfpq = {"lists": 4, "code_bytes": 4, "train": 300}
+    return tiny(random_encoder(place / "model"), kind="ivfpq", ivfpq=ivfpq)
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (wrong_model, "no such model folder"),
+        (unknown_prefix, "gives the prefixes of queries and passages"),
+        (
+            wrong_similarity,
+            rf"similarity: {CONFIG} of the model model names the similarity 'dot', not cosine \(similarity: dot\)",
+        ),
+        (no_weights, "no model could be opened"),
+        (too_few, "IVF-PQ needs 256 passages or more, got 5"),
+    ],
+)
+def test_what_dense_search_cannot_do_is_said_before_bm25_is_built(
+    place: Path, choose: Callable[[Path], params.Params], message: str
+) -> None:
+    chosen, corpus = choose(place), write_corpus(place / "corpus", numbered(5))
+    with pytest.raises(PipelineError, match=message):
+        make_index(chosen, corpus, place / "index")
+    assert not (place / "index").exists()
+
+
+def test_the_similarity_of_the_models_folder_is_followed(place: Path) -> None:
+    chosen, corpus = wrong_similarity(place), write_corpus(place / "corpus", numbered(5))
+    make_index(tiny(place / "model", similarity="dot"), corpus, place / "index")
+    found = open_retriever(tiny(place / "model", similarity="dot"), index=place / "index").search(["p3"], 5)
+    assert max(passage.score for passage in found[0]) > 1.5  # an inner product, and no cosine
+    (place / "model" / CONFIG).write_text(json.dumps({"similarity_fn_name": "euclidean"}))
+    with pytest.raises(PipelineError, match=r"'euclidean'.*another model"):
+        make_index(chosen, corpus, place / "index")

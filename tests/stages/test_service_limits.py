@@ -120,6 +120,16 @@ def test_a_plain_client_reads_why_its_request_is_too_large(address: tuple[str, i
     client.close()
 
 
+def test_a_client_that_sends_everything_first_gets_the_reason_and_no_reset_connection() -> None:
+    limits = messages.Limits(max_bytes=500_000)
+    with search_servers.in_thread(Wordy(), server.Settings(limits=limits)) as (url, _):
+        client = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=30)
+        client.request("POST", "/retrieve", b" " * 20_000_000, {"Content-Type": "application/json"})
+        answer = client.getresponse()
+        assert (answer.status, b"at most 500000 bytes" in answer.read()) == (413, True)
+        client.close()
+
+
 def test_queries_times_k_has_a_limit_that_the_client_keeps_to(address: tuple[str, int]) -> None:
     url = f"http://{address[0]}:{address[1]}"
     refused = httpx.post(f"{url}/search", json={"queries": ["a"] * 5, "k": 90})

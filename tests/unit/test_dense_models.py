@@ -65,7 +65,9 @@ def test_the_parameters_go_before_everything(folder: Path) -> None:
     assert prefixes("intfloat/e5-base", folder, "ask: ", "auto") == ("ask: ", "passage: ")
 
 
-@pytest.mark.parametrize("name", ["mine", "intfloat/multilingual-e5-large-instruct", "intfloat/e5-mistral-7b-instruct"])
+@pytest.mark.parametrize(
+    "name", ["mine", "note5-small", "intfloat/multilingual-e5-large-instruct", "intfloat/e5-mistral-7b-instruct"]
+)
 def test_an_unknown_instruction_is_asked_for_and_not_left_out(folder: Path, name: str) -> None:
     with pytest.raises(PipelineError, match=r"index\.dense: neither .* \(set query_prefix and passage_prefix"):
         prefixes(name, folder, "auto", "auto")

@@ -30,7 +30,8 @@ class Embedding:
 
     @classmethod
     def of(cls, settings: params.Dense, folder: Path) -> Embedding:
-        """From the parameters and the model's folder."""
+        """From the parameters and the model's folder. Raises ``PipelineError`` if the two contradict each other."""
+        models.check_similarity(folder, settings.similarity)
         query, passage = models.prefixes(settings.model, folder, settings.query_prefix, settings.passage_prefix)
         return cls(
             models.identity(folder),

@@ -7,20 +7,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
 
 AUTO = "auto"
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, settings, tokenizer: what embeddings depend on
+_CONFIG = "config_sentence_transformers.json"
 _OTHER_BACKENDS = ("onnx", "openvino")
 
 # (name, query prefix, passage prefix), from the models' own cards; the name as in folders and hub names
 _FAMILIES = (
     (r"bge-(small|base|large)-en", "Represent this sentence for searching relevant passages: ", ""),
     (r"e5-(small|base|large)(?!-instruct)", "query: ", "passage: "),
-    (r"all-minilm|all-mpnet|all-distilroberta|multi-qa|msmarco|contriever|gtr-t5|gte-(small|base|large)", "", ""),
+    (r"(all-minilm|all-mpnet|all-distilroberta|multi-qa|msmarco|contriever|gtr-t5|gte-(small|base|large))", "", ""),
 )
 
 
@@ -97,16 +98,38 @@ def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, st
     return known[0] if query == AUTO else query, known[1] if passage == AUTO else passage
 
 
+def check_similarity(folder: Path, similarity: Literal["cosine", "dot"]) -> None:
+    """Raise ``PipelineError`` if the model's folder names another similarity than ``similarity``.
+
+    ``cosine`` there means nothing: the library writes it by default.
+    """
+    wanted = str(_config(folder).get("similarity_fn_name") or "cosine").removesuffix("_product")
+    if wanted not in ("cosine", similarity):
+        known = wanted == "dot"
+        raise PipelineError(
+            f"{_CONFIG} of the model {folder.name} names the similarity {wanted!r}, not {similarity}",
+            where="params.yaml, index.dense.similarity",
+            fix="similarity: dot" if known else "this project compares by cosine and dot: another model",
+        )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return the library's own settings of a model; empty if it has none."""
+    path = folder / _CONFIG
+    config = artefacts.read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise PipelineError("not a JSON object", where=str(path), fix="fix the file, or remove it")
+    return config
+
+
 def _own_prefixes(folder: Path) -> tuple[str, str] | None:
     """Return the prompts of config_sentence_transformers.json, or None. Empty ones mean nothing: the library writes
     them by default."""
-    path = folder / "config_sentence_transformers.json"
-    if not path.is_file():
-        return None
-    config = artefacts.read_json(path)
-    prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
+    prompts = _config(folder).get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
-        raise PipelineError("'prompts' is not an object of texts", where=str(path), fix="fix the file, or remove it")
+        raise PipelineError(
+            "'prompts' is not an object of texts", where=str(folder / _CONFIG), fix="fix the file, or remove it"
+        )
     query = prompts.get("query") or ""
     passage = next((prompts[key] for key in ("passage", "document", "corpus") if prompts.get(key)), "")
     return (query, passage) if query or passage else None
@@ -115,7 +138,7 @@ def _own_prefixes(folder: Path) -> tuple[str, str] | None:
 def _family_prefixes(name: str) -> tuple[str, str] | None:
     plain = name.lower().replace("_", "-")
     for pattern, query, passage in _FAMILIES:
-        if re.search(pattern, plain):
+        if re.search(rf"(?<![a-z0-9]){pattern}", plain):
             return query, passage
     return None
 

@@ -36,6 +36,19 @@ _WHERE = "params.yaml, index.dense"
 _FORM = 1
 
 
+def check_dense(settings: params.Params, number: int) -> None:
+    """Raise ``PipelineError`` for whatever ``add_dense`` would refuse of ``number`` passages: package, model, prefixes,
+    similarity, device, faiss' settings. Called before BM25 is built."""
+    dense = settings.index.dense
+    if dense is None or not dense.model or dense.kind == "server":
+        return
+    models.library(_WHERE)
+    dimension = open_encoder(dense, dense.device, f"{_WHERE}.model").dimension
+    if dense.takeover:
+        return  # its kind is that of the existing vectors, which take_over checks
+    embedded.check() if dense.kind == "milvus" else vectors.check(dense, number, dimension)
+
+
 def add_dense(corpus: Path, settings: params.Params, index: Path) -> None:
     """Build the dense index that ``index.dense`` asks for, with ``threads``; do nothing if it names no model."""
     dense = settings.index.dense

@@ -49,6 +49,11 @@ def build(shards: Sequence[Path], settings: params.Dense, path: Path, threads: i
     return count, dimension
 
 
+def check(settings: params.Dense, count: int, dimension: int) -> None:
+    """Raise ``PipelineError`` if ``count`` vectors of this dimension do not fit the settings, or faiss is missing."""
+    _empty(library(), settings, count, dimension)
+
+
 def _empty(faiss: ModuleType, settings: params.Dense, count: int, dimension: int) -> Any:
     half, metric = settings.storage == "float16", faiss.METRIC_INNER_PRODUCT
     match settings.kind:

@@ -35,7 +35,9 @@ from r1_searcher.types.protocols import Passage, Retriever, RetrieverError, sear
 from r1_searcher.types.retriever_kind import Identity
 
 _log = logging.getLogger(__name__)
-_DRAINED = 8  # times max_bytes: how much of a too large request is read
+# How much of a too large request is read and discarded, times max_bytes, within its time: else a client that is still
+# sending gets a reset connection and not the reason.
+_DRAINED = 64
 PATHS = ("/search", "/retrieve", "/queries", "/batch_search", "/health", "/metrics")
 
 _FORMS = ("form own", "form flashrag-search")  # of a body for /search
