@@ -33,7 +33,7 @@ CHECKED   := $(BIN)/python -c 'from r1_searcher import errors, params; \
 # A kill can leave dvc.lock half written: repair it before DVC runs, and keep a copy afterwards.
 DVC_FILES := $(BIN)/python -m flows.dvc_files
 DVC_SET   := .dvc/tmp/.settings
-MADE      := data metrics plots report site dist .store .workspaces .prefect .dvc/cache .dvc/tmp
+MADE      := data metrics plots report site dist tracking .store .workspaces .prefect .dvc/cache .dvc/tmp
 LOCKED    := requirements.lock locks/build.lock locks/torch.lock locks/torch-cpu.lock
 
 # Commands in dvc.yaml say `python`: use the one in .venv.

@@ -22,6 +22,7 @@ from r1_searcher.files.artefacts import read_json, write_text
 from r1_searcher.models.base_metrics import against_training
 from r1_searcher.progress import Paced, nobody
 from r1_searcher.shown import printable, show
+from r1_searcher.tracking.journal import Tracking, figures_of
 from r1_searcher.training import figures, page
 from r1_searcher.training.curves import curves_csv
 from r1_searcher.training.segment import Made
@@ -81,6 +82,9 @@ class SegmentLog:
         self.say(f"{_title(bench)} {start}")
         if found := bench.found(first):
             self.say(found)
+        self.tracking = Tracking(bench, self.say)
+        for done in range(1, first + 1):
+            self._track(done)
         for line in audit_findings():
             self.say(f"warning: {line} ({AUDIT})")
         for line in base_findings():
@@ -135,16 +139,20 @@ class SegmentLog:
         )
         self.last = now
         self._show_curves(iteration + 1)
+        if not self.bench.is_watched(iteration + 1):
+            self._track(iteration + 1)
         if isinstance(self.progress, UUID):
             update_progress_artifact(self.progress, progress=100 * (iteration + 1) / self.bench.length)
 
     def watched(self, done: int, seen: Made) -> None:
         """Report a finished validation."""
         self.say(figures.watch_line(self._place(done), seen.figures, self.bench.validation.num_rows))
+        self._track(done, seen)
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         """Report that the outputs are written, and where."""
         self.curves.unlink(missing_ok=True)  # the segment's output has them all
+        self.tracking.close()
         name = self.bench.name
         minutes = figures.clock(time.monotonic() - self.began)
         self.say(
@@ -152,6 +160,13 @@ class SegmentLog:
             f"curves in plots/train/{name}.csv (dvc plots show), "
             f"figures in metrics/train/{name}.json"
         )
+
+    def _track(self, done: int, seen: Made | None = None) -> None:
+        """Hand an iteration's figures to the trackers, with those of the validation after it, if any."""
+        step = self.bench.number(done - 1)
+        if self.tracking.lacks(step):
+            watched = (seen or self.bench.watch(done)).figures if self.bench.is_watched(done) else {}
+            self.tracking.row(step, figures_of(self.bench.curve(done - 1) if done else {}, watched))
 
     def _show_curves(self, done: int) -> None:
         """Update the run's table and the file of its curves: all iterations so far, including those of earlier runs."""

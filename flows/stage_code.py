@@ -55,7 +55,7 @@ CHANGES_NOTHING = (
         "r1_searcher/params",
         *(f"r1_searcher/{name}.py" for name in ("errors", "keys", "names", "options", "progress", "shown", "tables")),
     ),
-    *("flows/__init__.py", "stages/__init__.py", "r1_searcher/__init__.py", "r1_searcher/plan"),
+    *("flows/__init__.py", "stages/__init__.py", "r1_searcher/__init__.py", "r1_searcher/plan", "r1_searcher/tracking"),
     *(
         f"flows/{name}.py"
         for name in (

@@ -20,6 +20,7 @@ from r1_searcher.points import (
     RETRIEVERS,
     REWARD_SETS,
     TOOLS,
+    TRACKERS,
     TRAINERS,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "retriever",
     "reward_set",
     "tool",
+    "tracker",
     "trainer",
 ]
 
@@ -51,6 +53,7 @@ question_source = QUESTION_SOURCES.register
 engine = ENGINES.register
 trainer = TRAINERS.register
 tool = TOOLS.register
+tracker = TRACKERS.register
 
 
 def benchmark(name: str) -> Callable[[T], T]:

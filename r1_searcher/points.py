@@ -19,8 +19,9 @@ PROMPTS = Point("prompt", "prompt", "r1_searcher.rollout.prompts", "rollout.prom
 ENGINES = Point("engine", "engine", "r1_searcher.rollout.engine_kinds", "rollout.engine")
 TRAINERS = Point("trainer", "trainer", "r1_searcher.update.trainer_kinds", "update.trainer")
 TOOLS = Point("tool", "tool", "r1_searcher.tools.kinds", "rollout.tools")
+TRACKERS = Point("tracker", "tracker", "r1_searcher.tracking.kinds", "tracking.trackers")
 
 POINTS = (
     *(REWARD_SETS, ANSWER_METRICS, ESTIMATORS, LOSSES, RETRIEVERS, CORPUS_SOURCES, QUESTION_SOURCES),
-    *(BENCHMARKS, PROMPTS, ENGINES, TRAINERS, TOOLS),
+    *(BENCHMARKS, PROMPTS, ENGINES, TRAINERS, TOOLS, TRACKERS),
 )

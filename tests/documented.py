@@ -89,6 +89,7 @@ ELSEWHERE = {
     "r1-searcher ask": ("tests/stages/test_ask_command.py", "main([QUESTION, "),
     "r1-searcher index load": ("tests/doors/test_opensearch.py", 'main(["load"'),
     "r1-searcher index takeover": ("tests/stages/test_takeover.py", 'main(["takeover"'),
+    "r1-searcher track": ("tests/flows/test_trackers.py", "track([])"),
     "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
     "make ui": ("tests/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),

@@ -259,7 +259,9 @@ def fakes() -> dict[str, types.ModuleType]:
         "r1_searcher.update.trainer": module("r1_searcher.update.trainer"),
         "r1_searcher.retrieval": module(
             "r1_searcher.retrieval",
-            identify=lambda params, index: types.SimpleNamespace(fingerprint=sha256_tree(index)),
+            identify=lambda params, index: types.SimpleNamespace(
+                **dict.fromkeys(("fingerprint", "corpus", "description"), sha256_tree(index))
+            ),
             open_retriever=lambda params, index, corpus=None, fingerprint=None: object(),
         ),
     }

@@ -70,6 +70,7 @@ COMMANDS: dict[str, Library | Checkout] = {
     "compare": Library("test whether policy B is better or worse than A (paired verdict)", _EVALUATE, ("compare",)),
     "judge": Library("let a language model judge answers (ACC_L)", _EVALUATE, ("judge",)),
     "benchmarks": Library("list and fetch released benchmarks", "r1_searcher.cli.benchmarks"),
+    "track": Library("show finished training segments in trackers (TensorBoard, …)", "r1_searcher.cli.track"),
     "verify": Library("check every stored file for damage", "r1_searcher.files.verify"),
     "store": Library("list or prune the store of results", "r1_searcher.files.store"),
     "params": Library("print the default parameters, changed by profiles or values", "r1_searcher.cli.shipped"),

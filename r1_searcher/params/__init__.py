@@ -25,6 +25,7 @@ from r1_searcher.params.questions import Audit, Difficulty, Labelled, Level, Mix
 from r1_searcher.params.reading import PARAMS_FILE, SHIPPED, check, load, load_or_shipped, parse, shipped
 from r1_searcher.params.retriever import DenseSearch, Hybrid, Online, Rerank, RetrieverParams, Searches, Service
 from r1_searcher.params.rollout import Rollout, Vllm
+from r1_searcher.params.tracking import TrackingParams
 from r1_searcher.params.train import Collapse, Lora, Reward, Train, TrainSegment, TrainStage, Update
 from r1_searcher.params.whole import Params
 from r1_searcher.params.workers import Hardware, WorkersParams
@@ -73,6 +74,7 @@ __all__ = [
     "Serving",
     "Share",
     "TinyModel",
+    "TrackingParams",
     "Train",
     "TrainSegment",
     "TrainStage",

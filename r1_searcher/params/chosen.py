@@ -23,6 +23,7 @@ class Extensible(Section):
 
     points: ClassVar[Mapping[str, Point]]  # by the field that chooses: one name, or a list of them
     section: ClassVar[str]  # its key in params.yaml
+    changes_results: ClassVar[bool] = True  # whether anything that is made depends on what is chosen
     # The user's files; ``Params`` passes them on.
     extensions: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
     own: Mapping[str, Any] = Field(default={}, exclude=True, repr=False)

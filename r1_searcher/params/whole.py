@@ -17,6 +17,7 @@ from r1_searcher.params.index import Index
 from r1_searcher.params.questions import Audit, Difficulty, Questions
 from r1_searcher.params.retriever import RetrieverParams
 from r1_searcher.params.rollout import Rollout
+from r1_searcher.params.tracking import TrackingParams
 from r1_searcher.params.train import Reward, Train, Update
 from r1_searcher.params.workers import Hardware, WorkersParams
 
@@ -41,6 +42,7 @@ class Params(Section):
     reward: Reward
     update: Update
     train: Train
+    tracking: TrackingParams
     evaluate: Evaluate
     regression: Regression
     benchmarks: Benchmarks

@@ -25,7 +25,7 @@ FIGURES = {
 # Parameters that a run's figures depend on only by chance or not at all, such as those of services and engines.
 _NOT_OF_THE_PROTOCOL = (
     *("profile", "seed", "threads", "hardware", "workers", "audit", "difficulty", "regression", "benchmarks", "judge"),
-    *("report", "rollout.vllm", "retriever.service", "retriever.online", "evaluate.served"),
+    *("report", "tracking", "rollout.vllm", "retriever.service", "retriever.online", "evaluate.served"),
     "evaluate.max_error_share",
 )
 

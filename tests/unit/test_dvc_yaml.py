@@ -24,7 +24,7 @@ OWN = parse((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PARAMS = OWN if stage_code.rewritten(TEXT, ROOT, OWN) == TEXT else shipped()
 STAGES: dict[str, dict[str, Any]] = stage_code.stages_of(TEXT)
 
-NO_STAGES = {"extensions", "hardware", "regression"}  # parameters of commands outside the pipeline
+NO_STAGES = {"extensions", "hardware", "regression", "tracking"}  # parameters of commands outside the pipeline
 ANY = "<any>"  # in a parameter's name: any value of the stage's foreach or matrix
 
 
