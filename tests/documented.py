@@ -90,6 +90,8 @@ ELSEWHERE = {
     "r1-searcher index load": ("tests/doors/test_opensearch.py", 'main(["load"'),
     "r1-searcher index takeover": ("tests/stages/test_takeover.py", 'main(["takeover"'),
     "r1-searcher track": ("tests/flows/test_trackers.py", "track([])"),
+    "r1-searcher serve": ("tests/stages/test_serve_command.py", '"serve"'),
+    "curl -s http://127.0.0.1:8500": ("tests/stages/test_serve_command.py", "8500"),
     "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
     "make ui": ("tests/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
@@ -129,6 +131,7 @@ ELSEWHERE = {
 REMOTES = ("docs/remotes.md", "tests/stages/test_remote.py")
 # Run by nothing, with the reason: another machine or Docker is needed, or the home folder is written to.
 BY_HAND = {
+    "docker run": "a Docker daemon and an image of others",
     "docker compose": "a Docker daemon; tests/unit/test_images.py reads the files",
     "(umask 077; echo": "a password of the user's own",
     "ray get-auth-token": "writes into the home folder; tests/ray_heads.py writes such tokens",

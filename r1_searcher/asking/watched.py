@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1_searcher.asking.citations import Search
-from r1_searcher.types.protocols import Engine, Passage, Retriever, RetrieverError, Sampling, Turn
+from r1_searcher.types.protocols import (
+    Engine,
+    Passage,
+    Retriever,
+    RetrieverError,
+    Sampling,
+    Tokenized,
+    Turn,
+    windows_of,
+)
 
 OnText = Callable[[str], None]
 
@@ -22,6 +31,8 @@ class WatchedEngine:
         self._written: list[int] = []  # tokens of the turn so far
         self._shown = ""
         self._by_token = hasattr(engine, "on_token")
+        if isinstance(engine, Tokenized):
+            self.tokenizer = engine.tokenizer  # set: from Python 3.12 on, protocols do not see ``__getattr__``
         if self._by_token:
             engine.on_token = self._token  # type: ignore[attr-defined]
 
@@ -69,6 +80,14 @@ class WatchedRetriever:
     def __init__(self, retriever: Retriever, on_search: Callable[[Search], None] | None = None) -> None:
         self._retriever, self._on_search = retriever, on_search
         self.searches: list[Search] = []
+        self.fingerprint = retriever.fingerprint
+        self._windows = windows_of(retriever)
+        self.opens = self._windows is not None
+
+    def around(self, passage: Passage, before: int, after: int) -> list[Passage]:
+        """As the retriever's."""
+        assert self._windows is not None
+        return self._windows.around(passage, before, after)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._retriever, name)

@@ -61,7 +61,7 @@ _EVALUATE, _INDEX = "r1_searcher.cli.evaluate", "r1_searcher.cli.index"
 COMMANDS: dict[str, Library | Checkout] = {
     "ask": Library("ask a policy a question of your own", "r1_searcher.cli.ask"),
     "search": Library("print the best passages for a query", _INDEX, ("search",)),
-    "serve": Library("serve the retriever over HTTP", _INDEX, ("serve",)),
+    "serve": Library("serve a policy that searches: OpenAI's API and a chat page", "r1_searcher.cli.serve"),
     "index": Library("index a folder of passages", _INDEX),
     "rollout": Library("sample trajectories of a policy on questions", "r1_searcher.cli.rollout"),
     "reward": Library("reward rollouts or transcript files", "r1_searcher.cli.reward"),

@@ -6,14 +6,12 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1_searcher import params
+from r1_searcher.cli.policy_options import add_policy_options, opened_asker, settings_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples, whole_number
-from r1_searcher.params.reading import check
 from r1_searcher.shown import json_text, show, show_lines, show_piece
 
 if TYPE_CHECKING:
@@ -28,8 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher ask") 
     options = parser(prog).parse_args(arguments)
     if options.question is not None and not options.question.strip():
         raise PipelineError("the question is empty", where="ask")
-    settings = _settings(options)
-    with _opened(options, settings) as asker:
+    with _opened(options) as asker:
         _Session(options, asker).run()
 
 
@@ -49,21 +46,7 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("question", nargs="?", help="the question; without it: a line of standard input each")
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument("--policy", metavar="FOLDER", help="model folder or hub name (default: the last trained one)")
-    policy.add_argument("--server", metavar="URL", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1")
-    parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
-    parser.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the server's key")
-    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
-    parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
-    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="its corpus; an index of another one is refused")
-    parser.add_argument("--service", metavar="URL", help="a retrieval service instead of an index")
-    parser.add_argument(
-        "--k", type=whole_number("--k", least=1), metavar="N", help="passages per search (default: rollout.k)"
-    )
-    parser.add_argument(
-        "--max-searches", type=whole_number("--max-searches", least=1), metavar="N", help="searches per question"
-    )
+    add_policy_options(parser)
     parser.add_argument("--no-search", action="store_true", help="answer at once, to compare")
     parser.add_argument(
         "--sample",
@@ -76,60 +59,19 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
     parser.add_argument(
         "--trace", type=free_place, metavar="FILE", help="also write the trajectories: rollouts.parquet"
     )
-    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     return parser
 
 
-def _settings(options: argparse.Namespace) -> params.Params:
-    settings = params.load_or_shipped(options.params)
-    given = {"k": options.k, "max_searches": options.max_searches}
-    changes = {name: value for name, value in given.items() if value is not None}
-    changed = settings.model_dump(mode="json")
-    changed["rollout"] |= changes
-    if options.service:
-        changed["retriever"] |= {"kind": "service"}
-        changed["retriever"]["service"] |= {"url": options.service}
-    return check(changed, where="ask")
-
-
 @contextlib.contextmanager
-def _opened(options: argparse.Namespace, settings: params.Params) -> Iterator[Asker]:
-    """Load policy and retriever."""
-    from r1_searcher.asking.asker import Asker
-
+def _opened(options: argparse.Namespace) -> Iterator[Asker]:
+    settings = settings_of(options)
     chosen: dict[str, Any] = {
         "seed": options.sample if options.sample is not None else settings.seed,
         "greedy": options.sample is None,
         "mode": "no_search" if options.no_search else "search",
     }
-    with contextlib.ExitStack() as opened:
-        from r1_searcher.retrieval import open_retriever
-
-        retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
-        if options.server:
-            from r1_searcher.evaluation.served import open_served
-
-            if not options.model:
-                raise PipelineError("a server needs the name of a model", where="--server", fix="add --model NAME")
-            served = params.ServedPolicy(
-                server=options.server,
-                model=options.model,
-                key_variable=options.key_variable,
-                interface=options.interface,
-            )
-            engine, _ = open_served(served, settings.evaluate.served, opened)
-            yield Asker(engine, retriever, settings.rollout, **chosen)
-            return
-        import torch
-
-        from r1_searcher.asking.policies import last_policy
-        from r1_searcher.rollout import load_engine
-
-        torch.set_num_threads(settings.threads)
-        policy = Path(options.policy) if options.policy else last_policy(settings)
-        if not options.json:
-            show_piece(f"policy: {policy}\n", style="2", file=sys.stderr)
-        yield Asker(load_engine(options.policy or policy, settings.rollout), retriever, settings.rollout, **chosen)
+    with opened_asker(options, settings, quiet=options.json, **chosen) as asker:
+        yield asker
 
 
 class _Session:

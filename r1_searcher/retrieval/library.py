@@ -55,7 +55,7 @@ def _row(number: int, row: Mapping[str, Any]) -> dict[str, str]:
 def serve_retriever(retriever: Retriever, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve a retriever over HTTP from a thread for the duration of the block; yields its address.
 
-    The service is that of ``r1-searcher serve`` (docs/search-service.md). Port 0: any free one. Raises
+    The service is that of ``r1-searcher index serve`` (docs/search-service.md). Port 0: any free one. Raises
     ``PipelineError`` if the address is in use.
     """
     from r1_searcher.retrieval.service import server

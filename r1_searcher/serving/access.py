@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from r1_searcher.errors import PipelineError
 
-TOKEN_VARIABLE = "R1_SEARCHER_TOKEN"  # noqa: S105  the name of a variable
-OPEN = ("/", "/health", "/chat.js", "/chat.css")  # without a token: they say nothing about anybody
+TOKEN_VARIABLE = "R1_SEARCHER_TOKEN"
+OPEN = ("/", "/health", "/chat.js", "/chat.css", "/favicon.ico")  # without a token: they say nothing about anybody
 _SHORTEST = 16  # characters of a token
 
 Refuse = Callable[[int, str], Response]

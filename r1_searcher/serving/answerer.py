@@ -17,7 +17,7 @@ from r1_searcher.types.protocols import Engine, Retriever
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AnswerRequest:
     """One question and how to answer it.
 
     Attributes:
@@ -53,11 +53,11 @@ class Answerer:
         """Return one with an asker's policy, retriever and settings; its engine is not used otherwise any more."""
         return cls(asker.engine, asker.retriever, asker.rollout, greedy=asker.greedy)
 
-    def job(self, wanted: Wanted) -> Job:
+    def job(self, wanted: AnswerRequest) -> AnswerJob:
         """Return the question as something that can be run and cancelled."""
-        return Job(self, wanted, self.lanes.lane(max_tokens=wanted.max_tokens, by_token=wanted.by_token))
+        return AnswerJob(self, wanted, self.lanes.lane(max_tokens=wanted.max_tokens, by_token=wanted.by_token))
 
-    def asker(self, wanted: Wanted, engine: Engine) -> Asker:
+    def asker(self, wanted: AnswerRequest, engine: Engine) -> Asker:
         """Return what answers it."""
         greedy = self._greedy if wanted.temperature is None else wanted.temperature == 0
         changes: dict[str, Any] = {
@@ -75,11 +75,11 @@ class Answerer:
 
 
 @dataclass
-class Job:
+class AnswerJob:
     """A question that is answered once, by ``run`` in a thread."""
 
     answerer: Answerer
-    wanted: Wanted
+    wanted: AnswerRequest
     lane: Lane
 
     def run(self, on_span: OnSpan | None = None, on_search: Callable[[Search], None] | None = None) -> Asked:
@@ -102,5 +102,3 @@ def _continuous(engine: Engine) -> Engine:
     from r1_searcher.serving.continuous import ContinuousEngine
 
     return ContinuousEngine.of(engine) if type(engine) is TransformersEngine else engine
-
-

@@ -21,9 +21,9 @@ _MARKS: dict[Kind, str] = {"thought": "", "query": "search: ", "documents": "fou
 class ContentSplitter:
     """Takes the pieces of a transcript and gives (content, reasoning) as they become certain.
 
-    The answer is content, and so is what ``include`` names; thoughts and searches are reasoning; documents are reasoning
-    by their titles only. Each run of a kind begins on a line of its own. Content ends before the first of ``stops``:
-    what may become one is held back.
+    The answer is content, and so is what ``include`` names; thoughts and searches are reasoning; documents are
+    reasoning by their titles only. Each run of a kind begins on a line of its own. Content ends before the first of
+    ``stops``: what may become one is held back.
     """
 
     include: Sequence[str] = ()

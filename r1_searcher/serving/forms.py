@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from r1_searcher.asking.asker import Asked
-from r1_searcher.serving.answerer import Wanted
+from r1_searcher.serving.answerer import AnswerRequest
 from r1_searcher.transcripts import grammar
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -87,7 +87,7 @@ class _Request(BaseModel):
         """Return the question. Raises ``BadRequest``."""
         raise NotImplementedError
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> AnswerRequest:
         """Return what is asked for. Raises ``BadRequest`` for what this server does not do."""
         for name, allowed in _NOT_DONE.items():
             value = (self.model_extra or {}).get(name)
@@ -99,7 +99,7 @@ class _Request(BaseModel):
         if not question.strip():
             raise BadRequest("the question is empty", "messages" if isinstance(self, ChatRequest) else "prompt")
         # Lone surrogates, which JSON can carry and tokenizers may reject, become question marks.
-        return Wanted(
+        return AnswerRequest(
             question.encode("utf-8", "replace").decode().strip(),
             temperature=self.temperature,
             top_p=self.top_p,
@@ -191,7 +191,7 @@ def extra(asked: Asked, *, trace: bool) -> dict[str, Any]:
     return short
 
 
-class Reply:
+class ResponseForm:
     """The parts that all responses to one request share."""
 
     def __init__(self, path: str, model: str) -> None:
@@ -214,16 +214,17 @@ class Reply:
             EXTRA: extra(asked, trace=trace),
         }
 
-    def chunk(self, content: str = "", reasoning: str = "", ended: str | None = None, **more: Any) -> dict[str, Any]:
-        """Return an event of a streamed response."""
+    def chunk(
+        self, content: str = "", reasoning: str = "", ended: str | None = None, own: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return an event of a streamed response; ``own``: its field ``r1_searcher``."""
         delta = {name: text for name, text in (("content", content), ("reasoning_content", reasoning)) if text}
         choice = {"delta": delta} if self.chat else {"text": content}
         return {
             **self._head,
             "object": "chat.completion.chunk" if self.chat else "text_completion",
             "choices": [{"index": 0, **choice, "logprobs": None, "finish_reason": ended}],
-            **more,
-        }
+        } | ({EXTRA: own} if own is not None else {})
 
     def begin(self) -> dict[str, Any]:
         """Return a chat's first event, which names the role."""

@@ -33,7 +33,9 @@ QUESTION = "Who was Ada?"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout's folders: a policy that searches, an index, a world's questions, parameters."""
     folder = tmp_path_factory.mktemp("ask")
-    settings = params_with(threads=1, rollout=rollout_params(max_total_tokens=200).model_dump())
+    settings = params_with(
+        threads=1, rollout=rollout_params(max_total_tokens=200).model_dump(), retriever__service__wait=0.1
+    )
     (folder / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     write_policy_that_searches(folder / "data/train/s2-00/policy")
     world = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 0)

@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -87,7 +87,7 @@ def make_app(retriever: Retriever, identity: Identity, kind: str, settings: Sett
         batches.close()
 
     app = FastAPI(title="Retrieval service", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Guard, settings=settings, counted=counted)
+    app.add_middleware(RequestGuard, settings=settings, note=counted.note_request)
 
     async def search(queries: Sequence[str], k: int) -> list[messages.Found]:
         fault = settings.limits.fault(queries, k)
@@ -181,12 +181,21 @@ async def _stopped(request: Request, error: Exception) -> Response:
     return _error(500, str(error), stop=True)
 
 
-class _Guard:
-    """Refuses bodies that are too large or too slow before reading them whole, and counts every request."""
+class RequestGuard:
+    """Refuses bodies that are too large or too slow before reading them whole, and tells ``note`` every request's path,
+    status and seconds; ``paths``: those that are told by name. ``refuse`` makes a refusal of a status and a line."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, counted: metrics.Metrics) -> None:
-        self._app, self._most, self._counted = app, settings.limits.max_bytes, counted
-        self._seconds, self._hosts = settings.seconds, settings.hosts
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        note: Callable[[str, int, float], None],
+        paths: Sequence[str] = PATHS,
+        refuse: Callable[[int, str], Response] = _error,
+    ) -> None:
+        self._app, self._most, self._note, self._paths = app, settings.limits.max_bytes, note, paths
+        self._seconds, self._hosts, self._refuse = settings.seconds, settings.hosts, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -231,16 +240,17 @@ class _Guard:
         announced = headers.get(b"content-length", b"0")
         try:
             if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
-                await _error(421, "is not served under this name")(scope, receive, noting)
+                await self._refuse(421, "is not served under this name")(scope, receive, noting)
             elif announced.isdigit() and int(announced) > self._most:
                 await drained()
-                refusal = _error(413, f"a request has at most {self._most} bytes", {"Connection": "close"})
+                refusal = self._refuse(413, f"a request has at most {self._most} bytes")
+                refusal.headers["Connection"] = "close"
                 await refusal(scope, receive, noting)
             else:
                 await self._app(scope, limited, noting)
         finally:
-            path = scope["path"] if scope["path"] in PATHS else "other"
-            self._counted.note_request(path, status, time.perf_counter() - began)
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._note(path, status, time.perf_counter() - began)
 
 
 def _host(header: bytes) -> str:

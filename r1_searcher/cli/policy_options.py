@@ -1,0 +1,98 @@
+"""Options of the commands that let a policy answer (``ask``, ``serve``, ``mcp``), and what they open."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.options import whole_number
+from r1_searcher.params.reading import check
+from r1_searcher.shown import show_piece
+from r1_searcher.transcripts.grammar import Mode
+
+if TYPE_CHECKING:
+    from r1_searcher.asking.asker import Asker
+
+
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a policy, a retriever and their limits."""
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument("--policy", metavar="FOLDER", help="model folder or hub name (default: the last trained one)")
+    policy.add_argument("--server", metavar="URL", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1")
+    parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
+    parser.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the server's key")
+    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
+    parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="its corpus; an index of another one is refused")
+    parser.add_argument("--service", metavar="URL", help="a retrieval service instead of an index")
+    parser.add_argument(
+        "--k", type=whole_number("--k", least=1), metavar="N", help="passages per search (default: rollout.k)"
+    )
+    parser.add_argument(
+        "--max-searches", type=whole_number("--max-searches", least=1), metavar="N", help="searches per question"
+    )
+    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters")
+
+
+def settings_of(options: argparse.Namespace) -> params.Params:
+    """Return the parameters, with what the options change."""
+    settings = params.load_or_shipped(options.params)
+    given = {"k": options.k, "max_searches": options.max_searches}
+    changes = {name: value for name, value in given.items() if value is not None}
+    changed = settings.model_dump(mode="json")
+    changed["rollout"] |= changes
+    if options.service:
+        changed["retriever"] |= {"kind": "service"}
+        changed["retriever"]["service"] |= {"url": options.service}
+    return check(changed, where="the command line")
+
+
+@contextlib.contextmanager
+def opened_asker(
+    options: argparse.Namespace,
+    settings: params.Params,
+    *,
+    seed: int,
+    greedy: bool,
+    mode: Mode = "search",
+    quiet: bool = False,
+) -> Iterator[Asker]:
+    """Load policy and retriever; unless ``quiet``, say which policy it is."""
+    from r1_searcher.asking.asker import Asker
+
+    with contextlib.ExitStack() as opened:
+        from r1_searcher.retrieval import open_retriever
+
+        retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
+        if options.server:
+            from r1_searcher.evaluation.served import open_served
+
+            if not options.model:
+                raise PipelineError("a server needs the name of a model", where="--server", fix="add --model NAME")
+            served = params.ServedPolicy(
+                server=options.server,
+                model=options.model,
+                key_variable=options.key_variable,
+                interface=options.interface,
+            )
+            engine, _ = open_served(served, settings.evaluate.served, opened)
+            yield Asker(engine, retriever, settings.rollout, seed, greedy, mode)
+            return
+        import torch
+
+        from r1_searcher.asking.policies import last_policy
+        from r1_searcher.rollout import load_engine
+
+        torch.set_num_threads(settings.threads)
+        policy = Path(options.policy) if options.policy else last_policy(settings)
+        if not quiet:
+            show_piece(f"policy: {policy}\n", style="2", file=sys.stderr)
+        yield Asker(
+            load_engine(options.policy or policy, settings.rollout), retriever, settings.rollout, seed, greedy, mode
+        )
