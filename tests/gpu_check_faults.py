@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -36,8 +37,10 @@ def out_of_memory(figures: Any) -> None:
 def main() -> int:
     """Run the command with these parts in addition."""
     parts: Any = importlib.import_module("benchmarks.gpu_check.parts")
+    first, *others = parts.PARTS
     parts.PARTS = (
-        *parts.PARTS,
+        dataclasses.replace(first, apart=True),  # in a process that is not forked
+        *others,
         *(
             parts.Part(name, name, f"tests.gpu_check_faults:{name}", seconds=1.0)
             for name in ("hang", "crash", "out_of_memory")

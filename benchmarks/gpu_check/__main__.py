@@ -20,7 +20,7 @@ from . import bare
 STOOD_IN = bare.prepare()
 
 from . import claims, probe, runner  # noqa: E402
-from .figures import Machine, Report, read_report, write_json, write_text  # noqa: E402
+from .figures import Machine, Report, read_results, write_json, write_text  # noqa: E402
 from .page import page  # noqa: E402
 from .parts import PARTS  # noqa: E402
 
@@ -54,34 +54,31 @@ def main() -> int:
     machine = Machine("cpu" if rehearsal else "cuda", rehearsal, options.out.resolve(), model)
     chosen = [part for part in PARTS if not options.only or part.name in options.only]
 
+    reports = read_results(machine)  # parts of an earlier run with this folder stay, until they run again
+
     def told(report: Report) -> None:
         show(f"{report.part:<16} {report.state:<12} {report.seconds:6.1f} s  {report.why}".rstrip())
-        write_results(machine, notes)
+        reports[report.part] = report
+        write_results(machine, notes, reports)
 
     began = time.monotonic()
-    write_results(machine, notes)
+    write_results(machine, notes, reports)
     runner.run_parts(machine, chosen, 60 * options.minutes, told)
     show(f"{machine.out / 'page.html'} and results.json beside it, after {time.monotonic() - began:.0f} s")
-    asked = {part.name for part in chosen}
-    failed = [one.part for one in reports_of(machine) if one.part in asked and one.state in ("failed", "ended")]
+    failed = [part.name for part in chosen if reports[part.name].state in ("failed", "ended")]
     if failed:
-        show(f"failed: {', '.join(failed)}; their output is in {machine.out / 'logs'}", file=sys.stderr)
+        show(f"failed: {', '.join(failed)}; the page has the end of their output", file=sys.stderr)
     return 1 if failed else 0
 
 
-def reports_of(machine: Machine) -> list[Report]:
-    """Return what all parts have written; parts of an earlier run with the same folder stay."""
-    return [read_report(machine, part.name) or Report(part.name, part.title) for part in PARTS]
-
-
-def write_results(machine: Machine, notes: list[str]) -> None:
-    """Write results.json and page.html from the parts' reports."""
-    reports = reports_of(machine)
+def write_results(machine: Machine, notes: list[str], known: dict[str, Report]) -> None:
+    """Write results.json and page.html."""
+    reports = [known.get(part.name) or Report(part.name, part.title) for part in PARTS]
     verdicts = claims.judge([] if machine.rehearsal else reports)
     names = [str(one.value) for one in reports[0].figures if one.name == "device"]
     title = f"GPU kit: {'rehearsal' if machine.rehearsal else ''.join(names[:1]) or 'a GPU'}"
     results = {"title": title, "rehearsal": machine.rehearsal, "notes": notes, "claims": claims.as_rows(verdicts)}
-    write_json(machine.out / "results.json", {**results, "parts": [asdict(one) for one in reports]})
+    write_json(machine.results, {**results, "parts": [asdict(one) for one in reports]})
     write_text(machine.out / "page.html", page(title, notes, verdicts, reports))
 
 

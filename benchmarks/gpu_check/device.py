@@ -12,7 +12,7 @@ import torch
 from r1_searcher.plan.work import DEVICES, Device
 
 from . import timing
-from .figures import Figures, Machine, read_report
+from .figures import Figures, Machine, read_results
 
 _PACKAGES = (
     "torch",
@@ -38,9 +38,10 @@ def run(figures: Figures) -> None:
     sheet = data_sheet(device)
     size, amount = (256, 2**22) if rehearsal else (8192, 2**31)
     for dtype, name in MATRIX.items():
-        rate = _product(size if dtype != torch.float32 else size // 2, dtype, device)
+        width = size if dtype != torch.float32 else size // 2
+        rate = _product(width, dtype, device)
         planned = sheet.flops / 1e12 if sheet and name != "fp32" else None
-        figures.note(f"matrix product, {name}", rate / 1e12, "TFLOP/s", planned=planned, about=f"{size} wide, random")
+        figures.note(f"matrix product, {name}", rate / 1e12, "TFLOP/s", planned=planned, about=f"{width} wide, random")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     figures.note("matrix product, tf32", _product(size, torch.float32, device) / 1e12, "TFLOP/s")
@@ -105,7 +106,7 @@ def planned_device(machine: Machine) -> tuple[Device, bool]:
     sheet = data_sheet(machine.device)
     if sheet:
         return sheet, True
-    report = read_report(machine, "device")
+    report = read_results(machine).get("device")
     measured = {one.name: one.value for one in report.figures} if report else {}
     flops, bandwidth = measured.get(_BF16), measured.get(_COPY)
     if not isinstance(flops, float) or not isinstance(bandwidth, float):

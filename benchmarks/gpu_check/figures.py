@@ -1,4 +1,7 @@
-"""What a part has found: a file that is written whole after each figure, so that a killed part loses nothing."""
+"""What a part has found: a file that is written whole after each figure, so that a killed part loses nothing.
+
+When a part has ended its report moves into results.json, so that the folder never has more than a few files.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ class Report:
     seconds: float = 0.0
     figures: list[Figure] = field(default_factory=list)
     curves: list[dict[str, float]] = field(default_factory=list)  # one row per iteration of RL
+    output: str = ""  # the end of what it printed
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,18 @@ class Machine:
     out: Path
     model: str = ""  # a folder or GGUF file for RL
 
+    def report(self, part: str) -> Path:
+        """The file of a part that runs."""
+        return self.out / "running" / f"{part}.json"
+
+    def log(self, part: str) -> Path:
+        """The output of a part that runs."""
+        return self.out / "running" / f"{part}.txt"
+
     @property
-    def reports(self) -> Path:
-        """The folder of the parts' files."""
-        return self.out / "parts"
+    def results(self) -> Path:
+        """The reports of all parts that have ended."""
+        return self.out / "results.json"
 
 
 class Figures:
@@ -89,7 +101,7 @@ class Figures:
     def write(self) -> None:
         """Write the part's file."""
         self.report.seconds = time.monotonic() - self._began
-        write_json(self.machine.reports / f"{self.report.part}.json", asdict(self.report))
+        write_json(self.machine.report(self.report.part), asdict(self.report))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -105,12 +117,23 @@ def write_text(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def read_report(machine: Machine, part: str) -> Report | None:
-    """Return what a part has written so far; None if nothing."""
-    path = machine.reports / f"{part}.json"
-    if not path.is_file():
-        return None
-    found = json.loads(path.read_text(encoding="utf-8"))
+def read_report(machine: Machine, part: str) -> Report:
+    """Return what a running part has written so far."""
+    return _report(json.loads(machine.report(part).read_text(encoding="utf-8")))
+
+
+def read_results(machine: Machine) -> dict[str, Report]:
+    """Return the reports of the parts that have ended, in this folder and on the same kind of device; none if there are
+    none."""
+    if not machine.results.is_file():
+        return {}
+    found = json.loads(machine.results.read_text(encoding="utf-8"))
+    if found["rehearsal"] != machine.rehearsal:
+        return {}
+    return {one["part"]: _report(one) for one in found["parts"]}
+
+
+def _report(found: dict[str, Any]) -> Report:
     return Report(**{**found, "figures": [Figure(**one) for one in found["figures"]]})
 
 

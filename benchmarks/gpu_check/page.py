@@ -30,11 +30,13 @@ def page(title: str, notes: Sequence[str], verdicts: Sequence[Verdict], reports:
     body += ["<h2>Parts</h2>", _table(("state", "part", "took", "why"), rows)]
     body += ["<h2>Claims</h2>", _table(("verdict", "claim", "stated", "allowed", "measured"), map(_claim, verdicts))]
     for report in reports:
-        if report.figures or report.curves:
+        if report.figures or report.curves or report.output:
             body.append(f"<h2>{escape(report.title)}</h2>")
         if report.figures:
             head = ("figure", "measured", "planned", "of the plan", "")
             body.append(_table(head, map(_figure, report.figures)))
+        if report.output and report.state != "done":
+            body.append(f"<h3>The end of its output</h3><pre>{escape(report.output)}</pre>")
         if report.curves:
             body.append("".join(_curve(name, report.curves) for name in _CURVES if name in report.curves[0]))
     return (

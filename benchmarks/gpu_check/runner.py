@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from . import bare
 from .figures import Figures, Machine, Report, read_report
@@ -23,6 +22,7 @@ from .parts import PARTS, Part
 
 _LEAST, _RESERVE = 5.0, 3.0  # seconds to begin a part with; seconds for the last page
 _CANNOT_FORK = 77  # exit status
+_OUTPUT = 4000  # characters that are kept of a part's output
 
 
 def run_parts(
@@ -37,17 +37,25 @@ def run_parts(
         _import_libraries()
     for part in parts:
         left = end - time.monotonic() - _RESERVE
-        limit = left if part.rest else min(part.seconds, left)
         if why := part.missing():
-            Figures(machine, Report(part.name, part.title), 0).end("skipped", f"not installed: {why}")
+            told(Report(part.name, part.title, "skipped", f"not installed: {why}"))
         elif left < _LEAST:
-            Figures(machine, Report(part.name, part.title), 0).end("not started", "no time left")
-        elif _run(machine, part, limit, fork=forks and not part.apart) == _CANNOT_FORK:
-            forks = False
-            _run(machine, part, min(part.seconds, end - time.monotonic() - _RESERVE), fork=False)
-        found = read_report(machine, part.name)
-        assert found is not None
-        told(found)
+            told(Report(part.name, part.title, "not started", "no time left"))
+        else:
+            status = _run(machine, part, left if part.rest else min(part.seconds, left), fork=forks and not part.apart)
+            if status == _CANNOT_FORK and forks and not part.apart:
+                forks = False
+                _run(machine, part, min(part.seconds, end - time.monotonic() - _RESERVE), fork=False)
+            told(_taken(machine, part.name))
+
+
+def _taken(machine: Machine, name: str) -> Report:
+    """Return an ended part's report with the end of its output, and remove its files."""
+    report, log = read_report(machine, name), machine.log(name)
+    report.output = log.read_text(encoding="utf-8", errors="replace")[-_OUTPUT:]
+    for path in (machine.report(name), log):
+        path.unlink()
+    return report
 
 
 def _import_libraries() -> None:
@@ -60,14 +68,12 @@ def _import_libraries() -> None:
 
 def _run(machine: Machine, part: Part, limit: float, *, fork: bool) -> int:
     """Run a part in a new process group; return its exit status, negative for a signal."""
-    log = machine.out / "logs" / f"{part.name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    Figures(machine, Report(part.name, part.title), limit)  # replaces what an earlier run has left
+    Figures(machine, Report(part.name, part.title), limit)
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
-        _become(machine, part, limit, log, fork=fork)
+        _become(machine, part, limit, fork=fork)
     status: int | None = None
     try:
         status = _waited(process, limit)
@@ -77,9 +83,7 @@ def _run(machine: Machine, part: Part, limit: float, *, fork: bool) -> int:
             os.waitpid(process, 0)
     report = read_report(machine, part.name) or Report(part.name, part.title)
     if report.state == "running":
-        why = (
-            f"ended at its limit of {limit:.0f} s" if status is None else f"crashed: {_ending(status)}; see {log.name}"
-        )
+        why = f"ended at its limit of {limit:.0f} s" if status is None else f"crashed: {_ending(status)}"
         figures = Figures(machine, report, limit)
         figures.end("ended" if status is None else "failed", why)
     return -signal.SIGKILL if status is None else status
@@ -105,12 +109,12 @@ def _ending(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _become(machine: Machine, part: Part, limit: float, log: Path, *, fork: bool) -> None:
+def _become(machine: Machine, part: Part, limit: float, *, fork: bool) -> None:
     """Be the process of a part; does not return."""
     status = 1
     try:
         os.setsid()
-        with log.open("wb") as file:
+        with machine.log(part.name).open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         if fork:

@@ -99,14 +99,21 @@ def _measure(figures: Figures, size: Architecture, variants: dict[str, dict[str,
                 raise
             figures.note(f"update, {name}", None, "tokens/s", about="out of memory")
             continue
+        except Exception as error:  # of a kernel that the trainer does not use: a finding, no more
+            if kernel == _PLAIN:
+                raise
+            figures.note(f"update, {name}", None, "tokens/s", about=f"{type(error).__name__}: {error}"[:300])
+            continue
         about = f"attention: {attention.FLASH if loaded == attention.FLASH else kernel}; {number:,} tokens"
-        operations = operations_a_token(size, update, mean)
-        planned = peak.flops * sizes.WORK.update_use / operations
+        planned = None  # the data sheets' peaks are bfloat16's
+        if update.dtype == "bfloat16":
+            planned = peak.flops * sizes.WORK.update_use / operations_a_token(size, update, mean)
         figures.note(f"update, {name}", number / taken, "tokens/s", planned=planned, about=about)
-        used = 3 * forward_operations(size, mean) * number / taken / peak.flops
+        needed = 3 * forward_operations(size, mean) / peak.flops  # without what checkpointing repeats
         if device == "cuda":
             of = "the data sheet's peak" if from_a_sheet else "the measured peak"
-            figures.note(f"share of the peak, {name}", used, planned=sizes.WORK.update_use, about=f"of {of}")
+            share = planned and planned * needed
+            figures.note(f"share of the peak, {name}", needed * number / taken, planned=share, about=f"of {of}")
         planned_bytes = memory.trainer(size, params, sizes.WORK).total
         figures.note(f"memory, {name}", timing.in_gib(timing.peak(device)), "GiB", planned=planned_bytes / timing.GIB)
         assert all(math.isfinite(value) for value in gap), f"{name}: log-probabilities are not finite"
