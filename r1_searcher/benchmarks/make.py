@@ -1,4 +1,4 @@
-"""From a released file to a benchmark's folder: its questions, its own corpus and index, and what it searches."""
+"""From a file, released or a user's, to a benchmark's folder: its questions, corpus and index, and what it searches."""
 
 from __future__ import annotations
 
@@ -23,18 +23,35 @@ def make_questions(release: Release, source: Path, index: str, limit: int, folde
     search.json holds the index folder and the content named in its meta.json, so that what depends on ``folder`` is
     remade when that index changes. Raises ``PipelineError``.
     """
-    from r1_searcher.questions.files import read_questions, without_control
+    from r1_searcher.questions.files import read_questions
 
-    meta = artefacts.read_json(Path(index) / "meta.json")
-    questions, _ = without_control(read_questions(source))
+    questions = read_questions(source)
     if questions.num_rows != release.num_questions:
         raise PipelineError(
             f"holds {questions.num_rows} questions, not the {release.num_questions} of the release", where=str(source)
         )
-    column = questions.schema.get_field_index("dataset")
-    named = pa.array([release.name] * questions.num_rows, pa.string())
-    questions = questions.set_column(column, schemas.QUESTIONS.field("dataset"), named).slice(0, limit)
     metadata = {"benchmark": release.name, "sha256": release.sha256, "licence": release.licence}
+    return _write(questions.slice(0, limit), metadata, index, folder)
+
+
+def make_own_questions(name: str, chosen: params.BenchmarkSet, limit: int, folder: Path) -> int:
+    """As ``make_questions``, of the user's file that ``chosen`` names, for the benchmark ``name``."""
+    from r1_searcher.questions.files import read_counted
+
+    source = Path(str(chosen.questions)).expanduser()
+    questions, _ = read_counted(source, columns={str(ours): theirs for ours, theirs in chosen.columns.items()})
+    metadata = {"benchmark": name, "sha256": artefacts.sha256_file(source)}
+    return _write(questions.slice(0, limit), metadata, chosen.index, folder)
+
+
+def _write(questions: pa.Table, metadata: dict[str, str], index: str, folder: Path) -> int:
+    from r1_searcher.questions.files import without_control
+
+    meta = artefacts.read_json(Path(index) / "meta.json")
+    questions, _ = without_control(questions)
+    column = questions.schema.get_field_index("dataset")
+    named = pa.array([metadata["benchmark"]] * questions.num_rows, pa.string())
+    questions = questions.set_column(column, schemas.QUESTIONS.field("dataset"), named)
     with sums.checksum_after(folder / QUESTIONS_FILE):
         artefacts.write_table(folder / QUESTIONS_FILE, questions, metadata)
     search = {"index": index, "content": meta.get("content")}

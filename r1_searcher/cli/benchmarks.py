@@ -50,20 +50,25 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _questions(options: argparse.Namespace) -> None:
-    from r1_searcher.benchmarks.make import make_questions
+    from r1_searcher.benchmarks.make import make_own_questions, make_questions
 
     loaded = params.load_or_shipped(options.params)
-    release, settings = release_of(options.name, loaded.extensions), loaded.benchmarks
-    if release.name not in settings.sets:
-        raise PipelineError(
-            f"the benchmark {release.name} is not selected for evaluation",
-            where="params.yaml, benchmarks.sets",
-            fix=f"add it there: {release.name}: {{index: folder}}",
-        )
-    source = fetch(release, settings.mirrors, Store())
-    index = settings.sets[release.name].index
-    number = make_questions(release, source, index, settings.questions, options.out / release.name)
-    show(f"benchmark {release.name}: {number:,} questions, searched in {index} -> {options.out / release.name}")
+    settings, name = loaded.benchmarks, options.name
+    chosen = settings.sets.get(name)
+    folder = options.out / name
+    if chosen is not None and not chosen.chooses:
+        number = make_own_questions(name, chosen, settings.questions, folder)
+    else:
+        release = release_of(name, loaded.extensions)
+        if chosen is None:
+            raise PipelineError(
+                f"the benchmark {name} is not selected for evaluation",
+                where="params.yaml, benchmarks.sets",
+                fix=f"add it there: {name}: {{index: folder}}",
+            )
+        source = fetch(release, settings.mirrors, Store())
+        number = make_questions(release, source, chosen.index, settings.questions, folder)
+    show(f"benchmark {name}: {number:,} questions, searched in {chosen.index} -> {folder}")
 
 
 def _corpus(options: argparse.Namespace) -> None:

@@ -86,9 +86,10 @@ class Extensible(Section):
 
 
 def _listed(chosen: Any) -> list[str]:
-    """Return the names in a field: one, a list, or a mapping from or to names."""
+    """Return the names in a field: one, a list, or a mapping from or to names (if the value ``chooses`` anything)."""
     if isinstance(chosen, str):
         return [chosen]
     if isinstance(chosen, Mapping):
-        return [value if isinstance(value, str) else key for key, value in chosen.items()]
+        choosing = [(key, value) for key, value in chosen.items() if getattr(value, "chooses", True)]
+        return [value if isinstance(value, str) else key for key, value in choosing]
     return list(chosen or ())

@@ -12,6 +12,7 @@ from r1_searcher.extensions import Point
 from r1_searcher.names import Name, PathText
 from r1_searcher.params.base import ChatEndpoint, Count, Section, Share
 from r1_searcher.params.chosen import Extensible
+from r1_searcher.params.questions import QuestionColumn
 from r1_searcher.points import ANSWER_METRICS, BENCHMARKS, PROMPTS
 from r1_searcher.transcripts.grammar import Mode
 
@@ -99,14 +100,28 @@ class Regression(Section):
 
 
 class BenchmarkSet(Section):
-    """A released benchmark: ``index`` is the index folder that its questions are searched in."""
+    """A benchmark: a released one, or with ``questions`` one of your own. ``index`` is the index folder that its
+    questions are searched in."""
 
     index: PathText
+    questions: PathText | None = None  # a file of your own, in any form that questions may have
+    columns: dict[QuestionColumn, str | int] = Field(default_factory=dict)  # our names → that file's
+
+    @model_validator(mode="after")
+    def _columns_of_a_file(self) -> BenchmarkSet:
+        if self.columns and self.questions is None:
+            raise ValueError("columns is for a file of your own: name it in questions")
+        return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether its name is that of a released benchmark."""
+        return self.questions is None
 
 
 class Benchmarks(Extensible):
-    """Released benchmarks (r1_searcher/benchmarks/released, or the user's own), evaluated for every policy of
-    ``evaluate.policies``."""
+    """Benchmarks, evaluated for every policy of ``evaluate.policies``: released ones (r1_searcher/benchmarks/released,
+    or a user's extension), and a user's files of questions."""
 
     points: ClassVar[Mapping[str, Point]] = {"sets": BENCHMARKS, "corpora": BENCHMARKS}
     section: ClassVar[str] = "benchmarks"
@@ -115,6 +130,15 @@ class Benchmarks(Extensible):
     questions: Count  # at most, per benchmark: the first ones
     corpora: list[Name]  # benchmarks whose own context paragraphs become a corpus and an index
     sets: dict[Name, BenchmarkSet]  # the benchmarks to evaluate
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Benchmarks:
+        for name in (name for name, one in self.sets.items() if not one.chooses):
+            if "-" in name:  # a stage is named policy-benchmark
+                raise ValueError(f"sets.{name}: a benchmark's name has no -")
+            if name in BENCHMARKS.files(self.extensions):
+                raise ValueError(f"sets.{name}: this is a released benchmark; give your own questions another name")
+        return self
 
 
 class Judge(ChatEndpoint):

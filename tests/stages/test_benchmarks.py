@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,56 @@ def test_a_benchmark_that_is_searched_by_vectors_names_them(project: Path) -> No
     folder = Path("data/benchmarks/made")
     vectors = read_json(folder / "index/dense/meta.json")["fingerprint"]
     assert read_json(folder / "search.json")["dense"] == vectors
+
+
+def with_sets(**sets: dict[str, Any]) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["benchmarks"]["sets"] |= sets
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+
+
+def test_questions_of_ones_own_with_an_index_of_their_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_all()
+    corpus = Path("data/benchmarks/made/index").rename("our-index")
+    question = ROWS[0]["question"]
+    Path("ours.tsv").write_text(f"{question}\tin Port Trabo\nWho else?\tNobody\n")
+    with_sets(ours={"index": str(corpus), "questions": "ours.tsv", "columns": {"question": 1, "answers": 2}})
+    assert benchmarks(["questions", "ours"]) == 0
+    assert "benchmark ours: 2 questions, searched in our-index" in capsys.readouterr().out
+    assert read_json("data/benchmarks/ours/search.json")["index"] == "our-index"
+    asked = read_table("data/benchmarks/ours/questions.parquet", QUESTIONS).to_pylist()
+    assert [(row["question"], row["answers"], row["dataset"]) for row in asked] == [
+        (question, ["in Port Trabo"], "ours"),
+        ("Who else?", ["Nobody"], "ours"),
+    ]
+    Path("ours.tsv").write_text(f"{question}\tin Port Trabo\n")
+    assert benchmarks(["questions", "ours"]) == 0
+    assert evaluate(["benchmark", "ours", "--name", "stage2"]) == 0
+    assert read_table("data/benchmark_evaluation/ours/stage2/ours.parquet")["em"].to_pylist() == [1.0]
+    Path("ours.tsv").unlink()
+    capsys.readouterr()
+    assert benchmarks(["questions", "ours"]) == 2
+    said = capsys.readouterr().err
+    assert "ours.tsv: no such file" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ({"our-own": {"index": "i", "questions": "q.tsv"}}, "benchmarks.*sets.our-own: a benchmark's name has no -"),
+        ({"bamboogle": {"index": "i", "questions": "q.tsv"}}, "this is a released benchmark; give your own questions"),
+        ({"ours": {"index": "i"}}, "ours"),
+        ({"made": {"index": "i", "columns": {"question": 1}}}, "columns is for a file of your own"),
+        ({"ours": {"index": "i", "questions": "q;rm"}}, "not a path that is safe in commands"),
+    ],
+)
+def test_a_set_that_cannot_be_is_one_line(
+    project: Path, sets: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_sets(**sets)
+    assert benchmarks(["questions", "made"]) == 2
+    shown = capsys.readouterr().err
+    assert re.search(said, shown) and shown.count("\n") == 1
 
 
 def test_the_corpus_has_every_paragraph_once_and_its_index_finds_them(project: Path) -> None:
