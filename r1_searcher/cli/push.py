@@ -15,8 +15,8 @@ def parser(prog: str = "r1-searcher push") -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog=prog,
-        description="Upload an exported folder to the Hugging Face hub, or to the hub that HF_ENDPOINT names. The token "
-        "comes from HF_TOKEN. Repositories are private unless you say otherwise.",
+        description="Upload an exported folder to the Hugging Face hub, or to the hub that HF_ENDPOINT names. The "
+        "token comes from HF_TOKEN. Repositories are private unless you say otherwise.",
         epilog=examples(prog, "exports/my-agent me/my-agent", "exports/my-rollouts me/my-rollouts --dataset --public"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher push")
     options = parser(prog).parse_args(arguments)
     from r1_searcher.exporting.hub import push_folder
 
-    kind = "dataset" if options.dataset else "model"
-    address = push_folder(options.folder, options.repository, kind=kind, private=not options.public)
+    address = push_folder(
+        options.folder,
+        options.repository,
+        kind="dataset" if options.dataset else "model",
+        private=not options.public,
+    )
     show(f"{options.folder} → {address}")

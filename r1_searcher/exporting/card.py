@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,11 @@ def model_card(facts: Facts, *, name: str, licence: str, gguf: str | None = None
         example=(questions_to_try() or ["Who directed Silent Castle?"])[0] if world else "Who directed Silent Castle?",
         parameters=bool(facts.params_text),
         gguf=f"{name}-{gguf}.gguf" if gguf else "",
-        origin=[(key, markdown_cell(str(value), longest=None)) for key, value in _origin(facts) if value not in ("", None)],
+        origin=_cells(_origin(facts)),
         curves=bool(facts.curves),
         measured=bool(facts.measured),
         table=_table(facts.measured),
-        cards=[
-            {
-                "benchmark": markdown_cell(one.card["benchmark"]),
-                "lines": [(key, markdown_cell(str(value), longest=None)) for key, value in one.card.items()],
-            }
-            for one in facts.measured
-        ],
+        protocol=_cells(_common(facts.measured)),
         synthetic=world,
         licence=markdown_cell(licence) if licence else "None is stated. Ask whoever gave you this folder.",
     )
@@ -66,6 +61,7 @@ def _header(facts: Facts, name: str, licence: str) -> ModelCardData:
             metric_value=round(float(one.figures[metric]), 6),
         )
         for one in facts.measured
+        if one.card["mode"] == "search"
         for metric in _IN_HEADER
         if metric in one.figures
     ]
@@ -80,21 +76,25 @@ def _header(facts: Facts, name: str, licence: str) -> ModelCardData:
     )
 
 
-def _origin(facts: Facts) -> list[tuple[str, Any]]:
+def _cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, markdown_cell(str(value), longest=None)) for key, value in values.items() if value not in ("", None)]
+
+
+def _origin(facts: Facts) -> dict[str, Any]:
     params = facts.params
     stages = [params.train.segments[one] for one in _segments(facts)]
-    return [
-        ("profile", params.profile),
-        ("base model", params.base_model.source),
-        ("corpus", params.corpus.source),
-        ("questions", params.questions.source),
-        ("retriever", params.retriever.kind),
-        ("seed", params.seed),
-        ("training", ", ".join(f"{one.stage}: {one.iterations} iterations" for one in stages)),
-        ("segment", facts.segment),
-        ("steps", facts.step),
-        ("weights, sha256", facts.sha256),
-    ]
+    return {
+        "profile": params.profile,
+        "base model": params.base_model.source,
+        "corpus": params.corpus.source,
+        "questions": params.questions.source,
+        "retriever": params.retriever.kind,
+        "seed": params.seed,
+        "training": ", ".join(f"{one.stage}: {one.iterations} iterations" for one in stages),
+        "segment": facts.segment,
+        "steps": facts.step,
+        "weights, sha256": facts.sha256,
+    }
 
 
 def _segments(facts: Facts) -> list[str]:
@@ -102,10 +102,21 @@ def _segments(facts: Facts) -> list[str]:
     return names[: names.index(facts.segment) + 1] if facts.segment else []
 
 
+def _common(measured: list[Measured]) -> dict[str, Any]:
+    """Return the lines that all protocol cards share."""
+    first = measured[0].card if measured else {}
+    return {key: value for key, value in first.items() if all(one.card.get(key) == value for one in measured)}
+
+
 def _table(measured: list[Measured]) -> str:
     names = [name for name in _METRICS if any(name in one.figures for one in measured)]
     rows = [
-        [one.card["benchmark"], one.card["mode"], str(one.figures["n"]), *(_figure(one.figures, name) for name in names)]
+        [
+            one.card["benchmark"],
+            one.card["mode"],
+            str(one.figures["n"]),
+            *(_figure(one.figures, name) for name in names),
+        ]
         for one in measured
     ]
     return tables.markdown(["benchmark", "mode", "questions", *(_NAMES[name] for name in names)], rows, left=(0, 1))

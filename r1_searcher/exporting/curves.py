@@ -27,7 +27,9 @@ def curves_svg(curves: Sequence[IterationFigures]) -> str:
         across, down = place % 2 * _WIDTH, place // 2 * (HEIGHT + _TITLE)
         points = [ChartPoint(row.number, row.figures[column], row.stage) for row in curves if column in row.figures]
         if points:
-            chart = str(curve_chart(title, points)).replace("<svg ", f'<svg width="{_WIDTH - 10}" height="{HEIGHT}" ', 1)
+            chart = str(curve_chart(title, points)).replace(
+                "<svg ", f'<svg width="{_WIDTH - 10}" height="{HEIGHT}" ', 1
+            )
             parts.append(
                 f'<g transform="translate({across} {down})"><text class="title" x="8" y="16">{title}</text>'
                 f'<g transform="translate(0 {_TITLE})">{chart}</g></g>'

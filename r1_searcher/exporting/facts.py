@@ -44,10 +44,8 @@ def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, roo
     ``PipelineError`` if ``policy`` is no policy folder, or an evaluation that names it is damaged.
     """
     identity = policy_identity(policy)
-    segment = next(
-        (name for name in params.train.segments if (root / "data/train" / name / "policy").resolve() == policy.resolve()),
-        "",
-    )
+    made = {(root / "data/train" / name / "policy").resolve(): name for name in params.train.segments}
+    segment = made.get(policy.resolve(), "")
     return Facts(
         policy=policy,
         params=params,
@@ -70,7 +68,7 @@ def _measured(sha256: str, root: Path) -> list[Measured]:
                     read_table(file), kinds=told.get("kinds", []), needed_searches=told.get("needed_searches")
                 )
                 found.append(Measured(figures, told["card"]))
-    return found
+    return sorted(found, key=lambda one: one.card["mode"] != "search")
 
 
 def _curves(params: Params, last: str, root: Path) -> list[IterationFigures]:

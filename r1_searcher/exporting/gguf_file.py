@@ -160,7 +160,7 @@ def _tensors(policy: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Any
     rows = {"q_proj": heads, "k_proj": config.get("num_key_value_heads") or heads}
     for file in sorted(policy.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():
+            for name in opened.keys():  # noqa: SIM118  # no dictionary
                 if name == "lm_head.weight" and config.get("tie_word_embeddings"):
                     continue
                 tensor = opened.get_tensor(name).to(torch.float32)

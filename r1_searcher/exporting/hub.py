@@ -24,7 +24,7 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
         )
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         raise PipelineError("the hub is switched off", where="HF_HUB_OFFLINE=1", fix="set HF_HUB_OFFLINE=0")
-    import httpx
+    import httpx2  # what huggingface_hub speaks by
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -44,8 +44,10 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
         status = error.response.status_code
         fix = "set HF_TOKEN to a token with write access" if status in (401, 403) else None
         raise PipelineError(f"the hub answered {status}: {_first(error)}", where=api.endpoint, fix=fix) from None
-    except httpx.HTTPError as error:
-        raise PipelineError(f"the hub cannot be reached: {_first(error)}", where=api.endpoint, fix="HF_ENDPOINT") from None
+    except httpx2.HTTPError as error:
+        raise PipelineError(
+            f"the hub cannot be reached: {_first(error)}", where=api.endpoint, fix="HF_ENDPOINT"
+        ) from None
     return str(made)
 
 

@@ -45,6 +45,8 @@ def export_policy(facts: Facts, out: Path, *, name: str, licence: str = "", gguf
             shutil.copyfile(file, folder / file.name)
         write_json(folder / "agent.json", agent(facts))
         shutil.copyfile(TEMPLATES / "ask.py", folder / "ask.py")
+        if facts.measured:
+            write_json(folder / "protocol_cards.json", [one.card for one in facts.measured])
         if facts.params_text:
             write_text(folder / "params.yaml", facts.params_text)
         if facts.curves:

@@ -36,7 +36,7 @@ class Agent:
         """Return the answer (None: it gave none) and the whole transcript."""
         how, tags = self.how, self.how["tags"]
         ids = self.encode(self.prompt(question))
-        start, transcript = len(ids), ""
+        transcript = ""
         for _ in range(how["max_searches"] + 1):
             turn = self.turn(ids)
             ids += turn
@@ -57,9 +57,9 @@ class Agent:
 
     def prompt(self, question: str) -> str:
         if not self.how["prompt_is_chat"]:
-            return self.how["prompt"].replace("{question}", question)
+            return str(self.how["prompt"]).replace("{question}", question)
         messages = [{"role": "system", "content": self.how["prompt"]}, {"role": "user", "content": question}]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         think = self.how["tags"]["think"]
         return text if text.rstrip().endswith(think) else text + think
 
@@ -78,7 +78,7 @@ class Agent:
             stop_strings=[tags["end_query"], tags["end_answer"]],
             tokenizer=self.tokenizer,
         )
-        return whole[0, len(ids) :].tolist()
+        return list(whole[0, len(ids) :].tolist())
 
     def documents(self, found: list[tuple[str, str]]) -> str:
         """Return the block that the policy reads. A passage must contain no tag: angle brackets are replaced."""
