@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from r1_searcher import tables
 from r1_searcher.asking.policies import questions_to_try
-from r1_searcher.exporting.facts import Facts, Measured
+from r1_searcher.exporting.facts import Measured, PolicyFacts
 from r1_searcher.shown import markdown_cell
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -23,7 +23,7 @@ _NAMES = {"em": "EM", "cover_em": "Cover-EM", "f1": "F1", "acc_l": "ACC_L", "for
 _IN_HEADER = ("em", "cover_em", "f1")
 
 
-def model_card(facts: Facts, *, name: str, licence: str, gguf: str | None = None) -> str:
+def model_card(facts: PolicyFacts, *, name: str, licence: str, gguf: str | None = None) -> str:
     """Return README.md: the hub's YAML header and the card in Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -49,7 +49,7 @@ def model_card(facts: Facts, *, name: str, licence: str, gguf: str | None = None
     return f"---\n{_header(facts, name, licence).to_yaml()}\n---\n\n{body}"
 
 
-def _header(facts: Facts, name: str, licence: str) -> ModelCardData:
+def _header(facts: PolicyFacts, name: str, licence: str) -> ModelCardData:
     base = facts.params.base_model.source
     results = [
         EvalResult(
@@ -80,7 +80,7 @@ def _cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, markdown_cell(str(value), longest=None)) for key, value in values.items() if value not in ("", None)]
 
 
-def _origin(facts: Facts) -> dict[str, Any]:
+def _origin(facts: PolicyFacts) -> dict[str, Any]:
     params = facts.params
     stages = [params.train.segments[one] for one in _segments(facts)]
     return {
@@ -97,7 +97,7 @@ def _origin(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _segments(facts: Facts) -> list[str]:
+def _segments(facts: PolicyFacts) -> list[str]:
     names = list(facts.params.train.segments)
     return names[: names.index(facts.segment) + 1] if facts.segment else []
 

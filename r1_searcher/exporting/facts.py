@@ -24,7 +24,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PolicyFacts:
     """Everything that a model card says. What is not known is empty."""
 
     policy: Path
@@ -37,7 +37,7 @@ class Facts:
     curves: list[IterationFigures] = field(default_factory=list)
 
 
-def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, root: Path = Path()) -> Facts:
+def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, root: Path = Path()) -> PolicyFacts:
     """Collect what the checkout ``root`` knows about ``policy``.
 
     Evaluations are found by the policy's weights, not by its name: figures of other weights are never shown. Raises
@@ -46,7 +46,7 @@ def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, roo
     identity = policy_identity(policy)
     made = {(root / "data/train" / name / "policy").resolve(): name for name in params.train.segments}
     segment = made.get(policy.resolve(), "")
-    return Facts(
+    return PolicyFacts(
         policy=policy,
         params=params,
         params_text=params_file.read_text(encoding="utf-8") if params_file.is_file() else "",

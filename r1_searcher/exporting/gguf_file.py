@@ -23,11 +23,11 @@ _SPLITS = {
     ),
 }
 _ARCHITECTURES = ("llama", "qwen2")
-KINDS = ("F32", "F16", "BF16", "Q8_0")  # of matrices; vectors are always float32
+GGUF_KINDS = ("F32", "F16", "BF16", "Q8_0")  # of matrices; vectors are always float32
 
 
 def write_gguf(policy: Path, file: Path, *, kind: str = "F16", name: str = "policy") -> None:
-    """Write the policy in ``policy`` to ``file``, whole. ``kind``: one of ``KINDS``.
+    """Write the policy in ``policy`` to ``file``, whole. ``kind``: one of ``GGUF_KINDS``.
 
     Raises ``PipelineError`` for a model or tokenizer that the file could not say exactly, and without package gguf.
     """

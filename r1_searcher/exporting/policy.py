@@ -8,13 +8,13 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError
 from r1_searcher.exporting.card import model_card
 from r1_searcher.exporting.curves import curves_svg
-from r1_searcher.exporting.facts import Facts
+from r1_searcher.exporting.facts import PolicyFacts
 from r1_searcher.exporting.gguf_file import write_gguf
 from r1_searcher.files.artefacts import atomic, write_json, write_text
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts import grammar
 
-TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL = ("config.json", "generation_config.json", "manifest.json")
 _TOKENIZER = (
@@ -28,14 +28,14 @@ _TOKENIZER = (
 )
 
 
-def export_policy(facts: Facts, out: Path, *, name: str, licence: str = "", gguf: str | None = None) -> list[str]:
+def export_policy(facts: PolicyFacts, out: Path, *, name: str, licence: str = "", gguf: str | None = None) -> list[str]:
     """Write the folder ``out``, whole; return the names of its files.
 
     Args:
         facts: what is known about the policy.
         name: of the model, for its card and GGUF file.
         licence: an SPDX or hub identifier; empty: the card says that none is stated.
-        gguf: kind of a GGUF file to add (``gguf_file.KINDS``); None: none.
+        gguf: kind of a GGUF file to add (``gguf_file.GGUF_KINDS``); None: none.
 
     Raises ``PipelineError`` for a policy without weights or tokenizer, and for what GGUF cannot hold.
     """
@@ -44,7 +44,7 @@ def export_policy(facts: Facts, out: Path, *, name: str, licence: str = "", gguf
         for file in chosen:
             shutil.copyfile(file, folder / file.name)
         write_json(folder / "agent.json", agent(facts))
-        shutil.copyfile(TEMPLATES / "ask.py", folder / "ask.py")
+        shutil.copyfile(_TEMPLATES / "ask.py", folder / "ask.py")
         if facts.measured:
             write_json(folder / "protocol_cards.json", [one.card for one in facts.measured])
         if facts.params_text:
@@ -57,7 +57,7 @@ def export_policy(facts: Facts, out: Path, *, name: str, licence: str = "", gguf
     return sorted(path.name for path in out.iterdir())
 
 
-def agent(facts: Facts) -> dict[str, object]:
+def agent(facts: PolicyFacts) -> dict[str, object]:
     """Return what a program needs, beside the model, to let it search as it was trained to."""
     prompt, rollout = prompt_of(facts.params.rollout), facts.params.rollout
     return {

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-Search = Callable[[str, int], list[tuple[str, str]]]  # a query and a number → titles and texts, best first
+Searcher = Callable[[str, int], list[tuple[str, str]]]  # a query and a number → titles and texts, best first
 
 
 class Agent:
@@ -32,7 +32,7 @@ class Agent:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.how["dtype"])).eval()
 
-    def answer(self, question: str, search: Search) -> tuple[str | None, str]:
+    def answer(self, question: str, search: Searcher) -> tuple[str | None, str]:
         """Return the answer (None: it gave none) and the whole transcript."""
         how, tags = self.how, self.how["tags"]
         ids = self.encode(self.prompt(question))
@@ -94,8 +94,8 @@ class Agent:
         return f"\n\n{tags['begin_documents']}\n{''.join(lines)}{tags['end_documents']}\n\n"
 
 
-def service(address: str) -> Search:
-    """Return a search by a retrieval server that answers POST /retrieve: this project's, Search-R1's."""
+def service(address: str) -> Searcher:
+    """Return a search by a retrieval server that answers POST /retrieve: this project's, Searcher-R1's."""
 
     def search(query: str, k: int) -> list[tuple[str, str]]:
         body = json.dumps({"queries": [query], "topk": k}).encode()
