@@ -131,12 +131,16 @@ def test_the_script_searches_by_a_server(
     with other_servers() as state:
         address = f"{state.base}/search-r1"
         monkeypatch.setattr(sys, "argv", ["ask.py", question, "--service", address])
-        runpy.run_path(str(exported / "ask.py"), run_name="__main__")
+        script = runpy.run_path(str(exported / "ask.py"), run_name="__main__")
+        found = script["service"](address)("Silent Castle", 1)
     written = capsys.readouterr().out
     assert "answer:" in written
     searched = [body for place, body in state.asked if place.endswith("/retrieve")]
-    assert len(searched) == written.count("<|begin_of_documents|>") > 0
-    assert "(1) " in written and searched[0]["topk"] == shipped().rollout.k
+    assert len(searched) == written.count("<|begin_of_documents|>") + 1 > 1
+    assert (
+        found == [("Silent Castle", "Silent Castle is a film.\nIt was directed by Ada Penn.")]
+        and searched[0]["topk"] == shipped().rollout.k
+    )
 
 
 def test_the_card_says_what_it_is(exported: Path) -> None:
