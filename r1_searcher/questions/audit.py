@@ -19,6 +19,7 @@ from r1_searcher.files import artefacts
 from r1_searcher.questions.coverage import coverage, evenly_spaced
 from r1_searcher.questions.gold_answers import notes, script_warnings, unscorable
 from r1_searcher.questions.overlap import leakage
+from r1_searcher.questions.shown_passages import ShownPassages
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Retriever
 from r1_searcher.types.splits import TRAIN, is_benchmark, is_training
@@ -60,12 +61,18 @@ def open_local(settings: params.Params, index: Path) -> Retriever | None:
 
 
 def audit(
-    splits: Mapping[str, pa.Table], settings: params.Params, index: Path | None, *, searched: str | None = None
+    splits: Mapping[str, pa.Table],
+    settings: params.Params,
+    index: Path | None,
+    *,
+    searched: str | None = None,
+    policy: Path | None = None,
 ) -> dict[str, Any]:
     """Return all figures and findings of the question splits.
 
     Coverage is measured on the split ``searched``, or on all; not without ``index``, nor with a retriever that costs
-    money or only replays training's searches.
+    money or only replays training's searches. ``policy``: the folder whose tokenizer cuts passages as rollouts do;
+    None: they are not cut.
     """
     asked = settings.audit
     report: dict[str, Any] = {"overlap": leakage(splits, ngram=asked.ngram, ngram_share=asked.ngram_share)}
@@ -75,7 +82,10 @@ def audit(
         chosen = {
             name: evenly_spaced(table, asked.questions) for name, table in splits.items() if searched in (None, name)
         }
-        report["coverage"] = coverage(chosen, ks, retriever)
+        shown = None if policy is None else ShownPassages(policy, settings.rollout)
+        report["coverage"] = coverage(chosen, ks, retriever, shown)
+        if shown is not None and any("lost" in covered["question"] for covered in report["coverage"].values()):
+            report["cut"] = {**shown.lengths(), "max_passage_tokens": settings.rollout.max_passage_tokens}
     scripts = settings.reward.scripts
     if golds := unscorable(splits, scripts):
         report["golds"] = golds
@@ -104,15 +114,31 @@ def findings(report: Mapping[str, Any], limits: params.Audit) -> list[str]:
                 f"search can answer {oracle['answerable']:.1%} of the questions of {name}, with {covered['k']} "
                 f"passages per search (audit.min_coverage {limits.min_coverage:.1%})"
             )
+        lost = (oracle or covered["question"]).get("lost", 0.0)
+        if round(lost + limits.min_coverage, 4) > 1:
+            lines.append(
+                f"{lost:.1%} of the questions of {name} find their answer only beyond the cut of a passage "
+                f"(rollout.max_passage_tokens {report['cut']['max_passage_tokens']}; the passages found have up to "
+                f"{report['cut']['tokens']['max']:,} tokens)"
+            )
     return lines
 
 
-def run(settings: params.Params, questions: Path, index: Path | None, metrics: Path, verdict: Path) -> dict[str, Any]:
+def run(
+    settings: params.Params,
+    questions: Path,
+    index: Path | None,
+    metrics: Path,
+    verdict: Path,
+    *,
+    policy: Path | None = None,
+) -> dict[str, Any]:
     """Audit a questions folder; write the metrics, and the verdict if training may begin; return the metrics.
 
-    Raises ``PipelineError``, after writing the metrics, if there are findings and ``audit.on_fail`` is stop.
+    ``policy`` as for ``audit``. Raises ``PipelineError``, after writing the metrics, if there are findings and
+    ``audit.on_fail`` is stop.
     """
-    report = audit(read_splits(questions), settings, index)
+    report = audit(read_splits(questions), settings, index, policy=policy)
     artefacts.write_json(metrics, report)
     if report["findings"] and settings.audit.on_fail == "stop":
         verdict.unlink(missing_ok=True)
@@ -121,11 +147,13 @@ def run(settings: params.Params, questions: Path, index: Path | None, metrics: P
     return report
 
 
-def run_benchmark(settings: params.Params, questions: Path, folder: Path, metrics: Path) -> dict[str, Any]:
+def run_benchmark(
+    settings: params.Params, questions: Path, folder: Path, metrics: Path, *, policy: Path | None = None
+) -> dict[str, Any]:
     """Audit a released benchmark's folder against the training splits of ``questions``; as ``run``, but without a
     verdict."""
     splits, index = read_benchmark(folder, questions)
-    report = audit(splits, settings, index, searched=folder.name)
+    report = audit(splits, settings, index, searched=folder.name, policy=policy)
     artefacts.write_json(metrics, report)
     if report["findings"] and settings.audit.on_fail == "stop":
         raise _stopped(report, metrics)
@@ -153,5 +181,11 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         shown.append(f"{line} (k {covered['k']})")
     if "coverage" not in report:
         shown.append("coverage was not measured: it needs an index that is searched here")
+    if cut := report.get("cut"):
+        tokens = ", ".join(f"{name} {number:,}" for name, number in cut["tokens"].items())
+        shown.append(
+            f"note: {cut['num_cut']:,} of the {cut['num_passages']:,} passages found have more than "
+            f"rollout.max_passage_tokens = {cut['max_passage_tokens']} tokens and are cut ({tokens})"
+        )
     noted = (f"note: {line}" for line in report.get("notes", []))
     return [*shown, *noted, *(f"warning: {line}" for line in (*report.get("warnings", []), *report["findings"]))]

@@ -6,15 +6,16 @@ answers are beyond the cut, searching is useless, and training goes on silently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from r1_searcher import params
-from r1_searcher.questions.coverage import CLOSED_ANSWERS, evenly_spaced
-from r1_searcher.rewards.metrics import normalise
+from r1_searcher.questions.answer_search import Gold, SearchedText, golds_of
+from r1_searcher.questions.coverage import evenly_spaced
+from r1_searcher.questions.shown_passages import whole_texts
 from r1_searcher.rollout.blocks import Blocks
-from r1_searcher.types.protocols import Engine, Passage, Retriever
+from r1_searcher.types.protocols import Engine, Retriever
 
 AT_MOST = 200  # questions to check: with dense search on a CPU each query takes up to 0.1 s
 
@@ -31,8 +32,8 @@ def cut_answers(
 ) -> dict[str, int]:
     """Return how many of at most ``at_most`` questions (QUESTIONS, evenly spaced) were checked, found, and lost.
 
-    ``num_found``: a gold answer occurs, as whole words after the metrics' normalisation, in the uncut top k passages
-    for the question or one of its supporting titles (yes and no never count). ``num_lost``: of these, those without a
+    ``num_found``: a gold answer occurs (``SearchedText``) in the uncut top k passages for the question or one of its
+    supporting titles; yes and no never count. ``num_lost``: of these, those without a
     gold answer in what is shown. Calls the retriever once.
     """
     rows = evenly_spaced(questions, at_most).select(["question", "answers", "supporting_titles"]).to_pylist()
@@ -42,21 +43,15 @@ def cut_answers(
     blocks = Blocks(engine, rollout)
     num_found = num_lost = 0
     for row, tried in zip(rows, asked, strict=True):
-        golds = [gold for gold in map(normalise, row["answers"]) if gold and gold not in CLOSED_ANSWERS]
+        golds = golds_of(row["answers"])
         searches = [list(found[query][: rollout.k]) for query in tried]
-        if not any(_hold(_uncut_texts(passages, rollout), golds) for passages in searches):
+        if not any(_hold(whole_texts(passages, rollout), golds) for passages in searches):
             continue
         num_found += 1
         num_lost += not any(_hold(blocks.texts(passages), golds) for passages in searches)
     return {"num_questions": len(rows), "num_found": num_found, "num_lost": num_lost}
 
 
-def _uncut_texts(passages: Iterable[Passage], rollout: params.Rollout) -> list[str]:
-    """Return what would be shown of passages without cutting."""
-    return [one.text if rollout.passages == "text" else f"{one.title}: {one.text}" for one in passages]
-
-
-def _hold(texts: Sequence[str], golds: Sequence[str]) -> bool:
+def _hold(texts: Sequence[str], golds: Sequence[Gold]) -> bool:
     """Return whether a gold answer occurs in one of the texts."""
-    read = [f" {normalise(text)} " for text in texts]
-    return any(f" {gold} " in text for gold in golds for text in read)
+    return any(SearchedText(text).holds(golds) for text in texts)

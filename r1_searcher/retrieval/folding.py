@@ -69,3 +69,8 @@ def lower(text: str, folding: Folding) -> str:
     if folding == "turkish":
         text = unicodedata.normalize("NFC", text).translate(_TURKISH)
     return unicodedata.normalize("NFKC", text).lower()
+
+
+def fold(text: str) -> str:
+    """Return a text as ``accents`` folds it; ASCII text stays as it is, with its case."""
+    return text if text.isascii() else lower(text, "accents").translate(Letters())

@@ -21,8 +21,11 @@ REBUILD = "run `dvc repro index`, or `python -m stages.index`"
 # Version of the code that makes words: raise it if the same settings give other words for any text. A test compares
 # them with recorded ones.
 WORDS_FORM = 2
-# The first version was named by a hash. Its indexes have no folding and tokenizer; both are what they are below.
-_FIRST_FORM = "752badf82c14a0c99720e1478cfa6e08f4445834c90ca918f9a543de1ede5ddd"
+# The first version was named by hashes. Its indexes have no folding and tokenizer; both are what they are below.
+FIRST_FORMS = (
+    "752badf82c14a0c99720e1478cfa6e08f4445834c90ca918f9a543de1ede5ddd",
+    "866679e426b0800d24b7a34d2a7a8c8c5b4d7c5abb2337ae6176d34619758cd7",
+)
 _FIRST = {"folding": "case", "tokenizer": CHARACTERS}
 # These add nothing to an index' names, so that an index of ASCII text, whose words they do not change, is named as in
 # the first version.
@@ -79,7 +82,7 @@ def index_tokenizer(settings: Mapping[str, Any], folder: Path) -> Tokenizer:
 
 def check_form(meta: Mapping[str, Any], folder: Path) -> None:
     """Raise ``PipelineError`` for an index whose words were made by another version of this code."""
-    if meta["tokenizer"] not in (WORDS_FORM, _FIRST_FORM):
+    if meta["tokenizer"] not in (WORDS_FORM, *FIRST_FORMS):
         raise PipelineError("the index was made with another tokenizer", where=str(folder), fix=REBUILD)
 
 

@@ -60,11 +60,14 @@ def _audit(options: argparse.Namespace, settings: params.Params) -> None:
     if options.policy is not None:
         _closed_book(options, settings)
         return
+    policy = options.tokenizer if options.tokenizer.is_dir() else None
     if options.benchmark is not None:
-        report = audit.run_benchmark(settings, options.questions, options.benchmark, options.metrics)
+        report = audit.run_benchmark(settings, options.questions, options.benchmark, options.metrics, policy=policy)
     else:
         index = None if options.overlap_only else options.index
-        report = audit.run(settings, options.questions, index, options.metrics, options.verdict)
+        report = audit.run(settings, options.questions, index, options.metrics, options.verdict, policy=policy)
+    if policy is None and "coverage" in report:
+        show(f"note: passages were not cut, because there is no policy with a tokenizer in {options.tokenizer}")
     for line in audit.lines(report):
         show(line)
 
@@ -140,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _path(audit, "--questions", _QUESTIONS, "folder with one Parquet file per split")
     _path(audit, "--index", _INDEX, "folder of the index")
+    _path(audit, "--tokenizer", Path("data/base_model"), "policy whose tokenizer cuts passages; without it none is cut")
     _path(audit, "--metrics", METRICS, "output file of figures and findings")
     _path(audit, "--verdict", Path("data/audit/verdict.json"), "output file; written only if training may begin")
     audit.add_argument("--overlap-only", action="store_true", help="measure leakage only; needs no index")

@@ -19,8 +19,10 @@ from r1_searcher.files.artefacts import sha256_file, sha256_tree, write_table
 from r1_searcher.models.imported import check_grammar, import_model
 from r1_searcher.models.tiny import make_tiny
 from r1_searcher.questions.compose import compose
+from r1_searcher.questions.shown_passages import ShownPassages
 from r1_searcher.retrieval import build_index, open_index
 from r1_searcher.rollout import load_engine, roll_out
+from r1_searcher.types.protocols import Passage
 from stages.base_model.__main__ import main
 
 SMALLEST = {
@@ -160,6 +162,13 @@ def test_make_and_measure_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert "lose it to truncation" in printed.out
     assert "base policy, sampled: search_rate" in printed.out and not printed.err
     assert open_index(tmp_path / "index").search(["x"], 1)
+
+
+def test_the_audit_cuts_passages_with_the_policys_tokenizer(made: tuple[Path, list[str]]) -> None:
+    rollout = params.shipped().rollout.model_copy(update={"max_passage_tokens": 2})
+    passage = Passage("p", "Silent Crown", "Ann Lee directed Silent Crown.", 1.0)
+    [text] = ShownPassages(made[0], rollout).texts([passage])
+    assert text and passage.text.startswith(text) and len(text) < len(passage.text) / 2
 
 
 # --- models of the user's

@@ -247,7 +247,7 @@ def test_a_choice_that_was_changed_after_the_build_is_refused(tmp_path: Path, ch
 def test_an_index_of_the_first_version_opens_and_finds_what_it_found(tmp_path: Path) -> None:
     meta = built(tmp_path, [("", "Ernő met 北京"), ("", "Erno")], folding="case", tokenizer="characters")
     former = {name: value for name, value in meta["settings"].items() if name not in ("folding", "tokenizer")}
-    old = meta | {"settings": former, "tokenizer": word_settings._FIRST_FORM}
+    old = meta | {"settings": former, "tokenizer": word_settings.FIRST_FORMS[1]}
     artefacts.write_json(tmp_path / "index/meta.json", old)
     renew(tmp_path / "index")
     opened = open_retriever(params.shipped(), index=tmp_path / "index")
