@@ -95,7 +95,7 @@ CLAIMS = (
     ),
     *(
         Claim(
-            f"the update takes as long as planned, {size}",
+            f"the update is as fast as planned, {size}",
             1.0,
             0.8,
             3.0,

@@ -67,7 +67,7 @@ def by_flex(
 def _compiled() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention)
 
 
 @functools.lru_cache(maxsize=8)
@@ -103,10 +103,10 @@ def missing(name: str, device: str) -> str:
 
 @contextlib.contextmanager
 def instead(name: str) -> Iterator[None]:
-    """Register a kernel of ``KERNELS`` under the name that packed models are loaded with."""
+    """Let packed models, once loaded, use a kernel of ``KERNELS`` within the block; "": the library's own."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(attention.BLOCKS, KERNELS[name])
+    AttentionInterface.register(attention.BLOCKS, KERNELS[name] if name else attention.by_blocks)
     try:
         yield
     finally:

@@ -81,7 +81,7 @@ def _run(machine: Machine, part: Part, limit: float, *, fork: bool) -> int:
         _kill(process)  # also what the part has left behind
         if status is None:
             os.waitpid(process, 0)
-    report = read_report(machine, part.name) or Report(part.name, part.title)
+    report = read_report(machine, part.name)
     if report.state == "running":
         why = f"ended at its limit of {limit:.0f} s" if status is None else f"crashed: {_ending(status)}"
         figures = Figures(machine, report, limit)

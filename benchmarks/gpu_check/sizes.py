@@ -117,11 +117,18 @@ def tokenizer(vocabulary: int) -> Any:
 
 
 @contextlib.contextmanager
-def trainer(size: Architecture, params: contract.Params, device: str) -> Iterator[TorchTrainer]:
-    """Yield the torch trainer on a model of random weights. No weights are read: only ``load_model`` is replaced."""
+def trainer(
+    size: Architecture, params: contract.Params, device: str, *, blocks: bool = False
+) -> Iterator[TorchTrainer]:
+    """Yield the torch trainer on a model of random weights. No weights are read: only ``load_model`` is replaced.
+
+    ``blocks``: use the attention registered as ``attention.BLOCKS``, also where flash-attn is installed.
+    """
 
     def load(policy: Path, update: contract.Update, *, trained: bool) -> Any:
         name = attention.implementation(update, size.config)
+        if blocks and update.layout == "packed":
+            name = attention.BLOCKS
         model = new_model(size, update.dtype, device, attn_implementation=name)
         return quiet(model, checkpointing=trained and update.gradient_checkpointing)
 

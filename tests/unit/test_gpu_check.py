@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from gpu_check.parts import PARTS
 from pretended_gpu import pretended_gpu
 
 from r1_searcher import params
+from r1_searcher.update.trainers import TorchTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,12 +196,21 @@ def test_if_cuda_does_not_start_in_a_forked_process_all_are_started_anew(
 
 
 @pytest.mark.slow
-def test_the_branches_for_a_gpu_run(tmp_path: Path) -> None:
+def test_the_branches_for_a_gpu_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU that is taken for an H100; the library itself goes on using the CPU."""
     machine, reports = figures.Machine("cuda", True, tmp_path), []
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Counted(TorchTrainer):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            assert not alive, "the trainer before this one still has its memory"
+            super().__init__(*arguments, **named)
+            alive.add(self)
+
+    monkeypatch.setattr("gpu_check.sizes.TorchTrainer", Counted)
     with pretended_gpu():
         for part in PARTS:
-            if part.name in ("device", "sampling-small", "update-large", "turns"):
+            if part.name in ("device", "sampling-small", "update-small", "update-large", "turns"):
                 reports.append(figures.Report(part.name, part.title))
                 part.function()(figures.Figures(machine, reports[-1], 600))
     found = {(one.part, figure.name): figure for one in reports for figure in one.figures}
