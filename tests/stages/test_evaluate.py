@@ -26,6 +26,7 @@ from r1_searcher.retrieval.identity import search_fingerprint
 from r1_searcher.texts import parse_yaml
 from r1_searcher.transcripts.grammar import DOCUMENT, POLICY, PROMPT
 from r1_searcher.types.schemas import EVALUATION, QUESTIONS, ROLLOUTS
+from stages.base_model import measure
 from stages.evaluate.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -306,6 +307,30 @@ def test_after_an_outage_only_the_batches_with_lost_questions_are_answered_again
     assert run("base") == 0 and [call["n"] for call in world.calls][6:] == [4]
     assert run("base") == 0 and len(world.calls) == 7
     assert gather("base")[1]["base"]["held_out"]["em"] == 1.0
+
+
+def test_base_metrics_count_and_name_lost_trajectories(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def roll_out(engine: Any, retriever: Any, questions: pa.Table, rollout: Any, **given: Any) -> tuple[pa.Table, Any]:
+        play = failing(1) if given["greedy"] else failing()
+        rows = [play(place, row, "search") for place, row in enumerate(questions.to_pylist())]
+        return pa.Table.from_pylist(rows, ROLLOUTS), {}
+
+    for name, fake in {
+        "roll_out": roll_out,
+        "load_engine": lambda policy, rollout: None,
+        "open_retriever": lambda params, *, index: None,
+        "may_search": lambda retriever: False,
+        "_that_fit": lambda asked, engine, rollout: asked,
+    }.items():
+        monkeypatch.setattr(measure, name, fake)
+    questions = Path("data/questions/validation.parquet")
+    settings = contract.load(Path("params.yaml"))
+    found = measure.measure(settings, Path("data/final"), questions, Path("data/index"), questions)
+    assert (found["greedy"]["n"], found["greedy"]["lost"], round(found["greedy"]["em"], 3)) == (3, 1, 0.667)
+    assert "lost" not in found["sampled"] and found["sampled"]["em"] == 1.0
+    strict = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"max_error_share": 0.0})})
+    with pytest.raises(PipelineError, match=r"failed on 1 of 3 trajectories \(allowed: 0\): timeout"):
+        measure.measure(strict, Path("data/final"), questions, Path("data/index"), questions)
 
 
 def test_never_may_all_be_lost() -> None:
