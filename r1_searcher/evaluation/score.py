@@ -56,7 +56,8 @@ def _are_transcripts(path: Path) -> bool:
     """Return whether the file's first line has a transcript."""
     try:
         with open(path, "rb") as file:
-            return b'"gen_text_store"' in next((line for line in file if line.strip()), b"")
+            first = next((line for line in file if line.strip()), b"")
+            return b'"gen_text_store"' in first or (b'"output"' in first and b'"gts"' in first)  # verl's
     except OSError:
         return False
 

@@ -1,8 +1,8 @@
-"""Read transcript files of the R1-Searcher release: JSON lines, unchanged.
+"""Read transcript files of the R1-Searcher release, and rollouts as verl dumps them: JSON lines, unchanged.
 
 A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the prompt's
 ``<think>``) and optionally ``pred_ans`` (the prediction) and ``gpt4o_output`` (the judge's verdict). Other keys are
-ignored.
+ignored. verl's rows have ``output`` and ``gts`` instead.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def _row(line: str, *, where: str) -> ReleasedRow:
         raise PipelineError(f"not JSON: {error}", where=where) from None
     if not isinstance(raw, dict):
         raise PipelineError(f"a JSON object was expected, not {type(raw).__name__}", where=where)
+    if "gen_text_store" not in raw and "output" in raw and "gts" in raw:
+        raw = {**raw, "gen_text_store": raw["output"], "answer": raw["gts"]}
     for key in ("answer", "gen_text_store"):
         if key not in raw:
             raise PipelineError(f"{key!r} is missing", where=where, fix=f"the line has {', '.join(raw) or 'no keys'}")

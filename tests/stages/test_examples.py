@@ -24,6 +24,7 @@ PRINTED = {
     "own_prompt/own_prompt.py": "</answer>\n\nQuestion: Who married the author of Fallen Mountain?\n<think>",
     "own_tool.py": "\n(1) 7 * 24 = 168\n",
     "library.ipynb": "",
+    **dict.fromkeys(("with_trl.py", "with_verifiers.py", "with_openenv.py"), ""),  # tests/doors runs them
 }
 
 
