@@ -39,9 +39,9 @@ def _add_questions(part: argparse.ArgumentParser) -> None:
 
 
 def _questions(options: argparse.Namespace) -> None:
+    from r1_searcher.files.artefacts import write_table
     from r1_searcher.forms import dataset_folder
     from r1_searcher.forms.questions import to_trl, to_verl
-    from r1_searcher.files.artefacts import write_table
     from r1_searcher.questions.files import read_questions
     from r1_searcher.rollout.prompt import prompt_of
 
@@ -71,10 +71,10 @@ def _add_rollouts(part: argparse.ArgumentParser) -> None:
 def _rollouts(options: argparse.Namespace) -> None:
     import pyarrow as pa
 
-    from r1_searcher.forms import dataset_folder
-    from r1_searcher.forms.rollouts import to_trl, to_verl
     from r1_searcher.files.artefacts import write_table, write_text
     from r1_searcher.files.rollouts import read_rollouts
+    from r1_searcher.forms import dataset_folder
+    from r1_searcher.forms.rollouts import to_trl, to_verl
     from r1_searcher.rewards.columns import read_rewards
 
     files = _files(options.paths)

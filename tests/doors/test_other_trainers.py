@@ -129,7 +129,9 @@ def test_trl_gets_our_tokens_masks_and_rewards(place: Path, monkeypatch: pytest.
 
 def test_documented_exports(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of docs/other-trainers.md, in a project with one trained segment."""
-    documented_exports = re.findall(r"^    r1-searcher export (.*)$", (DOCS / "other-trainers.md").read_text("utf-8"), re.M)
+    documented_exports = re.findall(
+        r"^    r1-searcher export (.*)$", (DOCS / "other-trainers.md").read_text("utf-8"), re.M
+    )
     monkeypatch.chdir(place)
     settings, questions = params.load(), read_table("data/questions/train.parquet")
     engine = load_engine("data/base_model", settings.rollout)

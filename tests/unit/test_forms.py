@@ -13,8 +13,8 @@ import yaml
 
 from r1_searcher.cli.export import main
 from r1_searcher.evaluation.score import score_files
-from r1_searcher.forms.dataset_folder import card
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.forms.dataset_folder import card
 from r1_searcher.questions.files import read_questions
 from r1_searcher.rewards.released import read_transcripts
 from r1_searcher.transcripts import grammar
