@@ -54,7 +54,7 @@ def chosen(base: params.Params, kind: str, dense: dict[str, Any], **own: dict[st
 def back_ends(base: params.Params, corpus: Path, folder: Path, options: argparse.Namespace) -> Iterator[Opened]:
     """Yield each back end with what builds and opens it."""
     table, fingerprint = passages.read(corpus), passages.fingerprint(corpus)
-    model = {"model": options.model or packaged_model(), "device": "cpu", "storage": "float32", "batch": 64}
+    model = {"model": options.model or packaged_model(), "device": "cpu", "storage": "float32", "passages_a_shard": 512}
 
     def local(name: str, settings: params.Params) -> Retriever:
         place = folder / name

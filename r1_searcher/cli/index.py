@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
@@ -13,6 +14,9 @@ from r1_searcher.options import examples, seconds, whole_number
 from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Retriever, RetrieverError
+
+if TYPE_CHECKING:
+    from r1_searcher.retrieval.lucene.settings import LuceneSettings
 
 _CORPUS = Path("data/corpus")
 
@@ -113,18 +117,18 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
     )
     takeover = commands.add_parser(
         "takeover",
-        help="use an existing faiss index of the corpus instead of embedding it (docs/backends.md)",
-        description="Compare a faiss index with the corpus and use it as the dense index. index.dense names its model.",
+        help="use an existing faiss or Lucene index of the corpus (docs/backends.md)",
+        description="Compare an index with the corpus and use it. For a faiss index, index.dense names its model.",
         epilog=examples(prog, "takeover path/to/e5_Flat.index", "takeover --rows 1000 path/to/e5_Flat.index"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    takeover.add_argument("file", type=Path, metavar="FILE", help="the faiss index")
+    takeover.add_argument("file", type=Path, metavar="INDEX", help="a faiss index, or the folder of a Lucene index")
     takeover.add_argument(
         "--rows",
         type=whole_number("--rows", 1),
         default=64,
         metavar="N",
-        help="rows to embed again and compare (default: %(default)s)",
+        help="rows to compare (default: %(default)s)",
     )
     for command_parser in (search, serve, load, takeover):
         # Suppressed, or these defaults would overwrite what stood before the command.
@@ -189,17 +193,28 @@ def _load(options: argparse.Namespace) -> None:
 
 
 def _take_over(options: argparse.Namespace) -> None:
-    dense = params.load_or_shipped(options.params).index.dense
-    if dense is None or not dense.model:
-        raise PipelineError(
-            "names no model",
-            where="params.yaml, index.dense.model",
-            fix="the one that made the index, e.g. intfloat/e5-base-v2",
+    from r1_searcher.retrieval.lucene.index import is_lucene, take_over_lucene
+
+    loaded, corpus = params.load_or_shipped(options.params), options.corpus or _CORPUS
+    if is_lucene(options.file):
+        settings = loaded.retriever.parameters_of("kind") if loaded.retriever.kind == "lucene" else None
+        if settings is None:
+            raise PipelineError(
+                "a Lucene index is searched by another kind", where="params.yaml, retriever.kind", fix="kind: lucene"
+            )
+        meta = take_over_lucene(
+            options.file, corpus, cast("LuceneSettings", settings), options.index, rows=options.rows
         )
+        show(f"index: {meta['num_passages']:,} documents taken over -> {options.index}/lucene")
+        show(f"index: {meta['rows_compared']} of them compared with their passages")
+        return
+    dense = loaded.index.dense
+    if dense is None or not dense.model:
+        where, fix = "params.yaml, index.dense.model", "the one that made the index, e.g. intfloat/e5-base-v2"
+        raise PipelineError("names no model", where=where, fix=fix)
     from r1_searcher.retrieval.dense.takeover import take_over
     from r1_searcher.retrieval.make import show_taken
 
-    corpus = options.corpus or _CORPUS
     show_taken(take_over(options.file, corpus, dense, options.index, rows=options.rows), options.index)
 
 
