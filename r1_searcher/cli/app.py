@@ -60,6 +60,7 @@ class Checkout:
 _EVALUATE, _INDEX = "r1_searcher.cli.evaluate", "r1_searcher.cli.index"
 COMMANDS: dict[str, Library | Checkout] = {
     "ask": Library("ask a policy a question of your own", "r1_searcher.cli.ask"),
+    "browse": Library("browse trajectories and the curves of training in a local page", "r1_searcher.cli.browse"),
     "search": Library("print the best passages for a query", _INDEX, ("search",)),
     "serve": Library("serve a policy that searches: OpenAI's API and a chat page", "r1_searcher.cli.serve"),
     "index": Library("index a folder of passages", _INDEX),
