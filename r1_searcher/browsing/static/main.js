@@ -100,8 +100,8 @@ function theme() {
 const ALWAYS = { "/": () => (text.focus(), text.select()), "?": help, c: () => go("/?view=curves"), e: save };
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, select, textarea, dialog");
-  if (event.key === "Escape" && typing && !event.target.closest("dialog")) return event.target.blur();
+  const typing = event.target.closest("input, select, textarea, dialog[open]");
+  if (event.key === "Escape" && typing && !event.target.closest("dialog[open]")) return event.target.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return undefined;
   if (event.key === "Enter" && event.target.closest("a, button, summary")) return undefined;
   const act = view?.keys[event.key] ?? ALWAYS[event.key];
