@@ -176,8 +176,9 @@ def measure(folder: Path) -> None:
         while page.ask("state")["indexing"]["busy"]:
             time.sleep(0.5)
         print(f"all indexed: {time.perf_counter() - page.began:.1f} s, {page.most / 1e6:.0f} MB")
+        first = page.ask("rows", limit=1)["rows"][0]["id"].replace("-", "/")
         for what, path, asked in ASKED:
-            print(f"{what}: {1000 * page.timed(path, **asked):.0f} ms")
+            print(f"{what}: {1000 * page.timed(path.format(id=first), **asked):.0f} ms", flush=True)
         print(f"memory at most: {page.most / 1e6:.0f} MB")
     finally:
         page.close()
@@ -201,7 +202,8 @@ ASKED: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("full text, its count", "count", {"text": RARE}),
     ("full text, no match", "rows", {"text": "not anywhere"}),
     ("full text, facets", "facets", {"text": "mountain"}),
-    ("a question in all iterations", "question", {}),
+    ("a trajectory", "trajectory/{id}", {}),
+    ("a question in all iterations", "question/{id}", {}),
 )
 
 if __name__ == "__main__":

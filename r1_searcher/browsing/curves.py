@@ -29,7 +29,7 @@ _TEXTS = ("stage", "segment")
 
 
 @dataclass
-class Segment:
+class SegmentCurves:
     """``rows``: one per iteration, a name → figure; ``seconds``: of each iteration that was run, in order."""
 
     name: str
@@ -46,12 +46,12 @@ def curves(roots: Sequence[Path], at: duckdb.DuckDBPyConnection, price: float | 
 
     ``price``: of a machine hour, in any currency.
     """
-    runs: dict[str, dict[str, Segment]] = {}
+    runs: dict[str, dict[str, SegmentCurves]] = {}
     params: dict[str, Any] = {}
     timings: list[tuple[str, Path]] = []
     for path, run in _files(roots):
         if path.suffix == ".csv":
-            segment = runs.setdefault(run, {}).setdefault(path.stem, Segment(path.stem))
+            segment = runs.setdefault(run, {}).setdefault(path.stem, SegmentCurves(path.stem))
             live = path.parent.name == "live"
             if live or not segment.live:  # a segment that trains again is shown as it is now
                 segment.rows, segment.stage, segment.live = *_read_csv(path), live
@@ -128,7 +128,7 @@ def _read_params(path: Path) -> Any:
     return None
 
 
-def _plan(segment: Segment, params: Any, name: str) -> None:
+def _plan(segment: SegmentCurves, params: Any, name: str) -> None:
     """Set what the parameters say of a segment; parameters of another version say nothing."""
     with suppress(KeyError, TypeError, ValueError, PipelineError):
         train = params["train"]
@@ -138,7 +138,7 @@ def _plan(segment: Segment, params: Any, name: str) -> None:
         segment.guard = Collapse(**train[planned["stage"]]["collapse"])
 
 
-def _add_rewarded(runs: dict[str, dict[str, Segment]], at: duckdb.DuckDBPyConnection) -> None:
+def _add_rewarded(runs: dict[str, dict[str, SegmentCurves]], at: duckdb.DuckDBPyConnection) -> None:
     """Add segments of which there are only rewards, and validations that no curve file has yet."""
     asked = """SELECT run, policy, iteration, avg(reward), avg(f1), avg(cover_em), avg(CAST(format_right AS DOUBLE)),
       avg(searches), avg(CAST(searches > 0 AS DOUBLE)), avg(policy_tokens)
@@ -150,14 +150,14 @@ def _add_rewarded(runs: dict[str, dict[str, Segment]], at: duckdb.DuckDBPyConnec
     for run, policy, iteration, *means in at.execute(asked).fetchall():
         if (run, policy) in known or (run in trains and policy.startswith("training ")):
             continue
-        segment = runs.setdefault(run, {}).setdefault(policy, Segment(policy))
+        segment = runs.setdefault(run, {}).setdefault(policy, SegmentCurves(policy))
         row = {
             name: value for name, value in zip(names, means, strict=True) if value is not None and math.isfinite(value)
         }
         segment.rows.append({"iteration": float(iteration), **row})
 
 
-def _shown(run: str, segments: Sequence[Segment], price: float | None) -> dict[str, Any]:
+def _shown(run: str, segments: Sequence[SegmentCurves], price: float | None) -> dict[str, Any]:
     seconds = sum(one.get("whole", 0.0) for segment in segments for one in segment.seconds)
     hours = seconds / 3600
     shown = [
@@ -192,7 +192,7 @@ def _latest(values: Sequence[float | None]) -> float | None:
     return next((value for value in reversed(values) if value is not None), None)
 
 
-def _searches(segment: Segment) -> float | None:
+def _searches(segment: SegmentCurves) -> float | None:
     """Return searches per second of rollout in the last timed iteration."""
     if not segment.seconds or not segment.rows:
         return None
@@ -202,7 +202,7 @@ def _searches(segment: Segment) -> float | None:
     return row["searches"] * row["num_trajectories"] / spent
 
 
-def _left(segment: Segment) -> float | None:
+def _left(segment: SegmentCurves) -> float | None:
     """Return the seconds that a segment's other iterations will take at the pace of the last ones."""
     recent = [one["whole"] for one in segment.seconds[-_RECENT:] if "whole" in one]
     if segment.planned is None or not recent:
@@ -210,7 +210,7 @@ def _left(segment: Segment) -> float | None:
     return max(0, segment.planned - len(segment.rows)) * median(recent)
 
 
-def sentinels(segment: Segment) -> list[dict[str, Any]]:
+def sentinels(segment: SegmentCurves) -> list[dict[str, Any]]:
     """Return what watches over a segment: a name, whether it is well ("ok", "warn", "stop", "unknown"), and why."""
     return [_guard(segment), _zero(segment.rows), _kl(segment.rows)]
 
@@ -219,7 +219,7 @@ def _one(name: str, state: str, says: str) -> dict[str, Any]:
     return {"name": name, "state": state, "says": says}
 
 
-def _guard(segment: Segment) -> dict[str, Any]:
+def _guard(segment: SegmentCurves) -> dict[str, Any]:
     name = "collapse guard"
     rows = segment.rows
     if segment.guard is None or not all("format_rate" in row and "response_length" in row for row in rows):

@@ -18,17 +18,17 @@ from r1_searcher.files.artefacts import METADATA_KEY
 from r1_searcher.files.store import STORE
 from r1_searcher.texts import parse_json
 
-Kind = Literal["rollouts", "rewards", "advantages", "evaluation", "questions"]
+FileKind = Literal["rollouts", "rewards", "advantages", "evaluation", "questions"]
 
 # A kind → columns that only it has, and those that it cannot be shown without.
-_MARKS: dict[Kind, set[str]] = {
+_MARKS: dict[FileKind, set[str]] = {
     "rollouts": {"trajectory_id", "finish_reason"},
     "rewards": {"trajectory_id", "total"},
     "advantages": {"trajectory_id", "advantages"},
     "evaluation": {"question_id", "prediction"},
     "questions": {"question_id", "supporting_titles"},
 }
-_NEEDED: dict[Kind, set[str]] = {
+_NEEDED: dict[FileKind, set[str]] = {
     "rollouts": {"question_id", "question", "answers", "text"},
     "rewards": set(),
     "advantages": set(),
@@ -47,7 +47,7 @@ class DataFile:
     path: Path
     name: str
     run: str
-    kind: Kind
+    kind: FileKind
     state: tuple[int, int]  # size in bytes, mtime in ns
     rows: int
     columns: tuple[str, ...]
@@ -254,7 +254,7 @@ def _evaluation(file: DataFile) -> Source:
     )
 
 
-def _by_metadata(files: Iterable[DataFile], kind: Kind, of: str) -> dict[tuple[str, Any], DataFile]:
+def _by_metadata(files: Iterable[DataFile], kind: FileKind, of: str) -> dict[tuple[str, Any], DataFile]:
     """Return files of a kind by run and by the key of what they were made from."""
     return {
         (file.run, file.metadata[of]): file
@@ -263,7 +263,7 @@ def _by_metadata(files: Iterable[DataFile], kind: Kind, of: str) -> dict[tuple[s
     }
 
 
-def _beside(file: DataFile, kind: Kind, files: Mapping[tuple[Kind, Path], DataFile]) -> DataFile | None:
+def _beside(file: DataFile, kind: FileKind, files: Mapping[tuple[FileKind, Path], DataFile]) -> DataFile | None:
     folder = file.path.parent
     names = (folder.parent / kind / file.path.name, folder / f"{kind}.parquet")
     return next((files[kind, path] for path in names if (kind, path) in files), None)

@@ -27,7 +27,7 @@ _MEMORY = "384MB"  # of DuckDB; the whole process stays below 1 GB
 _VERSION = 1  # of the tables below
 _LONGEST_WORDS = 1_000_000  # characters of one trajectory that can be searched
 # Figures, flags and names that every row has; what a reward set or a tool adds are further columns.
-FIGURES: tuple[str, ...] = (
+ROW_FIGURES: tuple[str, ...] = (
     *("reward", "retrieval", "format", "answer_reward", "em", "f1", "cover_em", "searches", "tokens"),
     *("policy_tokens", "advantage"),
 )
@@ -58,7 +58,7 @@ _MOST_FILES, _MOST_ROWS = 64, 16_384  # of one transaction
 ROWS_BITS = 32  # an id is source << 32 | row
 
 
-class Index:
+class TrajectoryIndex:
     """An index over ``folders``. ``keep``: a folder where it stays for the next time; else it is thrown away at the
     end."""
 

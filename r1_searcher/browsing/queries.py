@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import duckdb
 
-from r1_searcher.browsing.index import FIGURES, ROWS_BITS
+from r1_searcher.browsing.index import ROW_FIGURES, ROWS_BITS
 
 FACETS = ("kind", "run", "policy", "benchmark", "question_kind", "finish_reason", "format_right")
-SORTED = (*FIGURES, "iteration", "policy", "question_id", "question", "finish_reason", "answer", "sample")
+SORTED = (*ROW_FIGURES, "iteration", "policy", "question_id", "question", "finish_reason", "answer", "sample")
 _SHOWN = (
-    *("id", "run", "kind", "policy", "iteration", "benchmark", "question_id", "question_kind", "sample", *FIGURES),
+    *("id", "run", "kind", "policy", "iteration", "benchmark", "question_id", "question_kind", "sample", *ROW_FIGURES),
     *("format_right", "counted", "violations", "finish_reason"),
 )
 _CELL = 240  # characters of a text that a table shows
@@ -47,7 +47,7 @@ class Filters:
                 values += allowed
         for bounds, sign in ((self.least, ">="), (self.most, "<=")):
             for name, bound in bounds.items():
-                if name in (*FIGURES, "iteration", *added):
+                if name in (*ROW_FIGURES, "iteration", *added):
                     parts.append(f'"{name}" {sign} ?')
                     values.append(bound)
         for rule in self.violations:
@@ -158,7 +158,7 @@ def _grouped(
 
 def bounds(at: duckdb.DuckDBPyConnection, added: Sequence[str] = ()) -> dict[str, list[float]]:
     """Return the least and the largest value of each figure that is known at all."""
-    names = [*FIGURES, "iteration", *added]
+    names = [*ROW_FIGURES, "iteration", *added]
     asked = ", ".join(f'min("{name}"), max("{name}")' for name in names)
     [row] = at.execute(f"SELECT {asked} FROM trajectories").fetchall()
     pairs = zip(names, row[::2], row[1::2], strict=True)

@@ -16,7 +16,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from r1_searcher.browsing import curves, details, queries
-from r1_searcher.browsing.index import Index
+from r1_searcher.browsing.index import TrajectoryIndex
 from r1_searcher.browsing.tokens import Tokenizers
 from r1_searcher.errors import PipelineError
 from r1_searcher.shown import visible
@@ -42,7 +42,7 @@ _MOST_VALUES = 50  # per filter
 
 
 @dataclass(frozen=True)
-class Settings:
+class PageSettings:
     """``token``: what a browser must have shown once; ``hosts``: Host names that requests may use; empty: any."""
 
     token: str
@@ -50,7 +50,7 @@ class Settings:
     price: float | None = None
 
 
-def make_app(index: Index, tokenizers: Tokenizers, settings: Settings) -> FastAPI:
+def make_app(index: TrajectoryIndex, tokenizers: Tokenizers, settings: PageSettings) -> FastAPI:
     """Return the application over an index, which it keeps up with the folders while it runs."""
     stop = threading.Event()
 
@@ -144,7 +144,7 @@ def make_app(index: Index, tokenizers: Tokenizers, settings: Settings) -> FastAP
     return app
 
 
-def _state(index: Index) -> dict[str, Any]:
+def _state(index: TrajectoryIndex) -> dict[str, Any]:
     """Return what is known of the folders as a whole."""
     with index.cursor() as at:
         number = queries.count(at, queries.Filters())["rows"]
@@ -163,7 +163,9 @@ def _state(index: Index) -> dict[str, Any]:
     }
 
 
-def _guard(settings: Settings) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+def _guard(
+    settings: PageSettings,
+) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
     """Only this machine's own page is answered, and only in a browser that was opened with the token."""
 
     async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -11,7 +11,7 @@ from r1_searcher.browsing.folders import walk
 _FILE = "tokenizer.json"
 _MOST_TRIED = 8
 _INCOMPLETE = "\ufffd"
-Decode = Callable[[Sequence[int]], str]
+_Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass
@@ -20,9 +20,9 @@ class Tokenizers:
 
     roots: Sequence[Path]
     chosen: Path | None = None
-    _opened: dict[Path, Decode | None] = field(default_factory=dict)
+    _opened: dict[Path, _Decode | None] = field(default_factory=dict)
 
-    def spelling(self, file: Path, token_ids: Sequence[int], text: str) -> tuple[Path, Decode] | None:
+    def spelling(self, file: Path, token_ids: Sequence[int], text: str) -> tuple[Path, _Decode] | None:
         """Return the tokenizer by which ``token_ids`` spell exactly ``text``, the nearest to ``file`` first; None if
         there is none."""
         for path in [self.chosen] if self.chosen else self._nearest(file)[:_MOST_TRIED]:
@@ -45,7 +45,7 @@ class Tokenizers:
     def _found(self) -> list[Path]:
         return [folder / _FILE for root in self.roots for folder, names in walk(root) if _FILE in names]
 
-    def _open(self, path: Path) -> Decode | None:
+    def _open(self, path: Path) -> _Decode | None:
         if path not in self._opened:
             from tokenizers import Tokenizer
 
@@ -58,7 +58,7 @@ class Tokenizers:
         return self._opened[path]
 
 
-def pieces(decode: Decode, token_ids: Sequence[int]) -> list[str]:
+def pieces(decode: _Decode, token_ids: Sequence[int]) -> list[str]:
     """Return the text of each token; joined they are the text of all. A token that ends within a character is empty,
     and the one that completes it has the character."""
     out: list[str] = []

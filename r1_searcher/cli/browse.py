@@ -65,8 +65,8 @@ def _serve(options: argparse.Namespace) -> None:
     if options.tokenizer is not None and not options.tokenizer.is_file():
         raise PipelineError("no such file", where=f"--tokenizer {options.tokenizer}", fix="give a tokenizer.json")
     from r1_searcher.browsing.folders import Folders, check_something
-    from r1_searcher.browsing.index import Index
-    from r1_searcher.browsing.server import Settings, make_app
+    from r1_searcher.browsing.index import TrajectoryIndex
+    from r1_searcher.browsing.server import PageSettings, make_app
     from r1_searcher.browsing.tokens import Tokenizers
     from r1_searcher.retrieval.service import server
 
@@ -75,10 +75,10 @@ def _serve(options: argparse.Namespace) -> None:
     with server.bind(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
-        index = Index(folders, options.keep_index)
+        index = TrajectoryIndex(folders, options.keep_index)
         try:
             token = secrets.token_urlsafe(18)
-            settings = Settings(token, server.own_hosts(options.host, host), options.price)
+            settings = PageSettings(token, server.own_hosts(options.host, host), options.price)
             app = make_app(index, Tokenizers(options.folders, options.tokenizer), settings)
             show_lines(f"http://{address}:{port}/?token={token}")
             show("Ctrl-C ends.")

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_runs import HOSTILE
 
 from r1_searcher.browsing.folders import Folders
-from r1_searcher.browsing.index import Index
-from r1_searcher.browsing.server import Settings, make_app
+from r1_searcher.browsing.index import TrajectoryIndex
+from r1_searcher.browsing.server import PageSettings, make_app
 from r1_searcher.browsing.tokens import Tokenizers
 from r1_searcher.retrieval.service import server
 
@@ -31,10 +31,10 @@ ODD = f"{HOSTILE}</textarea></script><style>*{{display:none}}</style>\x00\x07\u2
 @contextlib.contextmanager
 def served(root: Path, price: float | None = None) -> Iterator[str]:
     """Serve a folder; yields the address with the token."""
-    index = Index(Folders([root]))
+    index = TrajectoryIndex(Folders([root]))
     with server.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        app = make_app(index, Tokenizers([root]), Settings(TOKEN, ("127.0.0.1",), price))
+        app = make_app(index, Tokenizers([root]), PageSettings(TOKEN, ("127.0.0.1",), price))
         running = server.make_server(app, server.Settings(grace=1.0))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
