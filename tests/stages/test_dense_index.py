@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("R1SEARCHER_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model and an index with its vectors."""
+    folder = tmp_path_factory.mktemp("built")
+    model = random_encoder(folder / "model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R1SEARCHER_STORE", str(folder / "store"))
+        build(tiny(model), write_corpus(folder / "corpus", numbered(5)), folder / "index")
+    return model, folder / "index"
 
 
 def titles(searcher: Retriever, query: str, k: int = 1) -> list[str]:
@@ -212,6 +224,24 @@ def test_the_commands(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().err
     assert line.startswith("error: params.yaml, index.dense.model, not/there/at-all: no such model folder")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"query_prefix": "who "}, r"index\.dense\.query_prefix '' \(now 'who '\)"),
+        ({"similarity": "dot"}, r"index\.dense\.similarity 'cosine' \(now 'dot'\)"),
+        ({"max_tokens": 8}, r"index\.dense\.max_tokens 16 \(now 8\)"),
+        ({"kind": "hnsw"}, r"index\.dense\.kind 'flat' \(now 'hnsw'\)"),
+    ],
+)
+def test_a_search_with_settings_that_changed_since_the_build_is_refused(
+    built_once: tuple[Path, Path], changes: dict[str, Any], named: str
+) -> None:
+    model, index = built_once
+    open_retriever(tiny(model), index=index)
+    with pytest.raises(PipelineError, match=f"the vectors were built with {named} \\(run `dvc repro index`"):
+        open_retriever(tiny(model, **changes), index=index)
 
 
 def test_what_depends_on_the_index_sees_that_its_vectors_changed(place: Path) -> None:

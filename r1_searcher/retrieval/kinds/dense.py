@@ -24,9 +24,11 @@ class DenseKind(RetrieverKind):
         return Identity(dense_fingerprint(meta, self.settings.retriever.dense), meta["corpus"], describe(meta))
 
     def open(self, corpus: Path | None, take: Take) -> Retriever:
-        from r1_searcher.retrieval.dense.retriever import open_dense
+        from r1_searcher.retrieval.dense.retriever import open_dense, read_meta
+        from r1_searcher.retrieval.dense.unchanged import check_unchanged_dense
 
         built = self.settings.index.dense
+        check_unchanged_dense(read_meta(self.index), built, self.index)
         model = "" if built is None else built.model
         return open_dense(self.index, self.settings.retriever.dense, corpus=corpus, model=model)
 
