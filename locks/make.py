@@ -27,7 +27,7 @@ ENGINES = {
     "ray": "",
 }
 # What connects to the programs of others, and is large or rarely used: one lock for all of these extras.
-DOORS = ("trackers", "trainers", "opensearch", "elasticsearch", "milvus", "lucene")
+DOORS = ("trackers", "trainers", "opensearch", "elasticsearch", "milvus", "lucene", "mcp")
 # For trackio, an older version than the engines would take; and one version for every system.
 BESIDE_DOORS = ("pillow<13", "mcp>=2,<3")
 # fastmcp, which openenv-core imports, excludes the version that Prefect has, and works with it.

@@ -93,6 +93,7 @@ ELSEWHERE = {
     "r1-searcher export rollouts": ("tests/doors/test_other_trainers.py", "documented_exports"),
     "python examples/with_": ("tests/doors/test_other_trainers.py", "EXAMPLES / name"),
     "r1-searcher track": ("tests/flows/test_trackers.py", "track([])"),
+    "r1-searcher mcp": ("tests/doors/test_mcp.py", '"r1_searcher", "mcp"'),
     "r1-searcher serve": ("tests/stages/test_serve_command.py", '"serve"'),
     "curl -s http://127.0.0.1:8500": ("tests/stages/test_serve_command.py", "8500"),
     "r1-searcher browse": ("tests/browser/test_browse_command.py", '"browse"'),

@@ -63,6 +63,7 @@ COMMANDS: dict[str, Library | Checkout] = {
     "browse": Library("browse trajectories and the curves of training in a local page", "r1_searcher.cli.browse"),
     "search": Library("print the best passages for a query", _INDEX, ("search",)),
     "serve": Library("serve a policy that searches: OpenAI's API and a chat page", "r1_searcher.cli.serve"),
+    "mcp": Library("serve search and a policy as tools of the Model Context Protocol", "r1_searcher.cli.mcp"),
     "index": Library("index a folder of passages", _INDEX),
     "rollout": Library("sample trajectories of a policy on questions", "r1_searcher.cli.rollout"),
     "reward": Library("reward rollouts or transcript files", "r1_searcher.cli.reward"),

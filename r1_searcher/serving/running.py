@@ -92,14 +92,14 @@ class Answering:
     ) -> Asked:
         """Answer in a thread; if this is cancelled, so is the job, and the thread is waited for."""
         job = self.answerer.job(wanted)
-        future = self.threads.submit(job.run, on_span, on_search)
+        answer = asyncio.wrap_future(self.threads.submit(job.run, on_span, on_search))
         try:
-            found = await asyncio.shield(asyncio.wrap_future(future))
+            found = await asyncio.shield(answer)
         except asyncio.CancelledError:
             self.counted.cancelled.inc()
             job.cancel()
             with contextlib.suppress(Exception):
-                await asyncio.wrap_future(future)
+                await answer
             raise
         if found.finish_reason in LOST_FINISHES:
             failed = next((one.error for one in found.searches if one.error), None)

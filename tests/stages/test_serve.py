@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from tiny_project import write_policy_that_searches
 
 from r1_searcher import params
 from r1_searcher.asking.asker import Asker
+from r1_searcher.cli.mcp import main as serve_mcp
 from r1_searcher.cli.serve import main
 from r1_searcher.retrieval.library import index_passages
 from r1_searcher.rollout import load_engine
@@ -367,6 +369,15 @@ def test_what_is_wrong_with_the_command_is_one_line(
         line for line in capsys.readouterr().err.splitlines() if not line.startswith(("policy: ", "no params.yaml"))
     ]
     assert len(lines) == 1 and said in lines[0]
+
+
+def test_without_the_package_mcp(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "r1_searcher.serving.mcp_server", raising=False)
+    assert serve_mcp(["--no-ask"]) == 2
+    assert capsys.readouterr().err.startswith("error: the package `mcp` is not installed (make setup-doors")
 
 
 def test_a_lane_that_is_cancelled_ends(engine: Engine, gate: Gate) -> None:

@@ -293,7 +293,7 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
     """Return a server; its ``run(sockets=[…])`` ends at SIGTERM or Ctrl-C after the running requests."""
     config = uvicorn.Config(
         app,
