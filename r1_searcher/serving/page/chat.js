@@ -106,6 +106,7 @@ async function ask(asked) {
       }),
     });
     if (!response.ok) {
+      if (response.status === 401) token.type = "password"; // not before: browsers would offer to save one
       byId("key").hidden = response.status !== 401;
       card.wrong((await response.json()).error.message);
       return;
