@@ -9,7 +9,7 @@ from pathlib import Path
 
 import chromium
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 from policy_servers import served
 from report_runs import HOSTILE
 from tiny_policy import ScriptedEngine, rollout_params
@@ -88,9 +88,14 @@ def page(driven: Browser, address: str) -> Iterator[Page]:
     made = driven.new_page()
     wrong: list[str] = []
     asked: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
     made.on("console", lambda message: wrong.append(message.text))
     made.on("pageerror", lambda error: wrong.append(str(error)))
-    made.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss())[1])
+    made.on("dialog", refuse)
     made.on("request", lambda request: asked.append(request.url))
     made.goto(address)
     yield made
