@@ -17,7 +17,7 @@ class Part:
     Attributes:
         module: a module of this package, or another one by its whole name, and the function if it is not ``run``:
             ``module:function``.
-        seconds: its limit on a GPU. In a rehearsal it is the same, and never reached.
+        seconds: its limit on a GPU; five times as long in a rehearsal, on a CPU that may be busy.
         needs: packages without which it is skipped.
         apart: whether it needs a fresh process, because its libraries start processes or threads of their own.
         rest: whether it takes whatever time is left.
@@ -30,6 +30,10 @@ class Part:
     needs: tuple[str, ...] = ()
     apart: bool = False
     rest: bool = False
+
+    def limit(self, *, rehearsal: bool) -> float:
+        """Return its limit in seconds."""
+        return self.seconds * (5 if rehearsal else 1)
 
     def missing(self) -> str:
         """Return the packages that it needs and that are not installed."""

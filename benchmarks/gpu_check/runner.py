@@ -37,15 +37,16 @@ def run_parts(
         _import_libraries()
     for part in parts:
         left = end - time.monotonic() - _RESERVE
+        limit = left if part.rest else min(part.limit(rehearsal=machine.rehearsal), left)
         if why := part.missing():
             told(Report(part.name, part.title, "skipped", f"not installed: {why}"))
         elif left < _LEAST:
             told(Report(part.name, part.title, "not started", "no time left"))
         else:
-            status = _run(machine, part, left if part.rest else min(part.seconds, left), fork=forks and not part.apart)
+            status = _run(machine, part, limit, fork=forks and not part.apart)
             if status == _CANNOT_FORK and forks and not part.apart:
                 forks = False
-                _run(machine, part, min(part.seconds, end - time.monotonic() - _RESERVE), fork=False)
+                _run(machine, part, min(limit, end - time.monotonic() - _RESERVE), fork=False)
             told(_taken(machine, part.name))
 
 
