@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import verifiers
 from openai import AsyncOpenAI
 from openai.types import Completion
 
 from r1_searcher import params
-from r1_searcher.environments.for_verifiers import load_environment
 from r1_searcher.model_folders import load_model, load_tokenizer
 
 
@@ -54,7 +54,7 @@ class TinyServer:
 def main(questions: int, server: str = "", model: str = "policy", policy: str = "data/base_model") -> Any:
     """Roll out some questions; return verifiers' outputs."""
     torch.manual_seed(0)
-    environment = load_environment()
+    environment = verifiers.load_environment("r1_searcher.environments.for_verifiers")
     client = AsyncOpenAI(base_url=server) if server else TinyServer(policy)
     rows = environment.get_dataset(n=questions)
     return asyncio.run(environment.generate(rows, client, model, state_columns=["trajectory"]))

@@ -1,4 +1,4 @@
-"""The environment for verifiers: `verifiers.load_environment` finds ``load_environment`` here."""
+"""The environment for verifiers: ``verifiers.load_environment("r1_searcher.environments.for_verifiers")``."""
 
 from __future__ import annotations
 

@@ -158,7 +158,8 @@ def test_a_missing_package_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     ]
 
 
-def test_a_server_that_is_not_there_ends_with_its_own_words(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_ends_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else it tries for minutes, beside training
     written(tmp_path, "mlflow")
     raw = json.loads((tmp_path / RUN_FILE).read_text())
     raw["params"]["tracking"]["mlflow"] = {"uri": "http://127.0.0.1:9"}
@@ -167,9 +168,17 @@ def test_a_server_that_is_not_there_ends_with_its_own_words(tmp_path: Path) -> N
     assert status != 0 and "127.0.0.1" in said.strip().splitlines()[-1]
 
 
-def test_a_password_in_an_address_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("https://me:secret@mlflow.example", "set MLFLOW_TRACKING_USERNAME"),
+        ("http://mlflow.example/secret", "https:// is needed"),
+        ("file:///secret", "https:// is needed"),
+    ],
+)
+def test_an_address_that_would_give_away_credentials_is_refused(uri: str, said: str) -> None:
     raw = yaml.safe_load((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
-    raw["tracking"] |= {"trackers": ["mlflow"], "mlflow": {"uri": "https://me:secret@mlflow.example"}}
-    with pytest.raises(PipelineError, match="MLFLOW_TRACKING_USERNAME") as raised:
+    raw["tracking"] |= {"trackers": ["mlflow"], "mlflow": {"uri": uri}}
+    with pytest.raises(PipelineError, match=said) as raised:
         contract.check(raw)
     assert "secret" not in str(raised.value)

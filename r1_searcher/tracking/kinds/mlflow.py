@@ -14,6 +14,7 @@ from r1_searcher.extend import tracker
 from r1_searcher.tracking.protocol import TrackedRun, Tracker
 
 _RUN_ID = "r1_searcher.run_id"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_TEXT = 500  # characters of a parameter: the limit of older servers
 _AT_ONCE = 100  # parameters per request
 
@@ -28,6 +29,9 @@ class MlflowParams(BaseModel):
     def _without_password(cls, uri: str) -> str:
         if "@" in urlsplit(uri).netloc:
             raise ValueError("no user or password here: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        parts = urlsplit(uri)
+        if uri and parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            raise ValueError("https:// is needed, or http:// to this machine: credentials would be sent as clear text")
         return uri
 
 
