@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -77,6 +77,7 @@ class SegmentLog:
         )
         self.table: UUID | None = None
         self.curves = LIVE_CURVES / f"{bench.name}.csv"
+        self.seen: dict[int, Mapping[str, float]] = {}  # validations of this process, by iterations done
         self._show_curves(first)
         start = "starts" if first == 0 else f"resumes after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")
@@ -147,6 +148,9 @@ class SegmentLog:
     def watched(self, done: int, seen: Made) -> None:
         """Report a finished validation."""
         self.say(figures.watch_line(self._place(done), seen.figures, self.bench.validation.num_rows))
+        self.seen[done] = seen.figures
+        if done:
+            self._write_curves([self.bench.curve(iteration) for iteration in range(done)])
         self._track(done, seen)
 
     def finished(self, summary: Mapping[str, Any]) -> None:
@@ -168,13 +172,16 @@ class SegmentLog:
             watched = (seen or self.bench.watch(done)).figures if self.bench.is_watched(done) else {}
             self.tracking.row(step, figures_of(self.bench.curve(done - 1) if done else {}, watched))
 
+    def _write_curves(self, curves: Sequence[Mapping[str, Any]]) -> None:
+        write_text(self.curves, curves_csv(curves, self.seen))
+
     def _show_curves(self, done: int) -> None:
         """Update the run's table and the file of its curves: all iterations so far, including those of earlier runs."""
         if not done:
             self.curves.unlink(missing_ok=True)  # another run's
             return
         curves = [self.bench.curve(iteration) for iteration in range(done)]
-        write_text(self.curves, curves_csv(curves, {}))
+        self._write_curves(curves)
         rows = page.page_rows(curves)
         if self.table is None:
             made = create_table_artifact(table=rows, key=_key("curves", self.bench), description=_title(self.bench))
