@@ -1,6 +1,7 @@
 """Queries per second of every retrieval back end over the same corpus, in one run.
 
     python benchmarks/backends.py                    # data: $R1SEARCHER_DATA, or ../shared/data
+    python benchmarks/backends.py --vectors 20000
     python benchmarks/backends.py --copies 4 --milvus http://127.0.0.1:19530 --opensearch https://search-host:9200
 
 HotpotQA: the 500 questions of IRCoT's subsample over all of their context paragraphs. --copies: the corpus so many
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,12 +34,17 @@ from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import passages
 from r1_searcher.files.artefacts import write_table
 from r1_searcher.retrieval import build_index, open_retriever
-from r1_searcher.retrieval.dense.retriever import DenseRetriever, build_dense
+from r1_searcher.retrieval.dense import vectors
+from r1_searcher.retrieval.dense.retriever import Searched, build_dense
+from r1_searcher.retrieval.milvus import collection, embedded
+from r1_searcher.retrieval.milvus.client import Milvus
 from r1_searcher.retrieval.retrievers import load_retriever
 from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Retriever
 
 K, TOGETHER, ALONE = 5, 64, 100
+WIDTH, QUERIES = 384, 512  # of random vectors
+FAISS = ("flat", "hnsw", "ivfpq")
 Opened = tuple[str, Callable[[], Retriever], Path | None]  # name, build and open, folder whose size counts
 
 
@@ -98,15 +105,58 @@ def speeds(retriever: Retriever, questions: Sequence[str]) -> tuple[float, float
     return best[0], best[1]
 
 
-def vectors_alone(retriever: DenseRetriever, questions: Sequence[str]) -> float:
-    """Return queries per second, ``TOGETHER`` at once, if they are embedded already: the better of two rounds."""
-    queries = retriever._encoder.queries(questions)
-    best = 0.0
-    for _ in range(2):
+def vectors_alone(base: params.Params, folder: Path, options: argparse.Namespace) -> None:
+    """Print the figures of random unit vectors, (N, 384), without a model: what the back ends themselves do."""
+    assert base.index.dense is not None
+    made = np.random.default_rng(0).normal(size=(options.vectors + QUERIES, WIDTH)).astype(np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    shard, queries = folder / "shard.npy", made[-QUERIES:]
+    np.save(shard, made[:-QUERIES])
+    search, dense = base.retriever.dense, base.index.dense.model_copy(update={"storage": "float32"})
+
+    def of_faiss(kind: str) -> Searched:
+        vectors.build([shard], dense.model_copy(update={"kind": kind}), folder / kind, threads=1)
+        return vectors.Vectors(folder / kind, kind, search)
+
+    def of_lite() -> Searched:
+        embedded.build([shard], dense.hnsw, folder / "milvus.db", WIDTH)
+        return embedded.open_folder(folder / "milvus.db", search.ef_search)
+
+    def of_server() -> Searched:
+        milvus, name = Milvus(options.milvus, where="--milvus", timeout=600.0), "benchmark_vectors"
+        if milvus.asked("has_collection", name):
+            milvus.asked("drop_collection", name)
+        collection.create(milvus, name, WIDTH)
+        collection.fill(milvus, name, [shard])
+        collection.index(milvus, name, dense.hnsw)
+        return collection.CollectionVectors(milvus, name, ef_search=search.ef_search, where="--milvus")
+
+    backs: dict[str, Callable[[], Searched]] = {f"faiss, {kind}": partial(of_faiss, kind) for kind in FAISS}
+    backs |= {"Milvus Lite, hnsw": of_lite} | ({"Milvus server, hnsw": of_server} if options.milvus else {})
+    print(f"\n{options.vectors:,} random vectors of {WIDTH} dimensions, k = {K}\n")
+    print(f"| back end | built and opened, s | queries/s, one by one | {TOGETHER} at once | as flat finds |")
+    print("|---|---|---|---|---|")
+    exact: list[set[int]] = []
+    for name, build in backs.items():
         begin = time.perf_counter()
-        for first in range(0, len(queries), TOGETHER):
-            retriever._vectors.search(queries[first : first + TOGETHER], K)
-        best = max(best, len(queries) / (time.perf_counter() - begin))
+        opened = build()
+        built = time.perf_counter() - begin
+        alone = rate(opened, [query[None] for query in queries[:ALONE]])
+        together = rate(opened, np.array_split(queries, len(queries) // TOGETHER))
+        here = [{row for row, _ in found} for found in opened.search(queries, K)]
+        exact = exact or here
+        same = sum(len(one & other) for one, other in zip(here, exact, strict=True)) / (K * QUERIES)
+        print(f"| {name} | {built:.1f} | {alone:,.0f} | {together:,.0f} | {same:.3f} |", flush=True)
+
+
+def rate(opened: Searched, parts: Sequence[np.ndarray]) -> float:
+    """Return queries per second, part by part: the best of three rounds."""
+    best = 0.0
+    for _ in range(3):
+        begin = time.perf_counter()
+        for part in parts:
+            opened.search(part, K)
+        best = max(best, sum(map(len, parts)) / (time.perf_counter() - begin))
     return best
 
 
@@ -121,10 +171,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="embedding model (default: the packaged all-MiniLM-L6-v2)")
     parser.add_argument("--copies", type=int, default=1, help="how often the corpus is repeated (default: %(default)s)")
+    parser.add_argument(
+        "--vectors", type=int, metavar="N", help="only so many random vectors, without corpus and model"
+    )
     parser.add_argument("--milvus", default="", metavar="ADDRESS", help="a Milvus server")
     parser.add_argument("--opensearch", default="", metavar="ADDRESS", help="an OpenSearch or Elasticsearch cluster")
     parser.add_argument("--flavour", default="opensearch", choices=["opensearch", "elasticsearch"])
     options = parser.parse_args()
+    if options.vectors:
+        with tempfile.TemporaryDirectory() as scratch:
+            vectors_alone(params.load(ROOT / "params.yaml"), Path(scratch), options)
+        return
     data = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))
     if not data.is_dir():
         raise PipelineError("no data here", where=str(data), fix="set R1SEARCHER_DATA")
@@ -144,9 +201,8 @@ def main() -> None:
         corpus = Path(folder) / "corpus"
         write_table(corpus / passages.SINGLE_FILE, pa.Table.from_pylist(rows, schema=schemas.PASSAGES))
         print(f"\n{len(rows):,} passages, {len(questions)} questions, k = {K}\n")
-        figures = f"queries/s, one by one | {TOGETHER} at once | vectors alone"
-        print(f"| back end | built and opened, s | MB | {figures} | as flat finds |")
-        print("|---|---|---|---|---|---|---|")
+        print(f"| back end | built and opened, s | MB | queries/s, one by one | {TOGETHER} at once | as flat finds |")
+        print("|---|---|---|---|---|---|")
         exact: list[set[str]] = []
         for name, build, place in back_ends(base, corpus, Path(folder), options):
             if name == "faiss, flat":
@@ -160,8 +216,7 @@ def main() -> None:
             dense = name.startswith(("faiss", "Milvus"))
             same = f"{sum(len(a & b) for a, b in zip(here, exact, strict=True)) / (K * len(here)):.3f}" if dense else ""
             size = f"{sum(one.stat().st_size for one in place.rglob('*') if one.is_file()) / 1e6:.1f}" if place else ""
-            bare = f"{vectors_alone(retriever, questions):,.0f}" if isinstance(retriever, DenseRetriever) else ""
-            print(f"| {name} | {built:.1f} | {size} | {alone:,.0f} | {together:,.0f} | {bare} | {same} |", flush=True)
+            print(f"| {name} | {built:.1f} | {size} | {alone:,.0f} | {together:,.0f} | {same} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -94,13 +94,13 @@ class CollectionVectors:
         """Return at most ``k`` (row, inner product) for each of ``queries`` (Q, D), best first, ties by row."""
         limit = min(k, self.count, _MOST)
         how: dict[str, Any] = {"metric_type": "IP", "params": {"ef": max(self._ef, limit)}}
+        # Nothing is written any more: a server need not wait for its newest writes, a third of a second per search.
+        fixed: dict[str, Any] = {"anns_field": VECTOR, "output_fields": [ROW], "consistency_level": "Eventually"}
         found: list[list[tuple[int, float]]] = []
         for first in range(0, len(queries), _QUERIES_A_REQUEST):
             part = list(queries[first : first + _QUERIES_A_REQUEST])
             try:
-                answers = self._milvus.call(
-                    "search", self._name, part, limit=limit, anns_field=VECTOR, search_params=how, output_fields=[ROW]
-                )
+                answers = self._milvus.call("search", self._name, part, limit=limit, search_params=how, **fixed)
             except TryAgain as error:
                 raise RetrieverError(f"Milvus: {error}") from None
             found += [[(int(hit[ROW]), float(hit["distance"])) for hit in hits] for hits in answers]
