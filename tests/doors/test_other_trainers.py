@@ -96,7 +96,7 @@ def test_trl_gets_our_tokens_masks_and_rewards(place: Path, monkeypatch: pytest.
     from r1_searcher.model_folders import load_model
 
     monkeypatch.chdir(place)
-    settings, questions = params.load(), read_table("data/questions/train.parquet")
+    settings, questions = params.load(place / "params.yaml"), read_table("data/questions/train.parquet")
     engine, retriever = (
         load_engine("data/base_model", settings.rollout),
         open_retriever(settings, index=Path("data/index")),
@@ -132,7 +132,7 @@ def test_documented_exports(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         r"^    r1-searcher export (.*)$", (DOCS / "other-trainers.md").read_text("utf-8"), re.M
     )
     monkeypatch.chdir(place)
-    settings, questions = params.load(), read_table("data/questions/train.parquet")
+    settings, questions = params.load(place / "params.yaml"), read_table("data/questions/train.parquet")
     engine = load_engine("data/base_model", settings.rollout)
     table, _ = roll_out(
         engine, open_retriever(settings, index=Path("data/index")), questions, settings.rollout, samples=1, seed=0

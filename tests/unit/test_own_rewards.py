@@ -335,6 +335,6 @@ def test_the_set_in_the_docs_works_as_it_stands(
     chosen = yaml.safe_load(selection)
     table = reward_table(rollouts(SHORT), reward(*chosen["extensions"], **chosen["reward"]), 2)
     assert table["total"].to_pylist() == [pytest.approx(1.0 - 0.02 * len(SHORT.split()))]
-    (command,) = re.findall(r"^    python -m stages\.reward (score .*)$", pages["recipe"], re.MULTILINE)
+    (command,) = re.findall(r"^    python -m stages\.reward (score --set brevity .*)$", pages["recipe"], re.MULTILINE)
     assert main(command.split()) == 0
     assert "16 transcripts" in capsys.readouterr().out

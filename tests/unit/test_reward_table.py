@@ -154,7 +154,7 @@ def test_command_writes_what_the_function_returns(tmp_path: Path) -> None:
     assert status == 0
     assert artefacts.read_table(out, REWARDS).equals(reward_table(rollouts(GOOD, LOST), PAPER, 2))
     metadata = artefacts.read_metadata(out)
-    assert metadata["reward"] == {"set": "paper", "answer_metric": "f1"}
+    assert metadata["reward"] == {"set": "paper", "answer_metric": "f1", "scripts": "paper"}
     assert metadata["stage"] == 2
     assert metadata["rollouts"] == artefacts.sha256_file(tmp_path / "rollouts.parquet")
     first = out.read_bytes()
