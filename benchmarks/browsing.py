@@ -139,6 +139,11 @@ class Page:
         """Note the memory that is in use."""
         self.most = max(self.most, psutil.Process(self.process.pid).memory_info().rss)
 
+    def spent(self) -> str:
+        """Return the time since the start, and the processor time of the server."""
+        used = psutil.Process(self.process.pid).cpu_times()
+        return f"{time.perf_counter() - self.began:.2f} s, {used.user + used.system:.2f} CPU s"
+
     def timed(self, path: str, **asked: object) -> float:
         times = []
         for _ in range(REPEATS):
@@ -172,10 +177,10 @@ def measure(folder: Path) -> None:
     try:
         while not page.ask("rows", limit=50)["rows"]:
             time.sleep(0.02)
-        print(f"first rows after the command's start: {time.perf_counter() - page.began:.2f} s")
+        print(f"first rows after the command's start: {page.spent()}")
         while page.ask("state")["indexing"]["busy"]:
             time.sleep(0.5)
-        print(f"all indexed: {time.perf_counter() - page.began:.1f} s, {page.most / 1e6:.0f} MB")
+        print(f"all indexed: {page.spent()}, {page.most / 1e6:.0f} MB", flush=True)
         first = page.ask("rows", limit=1)["rows"][0]["id"].replace("-", "/")
         for what, path, asked in ASKED:
             print(f"{what}: {1000 * page.timed(path.format(id=first), **asked):.0f} ms", flush=True)

@@ -198,13 +198,14 @@ class TrajectoryIndex:
 
 
 def _groups(new: Sequence[Source]) -> Iterator[list[Source]]:
-    """Yield sources, as many at once as one transaction should have."""
+    """Yield sources, as many at once as one transaction should have: few at first, so that a page soon has rows."""
     group: list[Source] = []
+    most = 1
     for source in new:
         group.append(source)
-        if len(group) == _MOST_FILES or sum(one.file.rows for one in group) >= _MOST_ROWS:
+        if len(group) == most or sum(one.file.rows for one in group) >= _MOST_ROWS:
             yield group
-            group = []
+            group, most = [], min(2 * most, _MOST_FILES)
     if group:
         yield group
 

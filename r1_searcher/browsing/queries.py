@@ -83,34 +83,33 @@ def rows(
     """Return a page of trajectories. Without ``sort`` in the order of training."""
     clause, values = filters.sql(added)
     by = f'"{sort}" {"DESC" if order == "desc" else "ASC"} NULLS LAST, id' if sort in (*SORTED, *added) else "id"
-    # The ids first: only their rows' texts are then read.
-    ids = at.execute(
-        f"SELECT id FROM trajectories{clause} ORDER BY {by} LIMIT ? OFFSET ?", [*values, min(limit, MOST_ROWS), offset]
-    ).fetchall()
-    return _of_ids(at, [one[0] for one in ids], filters.text, added)
+    # The ids first: only their rows are then read. What stands around a word comes along, since its text was just read.
+    words, around, shown = _words(filters.text), "", []
+    if words:
+        around, shown = ", substr(words, greatest(1, position(? IN words) - ?), ?)", [words[0], *_AROUND]
+    inner = f"SELECT id{', words' if words else ''} FROM trajectories{clause} ORDER BY {by} LIMIT ? OFFSET ?"
+    found = at.execute(f"SELECT id{around} FROM ({inner})", [*shown, *values, min(limit, MOST_ROWS), offset]).fetchall()
+    texts = {one[0]: one[1] for one in found} if words else {}
+    return _of_ids(at, [one[0] for one in found], texts, added)
 
 
 def _of_ids(
-    at: duckdb.DuckDBPyConnection, ids: Sequence[int], text: str = "", added: Sequence[str] = ()
+    at: duckdb.DuckDBPyConnection, ids: Sequence[int], around: Mapping[int, str], added: Sequence[str]
 ) -> list[dict[str, Any]]:
+    """Return rows in the order of ``ids``; ``around``: what stands around the word that was searched for."""
     if not ids:
         return []
-    words = _words(text)
-    around = "''"
-    values: list[Any] = []
-    if words:
-        around = "substr(words, greatest(1, position(? IN words) - ?), ?)"
-        values = [words[0], *_AROUND]
     names = ", ".join((*_SHOWN, *(f'"{name}"' for name in added)))
     asked = f"""SELECT {names}, left(question, {_CELL}) AS question, left(answer, {_CELL}) AS answer,
-      list_transform(golds[:5], lambda one: left(one, 80)) AS golds, {around} AS around
+      list_transform(golds[:5], lambda one: left(one, 80)) AS golds
       FROM trajectories WHERE id IN ({", ".join("?" * len(ids))})"""
-    found = {row["id"]: row for row in _dicts(at.execute(asked, [*values, *ids]))}
+    rows = {row["id"]: row for row in _dicts(at.execute(asked, list(ids)))}
     keys = dict(at.execute("SELECT source, key FROM sources").fetchall())
     out = []
     for one in ids:
-        if (row := found.get(one)) is not None and one >> ROWS_BITS in keys:
-            out.append({**row, "id": f"{keys[one >> ROWS_BITS]}-{one & ((1 << ROWS_BITS) - 1)}"})
+        if (row := rows.get(one)) is not None and one >> ROWS_BITS in keys:
+            name = f"{keys[one >> ROWS_BITS]}-{one & ((1 << ROWS_BITS) - 1)}"
+            out.append({**row, "id": name, "around": around.get(one, "")})
     return out
 
 
@@ -172,7 +171,7 @@ def of_question(
     asked = f"""SELECT id FROM trajectories WHERE (run, question_id) IN
       (SELECT (run, question_id) FROM trajectories WHERE id = ?)
       ORDER BY iteration NULLS LAST, kind DESC, policy, sample, id LIMIT {MOST_OF_QUESTION}"""
-    return _of_ids(at, [row[0] for row in at.execute(asked, [number << ROWS_BITS | place]).fetchall()], added=added)
+    return _of_ids(at, [row[0] for row in at.execute(asked, [number << ROWS_BITS | place]).fetchall()], {}, added)
 
 
 def source(at: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any] | None:
@@ -183,7 +182,7 @@ def source(at: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any] | None:
 
 def row(at: duckdb.DuckDBPyConnection, number: int, place: int, added: Sequence[str] = ()) -> dict[str, Any] | None:
     """Return the row of one trajectory."""
-    found = _of_ids(at, [number << ROWS_BITS | place], added=added)
+    found = _of_ids(at, [number << ROWS_BITS | place], {}, added)
     return found[0] if found else None
 
 
