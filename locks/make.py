@@ -132,7 +132,7 @@ def make(uv: str, upgrade: bool) -> None:
             file.write(f"\n{FITS_ANYWAY}\n")
         needed = resolver.compile(doors, "--universal", earlier=read(locks["doors"]))
         added = {one: block for one, block in needed.items() if one not in {*found, *cuda}}
-        write(locks["doors"], f"What {', '.join(DOORS)} add to requirements.lock.", added)
+        write(locks["doors"], "What the extras in DOORS (locks/make.py) add to requirements.lock.", added)
         for name, asked, use in (
             (
                 "build",
