@@ -95,7 +95,7 @@ ELSEWHERE = {
     "r1-searcher track": ("tests/flows/test_trackers.py", "track([])"),
     "r1-searcher mcp": ("tests/doors/test_mcp.py", '"r1_searcher", "mcp"'),
     "r1-searcher serve": ("tests/stages/test_serve_command.py", '"serve"'),
-    "curl -s http://127.0.0.1:8500": ("tests/stages/test_serve_command.py", "8500"),
+    "curl -s http://127.0.0.1:": ("tests/stages/test_serve_command.py", "curl "),
     "r1-searcher browse": ("tests/browser/test_browse_command.py", '"browse"'),
     "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
     "r1-searcher export policy": ("tests/stages/test_exporting.py", 'main(["policy", "--out", '),
