@@ -136,8 +136,14 @@ def test_table_and_file_of_curves_grow_while_training_goes_on(
     assert list(seen[0][0])[:6] == ["iteration", "reward", "search_rate", "format_rate", "f1", "zero_advantage_share"]
     assert (place / "dvc_plots/index.html").exists() and not live.exists()
     whole = list(csv.DictReader(Path("plots/train/s1.csv").read_text(encoding="utf-8").splitlines()))
-    known = [{name: cell for name, cell in row.items() if not name.startswith("watch_")} for row in whole]
-    assert files == [known[:number] for number in range(1, 6)]
+
+    def trained(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [{name: cell for name, cell in row.items() if not name.startswith("watch_")} for row in rows]
+
+    assert [trained(rows) for rows in files] == [trained(whole)[:number] for number in range(1, 6)]
+    validated = [[row.get("watch_reward", "") for row in rows] for rows in files]  # that of an iteration follows it
+    assert validated == [[*(row["watch_reward"] for row in whole[: number - 1]), ""] for number in range(1, 6)]
+    assert any(validated[-1])
     flow("s1")  # finished before: its table has all iterations at once
     assert table() == seen[-1]
 
