@@ -72,7 +72,7 @@ class Source:
     @property
     def key(self) -> str:
         """Return 12 hex digits for links: the same for the same file at the same place."""
-        return hashlib.sha256(self.file.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return hashlib.sha256(os.fsencode(os.path.abspath(self.file.path))).hexdigest()[:12]
 
     @property
     def state(self) -> str:

@@ -187,6 +187,24 @@ def test_files_that_change_go_and_come_are_followed(tmp_path: Path) -> None:
     made.close()
 
 
+def test_folders_of_one_name_and_a_single_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        runs.iteration(tmp_path / name / "data/train/s1-00", 0, [runs.rollout(0, 0, "Tarn")])
+    asked = tmp_path / "asked.parquet"
+    pq.write_table(pa.Table.from_pylist([runs.rollout(1, 0, "Bel")], ROLLOUTS), asked)
+    made = TrajectoryIndex(Folders([tmp_path / "a/data", tmp_path / "b/data", asked]))
+    made.refresh()
+    with made.cursor() as at:
+        found = queries.rows(at, Filters())
+    assert [(row["run"], row["kind"], row["policy"]) for row in found] == [
+        ("a", "training", "s1-00"),
+        ("b", "training", "s1-00"),
+        (tmp_path.name, "rollouts", "asked"),
+    ]
+    assert len({row["id"] for row in found}) == 3
+    made.close()
+
+
 def test_a_file_with_a_damaged_column_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
     root = tmp_path / "run"
     for place in range(2):
