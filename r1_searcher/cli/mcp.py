@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from r1_searcher.cli.policy_options import add_policy_options, opened_asker, settings_of
+from r1_searcher.cli.policy_options import add_policy_options, corpus_of, opened_asker, settings_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.options import examples, whole_number
 from r1_searcher.shown import show
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher mcp") 
     with contextlib.ExitStack() as opened:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the protocol's
             if options.no_ask:
-                found = SharedRetriever(open_retriever(settings, index=options.index, corpus=options.corpus))
+                found = SharedRetriever(open_retriever(settings, index=options.index, corpus=corpus_of(options)))
                 server = make_mcp_server(found)
             else:
                 asker = opened.enter_context(opened_asker(options, settings, seed=settings.seed, greedy=True))

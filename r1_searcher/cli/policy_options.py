@@ -19,6 +19,8 @@ from r1_searcher.transcripts.grammar import Mode
 if TYPE_CHECKING:
     from r1_searcher.asking.asker import Asker
 
+_INDEX, _CORPUS = Path("data/index"), Path("data/corpus")  # of a checkout
+
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a policy, a retriever and their limits."""
@@ -28,8 +30,13 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
     parser.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the server's key")
     parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
-    parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
-    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="its corpus; an index of another one is refused")
+    parser.add_argument("--index", type=Path, default=_INDEX, help="index folder (default: %(default)s)")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="FOLDER",
+        help="its corpus; an index of another one is refused (default: the checkout's, for the checkout's index)",
+    )
     parser.add_argument("--service", metavar="URL", help="a retrieval service instead of an index")
     parser.add_argument(
         "--k", type=whole_number("--k", least=1), metavar="N", help="passages per search (default: rollout.k)"
@@ -53,6 +60,13 @@ def settings_of(options: argparse.Namespace) -> params.Params:
     return check(changed, where="the command line")
 
 
+def corpus_of(options: argparse.Namespace) -> Path | None:
+    """Return the corpus that the index must belong to; None if it is not known: then nothing is compared."""
+    if options.corpus is not None:
+        return Path(options.corpus)
+    return _CORPUS if options.index == _INDEX and _CORPUS.is_dir() else None
+
+
 @contextlib.contextmanager
 def opened_asker(
     options: argparse.Namespace,
@@ -69,7 +83,7 @@ def opened_asker(
     with contextlib.ExitStack() as opened:
         from r1_searcher.retrieval import open_retriever
 
-        retriever = open_retriever(settings, index=options.index, corpus=options.corpus)
+        retriever = open_retriever(settings, index=options.index, corpus=corpus_of(options))
         if options.server:
             from r1_searcher.evaluation.served import open_served
 

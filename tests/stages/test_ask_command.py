@@ -17,6 +17,10 @@ from tiny_project import write_policy_that_searches
 
 from r1_searcher import params
 from r1_searcher.asking.asker import Asker
+from r1_searcher.browsing import details, queries
+from r1_searcher.browsing.folders import Folders
+from r1_searcher.browsing.index import TrajectoryIndex
+from r1_searcher.browsing.tokens import Tokenizers
 from r1_searcher.cli.ask import main
 from r1_searcher.corpus.world import make_world
 from r1_searcher.files.artefacts import read_table, write_table
@@ -156,6 +160,35 @@ def test_what_is_wrong_is_one_line(
     assert main(words) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("policy: ")]
     assert len(lines) == 1 and said in lines[0]
+
+
+def test_an_index_of_another_corpus_is_refused(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data/index", "data/train/s2-00/policy"):
+        shutil.copytree(checkout / name, tmp_path / name)
+    shutil.copy(checkout / "params.yaml", tmp_path)
+    world = make_world(params.WorldSize(people=20, films=8, books=8, cities=5), 1)
+    write_table(tmp_path / "data/corpus/passages.parquet", world.passages())
+    monkeypatch.chdir(tmp_path)
+    assert main([QUESTION]) == 2
+    assert capsys.readouterr().err.startswith("error: data/index: the index belongs to corpus")
+    assert main([QUESTION, "--corpus", str(checkout / "data/corpus")]) == 0
+
+
+def test_the_browser_shows_a_trace_with_its_tokens(checkout: Path, tmp_path: Path) -> None:
+    assert main([QUESTION, "--trace", str(tmp_path / "trace.parquet")]) == 0
+    index = TrajectoryIndex(Folders([tmp_path]))
+    index.refresh()
+    with index.cursor() as at:
+        [row] = queries.rows(at, queries.Filters())
+    assert row["question"] == QUESTION and index.problems == {}
+    index.close()
+    whole = details.read_row(tmp_path / "trace.parquet", 0)
+    tokenizer = checkout / "data/train/s2-00/policy"
+    shown = details.trajectory(whole, None, None, Tokenizers([tokenizer]), tmp_path / "trace.parquet")
+    written = [text for part in shown["tokens"] if part["source"] == "policy" for text in part["texts"]]
+    assert len(written) == len(whole["policy_logprobs"]) > 0
 
 
 def test_tags_in_a_question_are_neutralised_as_in_files(checkout: Path) -> None:

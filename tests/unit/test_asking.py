@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import pytest
@@ -94,3 +95,23 @@ def test_what_a_terminal_shows(capsys: pytest.CaptureFixture[str]) -> None:
     printer.searched(["Grey Harbour", "x" * 60])
     printer.searched([])
     assert capsys.readouterr().out == f"found:  (1) Grey Harbour · (2) {'x' * 39}…\nfound:  nothing\n"
+
+
+class ColourTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_each_kind_has_its_colour_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = ColourTerminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    printer = TerminalPrinter()
+    printer("thought", "I look.")
+    printer("query", "Grey Harbour")
+    printer.searched(["Grey Harbour"])
+    printer("answer", "Ida Moss")
+    coloured = out.getvalue()
+    for style, text in (("2", "I look."), ("36", "Grey Harbour"), ("1;32", "Ida Moss")):
+        assert f"\x1b[{style}m{text}\x1b[0m" in coloured
+    assert "\x1b[2;34mfound:  (1) Grey Harbour" in coloured
