@@ -80,8 +80,8 @@ ELSEWHERE = {
     "make test-engines": (".ci/run", "make test-engines"),
     "make test-doors": (".ci/run", "make test-doors"),
     "make test-unit": ("Makefile", "test: lint docs"),  # a part of `make test`, as the next two are
-    "make gpu-check": ("tests/unit/test_gpu_check.py", '"benchmarks.gpu_check"'),  # the same command
-    "python -m benchmarks.gpu_check": ("tests/unit/test_gpu_check.py", '"benchmarks.gpu_check"'),
+    "make gpu-check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # the same command
+    "python -m benchmarks.gpu_check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # its main
     "make lint": ("Makefile", "test: lint docs"),
     "make docs": ("Makefile", "test: lint docs"),
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),
@@ -99,7 +99,7 @@ ELSEWHERE = {
     "r1-searcher browse": ("tests/browser/test_browse_command.py", '"browse"'),
     "r1-searcher search": ("tests/stages/test_wheel.py", 'command, "search"'),
     "r1-searcher export policy": ("tests/stages/test_exporting.py", 'main(["policy", "--out", '),
-    "HF_HUB_OFFLINE=0 HF_TOKEN=... r1-searcher push": ("tests/stages/test_exporting.py", '"push", str(exported)'),
+    "r1-searcher push": ("tests/stages/test_exporting.py", '"push", str(exported)'),
     "python exports/my-agent/ask.py": ("tests/stages/test_exporting.py", 'runpy.run_path(str(exported / "ask.py")'),
     "make ui": ("tests/scheduled.py", '"flows.ui"'),
     "make plan": ("tests/unit/test_plan.py", "main([name])"),
@@ -108,7 +108,6 @@ ELSEWHERE = {
     "make regression": (".github/workflows/ci.yml", "make regression MARKDOWN=verdict.md"),
     "make baselines": ("tests/flows/test_baselines_flow.py", "main(["),
     "make setup": (".github/workflows/ci.yml", ".ci/run"),  # every target ensures it
-    "make setup-doors": ("Makefile", "$(MAKE) --no-print-directory setup-doors"),  # part of test-doors
     "make setup-vllm-cpu": ("Makefile", "$(MAKE) --no-print-directory setup-vllm-cpu"),  # part of test-engines
     "git clone … &&": (".github/workflows/ci.yml", "actions/checkout"),
     "source .venv/bin/activate": (".ci/run", "make test <"),  # makes .venv
