@@ -133,7 +133,7 @@ def make(root: Path) -> Path:
     segments = {"s1-00": {"stage": "stage1", "iterations": 2}, "s2-00": {"stage": "stage2", "iterations": 4}}
     write_json(root / "params.yaml", {"train": {**stages, "segments": segments}})
     lines = "".join(
-        f'{{"iteration": {n}, "rollout": 2.0, "whole": 10.0, "tokens_per_second": 500.0}}\n' for n in (1, 2)
+        f'{{"iteration": {n}, "rollout": 2.0, "whole": 10.0, "tokens_per_second": 500.0}}\n' for n in (3, 4)
     )
     write_text(root / ".store/.timings/tiny-s2-00.jsonl", lines)
     return root

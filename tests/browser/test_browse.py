@@ -179,7 +179,7 @@ def test_a_question_through_all_iterations_and_two_side_by_side(page: Page, base
     page.get_by_role("link", name="compare the first with the last").click()
     articles = page.get_by_role("article")
     expect(articles).to_have_count(2)
-    expect(articles.nth(0).get_by_role("heading").first).to_have_text("s1-00, iteration 1")
+    expect(articles.nth(0).get_by_role("heading").first).to_have_text("s1-00, iteration 1, sample 0")
     expect(articles.nth(1).get_by_role("heading").first).to_have_text("stage2 on held_out")
     page.get_by_label("left trajectory").select_option(label="base on held_out: Bel")
     expect(articles.nth(0).get_by_role("heading").first).to_have_text("base on held_out")
@@ -192,9 +192,25 @@ def test_curves_with_validation_sentinels_and_cost(page: Page, base: str) -> Non
     expect(page.locator(".state")).to_have_text("training")
     expect(page.locator(".tiles")).to_contain_text("2 / 4")
     expect(page.locator(".tiles")).to_contain_text("cost 0.01")
-    expect(page.locator(".sentinels")).to_contain_text("collapse guard: well")
+    expect(page.locator(".sentinels")).to_contain_text("collapse guard: fine")
     expect(page.get_by_role("img", name=re.compile("^Reward: last"))).to_be_visible()
     expect(page.locator("circle.point")).to_have_count(2)
+    reward = page.locator("figure.chart").filter(has_text="Reward")
+    expect(reward.locator("polyline")).to_have_count(2)  # one per segment: no line crosses into the next
+    speed = page.locator("figure.chart").filter(has_text="Tokens per second (rollout)")
+    expect(speed.locator("text").last).to_have_text("iteration 4")  # counted over all segments, as in the file
+
+
+def test_the_table_fits_a_small_laptop(page: Page, base: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{base}/?policy=s1-00")
+    lines(page, 18)
+    wide = page.locator(".scroll").evaluate("box => box.scrollWidth - box.clientWidth")
+    assert wide == 0
+    page.keyboard.press("c")
+    expect(page.get_by_role("heading", name="Curves")).to_be_visible()
+    page.keyboard.press("Escape")
+    lines(page, 18)
 
 
 def test_the_page_follows_training(driven: Browser, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ export function curve(title, lines, edges, { note = "", unit = "iteration" } = {
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: last ${figure(last[1])}, from ${figure(y.least)} to ${figure(y.most)}` },
     frame(x, y, HEIGHT, WIDTH, unit),
     edges.filter((edge) => edge > x.least && edge <= x.most).map((edge) => svg("line", { class: "edge", x1: x.at(edge - 0.5), x2: x.at(edge - 0.5), y1: TOP, y2: HEIGHT - BOTTOM })),
-    lines.map((line, number) => drawn(line, number, x, y)),
+    lines.map((line, number) => drawn(line, number, x, y, edges)),
     cross,
   );
   plot.addEventListener("pointermove", (event) => {
@@ -87,8 +87,20 @@ export function curve(title, lines, edges, { note = "", unit = "iteration" } = {
   return h("figure", { class: "chart" }, h("figcaption", {}, h("span", { class: "name" }, title), readout, keys, note && h("small", {}, note)), plot);
 }
 
-function drawn(line, number, x, y) {
-  const places = line.points.map(([a, b]) => `${x.at(a).toFixed(1)},${y.at(b).toFixed(1)}`);
+function drawn(line, number, x, y, edges) {
   if (line.kind === "points") return line.points.map(([a, b]) => svg("circle", { class: `point n${number}`, cx: x.at(a), cy: y.at(b), r: 3.5 }, svg("title", {}, `${line.name}, ${figure(a)}: ${figure(b)}`)));
-  return svg("polyline", { class: `line n${number}`, points: places.join(" ") });
+  // No line crosses into another segment: its stage may give rewards another meaning.
+  const pieces = new Map();
+  for (const [a, b] of line.points) {
+    const segment = edges.filter((edge) => edge <= a).length;
+    pieces.set(segment, [...(pieces.get(segment) ?? []), `${x.at(a).toFixed(1)},${y.at(b).toFixed(1)}`]);
+  }
+  return [...pieces.values()].map((places) =>
+    places.length > 1 ? svg("polyline", { class: `line n${number}`, points: places.join(" ") }) : lone(places[0], number),
+  );
+}
+
+function lone(place, number) {
+  const [cx, cy] = place.split(",");
+  return svg("circle", { class: `lone n${number}`, cx, cy, r: 2 });
 }

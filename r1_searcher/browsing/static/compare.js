@@ -2,9 +2,9 @@
 
 import { ask, wasDropped } from "./api.js";
 import { h, put } from "./dom.js";
-import { figure, place } from "./format.js";
+import { figure, placeOfOne } from "./format.js";
 import { reward } from "./reward.js";
-import { address, go, state } from "./state.js";
+import { address, back, go, state } from "./state.js";
 import { others, path } from "./trajectory.js";
 import { transcript } from "./transcript.js";
 
@@ -18,8 +18,8 @@ export function compare(main) {
     others(one.row, choose, one.row.id);
     return h(
       "article",
-      { "aria-label": place(one.row) },
-      h("h2", {}, h("a", { href: address({ view: "trajectory", id: one.row.id }, new URLSearchParams()) }, place(one.row))),
+      { "aria-label": placeOfOne(one.row) },
+      h("h2", {}, h("a", { href: address({ view: "trajectory", id: one.row.id }, new URLSearchParams()) }, placeOfOne(one.row))),
       choose,
       h(
         "p",
@@ -53,5 +53,5 @@ export function compare(main) {
   };
 
   load();
-  return { title: "Comparison", keys: { Escape: () => history.back() } };
+  return { title: "Comparison", keys: { Escape: back } };
 }

@@ -4,10 +4,11 @@ import { ask, wasDropped } from "./api.js";
 import { curve } from "./charts.js";
 import { h, put } from "./dom.js";
 import { count, duration, figure, label } from "./format.js";
+import { back } from "./state.js";
 
 const SECONDS = 3;
 const STATES = { ok: "✓", warn: "⚠", stop: "■", unknown: "?" };
-const WORDS = { ok: "well", warn: "look at it", stop: "stops training", unknown: "unknown" };
+const WORDS = { ok: "fine", warn: "look at it", stop: "stops training", unknown: "unknown" };
 const CHARTS = [
   ["reward", "Reward"],
   ["f1", "F1"],
@@ -38,7 +39,7 @@ export function curves(main) {
   };
   load();
   const timer = setInterval(load, SECONDS * 1000);
-  return { title: "Curves", keys: {}, end: () => clearInterval(timer), changed: load };
+  return { title: "Curves", keys: { Escape: back }, end: () => clearInterval(timer), changed: load };
 }
 
 function run(one) {
@@ -48,10 +49,8 @@ function run(one) {
     segment.rows.map((row) => ({ ...row, zero_advantage: row.num_groups ? row.num_zero_advantage_groups / row.num_groups : undefined })),
   );
   const extra = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((name) => MORE.test(name)).sort();
-  const speeds = one.segments.flatMap((segment) => {
-    const before = segment.rows[0].iteration - 1;
-    return segment.speeds.filter((speed) => speed.tokens_per_second && speed.iteration).map((speed) => [speed.iteration + before, speed.tokens_per_second]);
-  });
+  const timed = one.segments.flatMap((segment) => segment.speeds.filter((speed) => speed.tokens_per_second && speed.iteration));
+  const speeds = [...new Map(timed.map((speed) => [speed.iteration, speed.tokens_per_second]))].sort(([a], [b]) => a - b);
   return h(
     "section",
     { class: "run", "aria-label": `Run ${one.run}` },

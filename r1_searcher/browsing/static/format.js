@@ -27,9 +27,12 @@ export function duration(seconds) {
 const NAMES = {
   answer_reward: "answer (reward)",
   cover_em: "Cover-EM",
+  cover_em_contiguous: "Cover-EM, contiguous",
   em: "EM",
   f1: "F1",
   finish_reason: "finish",
+  num_searches: "searches",
+  num_tokens: "tokens in all",
   policy_tokens: "policy tokens",
   question_kind: "question kind",
   format_right: "format",
@@ -40,5 +43,7 @@ export const label = (name) => NAMES[name] ?? name.replace(/^component_/, "").re
 
 export function place(row) {
   const where = row.kind === "evaluation" ? `${row.policy} on ${row.benchmark}` : row.policy;
-  return row.iteration === null ? where : `${where}, iteration ${row.iteration}`;
+  return row.iteration === null ? where : `${where}, iteration\u00a0${row.iteration}`;
 }
+
+export const placeOfOne = (row) => (row.kind === "training" ? `${place(row)}, sample ${row.sample}` : place(row));

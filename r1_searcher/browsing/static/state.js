@@ -21,13 +21,16 @@ export function address(changes, from = state()) {
 }
 
 export function go(url, replace = false) {
-  if (replace) history.replaceState(null, "", url);
-  else history.pushState(null, "", url);
+  if (replace) history.replaceState(history.state, "", url);
+  else history.pushState({ inside: true }, "", url);
   whenChanged();
 }
 
 // Filters that a page of the table has; everything else in an address belongs to another view.
 const OTHERS = ["view", "id", "left", "right", "at", "colour", "run_of", "question_of"];
+
+// To the view before this one; from a view that was opened by its address, to the table.
+export const back = () => (history.state?.inside ? history.back() : go("/"));
 
 export function filters(from = state()) {
   const found = new URLSearchParams(from);

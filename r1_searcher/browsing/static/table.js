@@ -1,7 +1,7 @@
 // Trajectories as a table: used by the list and by a question's page.
 
 import { h } from "./dom.js";
-import { figure, label, place, signed } from "./format.js";
+import { figure, label, place, placeOfOne, signed } from "./format.js";
 import { address, state } from "./state.js";
 
 const FIRST = [
@@ -69,7 +69,7 @@ function line(row, figures, number, link, ofOne) {
     h(
       "th",
       { scope: "row", class: ofOne ? "from" : "wide" },
-      h("a", { href: url }, ofOne ? `${place(row)}${sample(row)}` : row.question || row.question_id || row.id),
+      h("a", { href: url }, ofOne ? placeOfOne(row) : row.question || row.question_id || row.id),
       row.around && h("span", { class: "around" }, "… ", row.around, " …"),
     ),
     h(
@@ -84,8 +84,6 @@ function line(row, figures, number, link, ofOne) {
     !ofOne && h("td", { class: "from" }, place(row), row.question_kind && h("span", { class: "kind" }, row.question_kind)),
   );
 }
-
-const sample = (row) => (row.kind === "training" ? `, sample ${row.sample}` : "");
 
 function cell(name, row) {
   const value = row[name];

@@ -2,7 +2,7 @@
 
 import { ask, wasDropped } from "./api.js";
 import { h, put } from "./dom.js";
-import { count, place } from "./format.js";
+import { count, placeOfOne } from "./format.js";
 import { reward } from "./reward.js";
 import { address, filters, go, state } from "./state.js";
 import { COLOURS, moveToken, transcript } from "./transcript.js";
@@ -18,7 +18,7 @@ export function heading(one) {
       h("span", {}, "answer ", one.answer === null || one.answer === undefined ? h("i", {}, "none") : h("b", {}, one.answer)),
       one.golds.length > 0 && h("span", {}, "gold ", h("b", { class: "gold" }, one.golds.slice(0, 5).join(" / "))),
       h("span", {}, "ended by ", h("b", {}, one.finish_reason ?? "–")),
-      h("span", {}, place(one.row)),
+      h("span", {}, placeOfOne(one.row)),
     ),
   ];
 }
@@ -120,8 +120,7 @@ export async function others(row, choose, chosen = "") {
   }
   for (const other of rows) {
     if (other.id === row.id && !chosen) continue;
-    const sample = other.kind === "training" ? `, sample ${other.sample}` : "";
-    const option = h("option", { value: other.id }, `${place(other)}${sample}: ${other.answer ?? "no answer"}`);
+    const option = h("option", { value: other.id }, `${placeOfOne(other)}: ${other.answer ?? "no answer"}`);
     option.selected = other.id === chosen;
     choose.append(option);
   }

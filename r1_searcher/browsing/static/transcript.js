@@ -12,7 +12,7 @@ export const COLOURS = [
 ];
 
 export function transcript(one, { colour = "source" } = {}) {
-  const inspector = h("p", { class: "inspector", role: "status" }, one.tokens ? "Point at a token, or move with , and ." : one.tokens_note);
+  const inspector = h("p", { class: "inspector", role: "status" }, one.tokens ? ["Point at a token, or move with ", h("kbd", {}, ","), " and ", h("kbd", {}, "."), "."] : one.tokens_note);
   const body = h("div", { class: `transcript by-${colour}`, tabindex: "0", role: "region", "aria-label": "Transcript" });
   const documents = one.parts.filter((part) => part.source === "document");
   const paired = one.tokens?.filter((run) => run.source === "document").length === documents.length;
