@@ -3,7 +3,7 @@
     python benchmarks/asking.py                       in a checkout with the laptop profile's policy and index
     python benchmarks/asking.py --folder FOLDER --repeats 5
 
-Each repeat is a process of its own. The first word is the first byte on standard output, which has the transcript alone.
+Each repeat is a process of its own. Standard output has the transcript alone, so that its first byte is the first word.
 """
 
 from __future__ import annotations
