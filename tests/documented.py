@@ -213,3 +213,11 @@ def is_known(page: str, command: str) -> bool:
         or bool(elsewhere(command))
         or command.startswith(tuple(BY_HAND))
     )
+
+
+def is_documented_refusal(said: str) -> bool:
+    """Return whether the table of refusals in docs/file-formats.md has this line; "…" there is any text."""
+    page = (ROOT / "docs/file-formats.md").read_text(encoding="utf-8")
+    table = page.partition("## What is refused")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\| .*? \| (.*) \|$", table, re.MULTILINE)
+    return any(re.fullmatch(re.escape(line).replace("…", ".*"), said) for line in lines)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from documented import is_documented_refusal
 
 from r1_searcher.corpus.counts import FileCount
 from r1_searcher.corpus.own_files import read_passages
@@ -84,8 +85,9 @@ def test_the_same_passages_however_they_are_laid_out(tmp_path: Path, name: str, 
 def test_a_zip_with_one_file(tmp_path: Path) -> None:
     assert passages(zipped(tmp_path / "wiki.zip", "wiki.jsonl")) == BOTH
     assert passages(zipped(tmp_path / "wiki.jsonl.zip", "__MACOSX/x", "wiki.jsonl")) == BOTH
-    with pytest.raises(PipelineError, match=r"two\.zip: a zip with 2 files in it"):
+    with pytest.raises(PipelineError, match=r"two\.zip: a zip with 2 files in it") as caught:
         passages(zipped(tmp_path / "two.zip", "a.jsonl", "b.jsonl"))
+    assert is_documented_refusal(str(caught.value).partition(": ")[2])
 
 
 def test_contents_in_parquet_and_without_a_title(tmp_path: Path) -> None:
@@ -186,7 +188,9 @@ def test_a_mapping_that_cannot_be_is_one_line(tmp_path: Path, columns: dict[str,
 def test_what_cannot_be_read_says_what_it_is(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(PipelineError) as caught:
         passages(write(tmp_path / name, content))
-    assert message in str(caught.value) and name in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert message in said and name in said and "\n" not in said
+    assert is_documented_refusal(said.partition(": ")[2]), "the table of docs/file-formats.md lacks this line"
 
 
 BAD = (

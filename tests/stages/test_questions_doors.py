@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from documented import is_documented_refusal
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.params import Questions
@@ -71,6 +72,13 @@ def test_the_same_in_parquet(tmp_path: Path, fields: dict[str, Any], expected: d
     pq.write_table(pa.Table.from_pylist([{"id": "1", "question": ASKS, **fields}]), path)
     (row,) = asked(path)
     assert {key: row[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("answer", [True, "['Vale'"])
+def test_refused_answers_are_on_the_page(tmp_path: Path, answer: Any) -> None:
+    with pytest.raises(PipelineError) as caught:
+        asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))
+    assert is_documented_refusal(str(caught.value).partition("line 1: ")[2])
 
 
 @pytest.mark.parametrize("answer", [True, [["Vale"]], {"gold": "Vale"}, "['Vale'", '["Vale", 3', float("inf")])
@@ -200,6 +208,7 @@ def test_a_parquet_file_says_what_it_has_and_is_mapped(tmp_path: Path) -> None:
     assert (
         "row 1: column 'question' is missing (columns found: qid, query, gold; known: question, question_text" in said
     )
+    assert is_documented_refusal(said.partition("row 1: ")[2])
     columns = {"question": "query", "answers": "gold.best", "question_id": "qid"}
     (row,) = asked(path, columns=columns)
     assert (row["question_id"], row["question"], row["answers"]) == ("7", ASKS, ["Vale"])
