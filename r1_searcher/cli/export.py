@@ -9,6 +9,7 @@ from pathlib import Path
 from r1_searcher import params
 from r1_searcher.cli.export_data import DATA_EXPORTS
 from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import sums
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples
 from r1_searcher.shown import show
@@ -73,6 +74,7 @@ def _policy(options: argparse.Namespace) -> None:
     policy = options.policy or last_policy(settings)
     if options.out.resolve() == policy.resolve() or options.out.resolve() in policy.resolve().parents:
         raise PipelineError("would replace the policy itself", where=str(options.out), fix="choose another folder")
+    sums.check_replaceable(options.out)
     name = options.name or options.out.resolve().name
     facts = gather(policy, settings, params_file=options.params)
     written = export_policy(facts, options.out, name=name, licence=options.licence, gguf=options.gguf)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import sums
 from r1_searcher.options import examples, seconds, whole_number
 from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
@@ -144,6 +145,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     from r1_searcher.retrieval.make import make_index
 
+    sums.check_replaceable(folder)
     make_index(params.load_or_shipped(params_file), corpus, folder)
 
 

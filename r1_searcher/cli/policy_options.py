@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from r1_searcher.asking.asker import Asker
 
 _INDEX, _CORPUS = Path("data/index"), Path("data/corpus")  # of a checkout
+_PATIENCE = 10.0  # seconds that a person waits for a retrieval service which does not answer
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,8 @@ def settings_of(options: argparse.Namespace) -> params.Params:
     changed["rollout"] |= changes
     if options.service:
         changed["retriever"] |= {"kind": "service"}
-        changed["retriever"]["service"] |= {"url": options.service}
+        service = changed["retriever"]["service"]
+        service |= {"url": options.service, "wait": min(service["wait"], _PATIENCE)}
     return check(changed, where="the command line")
 
 

@@ -97,6 +97,16 @@ def write(folder: Path, target: Path | None = None) -> None:
     (target or folder / SUMS_FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise ``PipelineError`` for a place of a user's whose content is lost if a folder is written there whole: a file,
+    or a folder that has files and was not written by this project."""
+    if folder.is_dir() and ((folder / SUMS_FILE).is_file() or not any(folder.iterdir())):
+        return
+    if folder.is_symlink() or folder.exists():
+        what = "a folder with other files" if folder.is_dir() else "not a folder"
+        raise PipelineError(f"{what}, which would be replaced", where=str(folder), fix="choose another place")
+
+
 def renew(folder: Path) -> None:
     """Rewrite a folder's checksums after an intended change."""
     (folder / SUMS_FILE).unlink(missing_ok=True)

@@ -220,9 +220,12 @@ def _error(status: int, line: str, param: str | None = None, code: str | None = 
 
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [(".".join(str(part) for part in fault["loc"][1:]), fault["msg"]) for fault in error.errors()[:3]]
-    line = "; ".join(f"{place}: {said}" for place, said in faults)
-    return _error(400, line, faults[0][0] if faults else None)  # not what was sent, which can be of any size
+    faults = error.errors()[:3]
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return _error(400, "the request is not JSON")
+    named = [(".".join(str(part) for part in fault["loc"][1:]), fault["msg"]) for fault in faults]
+    line = "; ".join(f"{place or 'the request'}: {said}" for place, said in named)
+    return _error(400, line, named[0][0] or None)  # not what was sent, which can be of any size
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -267,6 +267,12 @@ def test_a_policy_without_its_tokenizer_is_refused(
     assert "a policy without its tokenizer" in capsys.readouterr().err and not Path("out").exists()
     assert main(["policy", "--policy", "policy", "--out", "policy"]) == 2
     assert "would replace the policy itself" in capsys.readouterr().err
+    shutil.copyfile(POLICY / "tokenizer.json", "policy/tokenizer.json")
+    Path("notes").mkdir()
+    Path("notes/mine.txt").write_text("mine")
+    for place, said in (("notes", "a folder with other files"), ("notes/mine.txt", "not a folder")):
+        assert main(["policy", "--policy", "policy", "--out", place]) == 2
+        assert said in capsys.readouterr().err and Path("notes/mine.txt").read_text() == "mine"
     assert main(["policy", "--out", "out"]) == 2
     assert "there is no policy yet" in capsys.readouterr().err
 

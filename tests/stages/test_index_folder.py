@@ -293,3 +293,13 @@ def test_the_command_line_loads_no_heavy_library() -> None:
     code = "import sys, stages.index.__main__ as m; print('bm25s' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_folder_of_other_files_is_not_replaced(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "notes").mkdir()
+    (project / "notes/mine.txt").write_text("mine")
+    assert main(["--index", "notes"]) == 2
+    assert "a folder with other files, which would be replaced" in one_error_line(capsys)
+    assert (project / "notes/mine.txt").read_text() == "mine"
+    assert main(["--index", "index"]) == 0
+    assert main(["--index", "index"]) == 0  # an index may be built again

@@ -293,6 +293,13 @@ def test_refusals_are_in_openais_form(address: str, changes: dict[str, Any], sta
     assert said in error["message"] and set(error) == {"message", "type", "param", "code"}
 
 
+def test_a_body_that_is_no_request_says_so(address: str) -> None:
+    for body, said in (("", "the request: Field required"), ("{", "the request is not JSON")):
+        headers = {"Content-Type": "application/json"}
+        reply = httpx.post(f"{address}/v1/chat/completions", content=body, headers=headers, timeout=30)
+        assert (reply.status_code, reply.json()["error"]["message"]) == (400, said)
+
+
 def test_a_retriever_that_fails(address: str, held: Gate, answers: int) -> None:
     held.fails = True
     held.open.set()

@@ -71,7 +71,7 @@ def test_the_examples_of_the_page(process: tuple[subprocess.Popen[str], str]) ->
     [line] = re.findall(r"^    (curl .*)$", PAGE, re.MULTILINE)
     words = shlex.split(line.replace("http://127.0.0.1:8500", url))
     done = subprocess.run([*words, "-H", f"Authorization: Bearer {TOKEN}"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["r1_searcher"]["trace"]["question"] == "Who directed Silent Castle?"
+    assert json.loads(done.stdout)["r1_searcher"]["trace"]["question"] == "Who married the author of Fallen Mountain?"
 
 
 def test_it_ends_after_running_answers(process: tuple[subprocess.Popen[str], str]) -> None:
