@@ -246,6 +246,17 @@ def test_an_exported_view_is_one_file_without_scripts(page: Page, base: str, tmp
     assert page.locator("body").evaluate("body => getComputedStyle(body).margin") == "0px"  # the style applies
 
 
+def test_an_exported_table_has_the_whole_width(page: Page, base: str, tmp_path: Path) -> None:
+    page.goto(f"{base}/?policy=s1-00")
+    lines(page, 18)
+    with page.expect_download() as download:
+        page.keyboard.press("e")
+    download.value.save_as(tmp_path / "view.html")
+    page.goto((tmp_path / "view.html").as_uri())
+    lines(page, 18)
+    assert page.locator(".scroll").evaluate("box => box.clientWidth / innerWidth") > 0.9  # no filters beside it
+
+
 def test_hostile_text_is_text_in_every_view(page: Page, base: str) -> None:
     page.goto(f"{base}/?policy=s3-00")
     lines(page, 2)
