@@ -34,7 +34,7 @@ export async function exported() {
 export async function save() {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([await exported()], { type: "text/html" }));
-  link.download = `${document.title.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60) || "view"}.html`;
+  link.download = `${document.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "view"}.html`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
