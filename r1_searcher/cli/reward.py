@@ -49,7 +49,7 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="score")
     scoring = verbs.add_parser(
         "score",
-        help="score transcript files in the release's format (JSON lines)",
+        help="score transcript files in the release's format (JSON lines), or exported for verl or TRL",
         epilog=examples(
             prog,
             "score --set paper --stage 2 transcripts.jsonl",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from r1_searcher import tables
 from r1_searcher.rewards import metrics
-from r1_searcher.rewards.released import ReleasedRow, names_of, read_transcripts
+from r1_searcher.rewards.released import ReleasedRow, is_parquet, names_of, read_transcripts
 from r1_searcher.rewards.rules import Metric, metric_of
 from r1_searcher.shown import json_text, show_lines, terminal_width
 from r1_searcher.transcripts import grammar
@@ -53,13 +53,35 @@ def _score(path: Path, chosen: Mapping[str, Metric]) -> FileScore:
 
 
 def _are_transcripts(path: Path) -> bool:
-    """Return whether the file's first line has a transcript."""
+    """Return whether the file has transcripts, by the names of its columns or the keys of its first line."""
     try:
-        with open(path, "rb") as file:
-            first = next((line for line in file if line.strip()), b"")
-            return b'"gen_text_store"' in first or (b'"output"' in first and b'"gts"' in first)  # verl's
+        named = _column_named(path) if is_parquet(path) else _key_named(path)
     except OSError:
         return False
+    if named("gen_text_store") or (named("output") and named("gts")):  # the release's, verl's
+        return True
+    if not (named("prompt") and named("completion")):  # TRL's
+        return False
+    from r1_searcher.evaluation.predictions import PREDICTION_NAMES  # imported here for the same reason
+
+    return not any(map(named, PREDICTION_NAMES[1:]))  # the first belongs to transcripts too
+
+
+def _key_named(path: Path) -> Callable[[str], bool]:
+    with open(path, "rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    return lambda name: f'"{name}"'.encode() in first
+
+
+def _column_named(path: Path) -> Callable[[str], bool]:
+    import pyarrow as pa  # for Parquet files alone
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+    except pa.ArrowException:  # damaged, which the reader of predictions says
+        names = []
+    return lambda name: name in names
 
 
 def _score_rows(rows: Sequence[ReleasedRow], chosen: Mapping[str, Metric]) -> FileScore:

@@ -1,17 +1,19 @@
-"""Read transcript files of the R1-Searcher release, and rollouts as verl dumps them: JSON lines, unchanged.
+"""Read transcript files of the R1-Searcher release, and rollouts as verl dumps them and as TRL has them, unchanged.
 
 A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the prompt's
 ``<think>``) and optionally ``pred_ans`` (the prediction) and ``gpt4o_output`` (the judge's verdict). Other keys are
-ignored. verl's rows have ``output`` and ``gts`` instead.
+ignored. verl's rows have ``output`` and ``gts`` instead; TRL's have ``prompt``, ``completion`` (a text, or one message
+of the assistant) and ``answers``. Files are JSON lines or Parquet.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.texts import parse_json
@@ -37,13 +39,10 @@ class ReleasedRow:
 
 def read_transcripts(path: Path | str) -> list[ReleasedRow]:
     """Return the rows of a file in order, skipping blank lines. Raises ``PipelineError`` with the number of a broken
-    line."""
-    rows: list[ReleasedRow] = []
+    line, or row of a Parquet file."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    rows.append(_row(line, where=f"{path}, line {number}"))
+        records = _parquet_rows(path) if is_parquet(path) else _lines(path)
+        rows = [_row(raw, where=where) for raw, where in records]
     except (FileNotFoundError, IsADirectoryError):
         raise PipelineError("no such file", where=str(path)) from None
     except UnicodeDecodeError as error:
@@ -53,6 +52,30 @@ def read_transcripts(path: Path | str) -> list[ReleasedRow]:
     return rows
 
 
+def is_parquet(path: Path | str) -> bool:
+    """Return whether a file begins as Parquet does. Raises ``OSError``."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _lines(path: Path | str) -> Iterator[tuple[object, str]]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                try:
+                    yield parse_json(line), where
+                except json.JSONDecodeError as error:
+                    raise PipelineError(f"not JSON: {error}", where=where) from None
+
+
+def _parquet_rows(path: Path | str) -> Iterator[tuple[object, str]]:
+    from r1_searcher.files.artefacts import read_table  # JSON lines are scored without pyarrow
+
+    for number, row in enumerate(read_table(path).to_pylist(), 1):
+        yield row, f"{path}, row {number}"
+
+
 def names_of(paths: Sequence[Path | str]) -> list[str]:
     """Return each file's name for the output: its name, or its path if two share a name."""
     names = [Path(path).name for path in paths]
@@ -60,15 +83,10 @@ def names_of(paths: Sequence[Path | str]) -> list[str]:
     return [str(path) if seen[name] > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
-def _row(line: str, *, where: str) -> ReleasedRow:
-    try:
-        raw = parse_json(line)
-    except json.JSONDecodeError as error:
-        raise PipelineError(f"not JSON: {error}", where=where) from None
-    if not isinstance(raw, dict):
-        raise PipelineError(f"a JSON object was expected, not {type(raw).__name__}", where=where)
-    if "gen_text_store" not in raw and "output" in raw and "gts" in raw:
-        raw = {**raw, "gen_text_store": raw["output"], "answer": raw["gts"]}
+def _row(found: object, *, where: str) -> ReleasedRow:
+    if not isinstance(found, dict):
+        raise PipelineError(f"a JSON object was expected, not {type(found).__name__}", where=where)
+    raw = _as_released(found, where=where)
     for key in ("answer", "gen_text_store"):
         if key not in raw:
             raise PipelineError(f"{key!r} is missing", where=where, fix=f"the line has {', '.join(raw) or 'no keys'}")
@@ -89,6 +107,28 @@ def _row(line: str, *, where: str) -> ReleasedRow:
         judge=parse_verdict(raw.get("gpt4o_output")),
         place=where,
     )
+
+
+def _as_released(raw: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return a row with the release's names, if it has verl's or TRL's."""
+    row = dict(raw)
+    if "gen_text_store" in row:
+        return row
+    if "output" in row and "gts" in row:
+        row |= {"gen_text_store": row["output"], "answer": row["gts"]}
+    elif "prompt" in row and "completion" in row:
+        row["gen_text_store"] = _completion(row["completion"], where=where)
+        row |= {"answer": row["answers"]} if "answers" in row else {}
+    return row
+
+
+def _completion(given: object, *, where: str) -> str:
+    if isinstance(given, str):
+        return given
+    match given:
+        case [{"role": "assistant", "content": str(text)}]:
+            return text
+    raise PipelineError("'completion' must be a text, or one message of the assistant", where=where)
 
 
 def _golds(answer: object, *, where: str) -> tuple[str, ...]:

@@ -12,11 +12,15 @@ import pytest
 import yaml
 
 from r1_searcher.cli.export import main
+from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.score import score_files
-from r1_searcher.files.artefacts import read_metadata, read_table, write_table
+from r1_searcher.files.artefacts import read_metadata, read_table, write_table, write_text
 from r1_searcher.forms.dataset_folder import card
+from r1_searcher.params import shipped
 from r1_searcher.questions.files import read_questions
+from r1_searcher.rewards.files import score_files as score_rewards
 from r1_searcher.rewards.released import read_transcripts
+from r1_searcher.rewards.scoring import reward_table
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.schemas import QUESTIONS, REWARDS, ROLLOUTS
 
@@ -42,9 +46,15 @@ def outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def text_of(answer: str) -> str:
+def segments_of(answer: str) -> list[dict[str, str]]:
     block = "\n\n<|begin_of_documents|>\n(1)Köln\n<|end_of_documents|>\n\n"
-    return f"I ask <|begin_of_query|> it <|end_of_query|>{block}So</think>\n\n<answer> {answer} </answer>"
+    asked, said = "I ask <|begin_of_query|> it <|end_of_query|>", f"So</think>\n\n<answer> {answer} </answer>"
+    parts = (("policy", asked), ("document", block), ("policy", said))
+    return [{"source": source, "text": text} for source, text in parts]
+
+
+def text_of(answer: str) -> str:
+    return "".join(part["text"] for part in segments_of(answer))
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def rollouts(tmp_path: Path) -> Path:
                     **{name: row[name] for name in ("question_id", "question", "answers")},
                     **{"trajectory_id": f"{row['question_id']}#{number}", "sample": number, "prompt": "Ask. <think>"},
                     **{"token_ids": [1, 2], "token_source": [0, 1], "policy_logprobs": [-0.5], "turns": []},
-                    **{"segments": [{"source": "policy", "text": text}], "text": text, "answer": answer},
+                    **{"segments": segments_of(answer), "text": text, "answer": answer},
                     **{"finish_reason": grammar.FINISH_ANSWER, "seed": 0},
                 }
             )
@@ -132,6 +142,55 @@ def test_rollouts_as_prompts_and_completions(
     one = ["--rewards", str(tmp_path / "rewards/0000.parquet")]
     assert main(["rollouts", str(rollouts), "--form", "trl", *one, "--out", str(chat)]) == 2
     assert "no reward for 3 of 6 trajectories, such as q1#1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [["trl"], ["trl", "--conversational"], ["verl"]])
+@pytest.mark.parametrize("lines", [False, True], ids=["as written", "as JSON lines"])
+def test_rollouts_come_back_with_equal_rewards(form: list[str], lines: bool, rollouts: Path, tmp_path: Path) -> None:
+    files = sorted(rollouts.iterdir())
+    ours = pa.concat_tables([read_table(file) for file in files])
+    for file in files:
+        write_table(tmp_path / "rewards" / file.name, reward_table(read_table(file), shipped().reward, 2))
+    out = tmp_path / "exported"
+    command = ["rollouts", str(rollouts), "--rewards", str(tmp_path / "rewards"), "--form", *form, "--out", str(out)]
+    assert main(command) == 0
+    if lines and form != ["verl"]:
+        write_text(out, "".join(json.dumps(row) + "\n" for row in pq.read_table(out).to_pylist()))
+    expected = reward_table(ours, shipped().reward, 2)["total"].to_pylist()
+    assert len(set(expected)) > 1, "rewards that tell rows apart"
+    reward = shipped().reward
+    (scored,) = score_rewards([out], reward.set, 2, reward.answer_metric).values()
+    assert [row["reward"] for row in scored] == expected
+    read = read_transcripts(out)
+    assert [(row.question, row.transcript.text, list(row.golds), row.prediction) for row in read] == [
+        (row["question"].strip(), row["text"], row["answers"], row["answer"]) for row in ours.to_pylist()
+    ]
+    (score,) = score_files([out]).values()
+    assert score["n"] == 6 and score["em"] == pytest.approx(1 / 6) and score["searches_per_question"] == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"completion": [{"role": "tool", "content": "x"}], "answers": ["y"]}, "'completion' must be a text, or one"),
+        ({"completion": [], "answers": ["y"]}, "'completion' must be a text, or one message of the assistant"),
+        ({"completion": "x", "answers": []}, "'answer' must be a gold answer"),
+        ({"completion": "x", "solution": "y"}, "'answer' is missing"),
+    ],
+)
+def test_a_wrong_row_of_trl_is_one_line(row: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{"prompt": "Ask. <think>", **row}])
+    write_table(tmp_path / "rows.parquet", table)
+    with pytest.raises(PipelineError, match=rf"rows\.parquet, row 1: {fault}"):
+        score_files([tmp_path / "rows.parquet"])
+
+
+def test_predictions_beside_prompts_stay_predictions(tmp_path: Path) -> None:
+    row = {"prompt": "Ask.", "completion": "I think it is Bergen.", "prediction": "Oslo", "answer": "Oslo"}
+    write_table(tmp_path / "rows.parquet", pa.Table.from_pylist([row]))
+    write_text(tmp_path / "rows.jsonl", json.dumps(row))
+    for score in score_files([tmp_path / "rows.parquet", tmp_path / "rows.jsonl"]).values():
+        assert score["em"] == 1 and score["searches_per_question"] is None
 
 
 def test_a_dataset_folder_has_the_files_and_a_card(rollouts: Path, questions: Path, tmp_path: Path) -> None:
