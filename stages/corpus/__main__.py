@@ -7,7 +7,10 @@ from pathlib import Path
 
 from r1_searcher import params
 from r1_searcher.errors import command
+from r1_searcher.files import sums
 from r1_searcher.shown import show
+
+_CORPUS = Path("data/corpus")
 
 
 @command
@@ -15,6 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line and params.yaml, and write the corpus folder."""
     options = _parser().parse_args(argv)
     settings = params.load(options.params)
+    if options.corpus != _CORPUS:  # which is DVC's own
+        sums.check_replaceable(options.corpus)
     from stages.corpus.run import run
 
     report = run(settings.corpus, settings.seed, options.corpus)
@@ -35,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus",
         type=Path,
-        default=Path("data/corpus"),
+        default=_CORPUS,
         metavar="FOLDER",
         help="output folder (default: %(default)s)",
     )

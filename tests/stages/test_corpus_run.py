@@ -64,6 +64,14 @@ def test_every_source_needs_files(project: Path, source: str, capsys: pytest.Cap
     assert f"source is {source}, but corpus.files names none" in capsys.readouterr().err
 
 
+def test_a_folder_of_other_files_is_not_replaced(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "notes").mkdir()
+    (project / "notes/mine.txt").write_text("mine")
+    assert main(["--corpus", "notes"]) == 2
+    assert "notes: a folder with other files, which would be replaced" in capsys.readouterr().err
+    assert (project / "notes/mine.txt").read_text() == "mine"
+
+
 def test_a_killed_run_leaves_the_old_corpus_and_the_next_one_tidies_up(project: Path) -> None:
     Path("a.jsonl").write_text('{"title": "A", "text": "a"}\n')
     use(source="files", files=["a.jsonl"], rows_a_part=5)
