@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from r1_searcher.retrieval.lucene.settings import LuceneSettings
 
 _CORPUS = Path("data/corpus")
+_INDEX = Path("data/index")
 
 
 @command
@@ -57,7 +58,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         metavar="FOLDER",
         help=f"folder of the passages (default: {_CORPUS}); if given, search and serve refuse another corpus' index",
     )
-    folder = Path("data/index")
+    folder = _INDEX
     parser.add_argument(
         "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
     )
@@ -145,7 +146,8 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
 def _build(params_file: Path, corpus: Path, folder: Path) -> None:
     from r1_searcher.retrieval.make import make_index
 
-    sums.check_replaceable(folder)
+    if folder != _INDEX:  # which is DVC's own
+        sums.check_replaceable(folder)
     make_index(params.load_or_shipped(params_file), corpus, folder)
 
 

@@ -303,3 +303,6 @@ def test_a_folder_of_other_files_is_not_replaced(project: Path, capsys: pytest.C
     assert (project / "notes/mine.txt").read_text() == "mine"
     assert main(["--index", "index"]) == 0
     assert main(["--index", "index"]) == 0  # an index may be built again
+    assert main([]) == 0
+    Path("data/index", SUMS_FILE).unlink()  # like an index older than checksums
+    assert main([]) == 0
