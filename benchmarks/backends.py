@@ -5,14 +5,17 @@
     python benchmarks/backends.py --copies 4 --milvus http://127.0.0.1:19530 --opensearch https://search-host:9200
 
 HotpotQA: the 500 questions of IRCoT's subsample over all of their context paragraphs. --copies: the corpus so many
-times, each with other titles, for a larger index. A server that is not named is left out; never give a stand-in's
-address. Build times leave out embedding, which is done once for all (and kept in the store). One thread. Prints
+times, each with other titles, for a larger index. --questions, --passages: only the first so many, to try the script
+(IVF-PQ needs 256 passages). A server that is not named is left out; never give a stand-in's address. The search service
+is this project's own, over the BM25 index, in a process of its own on the loopback interface. Build times leave out
+embedding, which is done once for all (and kept in the store). One thread, but for the service's process. Prints
 Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -27,6 +30,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from recall import ROOT, SETS, packaged_model, read_set
+from service import Server
 
 from r1_searcher import params
 from r1_searcher.corpus.contexts import read_contexts
@@ -58,15 +62,17 @@ def chosen(base: params.Params, kind: str, dense: dict[str, Any], **own: dict[st
     return params.check(raw)
 
 
-def back_ends(base: params.Params, corpus: Path, folder: Path, options: argparse.Namespace) -> Iterator[Opened]:
-    """Yield each back end with what builds and opens it."""
+def back_ends(
+    base: params.Params, corpus: Path, folder: Path, options: argparse.Namespace, servers: contextlib.ExitStack
+) -> Iterator[Opened]:
+    """Yield each back end with what builds and opens it. ``servers`` ends what was started."""
     table, fingerprint = passages.read(corpus), passages.fingerprint(corpus)
     model = {"model": options.model or packaged_model(), "device": "cpu", "storage": "float32", "passages_a_shard": 512}
 
     def local(name: str, settings: params.Params) -> Retriever:
         place = folder / name
         build_index(table, settings.index, place, fingerprint)
-        if settings.retriever.kind == "dense":
+        if settings.retriever.kind in ("dense", "hybrid"):
             assert settings.index.dense is not None
             build_dense(corpus, settings.index.dense, place, threads=1)
         return open_retriever(settings, index=place)
@@ -75,11 +81,22 @@ def back_ends(base: params.Params, corpus: Path, folder: Path, options: argparse
         load_retriever(settings, index=folder / "bm25", corpus=corpus)
         return open_retriever(settings, index=folder / "bm25")
 
+    def service() -> Retriever:
+        server = Server(folder / "bm25")
+        server.start()
+        servers.callback(server.kill)
+        own = {"url": server.url, "wait": 60.0}
+        settings = chosen(base, "service", {}, service=base.retriever.service.model_dump() | own)
+        return open_retriever(settings, index=folder / "bm25")
+
     yield "BM25 (bm25s)", partial(local, "bm25", chosen(base, "bm25", {})), folder / "bm25"
     for kind in ("flat", "hnsw", "ivfpq", "milvus"):
         settings = chosen(base, "dense", {**model, "kind": kind})
         name = "Milvus Lite, hnsw" if kind == "milvus" else f"faiss, {kind}"
         yield name, partial(local, kind, settings), folder / kind / "dense"
+    settings = chosen(base, "hybrid", {**model, "kind": "flat"})
+    yield "hybrid (BM25 and faiss, flat)", partial(local, "hybrid", settings), folder / "hybrid"
+    yield "search service (BM25)", service, None
     if options.milvus:
         own = {"uri": options.milvus, "collection": "benchmark"}
         settings = chosen(base, "milvus", {**model, "kind": "server"}, milvus=own)
@@ -97,7 +114,7 @@ def speeds(retriever: Retriever, questions: Sequence[str]) -> tuple[float, float
         begin = time.perf_counter()
         for question in questions[:ALONE]:
             retriever.search([question], K)
-        best[0] = max(best[0], ALONE / (time.perf_counter() - begin))
+        best[0] = max(best[0], len(questions[:ALONE]) / (time.perf_counter() - begin))
         begin = time.perf_counter()
         for first in range(0, len(questions), TOGETHER):
             retriever.search(questions[first : first + TOGETHER], K)
@@ -171,6 +188,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="embedding model (default: the packaged all-MiniLM-L6-v2)")
     parser.add_argument("--copies", type=int, default=1, help="how often the corpus is repeated (default: %(default)s)")
+    parser.add_argument("--questions", type=int, metavar="N", help="only the first N questions")
+    parser.add_argument("--passages", type=int, metavar="N", help="only the first N passages")
     parser.add_argument(
         "--vectors", type=int, metavar="N", help="only so many random vectors, without corpus and model"
     )
@@ -190,21 +209,22 @@ def main() -> None:
     torch.set_num_threads(1)
     base = params.load(ROOT / "params.yaml")
     file, column = SETS["HotpotQA"]
-    questions, _ = read_set(data / file, column)
-    found = [row | {"source": "HotpotQA"} for row in read_contexts([data / file], [])]
+    questions = read_set(data / file, column)[0][: options.questions]
+    contexts = list(read_contexts([data / file], []))[: options.passages]
+    found = [row | {"source": "HotpotQA"} for row in contexts]
     rows = [
         row | {"passage_id": f"{copy}-{row['passage_id']}", "title": f"{row['title']} {copy or ''}".strip()}
         for copy in range(options.copies)
         for row in found
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
         corpus = Path(folder) / "corpus"
         write_table(corpus / passages.SINGLE_FILE, pa.Table.from_pylist(rows, schema=schemas.PASSAGES))
         print(f"\n{len(rows):,} passages, {len(questions)} questions, k = {K}\n")
         print(f"| back end | built and opened, s | MB | queries/s, one by one | {TOGETHER} at once | as flat finds |")
         print("|---|---|---|---|---|---|")
         exact: list[set[str]] = []
-        for name, build, place in back_ends(base, corpus, Path(folder), options):
+        for name, build, place in back_ends(base, corpus, Path(folder), options, servers):
             if name == "faiss, flat":
                 build()  # embeds; what follows finds the vectors in the store
             begin = time.perf_counter()

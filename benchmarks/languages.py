@@ -2,10 +2,12 @@
 ``index.tokenizer``.
 
     python benchmarks/languages.py                 # data: $R1SEARCHER_DATA, or ../shared/data
+    python benchmarks/languages.py --transcripts path/to/2wiki_qwen.jsonl
 
 Accents: the corpus is all context paragraphs of HotpotQA (IRCoT's 500 questions) and MuSiQue (HippoRAG's 100). Each
 paragraph whose title has an accent is asked for by its title, as it is written and as people without such a keyboard
-type it. Languages: a few sentences of each, written for this file, among which each query has one right answer. Prints
+type it. --transcripts: the same over the distinct passages in the document blocks of the paper's released transcripts.
+Languages: a few sentences of each, written for this file, among which each query has one right answer. Prints
 Markdown.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import unicodedata
@@ -26,6 +29,8 @@ from r1_searcher import params
 from r1_searcher.corpus.contexts import read_contexts
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.retrieval import build_index, open_index
+from r1_searcher.rewards.released import read_transcripts
+from r1_searcher.transcripts.grammar import DOCUMENTS, END_DOCUMENTS
 from r1_searcher.types import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +43,8 @@ SETTINGS = {
 TYPED = str.maketrans(
     {"ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L", "ı": "i", "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe"}
 )
+BLOCK = re.compile(re.escape(DOCUMENTS) + "(.*?)" + re.escape(END_DOCUMENTS), re.DOTALL)
+NUMBER = re.compile(r"^\(\d+\)", re.MULTILINE)
 
 # Per language: passages, each with queries that only it answers.
 SENTENCES: dict[str, list[tuple[str, list[str]]]] = {
@@ -132,13 +139,33 @@ def share(ranked: Sequence[Sequence[int]], right: Sequence[set[int]], k: int) ->
     return sum(not gold.isdisjoint(ids[:k]) for ids, gold in zip(ranked, right, strict=True)) / len(right)
 
 
-def with_accents(paths: Sequence[Path]) -> None:
+def paragraphs(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return the distinct context paragraphs of benchmark files, (title, text)."""
+    rows = {row["passage_id"]: row for row in read_contexts(paths, [])}
+    return [(row["title"], row["text"]) for row in rows.values()]
+
+
+def passages_in(transcripts: Path) -> list[tuple[str, str]]:
+    """Return the distinct passages, (title, text), in the document blocks of the release's transcripts: numbered, each
+    on its own line, three spaces between title and text. Raises ``PipelineError`` if there are none."""
+    found: dict[tuple[str, str], None] = {}
+    for row in read_transcripts(transcripts):
+        for block in BLOCK.findall(row.transcript.text):
+            for passage in NUMBER.split(block)[1:]:
+                title, separator, text = passage.strip().partition("   ")
+                if separator and text.strip():
+                    found[title.strip(), text.strip()] = None
+    if not found:
+        raise PipelineError("no document block with titled passages", where=str(transcripts))
+    return list(found)
+
+
+def with_accents(passages: Sequence[tuple[str, str]]) -> None:
     """Print the table of titles with and without their accents."""
-    rows = list({row["passage_id"]: row for row in read_contexts(paths, [])}.values())
-    titles = sorted({row["title"] for row in rows if typed(row["title"]) != row["title"]})
-    right = [{number for number, row in enumerate(rows) if row["title"] == title} for title in titles]
-    corpus = table([(row["title"], row["text"]) for row in rows])
-    print(f"{len(rows):,} paragraphs, {len(titles)} titles with accents.\n")
+    titles = sorted({title for title, _ in passages if typed(title) != title})
+    right = [{number for number, (other, _) in enumerate(passages) if other == title} for title in titles]
+    corpus = table(passages)
+    print(f"{len(passages):,} passages, {len(titles)} titles with accents.\n")
     print("| setting | as written: first | first 5 | without accents: first | first 5 |\n|---|---|---|---|---|")
     for name, changes in SETTINGS.items():
         figures = []
@@ -175,12 +202,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["accents", "languages"], help="one of the two tables")
+    parser.add_argument("--transcripts", type=Path, metavar="FILE", help="passages of these instead; only that table")
     options = parser.parse_args()
+    if options.transcripts:
+        with_accents(passages_in(options.transcripts))
+        return
     data = Path(os.environ.get("R1SEARCHER_DATA", ROOT / "../shared/data"))
     if options.only != "languages":
         if not data.is_dir():
             raise PipelineError("no data here", where=str(data), fix="set R1SEARCHER_DATA, or --only languages")
-        with_accents([data / name for name in FILES])
+        with_accents(paragraphs([data / name for name in FILES]))
     if options.only != "accents":
         per_language()
 
