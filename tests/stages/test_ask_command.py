@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hub_server import hub
 from tiny_policy import params_with, questions_table, rollout_params
 from tiny_project import write_policy_that_searches
 
@@ -31,6 +35,7 @@ from r1_searcher.transcripts import grammar
 from r1_searcher.types import schemas
 
 QUESTION = "Who was Ada?"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,25 @@ def test_the_last_policy_answers_and_the_trace_is_a_rollouts_file(
     assert "searches, " in told.out and "trajectory → trace.parquet" in told.out
     row = read_table("trace.parquet", schemas.ROLLOUTS).to_pylist()[0]
     assert (row["question"], row["trajectory_id"]) == (QUESTION, "asked-0#0")
+
+
+def test_a_policy_on_a_hub_answers_by_its_name(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkout / "data/train/s2-00/policy"
+    asked = [QUESTION, "--json", "--sample", "1"]
+    with hub() as served:
+        served.files["models/me/tiny"] = {file.name: file.read_bytes() for file in folder.iterdir()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0"}
+        environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-m", "r1_searcher", "ask", *asked, "--policy", "me/tiny"]
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "home/hub/models--me--tiny").rglob("model.safetensors"))
+    assert main([*asked, "--policy", str(folder)]) == 0
+    by_name, by_folder = json.loads(done.stdout), json.loads(capsys.readouterr().out)
+    for key in ("transcript", "searches", "finish_reason", "answer"):
+        assert by_name[key] == by_folder[key]
 
 
 def test_one_json_object_per_line_of_input(
