@@ -109,7 +109,9 @@ class Hub:
         @app.get("/api/{kind}/{owner}/{name}/revision/{revision}")
         @app.get("/api/{kind}/{owner}/{name}")
         async def info(kind: str, owner: str, name: str) -> Any:
-            files = self.files[f"{kind}/{owner}/{name}"]
+            files = self.files.get(f"{kind}/{owner}/{name}")
+            if files is None:
+                return JSONResponse({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
             return {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
 
         @app.get("/api/{kind}/{owner}/{name}/tree/{revision}")

@@ -36,7 +36,7 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
             repo_type=kind,
             folder_path=folder,
             commit_message=f"Upload {folder.name}",
-            ignore_patterns=["files.sha256"],
+            ignore_patterns=["files.sha256", "__pycache__/*"],  # ask.py may have been imported
         )
     except HFValidationError as error:
         raise PipelineError(_first(error), where=repository, fix="name it OWNER/NAME") from None

@@ -57,7 +57,7 @@ def test_only_what_a_stage_uses_makes_it_stale(checkout: Path) -> None:
         ("nothing", "the finished workspace", []),
         ("all five", "inside, not selected", []),
         ("all five", "outside, not selected", []),
-        ("reward set", "outside, selected", ["audit", "base_metrics", "evaluate", *train]),
+        ("reward set", "outside, selected", ["base_metrics", "evaluate", *train]),
         ("a comment", "in `r1_searcher/retrieval/kinds/online.py`", []),
         ("a comment", "in `r1_searcher/retrieval/service/server.py`", []),
         ("a comment", "in `r1_searcher/statistics/verdict.py`", []),

@@ -163,6 +163,8 @@ def test_pushed_and_fetched_it_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    (exported / "__pycache__").mkdir(exist_ok=True)
+    (exported / "__pycache__/ask.pyc").touch()
     with hub() as served:
         environment = {**os.environ, "HF_ENDPOINT": served.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
         environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
@@ -180,7 +182,7 @@ def test_pushed_and_fetched_it_is_the_same(
         assert (done.returncode, done.stdout) == (0, f"{exported} → {served.url}/me/my-agent\n"), done.stderr
         assert served.private == {"models/me/my-agent": True} and served.commits == ["Upload my-agent"]
         files = served.files["models/me/my-agent"]
-        assert files.keys() == {path.name for path in exported.iterdir()} - {"files.sha256"}
+        assert files.keys() == {path.name for path in exported.iterdir()} - {"files.sha256", "__pycache__"}
         fetch = "import sys, huggingface_hub as h; h.snapshot_download('me/my-agent', local_dir=sys.argv[1])"
         fetched = run("-c", fetch, str(tmp_path / "fetched"))
         assert fetched.returncode == 0, fetched.stderr
