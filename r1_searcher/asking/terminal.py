@@ -61,9 +61,9 @@ class TerminalPrinter:
             f"[{one.search}.{one.rank}] {one.passage.title or one.passage.passage_id}" for one in asked.citations
         )
         if cited:
-            show(f"stands in: {cited}")
+            show(f"found in: {cited}")
         elif asked.answer is not None and asked.searches:
-            show("stands in none of the passages that were found, word for word")
+            show("found word for word in none of the passages")
         tokens = asked.rollouts["policy_logprobs"].combine_chunks().flatten()
         show_piece(
             f"{len(asked.searches)} searches, {len(tokens):,} tokens, first after {asked.first_token_seconds:.1f} s, "

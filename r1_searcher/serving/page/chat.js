@@ -67,7 +67,7 @@ class Card {
       const list = make("ul", "said");
       for (const one of told.citations)
         list.append(make("li", "", `[${one.search}.${one.rank}] ${one.title || one.passage_id}`));
-      this.box.append(make("p", "said", "stands in"), list);
+      this.box.append(make("p", "said", "found in"), list);
     }
     if (ended === "length") this.box.append(make("p", "said", "cut at the limit of tokens"));
   }
