@@ -83,16 +83,15 @@ def make_mcp_server(retriever: Retriever, answerer: Answerer | None = None) -> M
     server: MCPServer = MCPServer("r1-searcher", log_level="ERROR")
     passages = _Passages(retriever)
 
-    @server.tool()
     def search(query: str, k: int = 5) -> list[FoundPassage]:
         """Search the corpus; returns the k best passages, best first."""
         _check(query, "query")
         _check_range(k, "k", 1)
         return _shown(passages.search(query, k))
 
+    server.add_tool(search)
     if (windows := windows_of(retriever)) is not None:
 
-        @server.tool()
         def open(passage_id: str, before: int = 1, after: int = 1) -> list[FoundPassage]:
             """Read a passage of a search between its neighbours in the corpus."""
             _check(passage_id, "passage_id")
@@ -100,9 +99,9 @@ def make_mcp_server(retriever: Retriever, answerer: Answerer | None = None) -> M
             _check_range(after, "after", 0)
             return _shown(passages.window(windows, passage_id, before, after))
 
+        server.add_tool(open)
     if answerer is not None:
 
-        @server.tool()
         def ask(question: str) -> FoundAnswer:
             """Have the policy answer a question: it thinks and searches itself; returns the answer with citations."""
             _check(question, "question")
@@ -120,6 +119,7 @@ def make_mcp_server(retriever: Retriever, answerer: Answerer | None = None) -> M
                 transcript=asked.rollouts["text"][0].as_py(),
             )
 
+        server.add_tool(ask)
     return server
 
 
