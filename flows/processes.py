@@ -54,12 +54,28 @@ def _runs(process: psutil.Process) -> bool:
 def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        process.poll()  # a leader that ended remains a member until it is reaped
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
+        process.poll()  # reaps the leader
+        if not has_members(process.pid):
             return
         time.sleep(0.1)
+
+
+def has_members(group: int) -> bool:
+    """Return whether a process of the group runs.
+
+    One that ended does not count, even if nobody has reaped it: in many containers nobody ever reaps an orphan.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return any(_group_of(process) == group and _runs(process) for process in psutil.process_iter())
+    return False
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def end_tree(process: subprocess.Popen[Any], grace: float = _GRACE_SECONDS) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import fake_rooms
 import psutil
 import pytest
+from living import lives
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = {"s1": {"stage": "stage1", "prev": "data/base_model", "iterations": 3, "iteration_offset": 0}}
@@ -91,7 +92,7 @@ def test_a_segment_is_cancelled_with_the_run_and_nothing_of_it_is_left(
     with pytest.raises(KeyboardInterrupt):
         one()
     assert len(started) >= 2
-    assert [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+    assert not any(lives(process.pid) for process in started)
     (child,) = family(parents[0])
     assert (child.name, child.state_name) == ("laptop s1", "Cancelled")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from living import lives
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import write_json
@@ -94,7 +95,6 @@ def test_what_became_of_each_stage(prefect: str, dvc: Any) -> None:
 
 
 def test_a_cancelled_stage_ends_with_all_that_it_started(prefect: str, dvc: Any, monkeypatch: Any) -> None:
-    import psutil
     from prefect import flow
 
     from flows import workspace
@@ -115,7 +115,7 @@ def test_a_cancelled_stage_ends_with_all_that_it_started(prefect: str, dvc: Any,
     with pytest.raises(KeyboardInterrupt):
         one()
     assert len(pids) == 1
-    assert not psutil.pid_exists(pids[0]) or psutil.Process(pids[0]).status() == psutil.STATUS_ZOMBIE
+    assert not lives(pids[0])
 
 
 def test_the_stages_report_to_the_server_of_the_run(prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:

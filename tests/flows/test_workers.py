@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import fake_rooms
-import psutil
 import pytest
+from living import all_end
 from segment_runs import FAKES, ONE, in_a_process, made, train
 
 from flows.worker_process import BEAT
@@ -50,8 +50,7 @@ def all_ended(place: Path, at_least: int) -> bool:
     """Return whether all worker processes of a project end within a moment."""
     numbers = [int(file.name) for file in (place / "processes").iterdir()]
     assert len(numbers) >= at_least
-    alive = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
-    return not psutil.wait_procs(alive, timeout=10)[1]
+    return all_end(numbers)
 
 
 def test_workers_elsewhere_make_the_same_bits_and_a_lost_engine_costs_nothing(

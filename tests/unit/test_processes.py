@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from living import UNREAPED, lives
 
 from flows import ui
 from flows.processes import end_group, end_tree
 from r1_searcher.errors import PipelineError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Prints its child's process id and waits. Both react to Ctrl-C, whatever the shell ignores for us; with an argument
 # neither does.
@@ -37,13 +39,6 @@ def family(*arguments: str, own_session: bool) -> tuple[subprocess.Popen[str], i
         return process, int(said.readline())
 
 
-def lives(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stubborn", [[], ["stubborn"]])
 def test_a_group_ends_whole(stubborn: list[str]) -> None:
@@ -62,6 +57,29 @@ def test_a_tree_ends_whole_and_nothing_else_of_its_group(stubborn: list[str]) ->
     end_tree(process, grace=0.5 if stubborn else 20)
     assert process.returncode == (-9 if stubborn else -2)
     assert not lives(child)
+
+
+ORPHAN = """
+import os, subprocess
+from flows.processes import has_members
+group = subprocess.Popen("sleep 600 & echo $!; wait", shell=True, start_new_session=True, stdout=subprocess.PIPE)
+orphan = int(group.stdout.readline())
+assert has_members(group.pid)
+group.kill()
+group.wait()
+assert has_members(group.pid), "the orphan runs"
+os.kill(orphan, 9)
+while has_members(group.pid):
+    pass
+os.killpg(group.pid, 0)  # for the kernel the group exists until somebody reaps the orphan
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: the child subreaper")
+def test_a_group_has_ended_though_nobody_reaps_its_orphans() -> None:
+    """As in a container whose first process reaps nothing: every end took half a minute there."""
+    command = [sys.executable, "-c", UNREAPED, sys.executable, "-c", ORPHAN]
+    assert subprocess.run(command, check=False, cwd=ROOT, timeout=60).returncode == 0
 
 
 def test_what_has_ended_is_left_alone() -> None:
