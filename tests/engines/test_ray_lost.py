@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from living import all_end
 from tiny_project import make_project
 
 pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
@@ -68,7 +69,7 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
             while not (place / "working").exists():
                 assert run.poll() is None and time.monotonic() < end
                 time.sleep(0.1)
-            worker = psutil.Process(int((place / "working").read_text()))
+            worker = int((place / "working").read_text())
             if whole:
                 kill(leader)
             else:
@@ -83,4 +84,4 @@ def test_a_head_that_is_killed_is_one_line_within_seconds(tmp_path: Path, whole:
         assert "ray start --head" in line and "the same command resumes" in line
         assert run.returncode == 2
         if seconds > SECONDS:  # otherwise it waits for work, and its end is the same
-            worker.wait(WORKER_SECONDS)
+            assert all_end([worker], WORKER_SECONDS)
