@@ -77,7 +77,7 @@ def _link(source: Path, target: Path) -> None:
     if not source.exists():
         raise PipelineError("is a link to nothing", where=str(source), fix="fix it or remove it")
     if target.is_dir() and not target.is_symlink():
-        raise PipelineError("is a folder, and none in the checkout", where=str(target), fix="remove it")
+        raise PipelineError("is a folder here, but not in the checkout", where=str(target), fix="remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         draft = target.with_name(f".{target.name}.link")  # after a kill the next start's _remove_links removes it

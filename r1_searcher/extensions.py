@@ -147,7 +147,7 @@ class Point:
                 if (registered.point, registered.name) == (self.decorator, name):
                     return Extension(value, registered, path)
         raise PipelineError(
-            f"the {self.noun} {name!r} is not there after the file was imported",
+            f"the file was imported, but did not register the {self.noun} {name!r}",
             where=_shown(path),
             fix="decorate a function or class at the top of the file, and keep its name",
         )
@@ -199,7 +199,7 @@ def _parsed(content: bytes, shown: str) -> list[tuple[str, str | None, int]]:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise PipelineError(
-            f"no Python: {getattr(error, 'msg', error)}", where=f"{shown}, line {line}" if line else shown
+            f"not valid Python: {getattr(error, 'msg', error)}", where=f"{shown}, line {line}" if line else shown
         ) from None
     found: list[tuple[str, str | None, int]] = []
     for node in tree.body:

@@ -35,9 +35,9 @@ def read_key(variable: str, address: str, *, where: str, fix: str, environment: 
         raise PipelineError(f"the environment variable {variable} is not set", where=where, fix=fix)
     if not _KEY.fullmatch(key):
         raise PipelineError(
-            f"what stands in ${variable} is not a key: a key has no spaces, line breaks or characters beyond ASCII",
+            f"the value of ${variable} is not a key: a key has no spaces, line breaks or characters beyond ASCII",
             where=where,
-            fix="it is not shown here; does the file that it comes from hold more than the key?",
+            fix="it is not shown here; check that the file it comes from contains nothing else",
         )
     if not _private_way(address):
         raise PipelineError(

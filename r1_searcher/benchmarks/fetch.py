@@ -152,7 +152,7 @@ def _verify(path: Path, release: Release, place: str) -> None:
         if size > release.num_bytes:
             other = f"it has more than {release.num_bytes:,} bytes"
         raise PipelineError(
-            f"{release.file} is another file than the released one: {other}",
+            f"{release.file} is not the released file: {other}",
             where=place,
             fix="remove it there, or name another place in benchmarks.mirrors",
         )

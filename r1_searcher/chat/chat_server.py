@@ -261,6 +261,6 @@ def _address(server: str, where: str) -> str:
         )
     if parts.username or parts.password:
         raise PipelineError(
-            "an address must not hold a key", where=f"{where}.server", fix="put it into the variable of key_variable"
+            "an address must not contain a key", where=f"{where}.server", fix="put it into the variable of key_variable"
         )
     return server

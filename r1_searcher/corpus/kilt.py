@@ -103,7 +103,7 @@ def _cut(path: Path, count: FileCount, seen: SeenIds, on_bytes: streams.OnBytes 
         text_field(record, "contents")  # checks that it exists
         title, separator, text = record.fields["contents"].partition(_CUT_SEPARATOR)
         if not separator:
-            raise PipelineError("no three spaces between title and text", where=record.place)
+            raise PipelineError("there are not three spaces between title and text", where=record.place)
         identity = text_field(record, "id")
         if not text.strip():
             count.skip(SKIPPED_EMPTY, record, title, path)

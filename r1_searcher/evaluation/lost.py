@@ -35,7 +35,7 @@ class LostQuestions:
             raise PipelineError(
                 f"{who} failed on {len(self._failures)} of {self._number} {self._unit} "
                 f"(allowed: {self._allowed}): {reason}",
-                fix=f"mend {who} and run the same command again; evaluate.max_error_share is the bound",
+                fix=f"repair {who} and run the same command again; evaluate.max_error_share sets the limit",
             )
         return len(found)
 

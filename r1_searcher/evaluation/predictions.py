@@ -42,7 +42,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     rows = list(_rows(path, faults))
     faults.check()
     if not rows:
-        raise PipelineError("holds no predictions", where=str(path))
+        raise PipelineError("contains no predictions", where=str(path))
     return rows
 
 
@@ -73,7 +73,7 @@ def _row(record: Record) -> Prediction:
     seen = Record(record.place, record.number, fields, record.textual, record.columns)
     listed = golds(seen, answers) + golds(seen, ALIASES)
     if not listed:
-        raise PipelineError(f"{answers!r} holds no answer", where=record.place)
+        raise PipelineError(f"{answers!r} contains no answer", where=record.place)
     value = look(record.fields, name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=record.place)

@@ -161,7 +161,7 @@ def run(
             began = time.monotonic()
             asked = read_table(file, QUESTIONS).slice(0, limit)
             if asked.num_rows == 0:
-                raise PipelineError("holds no questions", where=str(file))
+                raise PipelineError("contains no questions", where=str(file))
             with Paced(f"{name} ({mode}) {benchmark}", unit="questions") as paced:
                 how: dict[str, Any] = {"mode": mode, "batch": params.evaluate.batch_questions, "kept": kept}
                 table, prompt = evaluate(engine, retriever, asked, params, told=paced.told, **how)

@@ -133,7 +133,7 @@ class ServedEngine:
         raise AssertionError("a server's weights are not ours to change")
 
     def score(self, token_ids: Sequence[Sequence[int]], *, temperature: float) -> list[list[float]]:
-        raise PipelineError("a policy on a server tells no log-probabilities", where=self._policy.server)
+        raise PipelineError("a policy on a server gives no log-probabilities", where=self._policy.server)
 
     def sleep(self) -> None:
         """Does nothing: the server's memory is not ours."""

@@ -107,7 +107,7 @@ def _tokenizer(policy: Path) -> dict[str, Any]:
         pre = "smollm"
     if tokenizer["model"].get("type") != "BPE" or pre is None:
         raise PipelineError(
-            "llama.cpp has no rule that splits text as this tokenizer does",
+            "llama.cpp has no rule that splits text like this tokenizer",
             where=str(file),
             fix="known: GPT-2's, SmolLM's, Qwen2's and Llama 3's",
         )

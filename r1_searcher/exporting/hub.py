@@ -20,7 +20,7 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
     """
     if not (folder / "README.md").is_file():
         raise PipelineError(
-            "no README.md: only an exported folder is pushed", where=str(folder), fix="r1-searcher export policy"
+            "no README.md: only exported folders can be pushed", where=str(folder), fix="make one with r1-searcher export policy"
         )
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         raise PipelineError("the hub is switched off", where="HF_HUB_OFFLINE=1", fix="set HF_HUB_OFFLINE=0")
@@ -46,7 +46,7 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
         raise PipelineError(f"the hub answered {status}: {_first(error)}", where=api.endpoint, fix=fix) from None
     except httpx2.HTTPError as error:
         raise PipelineError(
-            f"the hub cannot be reached: {_first(error)}", where=api.endpoint, fix="HF_ENDPOINT"
+            f"the hub cannot be reached: {_first(error)}", where=api.endpoint, fix="check the network and HF_ENDPOINT"
         ) from None
     return str(made)
 

@@ -90,9 +90,9 @@ def _files(policy: Path) -> list[Path]:
     tokenizer = [file for pattern in _TOKENIZER for file in sorted(policy.glob(pattern)) if file.is_file()]
     if not any(file.name in ("tokenizer.json", "tokenizer.model") for file in tokenizer):
         raise PipelineError(
-            "a policy without its tokenizer: nobody could ask it",
+            "the policy folder has no tokenizer, so nobody could use the export",
             where=str(policy),
-            fix="copy tokenizer.json and tokenizer_config.json from the model that it began as",
+            fix="copy tokenizer.json and tokenizer_config.json from the model that it was trained from",
         )
     model = [policy / name for name in _MODEL if (policy / name).is_file()]
     return [*model, *weights, *tokenizer]

@@ -74,7 +74,7 @@ def renamed(
         value = look(fields, path)
         if value is ABSENT and top_level(path) not in found and path not in found:
             raise PipelineError(
-                f"{where}.{name} names {path!r}, which is not there",
+                f"{where}.{name} names {path!r}, which does not exist",
                 where=place,
                 fix=f"columns found: {', '.join(found) or 'none'}",
             )

@@ -42,5 +42,5 @@ class Faults:
         raise PipelineError(
             f"{self.number:,} rows cannot be used: {'; '.join(self.first)}" + (f"; and {more:,} more" if more else ""),
             where=self.where,
-            fix="mend them" if parameter is None else f"mend them, or leave them out with {parameter}: skip",
+            fix="correct them" if parameter is None else f"correct them, or leave them out with {parameter}: skip",
         )

@@ -36,7 +36,7 @@ def weight_files(folder: Path, stem: str = STEM) -> list[Path]:
             raise PipelineError(
                 f"names {name!r}, which is not a safetensors file in this folder",
                 where=str(index),
-                fix="a shard is a plain name that ends in .safetensors",
+                fix="each shard must be a plain name that ends in .safetensors",
             )
     files = [folder / name for name in sorted(set(names.values()))]
     missing = [path.name for path in files if not path.is_file()]

@@ -28,7 +28,7 @@ def check_window(policy: Path, max_total_tokens: int) -> None:
         raise PipelineError(
             f"{max_total_tokens:,} tokens, but the model has max_position_embeddings {has:,}",
             where="rollout.max_total_tokens",
-            fix=f"at most {has}, or choose a model with more room (base_model.source)",
+            fix=f"at most {has}, or choose a model with a longer context (base_model.source)",
         )
 
 

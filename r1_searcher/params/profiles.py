@@ -82,7 +82,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
         raise PipelineError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     overlay = parse_yaml(text, where=str(path))
     if not isinstance(overlay, dict):
-        raise PipelineError("holds no parameters", where=str(path))
+        raise PipelineError("contains no parameters", where=str(path))
     return overlay
 
 

@@ -31,7 +31,7 @@ def parse(text: str, *, where: str = "params.yaml") -> Params:
 def check(raw: Any, *, where: str = "params.yaml") -> Params:
     """Check parameters that are already a dictionary."""
     if not isinstance(raw, dict):
-        raise PipelineError("holds no parameters", where=where, fix="restore it with git")
+        raise PipelineError("contains no parameters", where=where, fix="restore it with git")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

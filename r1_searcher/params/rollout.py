@@ -65,7 +65,7 @@ class Rollout(Extensible):
         made: EngineKind = self.chosen(ENGINES)()
         if not all(hasattr(made, name) for name in _KIND):
             raise PipelineError(
-                f"the engine {self.engine!r} is a {type(made).__name__}, and no EngineKind",
+                f"the engine {self.engine!r} is a {type(made).__name__}, not an EngineKind",
                 where=self.found("engine").place(),
                 fix="register a class that inherits from r1_searcher.types.protocols.EngineKind",
             )

@@ -62,7 +62,7 @@ def _text(record: Record, name: str, text: str) -> list[str]:
     except json.JSONDecodeError:
         listed = _python(text)
     if not isinstance(listed, list):
-        raise PipelineError(f"{name!r} starts like a list but is none: {text:.40}", where=record.place)
+        raise PipelineError(f"{name!r} looks like a list but is not one: {text:.40}", where=record.place)
     return [answer for one in listed for answer in _item(record, name, one)]
 
 

@@ -37,7 +37,7 @@ def read_splits(folder: Path) -> dict[str, pa.Table]:
         )
     for name, table in splits.items():
         if table.num_rows == 0:
-            raise PipelineError("holds no questions", where=str(folder / f"{name}.parquet"))
+            raise PipelineError("contains no questions", where=str(folder / f"{name}.parquet"))
     return splits
 
 

@@ -233,7 +233,7 @@ def run(
         )
     table = artefacts.read_table(questions, schemas.QUESTIONS).replace_schema_metadata(None)
     if table.num_rows == 0:
-        raise PipelineError("holds no questions", where=str(questions))
+        raise PipelineError("contains no questions", where=str(questions))
     if not policy.is_dir():
         raise PipelineError("no such model folder", where=str(policy), fix="make it with `dvc repro base_model`")
     from r1_searcher.retrieval import identify, open_retriever

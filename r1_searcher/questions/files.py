@@ -151,7 +151,7 @@ class _Reader:
             if self.leaves_out:
                 self.count.leave_out(WITHOUT_ANSWER, _short(record.place, self.faults.where))
                 return None
-            raise PipelineError(f"{layout.answers!r} holds no answer", where=record.place)
+            raise PipelineError(f"{layout.answers!r} contains no answer", where=record.place)
         name = first(record, DATASET_NAMES)
         dataset = (_optional_text(record, name) if name else None) or self.dataset
         kind = first(record, KIND_NAMES)

@@ -84,7 +84,7 @@ def read_curves(path: Path) -> list[IterationFigures]:
                 raise PipelineError(f"not a figure: {error}", where=f"{path}, line {line}") from None
             rows.append(IterationFigures(number, cells["stage"], figures))
     if not rows:
-        raise PipelineError("holds no iteration", where=str(path), fix="train this segment again")
+        raise PipelineError("contains no iteration", where=str(path), fix="train this segment again")
     return rows
 
 
@@ -141,7 +141,7 @@ def read_inputs(
     sources = Sources()
     summary = read_json(sources.note(metrics / "evaluation.json", "headline figures, evaluation tables"))
     if not summary:
-        raise PipelineError("holds no policy", where=str(metrics / "evaluation.json"), fix="run `dvc repro summary`")
+        raise PipelineError("contains no policy", where=str(metrics / "evaluation.json"), fix="run `dvc repro summary`")
     curves = []
     for name in params.train.segments:
         curves += read_curves(sources.note(plots / f"{name}.csv", "curves"))

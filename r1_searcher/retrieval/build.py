@@ -65,7 +65,7 @@ def build_index(
             vocabulary = _read(batches, index, tokenizer, writer, draft / PASSAGES_FILE, add=paced.add)
         num_terms = len(vocabulary)
         if not num_terms:
-            raise PipelineError("the corpus holds no passage with a word in it", fix="see `corpus` in params.yaml")
+            raise PipelineError("no passage of the corpus contains a word", fix="see `corpus` in params.yaml")
         written, lengths = writer.close()
         write_vocabulary(draft, vocabulary)
         del vocabulary  # the largest object in memory, no longer needed

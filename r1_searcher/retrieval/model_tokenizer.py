@@ -16,7 +16,7 @@ def locate(chosen: str) -> Path:
     path = Path(chosen)
     file = path / TOKENIZER_FILE if path.is_dir() else path
     if not file.is_file():
-        raise PipelineError(f"no {TOKENIZER_FILE} here", where=chosen, fix="params.yaml, index.tokenizer")
+        raise PipelineError(f"no {TOKENIZER_FILE} here", where=chosen, fix="check index.tokenizer in params.yaml")
     return file
 
 
@@ -28,7 +28,7 @@ def open_tokenizer(file: Path) -> Callable[[Iterable[str]], list[str]]:
     try:
         opened = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises Exception itself
-        raise PipelineError(f"not a tokenizer: {error}", where=str(file), fix="params.yaml, index.tokenizer") from None
+        raise PipelineError(f"not a tokenizer: {error}", where=str(file), fix="check index.tokenizer in params.yaml") from None
     opened.no_padding()
     opened.no_truncation()
 

@@ -94,5 +94,5 @@ class RerankingRetriever:
             scores = self._model.predict(pairs, batch_size=self._settings.batch, show_progress_bar=False)
         numbers = [float(score) for score in scores]
         if not all(map(math.isfinite, numbers)):
-            raise PipelineError("gives scores that are not finite", where=f"{_WHERE}, {self._settings.model}")
+            raise PipelineError("gives scores that are not finite numbers", where=f"{_WHERE}, {self._settings.model}")
         return numbers

@@ -44,7 +44,7 @@ def open_retriever(
         raise PipelineError(
             f"the retriever has changed since this run began: {opened.fingerprint[:12]}, no longer {fingerprint[:12]}",
             where=f"retriever.kind {params.retriever.kind}",
-            fix="the same command again begins with the present one",
+            fix="run the same command again: it begins with the present retriever",
         )
     return opened
 
@@ -105,7 +105,7 @@ def _replayed_identity(params: Params, index: Path) -> Identity:
         if wanted not in recorded:
             known = "; ".join(one.description for one in recorded.values()) or "none"
             raise PipelineError(
-                f"holds no searches of this retriever ({name} {wanted[:12]})",
+                f"contains no searches of this retriever ({name} {wanted[:12]})",
                 where=str(record.path),
                 fix=f"recorded of this kind: {known}",
             )

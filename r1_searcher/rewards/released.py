@@ -48,7 +48,7 @@ def read_transcripts(path: Path | str) -> list[ReleasedRow]:
     except UnicodeDecodeError as error:
         raise PipelineError(f"not UTF-8: {error.reason} at byte {error.start}", where=str(path)) from None
     if not rows:
-        raise PipelineError("holds no transcripts", where=str(path), fix="one JSON object per line")
+        raise PipelineError("contains no transcripts", where=str(path), fix="one JSON object per line")
     return rows
 
 

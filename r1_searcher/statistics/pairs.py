@@ -150,7 +150,7 @@ def _by_question(found: Evaluated) -> dict[str, dict[str, Any]]:
     counts = Counter(row["question_id"] for row in rows)
     key, number = counts.most_common(1)[0]
     if number > 1:
-        raise PipelineError(f"question {key!r} stands there {number} times", where=str(found.path))
+        raise PipelineError(f"question {key!r} occurs {number} times", where=str(found.path))
     return {row["question_id"]: row for row in rows}
 
 

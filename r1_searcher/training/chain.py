@@ -198,7 +198,7 @@ def check_chain(params: Params, name: str) -> None:
         raise PipelineError(
             f"iteration_offset is {segment.iteration_offset}, but after {before} it is {done}",
             where=f"params.yaml, train.segments.{name}",
-            fix="else questions would be drawn twice or left out",
+            fix=f"set it to {done}; otherwise questions would be drawn twice or left out",
         )
 
 

@@ -39,7 +39,7 @@ def check_groups(stage: TrainStage, name: str, update: Update) -> None:
             f"one sample per question trains nothing: {update.estimator} compares the samples of a question with each "
             "other",
             where=f"train.{name}.samples_a_question",
-            fix="2 or more",
+            fix="set it to 2 or more",
         )
 
 
@@ -82,7 +82,7 @@ def check_prompts(
     held = [row["question_id"] for row in questions if any(text in row["question"] for text in special)]
     if held:
         raise PipelineError(
-            f"{len(held):,} questions hold a special token of the policy's tokenizer: {first_few(held)}",
+            f"{len(held):,} questions contain a special token of the policy's tokenizer: {first_few(held)}",
             where=where,
             fix="rewrite the token in these questions, or remove them",
         )

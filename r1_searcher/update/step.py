@@ -143,7 +143,7 @@ def _select(rollouts: pa.Table, rewards: pa.Table) -> tuple[pa.Table, list[float
     ids: list[str] = rollouts["trajectory_id"].to_pylist()
     rows = {name: row for row, name in enumerate(rewards["trajectory_id"].to_pylist())}
     if len(set(ids)) != len(ids) or len(rows) != rewards.num_rows:
-        raise PipelineError("a trajectory_id occurs twice", where="rollouts and rewards", fix="make both anew")
+        raise PipelineError("a trajectory_id occurs twice", where="rollouts and rewards", fix="make both again")
     odd = sorted(set(ids) ^ set(rows))
     if odd:
         here = "rewards" if odd[0] in rows else "rollouts"

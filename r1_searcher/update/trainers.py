@@ -36,7 +36,7 @@ class TorchTrainer(PolicyTrainer):
         for where, value in refused.items():
             if value:
                 raise PipelineError(
-                    f"is {value}, but update.trainer: torch trains on one process, nothing divided",
+                    f"is {value}, but update.trainer: torch trains in one process and divides nothing",
                     where=where,
                     fix="update.trainer: deepspeed",
                 )

@@ -179,9 +179,9 @@ def test_a_server_is_loaded_by_a_command_that_continues(
 def test_an_absent_server_and_a_key_in_clear_text_are_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, corpus = random_encoder(place / "model"), write_corpus(place / "corpus", numbered(20))
     for uri, settings, message in (
-        ("http://127.0.0.1:1", {"timeout": 0.5}, r"no Milvus answers at http://127\.0\.0\.1:1: "),
+        ("http://127.0.0.1:1", {"timeout": 0.5}, r"no Milvus server answers at http://127\.0\.0\.1:1: "),
         ("http://milvus.example", {"key_variable": "MILVUS_API_KEY"}, "would be sent as clear text"),
-        ("http://a:secret@127.0.0.1:1", {}, "an address must hold no password"),
+        ("http://a:secret@127.0.0.1:1", {}, "an address must not contain a password"),
     ):
         monkeypatch.setenv("MILVUS_API_KEY", "root:secret")
         wanted = on_server(model, uri, **settings)

@@ -159,7 +159,7 @@ def test_credentials_come_from_the_environment_alone(
     ("flavour", "there", "major", "message"),
     [
         ("opensearch", "elasticsearch", 7, r"refuses GET /: media_type_header_exception|is no OpenSearch"),
-        ("elasticsearch", "opensearch", 9, r"is no Elasticsearch \(flavour: opensearch\)"),
+        ("elasticsearch", "opensearch", 9, r"is not Elasticsearch \(flavour: opensearch\)"),
         ("elasticsearch", "elasticsearch", 8, r"is older than the client \(elasticsearch 9\)"),
     ],
 )

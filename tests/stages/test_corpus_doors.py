@@ -205,7 +205,7 @@ def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
     said = str(caught.value)
     assert said.startswith(f"{path}: 3 rows cannot be used: line 3: not JSON: ")
     assert "; line 4: 'text' must be a string, got ['a']; line 5: passage id 'h' is a duplicate" in said
-    assert said.endswith("(mend them, or leave them out with corpus.on_bad_row: skip)")
+    assert said.endswith("(correct them, or leave them out with corpus.on_bad_row: skip)")
 
 
 def test_bad_rows_are_left_out_and_listed(tmp_path: Path) -> None:

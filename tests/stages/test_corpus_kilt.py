@@ -138,7 +138,7 @@ def test_passages_that_were_cut_before(tmp_path: Path) -> None:
     ]
     assert counts == [FileCount("cut.tsv", "passage", 4, 2, 2, {"empty_text": 1, "repeated_passage": 1})]
     path.write_text("0\tAnn Lee  was a pilot.\n")
-    with pytest.raises(PipelineError, match=r"cut\.tsv, line 1: no three spaces between title and text"):
+    with pytest.raises(PipelineError, match=r"cut\.tsv, line 1: there are not three spaces between title and text"):
         read(path)
 
 

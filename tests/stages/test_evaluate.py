@@ -278,7 +278,7 @@ def test_more_lost_questions_than_allowed_stop_and_leave_what_was_there(
     assert run("base") == 2
     assert (
         "the retriever failed on 2 of 20 questions (allowed: 1): timeout (mend the retriever and run the same command "
-        "again; evaluate.max_error_share is the bound)"
+        "again; evaluate.max_error_share sets the limit)"
     ) in capsys.readouterr().err
     with_params(evaluate={"max_error_share": 0.1})
     assert run("base") == 0
@@ -360,7 +360,7 @@ def remove_questions() -> None:
         ),
         (
             lambda: write_table("data/questions/held_out.parquet", question_table(0)),
-            "data/questions/held_out.parquet: holds no questions",
+            "data/questions/held_out.parquet: contains no questions",
         ),
     ],
 )

@@ -83,7 +83,7 @@ def test_refused_answers_are_on_the_page(tmp_path: Path, answer: Any) -> None:
 
 @pytest.mark.parametrize("answer", [True, [["Vale"]], {"gold": "Vale"}, "['Vale'", '["Vale", 3', float("inf")])
 def test_answers_of_no_form_are_faults(tmp_path: Path, answer: Any) -> None:
-    with pytest.raises(PipelineError, match=r"line 1: 'answer' (must be a string|starts like a list but is none)"):
+    with pytest.raises(PipelineError, match=r"line 1: 'answer' (must be a string|looks like a list but is not one)"):
         asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))
 
 
@@ -94,7 +94,7 @@ def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path: Path, an
     assert table["answers"].to_pylist() == [["Vale"]]
     assert (count.read, count.kept, count.skipped) == (2, 1, {"no_answer": 1})
     assert count.examples == {"no_answer": ["line 1"]}
-    with pytest.raises(PipelineError, match="line 1: 'answer' holds no answer"):
+    with pytest.raises(PipelineError, match="line 1: 'answer' contains no answer"):
         read_counted(path, on_no_answer="stop")
 
 
@@ -227,7 +227,7 @@ def test_all_bad_rows_at_once_or_left_out(tmp_path: Path) -> None:
         asked(path)
     said = str(caught.value)
     assert said.startswith(f"{path}: 3 rows cannot be used: line 2: ") and "line 3: 'answer' must be" in said
-    assert said.endswith("(mend them, or leave them out with questions.on_bad_row: skip)")
+    assert said.endswith("(correct them, or leave them out with questions.on_bad_row: skip)")
     table, count = read_counted(path, on_bad_row="skip")
     assert (table.num_rows, count.read, count.skipped) == (1, 4, {"bad_row": 3})
 

@@ -190,7 +190,7 @@ def test_supporting_titles(tmp_path: Path, given: dict[str, Any]) -> None:
         ),
         ("a.tsv", "Who?\tAnn\n", "a.tsv, line 1: no header (first line: names among question, "),
         ("a.tsv", "question\tanswer\nWho?\n", "a.tsv, line 2: 1 fields, not 2"),
-        ("a.tsv", "question\tanswers\nWho?\t[Ann\n", "a.tsv, line 2: 'answers' starts like a list but is none: [Ann"),
+        ("a.tsv", "question\tanswers\nWho?\t[Ann\n", "a.tsv, line 2: 'answers' looks like a list but is not one: [Ann"),
         ("a.txt", "Who?", "a.txt: neither its name (.txt) nor its first bytes tell"),
     ],
 )

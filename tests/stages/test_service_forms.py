@@ -273,7 +273,7 @@ def test_its_name_is_its_fingerprint_and_its_searches_are_recorded_and_replayed(
     assert second == first and len(servers.asked) == number + 1  # the check of the form alone
     replayed = open_retriever(settings("films", "replay", "http://127.0.0.1:1"), index=tmp_path)
     assert replayed.search(["ada"], 2) == first and replayed.fingerprint == found.fingerprint
-    with pytest.raises(PipelineError, match="holds no searches of this retriever"):
+    with pytest.raises(PipelineError, match="contains no searches of this retriever"):
         identify(settings("films-2", "replay"), index=tmp_path)
     assert json.dumps(DOCUMENTS[0]["contents"])[3:9] in first[0][0].title
 

@@ -111,7 +111,7 @@ class NoSearch:
     [
         ("nothing", r"own\.py: the engine 'nothing' loads object, which has no add, decode, encode"),
         ("broken", r"own\.py, line \d+: the engine 'broken' raised KeyError: 'weights'"),
-        ("bare", r"own\.py.*: the engine 'bare' is a Bare, and no EngineKind"),
+        ("bare", r"own\.py.*: the engine 'bare' is a Bare, not an EngineKind"),
     ],
 )
 def test_what_is_no_engine_is_one_line(policy: Path, tmp_path: Path, name: str, said: str) -> None:

@@ -91,7 +91,7 @@ def test_replay_is_of_the_same_retriever(index: Path, tmp_path: Path) -> None:
     rows = [{"passage_id": "p", "title": "Else", "text": "of another corpus", "source": "test"}]
     other = tmp_path / "other"
     build_index(pa.Table.from_pylist(rows, schema=schemas.PASSAGES), PARAMS.index, other, "corpus-2")
-    with pytest.raises(PipelineError, match=r"holds no searches of this retriever \(bm25 [0-9a-f]{12}\)"):
+    with pytest.raises(PipelineError, match=r"contains no searches of this retriever \(bm25 [0-9a-f]{12}\)"):
         open_retriever(recorded(folder, "replay"), index=other)
     open_retriever(recorded(folder, "record"), index=other)
     with pytest.raises(PipelineError, match="holds searches of 2 retrievers of kind bm25, not of one"):

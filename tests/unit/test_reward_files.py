@@ -224,8 +224,8 @@ def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "rows.jsonl: 4 rows cannot be used: line 1: no column of a prediction (pred_ans, prediction, " in said
     assert "line 2: no column of gold answers (answers, " in said
-    assert "line 3: 'answer' holds no answer; line 4: 'pred' must be a string, got ['Ada']" in said
-    with pytest.raises(PipelineError, match="holds no predictions"):
+    assert "line 3: 'answer' contains no answer; line 4: 'pred' must be a string, got ['Ada']" in said
+    with pytest.raises(PipelineError, match="contains no predictions"):
         evaluation.score_files([written(tmp_path, "")])
 
 
@@ -234,7 +234,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_transcripts(tmp_path / "gone.jsonl")
     with pytest.raises(PipelineError, match="no such file"):
         read_transcripts(tmp_path)
-    with pytest.raises(PipelineError, match="holds no transcripts"):
+    with pytest.raises(PipelineError, match="contains no transcripts"):
         read_transcripts(written(tmp_path, "", " "))
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes('{"answer": "Orléans"}'.encode("latin-1"))

@@ -67,7 +67,7 @@ def test_an_evaluation_that_would_stop_is_said_before_training() -> None:
 
 
 def test_a_special_token_in_a_question_stops() -> None:
-    with pytest.raises(PipelineError, match="1 questions hold a special token of the policy's tokenizer: q1"):
+    with pytest.raises(PipelineError, match="1 questions contain a special token of the policy's tokenizer: q1"):
         look("who", "what is <|tool|>")
 
 

@@ -48,7 +48,7 @@ def locate(name: str, where: str) -> Path:
     place = Path(name)
     if place.is_dir():
         if not any(place.rglob("*.safetensors")):
-            raise PipelineError("the model folder holds no weights (*.safetensors)", where=f"{where}, {name}")
+            raise PipelineError("the model folder contains no weights (*.safetensors)", where=f"{where}, {name}")
         return place
     if place.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise PipelineError("no such model folder", where=f"{where}, {name}", fix="a folder, or a hub name OWNER/NAME")
@@ -93,7 +93,7 @@ def prefixes(name: str, folder: Path, query: str, passage: str) -> tuple[str, st
         raise PipelineError(
             f"neither the model's folder nor its name ({name}) gives the prefixes of queries and passages",
             where="params.yaml, index.dense",
-            fix="set query_prefix and passage_prefix; '' for nothing",
+            fix="set query_prefix and passage_prefix; '' means no prefix",
         )
     return known[0] if query == AUTO else query, known[1] if passage == AUTO else passage
 
@@ -109,7 +109,7 @@ def check_similarity(folder: Path, similarity: Literal["cosine", "dot"]) -> None
         raise PipelineError(
             f"{_CONFIG} of the model {folder.name} names the similarity {wanted!r}, not {similarity}",
             where="params.yaml, index.dense.similarity",
-            fix="similarity: dot" if known else "this project compares by cosine and dot: another model",
+            fix="set it to dot" if known else "this project compares by cosine and dot: another model",
         )
 
 
@@ -149,7 +149,7 @@ def chosen_device(device: Literal["auto", "cpu", "cuda"], where: str) -> Literal
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
-        raise PipelineError("this machine has no CUDA device", where=where, fix="auto, or cpu")
+        raise PipelineError("this machine has no CUDA device", where=where, fix="set it to auto or cpu")
     if device == AUTO:
         return "cuda" if there else "cpu"
     return "cuda" if device == "cuda" else "cpu"

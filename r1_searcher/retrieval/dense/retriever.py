@@ -215,7 +215,7 @@ def open_dense(
     ):
         if here != there:
             raise PipelineError(
-                f"the dense index has {here} {what}, where {there} are needed",
+                f"the dense index has {here} {what}, but {there} are needed",
                 where=str(index / DENSE_FOLDER),
                 fix=_REBUILD,
             )

@@ -70,20 +70,20 @@ def take_over(file: Path, corpus: Path, settings: params.Dense, index: Path, *, 
         raise PipelineError(
             f"has {count:,} vectors, and the corpus {base['num_passages']:,} passages",
             where=str(file),
-            fix="its corpus?",
+            fix="take the index of this corpus, or index the corpus that it was made from",
         )
     encoder = open_encoder(settings, settings.device, "params.yaml, index.dense.device")
     if opened.index.d != encoder.dimension:
         raise PipelineError(
             f"has vectors of {opened.index.d} dimensions, and {settings.model} makes {encoder.dimension}",
             where=str(file),
-            fix="name its model in index.dense.model",
+            fix="name the model that made it in index.dense.model",
         )
     if not opened.inner_product and settings.similarity != "cosine":
         raise PipelineError(
             "ranks by L2 distance, and index.dense.similarity is dot",
             where=str(file),
-            fix="similarity: cosine, or build",
+            fix="set index.dense.similarity: cosine, or build the index from the corpus",
         )
     form = _check_rows(opened, PassageFile(index / PASSAGES_FILE), encoder, settings.similarity, rows)
     with artefacts.atomic(index / DENSE_FOLDER, folder=True) as draft:
@@ -105,7 +105,7 @@ def _open(file: Path) -> _Opened:
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
     except (RuntimeError, MemoryError) as error:  # faiss' own error, prefixed with its source line
         reason = " ".join(str(error).split()).rpartition("Error: ")[2][:200]
-        raise PipelineError(f"no faiss index, or one cut short: {reason}", where=str(file)) from None
+        raise PipelineError(f"not a complete faiss index: {reason}", where=str(file)) from None
     half = faiss.ScalarQuantizer.QT_fp16
     match type(index).__name__:
         case "IndexFlat" | "IndexFlatIP" | "IndexFlatL2":
@@ -143,7 +143,7 @@ def _check_rows(opened: _Opened, passages: PassageFile, encoder: Encoder, simila
         raise PipelineError(
             f"its vectors are not normalised: lengths from {lengths.min():.3g} to {lengths.max():.3g}",
             where=str(opened.file),
-            fix="similarity: dot",
+            fix="set index.dense.similarity: dot",
         )
     apart = {name: _apart(stored, encoder.passages(texts)) for name, texts in forms.items()}
     form = min(apart, key=lambda name: float(np.median(apart[name])))
@@ -197,7 +197,7 @@ def _fault(
         there = opened.index.reconstruct(int(row))[None] if row >= 0 else stored[place : place + 1]
         if row != numbers[place] and _apart(there, again[place : place + 1])[0] <= _TOLERANCE:
             return PipelineError(
-                f"is in another order: passage {numbers[place]:,} stands in row {row:,}",
+                f"is in another order: passage {numbers[place]:,} is in row {row:,}",
                 where=str(opened.file),
                 fix="its rows must be the passages of this corpus in their order",
             )

@@ -77,17 +77,17 @@ def _empty(faiss: ModuleType, settings: params.Dense, count: int, dimension: int
 
 def _empty_ivfpq(faiss: ModuleType, settings: params.IvfPq, count: int, dimension: int) -> Any:
     if count < _CENTROIDS:
-        raise PipelineError(f"IVF-PQ needs {_CENTROIDS} passages or more, got {count}", where=_WHERE, fix="kind: flat")
+        raise PipelineError(f"IVF-PQ needs {_CENTROIDS} passages or more, got {count}", where=_WHERE, fix="set index.dense.kind: flat")
     if dimension % settings.code_bytes:
         fitting = [str(number) for number in range(1, dimension + 1) if dimension % number == 0]
         raise PipelineError(
-            f"the model's {dimension} dimensions are no multiple of {settings.code_bytes}",
+            f"the model's {dimension} dimensions are not a multiple of {settings.code_bytes}",
             where=f"{_WHERE}.ivfpq.code_bytes",
             fix=f"one of {', '.join(fitting)}",
         )
     lists = settings.lists or max(1, min(round(4 * count**0.5), count // _POINTS_A_LIST))
     if lists > count:
-        raise PipelineError(f"{lists} lists for {count} passages", where=f"{_WHERE}.ivfpq.lists", fix="0: by itself")
+        raise PipelineError(f"{lists} lists for {count} passages", where=f"{_WHERE}.ivfpq.lists", fix="set it to 0, which chooses a number")
     if settings.train < max(lists, _CENTROIDS):
         raise PipelineError(
             f"k-means learns from {settings.train} passages, and needs {max(lists, _CENTROIDS)}",
@@ -143,7 +143,7 @@ class Vectors:
             self._index: Any = faiss.read_index(str(path), flag | faiss.IO_FLAG_READ_ONLY)
         except RuntimeError as error:  # faiss' own error, prefixed with its source line
             reason = " ".join(str(error).split()).rpartition("Error: ")[2][:200]
-            raise PipelineError(f"no faiss index: {reason}", where=str(path), fix="run `dvc repro index`") from None
+            raise PipelineError(f"not a faiss index: {reason}", where=str(path), fix="run `dvc repro index`") from None
         if kind == "hnsw":
             self._index.hnsw.efSearch = search.ef_search
         elif kind == "ivfpq":

@@ -79,17 +79,17 @@ def _check_document(searcher: LuceneSearcher, passage: Passage, source: Path) ->
     stored = searcher.text(passage.passage_id)
     if stored is None:
         raise PipelineError(
-            f"has no document {passage.passage_id!r:.60}", where=str(source), fix="its corpus, and ids?"
+            f"has no document {passage.passage_id!r:.60}", where=str(source), fix="take an index of this corpus, under the same ids"
         )
     if not stored:
         raise PipelineError(
-            "stores no texts, so that nothing can be compared", where=str(source), fix="one with contents or raw"
+            "stores no texts, so it cannot be compared with the corpus", where=str(source), fix="take an index that stores contents or raw"
         )
     if fold_space(passage.text) not in fold_space(_contents(stored)):
         raise PipelineError(
             f"document {passage.passage_id!r:.60} has another text than its passage",
             where=str(source),
-            fix="another corpus?",
+            fix="take an index of this corpus",
         )
 
 
@@ -168,7 +168,7 @@ class LuceneRetriever:
         place = bisect_left(range(len(self._rows)), key, key=lambda at: self._get(at, 0.0).passage_id.encode())
         found = self._get(min(place, len(self._rows) - 1), score)
         if found.passage_id != name:
-            raise PipelineError(f"finds {name!r:.60}, which the corpus has not", where=LUCENE_SECTION, fix=_TAKE)
+            raise PipelineError(f"finds {name!r:.60}, which is not in the corpus", where=LUCENE_SECTION, fix=_TAKE)
         return found
 
     def _get(self, place: int, score: float) -> Passage:

@@ -68,7 +68,7 @@ def _java(settings: LuceneSettings) -> Any:
         except (OSError, RuntimeError, ValueError) as error:
             words = " ".join(str(error).split())[:200]
             raise PipelineError(
-                f"Java does not start: {words}", where=LUCENE_SECTION, fix="JAVA_HOME: Java 21 or later"
+                f"Java does not start: {words}", where=LUCENE_SECTION, fix="set JAVA_HOME to a Java 21 or later"
             ) from None
     return jpype
 

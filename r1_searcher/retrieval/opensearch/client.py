@@ -66,15 +66,15 @@ class Cluster:
         self.url = settings.url.rstrip("/")
         if checked_url(self.url, where=f"{SECTION}.url", fix="e.g. https://search-host:9200").userinfo:
             raise PipelineError(
-                "an address must hold no password",
+                "an address must not contain a password",
                 where=f"{SECTION}.url",
-                fix="name its variable in key_variable",
+                fix="name the variable that holds it in key_variable",
             )
         fix = "export the password or API key under that name"
         self._key = read_key(settings.key_variable, self.url, where=f"{SECTION}.key_variable", fix=fix)
         if settings.user and not self._key:
             raise PipelineError(
-                "a user needs a password", where=f"{SECTION}.user", fix="name its variable: key_variable"
+                "a user needs a password", where=f"{SECTION}.user", fix="name the variable that holds it in key_variable"
             )
         make = _elasticsearch if settings.flavour == "elasticsearch" else _opensearch
         self._send = make(settings, self.url, self._key)
@@ -87,9 +87,9 @@ class Cluster:
         version = self.asked("GET", "/").content.get("version", {})
         if self._flavour == "opensearch" and version.get("distribution") != "opensearch":
             raise PipelineError(
-                f"{self.url} is no OpenSearch (version {version.get('number', 'unknown')!s:.20})",
+                f"{self.url} is not OpenSearch (version {version.get('number', 'unknown')!s:.20})",
                 where=f"{SECTION}.flavour",
-                fix="flavour: elasticsearch",
+                fix="set flavour: elasticsearch",
             )
 
     def asked(self, method: str, path: str, body: Any = None, **parameters: str) -> ClusterReply:
@@ -98,7 +98,7 @@ class Cluster:
             reply = self.ask(method, path, body, **parameters)
         except TryAgain as error:
             raise PipelineError(
-                f"{self.url} does not answer: {error}", where=f"{SECTION}.url", fix="is the cluster running?"
+                f"{self.url} does not answer: {error}", where=f"{SECTION}.url", fix="check that the cluster is running, and the address"
             ) from None
         if reply.status >= 300 and reply.status != 404:
             raise PipelineError(f"{self.url} refuses {method} {path}: {reply.words()}", where=SECTION)
@@ -125,7 +125,7 @@ class Cluster:
             raise PipelineError(
                 f"{self.url} does not accept the credentials (HTTP {reply.status})",
                 where=SECTION,
-                fix="user, and the variable that key_variable names",
+                fix="check user and the variable that key_variable names",
             )
         if may_pass(reply.status):
             raise TryAgain(without_key(reply.words(), self._key))
@@ -195,7 +195,7 @@ def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
             found = client.perform_request(method, path, params=dict(parameters), headers=headers, body=body)
         except elasticsearch.UnsupportedProductError:
             raise PipelineError(
-                f"{url} is no Elasticsearch", where=f"{SECTION}.flavour", fix="flavour: opensearch"
+                f"{url} is not Elasticsearch", where=f"{SECTION}.flavour", fix="set flavour: opensearch"
             ) from None
         except elasticsearch.ApiError as error:
             if "media_type_header_exception" in str(error.body):
@@ -222,7 +222,7 @@ def _untrusted(url: str, error: Exception) -> PipelineError:
     return PipelineError(
         f"no safe connection to {url}: {words}",
         where=SECTION,
-        fix="certificates: the file of its certificate authority",
+        fix="name the file of its certificate authority in certificates",
     )
 
 

@@ -129,7 +129,7 @@ def _send(
         for first, lines in requests:
             reply = cluster.asked("POST", f"/{settings.name}/_bulk", "".join(lines))
             if reply.status == 404:
-                raise PipelineError(f"the index {settings.name!r} was deleted meanwhile", where=SECTION, fix=LOAD)
+                raise PipelineError(f"the index {settings.name!r} was deleted in the meantime", where=SECTION, fix=LOAD)
             if reply.content.get("errors"):
                 _check_items(cluster, settings, reply.content["items"], first, lines)
             paced.add(len(lines))

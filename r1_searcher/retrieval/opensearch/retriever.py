@@ -107,7 +107,7 @@ class OpenSearchRetriever:
             raise PipelineError(f"{self._cluster.url} refuses searches: {reply.words()}", where=SECTION)
         answers = reply.content.get("responses", [])
         if len(answers) != len(words):
-            raise PipelineError(f"{self._cluster.url} answers other queries than were asked", where=SECTION)
+            raise PipelineError(f"{self._cluster.url} answers queries that were not asked", where=SECTION)
         return [self._read(answer) for answer in answers]
 
     def _read(self, answer: Any) -> list[Passage] | RetrieverError:
@@ -117,7 +117,7 @@ class OpenSearchRetriever:
             return RetrieverError("the cluster: not all shards answered")
         found = [(int(hit["sort"][1]), float(hit["sort"][0])) for hit in answer["hits"]["hits"]]
         if any(not 0 <= row < len(self._passages) for row, _ in found):
-            raise PipelineError("the cluster finds passages that the corpus has not", where=f"{SECTION}.name")
+            raise PipelineError("the cluster finds passages that are not in the corpus", where=f"{SECTION}.name")
         return [self._passages.get(row, score) for row, score in found]
 
 

@@ -148,7 +148,7 @@ class Connection:
             return PipelineError(
                 f"the service at {self.url} now serves another retriever: {said}",
                 where=SERVICE_SECTION,
-                fix="start the former one again, or this command: it then begins with the present one",
+                fix="start the former one again; or run this command again, which then begins with the present one",
             )
         if response.status_code in (401, 403):
             got = f"the token in ${self._variable}" if self._variable else "requests without a token"
@@ -234,7 +234,7 @@ class ServiceRetriever:
             half = len(queries) // 2
             return self._found(queries[:half], k) + self._found(queries[half:], k)
         if len(response.result) != len(queries) or len(response.errors) != len(queries):
-            raise PipelineError(f"{self._connection.url} answers other queries than were asked", where=SERVICE_SECTION)
+            raise PipelineError(f"{self._connection.url} answers queries that were not asked", where=SERVICE_SECTION)
         return read_search_response(response)
 
 
