@@ -13,6 +13,7 @@ from r1_searcher import params
 from r1_searcher.asking.citations import Citation, Search, citations
 from r1_searcher.asking.spans import Kind, SpanSplitter
 from r1_searcher.asking.watched import WatchedEngine, WatchedRetriever
+from r1_searcher.errors import PipelineError
 from r1_searcher.questions.files import without_control
 from r1_searcher.rollout import roll_out
 from r1_searcher.transcripts.grammar import Mode
@@ -20,6 +21,16 @@ from r1_searcher.types import schemas
 from r1_searcher.types.protocols import Engine, Retriever
 
 OnSpan = Callable[[Kind, str], None]  # a piece of the transcript as it comes, without tags
+
+
+class QuestionTooLong(PipelineError):
+    """A question whose prompt leaves no room for an answer. Its words are those that OpenAI's clients look for."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the question is too long and leaves no room: this model's maximum context length is {most} tokens",
+            fix="ask a shorter one, or raise rollout.max_total_tokens if the model allows more",
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ class Asker:
         """Answer one question, exactly as in a rollout; ``on_span`` is told the transcript as it is written, and
         ``on_search`` each search when it is done.
 
-        Raises ``PipelineError`` for a question that leaves no room in ``rollout.max_total_tokens``.
+        Raises ``QuestionTooLong`` for one that leaves no room in ``rollout.max_total_tokens``.
         """
         began = time.perf_counter()
         first: list[float] = []
@@ -125,6 +136,10 @@ class Asker:
                 greedy=self.greedy,
                 mode=self.mode,
             )
+        except PipelineError as error:
+            if error.where == "rollout.max_total_tokens":
+                raise QuestionTooLong(self.rollout.max_total_tokens) from None
+            raise
         finally:
             engine.close()
         if on_span is not None:

@@ -14,22 +14,38 @@ from r1_searcher.transcripts import grammar
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EXTRA = "r1_searcher"  # the field of our own, in requests and in responses
-# What would change the answer and is not done: a value other than these is refused.
+# What would change the answer and is not done: a value other than these is refused, and so is any other field.
 _NOT_DONE: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
-    "best_of": (None, 1),
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "response_format": (None, {"type": "text"}),
+    "n": (1,),
+    "best_of": (1,),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "store": (False,),
+    "service_tier": ("auto", "default"),
 }
+# Fields that change no answer: about the client, or about tools, of which there are none.
+_NO_EFFECT = (
+    "user",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "parallel_tool_calls",
+)
 _ENDINGS = {
     grammar.FINISH_TURN_LIMIT: "length",
     grammar.FINISH_LENGTH_LIMIT: "length",
@@ -89,10 +105,8 @@ class _Request(BaseModel):
 
     def wanted(self) -> AnswerRequest:
         """Return what is asked for. Raises ``BadRequest`` for what this server does not do."""
-        for name, allowed in _NOT_DONE.items():
-            value = (self.model_extra or {}).get(name)
-            if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
-                raise BadRequest(f"{name} = {value!r} is not supported"[:200], name, code="unsupported_parameter")
+        for name, value in (self.model_extra or {}).items():
+            _check_field(name, value)
         if len(self.stops) > 4:
             raise BadRequest("at most 4 stop strings", "stop")
         question = self.question()
@@ -110,6 +124,16 @@ class _Request(BaseModel):
             mode="search" if self.r1_searcher.search else "no_search",
             by_token=bool(self.stream),
         )
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Raise ``BadRequest`` for a field that would change the answer, or that is not known; null is no value."""
+    if value is None or name in _NO_EFFECT:
+        return
+    if name not in _NOT_DONE:
+        raise BadRequest(f"unrecognised field: {name}"[:200], name[:200], code="unknown_parameter")
+    if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in _NOT_DONE[name]):
+        raise BadRequest(f"{name} = {value!r} is not supported"[:200], name, code="unsupported_parameter")
 
 
 class _Part(BaseModel):

@@ -20,8 +20,10 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from r1_searcher.asking.asker import QuestionTooLong
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval.remote.messages import Limits
 from r1_searcher.retrieval.service import server as service
@@ -157,6 +159,9 @@ def make_policy_app(answerer: Answerer, settings: ServeSettings, *, policy: str 
     for path, (name, kind) in _PAGE.items():
         text = resources.files("r1_searcher.serving").joinpath("page", name).read_text(encoding="utf-8")
         app.add_api_route(path, _static(text, kind), methods=["GET"])
+    for route in app.routes:
+        if isinstance(route, APIRoute) and "GET" in route.methods:
+            route.methods.add("HEAD")  # what monitors ask with
 
     app.exception_handler(RequestValidationError)(_malformed)
     app.exception_handler(StarletteHTTPException)(_http)
@@ -225,12 +230,17 @@ async def _malformed(request: Request, error: Exception) -> Response:
         return _error(400, "the request is not JSON")
     named = [(".".join(str(part) for part in fault["loc"][1:]), fault["msg"]) for fault in faults]
     line = "; ".join(f"{place or 'the request'}: {said}" for place, said in named)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        line += " (send it with Content-Type: application/json)"
     return _error(400, line, named[0][0] or None)  # not what was sent, which can be of any size
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
-    return _error(error.status_code, str(error.detail))
+    line = f"there is no such path; the API is at {forms.CHAT}" if error.detail == "Not Found" else str(error.detail)
+    response = _error(error.status_code, line)
+    response.headers.update(error.headers or {})  # Allow, with 405
+    return response
 
 
 async def _bad(request: Request, error: Exception) -> Response:
@@ -247,8 +257,8 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 async def _pipeline(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipelineError)
-    if error.where == "rollout.max_total_tokens":
-        return _error(400, f"the question is too long: {error.what}", code="context_length_exceeded")
+    if isinstance(error, QuestionTooLong):
+        return _error(400, error.what, code="context_length_exceeded")
     _log.error("%s", error)
     return _error(500, str(error))
 

@@ -278,6 +278,10 @@ def test_overload_is_429_with_advice(engine: Engine, gate: Gate, held: Gate, ans
         ({"logprobs": True}, 400, "logprobs = True"),
         ({"tools": [{"type": "function"}]}, 400, "tools"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"top_k": 5}, 400, "top_k = 5 is not supported"),
+        ({"store": True}, 400, "store = True is not supported"),
+        ({"frobnicate": 1}, 400, "unrecognised field: frobnicate"),
+        ({"reasoning_effort": "high"}, 400, "unrecognised field: reasoning_effort"),
         ({"temperature": 3}, 400, "temperature"),
         ({"temperature": "hot"}, 400, "temperature"),
         ({"max_tokens": 0}, 400, "max_tokens"),
@@ -293,7 +297,24 @@ def test_refusals_are_in_openais_form(address: str, changes: dict[str, Any], sta
     assert said in error["message"] and set(error) == {"message", "type", "param", "code"}
 
 
+def test_fields_without_effect_are_accepted(address: str) -> None:
+    harmless: dict[str, Any] = {"user": "me", "metadata": {"a": "b"}, "n": 1, "top_k": -1, "reasoning_effort": None}
+    harmless |= {"parallel_tool_calls": True, "modalities": ["text"], "presence_penalty": 0.0, "store": False}
+    reply = httpx.post(f"{address}/v1/completions", json={"prompt": QUESTION, **harmless}, timeout=30)
+    assert reply.status_code == 200, reply.text
+
+
+def test_monitors_may_ask_with_head_and_others_hear_which_methods_there_are(address: str) -> None:
+    for path in ("/", "/health", "/v1/models"):
+        reply = httpx.head(f"{address}{path}", timeout=30)
+        assert (reply.status_code, reply.content) == (200, b"")
+    reply = httpx.get(f"{address}/v1/chat/completions", timeout=30)
+    assert (reply.status_code, reply.headers["Allow"]) == (405, "POST")
+
+
 def test_a_body_that_is_no_request_says_so(address: str) -> None:
+    plain = httpx.post(f"{address}/v1/completions", content=b'{"prompt": "x"}', timeout=30)
+    assert plain.status_code == 400 and "Content-Type: application/json" in plain.json()["error"]["message"]
     for body, said in (("", "the request: Field required"), ("{", "the request is not JSON")):
         headers = {"Content-Type": "application/json"}
         reply = httpx.post(f"{address}/v1/chat/completions", content=body, headers=headers, timeout=30)
