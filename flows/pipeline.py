@@ -96,7 +96,9 @@ def lengths(texts: Sequence[str]) -> dict[str, int]:
     for text in texts:
         name, _, count = text.partition("=")
         if not name or not count.isdecimal():
-            raise PipelineError(f"not a segment and a number: {text!r}", where="--iterations", fix="write it as s1-00=4")
+            raise PipelineError(
+                f"not a segment and a number: {text!r}", where="--iterations", fix="write it as s1-00=4"
+            )
         found[name] = int(count)
     return found
 

@@ -83,7 +83,11 @@ def _rollouts(options: argparse.Namespace) -> None:
     rewards = pa.concat_tables(rewarded) if rewarded else None
     if options.form == "hub":
         if rewards is not None:
-            raise PipelineError("with --form hub the files are copied unchanged, so rewards cannot be added", where="--rewards", fix="export them for verl or trl")
+            raise PipelineError(
+                "with --form hub the files are copied unchanged, so rewards cannot be added",
+                where="--rewards",
+                fix="export them for verl or trl",
+            )
         named = [
             (f"{number:04d}", table, _metadata(file))
             for number, (file, table) in enumerate(zip(files, tables, strict=True))

@@ -204,7 +204,9 @@ def _take_over(options: argparse.Namespace) -> None:
         settings = loaded.retriever.parameters_of("kind") if loaded.retriever.kind == "lucene" else None
         if settings is None:
             raise PipelineError(
-                "a Lucene index needs the retriever kind lucene", where="params.yaml, retriever.kind", fix="set it to lucene"
+                "a Lucene index needs the retriever kind lucene",
+                where="params.yaml, retriever.kind",
+                fix="set it to lucene",
             )
         meta = take_over_lucene(
             options.file, corpus, cast("LuceneSettings", settings), options.index, rows=options.rows

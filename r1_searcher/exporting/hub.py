@@ -20,7 +20,9 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
     """
     if not (folder / "README.md").is_file():
         raise PipelineError(
-            "no README.md: only exported folders can be pushed", where=str(folder), fix="make one with r1-searcher export policy"
+            "no README.md: only exported folders can be pushed",
+            where=str(folder),
+            fix="make one with r1-searcher export policy",
         )
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         raise PipelineError("the hub is switched off", where="HF_HUB_OFFLINE=1", fix="set HF_HUB_OFFLINE=0")

@@ -51,7 +51,9 @@ def check_finite(model: Any, where: str) -> None:
     for name, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
             raise PipelineError(
-                f"{name} contains NaN or infinities", where=where, fix="copy the model's folder again, or choose another"
+                f"{name} contains NaN or infinities",
+                where=where,
+                fix="copy the model's folder again, or choose another",
             )
 
 

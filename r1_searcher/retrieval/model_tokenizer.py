@@ -28,7 +28,9 @@ def open_tokenizer(file: Path) -> Callable[[Iterable[str]], list[str]]:
     try:
         opened = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises Exception itself
-        raise PipelineError(f"not a tokenizer: {error}", where=str(file), fix="check index.tokenizer in params.yaml") from None
+        raise PipelineError(
+            f"not a tokenizer: {error}", where=str(file), fix="check index.tokenizer in params.yaml"
+        ) from None
     opened.no_padding()
     opened.no_truncation()
 

@@ -103,7 +103,9 @@ def test_vectors_that_float16_cannot_hold_are_refused(place: Path, monkeypatch: 
     chosen = tiny(random_encoder(place / "model"), similarity="dot")
     corpus = write_corpus(place / "corpus", numbered(3))
     monkeypatch.setattr(Encoder, "passages", lambda self, texts: np.full((len(texts), 16), 1e5, np.float32))
-    with pytest.raises(PipelineError, match=r"index\.dense\.storage: the model's vectors have values too large for float16"):
+    with pytest.raises(
+        PipelineError, match=r"index\.dense\.storage: the model's vectors have values too large for float16"
+    ):
         build(chosen, corpus, place / "index")
     assert not list((place / "store").glob("embeddings/*/*"))
 
@@ -111,7 +113,11 @@ def test_vectors_that_float16_cannot_hold_are_refused(place: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("ivfpq", "count", "message"),
     [
-        ({"lists": 4, "code_bytes": 5, "train": 300}, 300, "16 dimensions are not a multiple of 5 .one of 1, 2, 4, 8, 16"),
+        (
+            {"lists": 4, "code_bytes": 5, "train": 300},
+            300,
+            "16 dimensions are not a multiple of 5 .one of 1, 2, 4, 8, 16",
+        ),
         ({"lists": 4, "code_bytes": 4, "train": 300}, 20, "IVF-PQ needs 256 passages or more, got 20"),
         ({"lists": 400, "code_bytes": 4, "train": 300}, 300, "400 lists for 300 passages"),
         ({"lists": 4, "code_bytes": 4, "train": 100}, 300, "learns from 100 passages, and needs 256"),

@@ -215,4 +215,7 @@ def test_what_is_not_there_is_one_line(rollouts: Path, tmp_path: Path, capsys: p
     assert "empty: no *.parquet in this folder" in capsys.readouterr().err
     command = ["rollouts", str(rollouts), "--form", "hub", "--rewards", str(tmp_path / "rewards")]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2 and not (tmp_path / "out").exists()
-    assert "--rewards: with --form hub the files are copied unchanged, so rewards cannot be added" in capsys.readouterr().err
+    assert (
+        "--rewards: with --form hub the files are copied unchanged, so rewards cannot be added"
+        in capsys.readouterr().err
+    )

@@ -99,7 +99,9 @@ class Encoder:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         if not np.isfinite(vectors).all():
             raise PipelineError(
-                "the model gives vectors that are not finite", where=self.embedding.model[:12], fix="try another index.dense.dtype"
+                "the model gives vectors that are not finite",
+                where=self.embedding.model[:12],
+                fix="try another index.dense.dtype",
             )
         return vectors
 

@@ -94,7 +94,11 @@ def open_server(
 
 def _connect(server: MilvusSettings) -> Milvus:
     if checked_url(server.uri, where=f"{_WHERE}.uri", fix="e.g. http://milvus-host:19530").userinfo:
-        raise PipelineError("an address must not contain a password", where=f"{_WHERE}.uri", fix="name the variable that holds it in key_variable")
+        raise PipelineError(
+            "an address must not contain a password",
+            where=f"{_WHERE}.uri",
+            fix="name the variable that holds it in key_variable",
+        )
     fix = "export USER:PASSWORD or a token under that name"
     key = read_key(server.key_variable, server.uri, where=f"{_WHERE}.key_variable", fix=fix)
     how: dict[str, Any] = {"timeout": server.timeout, "wait": server.wait, "database": server.database}
@@ -104,7 +108,9 @@ def _connect(server: MilvusSettings) -> Milvus:
 def _dense(settings: params.Params) -> params.Dense:
     dense = settings.index.dense
     if dense is None or not dense.model:
-        raise PipelineError("names no model", where="params.yaml, index.dense.model", fix="name it, because index.dense.kind is server")
+        raise PipelineError(
+            "names no model", where="params.yaml, index.dense.model", fix="name it, because index.dense.kind is server"
+        )
     return dense
 
 

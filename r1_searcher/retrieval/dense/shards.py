@@ -66,6 +66,8 @@ def _stored(vectors: np.ndarray, storage: Literal["float16", "float32"]) -> np.n
         kept = vectors.astype(storage)
     if not np.isfinite(kept).all():
         raise PipelineError(
-            "the model's vectors have values too large for float16", where="params.yaml, index.dense.storage", fix="set it to float32"
+            "the model's vectors have values too large for float16",
+            where="params.yaml, index.dense.storage",
+            fix="set it to float32",
         )
     return kept

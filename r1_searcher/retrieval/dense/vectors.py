@@ -77,7 +77,9 @@ def _empty(faiss: ModuleType, settings: params.Dense, count: int, dimension: int
 
 def _empty_ivfpq(faiss: ModuleType, settings: params.IvfPq, count: int, dimension: int) -> Any:
     if count < _CENTROIDS:
-        raise PipelineError(f"IVF-PQ needs {_CENTROIDS} passages or more, got {count}", where=_WHERE, fix="set index.dense.kind: flat")
+        raise PipelineError(
+            f"IVF-PQ needs {_CENTROIDS} passages or more, got {count}", where=_WHERE, fix="set index.dense.kind: flat"
+        )
     if dimension % settings.code_bytes:
         fitting = [str(number) for number in range(1, dimension + 1) if dimension % number == 0]
         raise PipelineError(
@@ -87,7 +89,11 @@ def _empty_ivfpq(faiss: ModuleType, settings: params.IvfPq, count: int, dimensio
         )
     lists = settings.lists or max(1, min(round(4 * count**0.5), count // _POINTS_A_LIST))
     if lists > count:
-        raise PipelineError(f"{lists} lists for {count} passages", where=f"{_WHERE}.ivfpq.lists", fix="set it to 0, which chooses a number")
+        raise PipelineError(
+            f"{lists} lists for {count} passages",
+            where=f"{_WHERE}.ivfpq.lists",
+            fix="set it to 0, which chooses a number",
+        )
     if settings.train < max(lists, _CENTROIDS):
         raise PipelineError(
             f"k-means learns from {settings.train} passages, and needs {max(lists, _CENTROIDS)}",

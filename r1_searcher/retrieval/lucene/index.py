@@ -79,11 +79,15 @@ def _check_document(searcher: LuceneSearcher, passage: Passage, source: Path) ->
     stored = searcher.text(passage.passage_id)
     if stored is None:
         raise PipelineError(
-            f"has no document {passage.passage_id!r:.60}", where=str(source), fix="take an index of this corpus, under the same ids"
+            f"has no document {passage.passage_id!r:.60}",
+            where=str(source),
+            fix="take an index of this corpus, under the same ids",
         )
     if not stored:
         raise PipelineError(
-            "stores no texts, so it cannot be compared with the corpus", where=str(source), fix="take an index that stores contents or raw"
+            "stores no texts, so it cannot be compared with the corpus",
+            where=str(source),
+            fix="take an index that stores contents or raw",
         )
     if fold_space(passage.text) not in fold_space(_contents(stored)):
         raise PipelineError(

@@ -58,7 +58,11 @@ class Milvus:
         try:
             self._client: Any = self._retrying(self._once, self._connect, database)
         except TryAgain as error:
-            raise PipelineError(f"no Milvus server answers at {uri}: {error}", where=where, fix="check that it is running, and the address") from None
+            raise PipelineError(
+                f"no Milvus server answers at {uri}: {error}",
+                where=where,
+                fix="check that it is running, and the address",
+            ) from None
 
     def close(self) -> None:
         """Close the connection."""

@@ -56,7 +56,9 @@ def address(settings: Online) -> str:
         )
     if addresses.checked_url(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://").userinfo:
         raise PipelineError(
-            "an address must not contain a password", where=f"{ONLINE_SECTION}.url", fix="name the variable that holds it in key_variable"
+            "an address must not contain a password",
+            where=f"{ONLINE_SECTION}.url",
+            fix="name the variable that holds it in key_variable",
         )
     return url
 

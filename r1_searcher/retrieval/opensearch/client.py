@@ -74,7 +74,9 @@ class Cluster:
         self._key = read_key(settings.key_variable, self.url, where=f"{SECTION}.key_variable", fix=fix)
         if settings.user and not self._key:
             raise PipelineError(
-                "a user needs a password", where=f"{SECTION}.user", fix="name the variable that holds it in key_variable"
+                "a user needs a password",
+                where=f"{SECTION}.user",
+                fix="name the variable that holds it in key_variable",
             )
         make = _elasticsearch if settings.flavour == "elasticsearch" else _opensearch
         self._send = make(settings, self.url, self._key)
@@ -98,7 +100,9 @@ class Cluster:
             reply = self.ask(method, path, body, **parameters)
         except TryAgain as error:
             raise PipelineError(
-                f"{self.url} does not answer: {error}", where=f"{SECTION}.url", fix="check that the cluster is running, and the address"
+                f"{self.url} does not answer: {error}",
+                where=f"{SECTION}.url",
+                fix="check that the cluster is running, and the address",
             ) from None
         if reply.status >= 300 and reply.status != 404:
             raise PipelineError(f"{self.url} refuses {method} {path}: {reply.words()}", where=SECTION)
