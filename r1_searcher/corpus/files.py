@@ -62,4 +62,7 @@ def _passage(record: Record, source: str, layout: PassageLayout) -> dict[str, st
     text = text_of(record, layout.text)
     if layout.splits:
         title, text = split_contents(text)
+    elif layout.has_contents and title:  # a title of its own may be the first line of the contents, too
+        first, rest = split_contents(text)
+        text = rest if first == title else text
     return {"passage_id": given[1] if given else "", "title": title, "text": text, "source": source}

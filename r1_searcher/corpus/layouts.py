@@ -6,7 +6,7 @@
 | contents | Search-R1's, FlashRAG's and Pyserini's: title, line feed, text in one column |
 | KILT pages | wikipedia_title, and text as a list of paragraphs |
 
-The id is passage_id, id, docid, doc_id, _id (BEIR) or pid (MS MARCO). TSV and CSV without a header: id and text; id,
+The id is passage_id, id, _id (BEIR), pid (MS MARCO), docid or doc_id. TSV and CSV without a header: id and text; id,
 and title and text in either order if one is clearly the shorter; id, address, title, text (MS MARCO's documents).
 """
 
@@ -16,13 +16,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.columns import ColumnMapping, positions, renamed, top_level
 from r1_searcher.files.delimited import looks_like_header
 from r1_searcher.files.records import Record
 
-PASSAGE_ID_NAMES = ("passage_id", "id", "docid", "doc_id", "_id", "pid")
+# A passage's id before its document's, which several passages share (MS MARCO v2 has pid and docid).
+PASSAGE_ID_NAMES = ("passage_id", "id", "_id", "pid", "docid", "doc_id")
 PASSAGE_TITLE_NAMES = ("title", "wikipedia_title")
 _TEXT_NAMES = ("text", "passage", "segment", "body", "paragraph_text", "content")
 _CONTENTS = "contents"
@@ -47,7 +49,12 @@ class PassageLayout:
     @property
     def splits(self) -> bool:
         """Return whether the title is the first line of the text column."""
-        return self.text == _CONTENTS and self.title is None
+        return self.has_contents and self.title is None
+
+    @property
+    def has_contents(self) -> bool:
+        """Return whether the text column may begin with the title."""
+        return self.text == _CONTENTS
 
     @property
     def columns(self) -> dict[str, str]:
@@ -82,9 +89,14 @@ def recognise(record: Record, columns: ColumnMapping) -> PassageLayout:
             fix=f"columns found: {', '.join(record.found) or 'none'}; "
             f"name yours by {_PARAMETER}: {{text: NAME, title: NAME, passage_id: NAME}}",
         )
-    if title == "wikipedia_title" and isinstance(record.fields.get(text), list):
+    if title == "wikipedia_title" and is_paragraphs(record.fields.get(text)):
         return PassageLayout(KILT_PAGES, text, title, "wikipedia_id" if "wikipedia_id" in names else identity)
     return PassageLayout("title and text" if title else "text without titles", text, title, identity)
+
+
+def is_paragraphs(value: Any) -> bool:
+    """Return whether a page's text is laid out as KILT has it, or as its hub copy: {"paragraph": […]}."""
+    return isinstance(value, list) or (isinstance(value, dict) and isinstance(value.get("paragraph"), list))
 
 
 def mapped(record: Record, columns: ColumnMapping) -> Record:

@@ -45,7 +45,7 @@ def read_passages(
         count = count_of(at, counts, path, "page" if layout.name == KILT_PAGES else "passage")
         count.layout, count.columns = layout.name, layout.columns
         if layout.name == KILT_PAGES:
-            yield from kilt_pages(path, count, seen, words, on_bytes, at=at)
+            yield from kilt_pages(path, count, seen, words, on_bytes, at=at, on_bad_row=on_bad_row)
         else:
             reading = _Reading(columns, on_bytes, at, seen, on_bad_row)
             yield from reading.passages(path, layout, count)

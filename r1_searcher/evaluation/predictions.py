@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.files.columns import ABSENT, look, top_level
 from r1_searcher.files.faults import Faults
 from r1_searcher.files.records import Record, read_records
+from r1_searcher.golds import number_text
 from r1_searcher.questions.answers import golds
 from r1_searcher.questions.layouts import ALIASES, ANSWER_NAMES, first
 
@@ -74,7 +76,13 @@ def _row(record: Record) -> Prediction:
     listed = golds(seen, answers) + golds(seen, ALIASES)
     if not listed:
         raise PipelineError(f"{answers!r} contains no answer", where=record.place)
+    return Prediction(tuple(listed), _predicted(record, name))
+
+
+def _predicted(record: Record, name: str) -> str | None:
     value = look(record.fields, name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # the latter is pandas' null
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=record.place)
-    return Prediction(tuple(listed), None if value is None else str(value))
+    return value if isinstance(value, str) else number_text(value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r1_searcher import tables
+from r1_searcher.errors import PipelineError
 from r1_searcher.rewards import metrics
-from r1_searcher.rewards.released import ReleasedRow, is_parquet, names_of, read_transcripts
+from r1_searcher.rewards.released import ReleasedRow, first_names, names_of, read_transcripts
 from r1_searcher.rewards.rules import Metric, metric_of
 from r1_searcher.shown import json_text, show_lines, terminal_width
 from r1_searcher.transcripts import grammar
@@ -53,35 +54,18 @@ def _score(path: Path, chosen: Mapping[str, Metric]) -> FileScore:
 
 
 def _are_transcripts(path: Path) -> bool:
-    """Return whether the file has transcripts, by the names of its columns or the keys of its first line."""
+    """Return whether the file has transcripts, by the names of its first row."""
     try:
-        named = _column_named(path) if is_parquet(path) else _key_named(path)
-    except OSError:
+        names = first_names(path)
+    except (OSError, ValueError, PipelineError):  # the reader of predictions says what is wrong
         return False
-    if named("gen_text_store") or (named("output") and named("gts")):  # the release's, verl's
+    if "gen_text_store" in names or ("output" in names and "gts" in names):  # the release's, verl's
         return True
-    if not (named("prompt") and named("completion")):  # TRL's
+    if not ("prompt" in names and "completion" in names):  # TRL's
         return False
     from r1_searcher.evaluation.predictions import PREDICTION_NAMES  # imported here for the same reason
 
-    return not any(map(named, PREDICTION_NAMES[1:]))  # the first belongs to transcripts too
-
-
-def _key_named(path: Path) -> Callable[[str], bool]:
-    with open(path, "rb") as file:
-        first = next((line for line in file if line.strip()), b"")
-    return lambda name: f'"{name}"'.encode() in first
-
-
-def _column_named(path: Path) -> Callable[[str], bool]:
-    import pyarrow as pa  # for Parquet files alone
-    import pyarrow.parquet as pq
-
-    try:
-        names = pq.read_schema(path).names
-    except pa.ArrowException:  # damaged, which the reader of predictions says
-        names = []
-    return lambda name: name in names
+    return not any(name in names for name in PREDICTION_NAMES[1:])  # the first belongs to transcripts too
 
 
 def _score_rows(rows: Sequence[ReleasedRow], chosen: Mapping[str, Metric]) -> FileScore:

@@ -17,6 +17,7 @@ LOOKED_AT = 200  # rows from which the columns of a headerless file are inferred
 Row = tuple[str, int, list[str]]  # place, line, values
 Headerless = Callable[[Sequence[Sequence[str]]], Sequence[str]]  # the first rows → the columns' names, or PipelineError
 OnFault = Callable[[PipelineError, int], None]  # called with an unreadable row's fault and its number
+_LONGEST_NAME = 40  # characters of a column's name
 _BARE = re.compile(r"[A-Za-z_][\w .-]{0,40}")
 
 
@@ -27,7 +28,7 @@ def named_rows(
     on_fault: OnFault | None,
 ) -> Iterator[tuple[str, int, dict[str, str]]]:
     """Yield each row as a dict by column name. The first row is a header if any of its values is in ``known``, in any
-    case.
+    case; one such value alone may also be a title ("Body"), so then no other may be a number or a long text.
 
     ``headerless``: the names if there is no header, or a function of the first rows; empty if a header is required.
     """
@@ -36,7 +37,8 @@ def named_rows(
     if not first:
         return
     header = [by_lower.get(value.strip().lower(), value.strip()) for value in first[0][2]]
-    if set(header) & set(by_lower.values()):
+    names_there = set(header) & set(by_lower.values())
+    if len(names_there) > 1 or (names_there and not any(map(_is_data, header))):
         if len(set(header)) != len(header):
             raise PipelineError("the header names a column twice", where=first[0][0])
         names: Sequence[str] = header
@@ -71,10 +73,17 @@ def comma_separated(stream: IO[bytes], where: str) -> Iterator[Row]:
     while True:
         try:
             values = next(reader, None)
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             raise PipelineError(f"not CSV: {error}", where=f"{where}, line {reader.line_num}") from None
+        except UnicodeDecodeError:
+            fix = "convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW, if that is its encoding"
+            raise PipelineError("not UTF-8", where=where, fix=fix) from None
         if values is None:
             break
+        if len(values) == 1 and reader.line_num == 1 and (other := next((one for one in ";|" if one in values[0]), "")):
+            raise PipelineError(
+                f"separated by {other!r}, not by commas", where=where, fix="write it with commas or tabs"
+            )
         if any(value.strip() for value in values):
             yield f"{where}, line {reader.line_num}", reader.line_num, values
     text.detach()
@@ -93,6 +102,10 @@ def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
         return True
     longest = max(len(value) for value in first)
     return all(max(map(len, row), default=0) > 3 * longest for row in others)
+
+
+def _is_data(value: str) -> bool:
+    return value.isdecimal() or len(value) > _LONGEST_NAME
 
 
 def _unquoted(value: str) -> str:

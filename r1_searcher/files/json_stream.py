@@ -24,7 +24,8 @@ _AFTER_NUMBER = tuple(_SPACE + ",]}")
 def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]]:
     """Yield (None, item) of an array, (key, value) of an object; (None, item) of an array of objects in an object.
 
-    Raises ``PipelineError`` with ``where`` and the line for invalid JSON and for bytes that are not UTF-8.
+    Raises ``PipelineError`` with ``where`` and the line for invalid JSON, for bytes that are not UTF-8, and for a
+    second array of objects in an object, which may be another split.
     """
     text = _Text(stream, where)
     first = text.next_character()
@@ -35,10 +36,17 @@ def read_items(stream: IO[bytes], where: str) -> Iterator[tuple[str | None, Any]
     if text.next_character() == closing:
         text.skip()
     else:
-        more = True
+        more, listed = True, None
         while more:
             key = _key(text) if first == "{" else None
             if key is not None and text.opens_objects():
+                if listed is not None:
+                    raise PipelineError(
+                        f"several lists of records in one object: {listed!r} and {key!r}",
+                        where=where,
+                        fix="make a file of each that is meant",
+                    )
+                listed = key
                 yield from _array(text)
             else:
                 yield key, text.value()

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from r1_searcher.errors import PipelineError
 
+_ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")  # of Hugging Face datasets
+
 
 def files_of(names: Iterable[str], *, where: str) -> list[Path]:
-    """Return the files in order; those of a folder (recursively) or a pattern by name, without hidden ones.
+    """Return the files in order; those of a folder (recursively) or a pattern by name, without hidden ones and
+    without a data set's card and licence.
 
     A missing path stays in the list, for the reader to report. Raises ``PipelineError`` for a folder or pattern without
     files. ``where``: the parameter.
@@ -32,6 +35,7 @@ def files_of(names: Iterable[str], *, where: str) -> list[Path]:
 
 
 def _plain(file: Path, folder: Path) -> bool:
-    """Return whether a file counts: not hidden, and not a checksum file."""
+    """Return whether a file counts: not hidden, and neither a checksum file nor about the others."""
     parts = file.relative_to(folder).parts
-    return file.is_file() and not any(part.startswith(".") for part in parts) and file.suffix != ".sha256"
+    about = file.suffix == ".sha256" or file.name in _ABOUT or file.stem.upper() in ("README", "LICENSE")
+    return file.is_file() and not about and not any(part.startswith(".") for part in parts)

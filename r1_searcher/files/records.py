@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -135,11 +136,18 @@ def text_field(record: Record, name: str) -> str:
 
 
 def identifier(record: Record, names: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first of the columns ``names`` with an id: its name and the id as a string; else None."""
+    """Return the first of the columns ``names`` with an id: its name and the id as a string; else None.
+
+    Whole floats are whole numbers and NaN is no id, because pandas turns columns with gaps into floats.
+    """
     for name in names:
         value = record.fields.get(name)
-        if value is None or value == "":
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
+        if isinstance(value, str) and not value.strip():
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise PipelineError(f"{name!r} must be a string or a whole number, got {_shown(value)}", where=record.place)
         return name, str(value).strip()

@@ -35,6 +35,14 @@ _MAGIC = {
 }
 _SYNONYMS = {".ndjson": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}
 KINDS = (".jsonl", ".json", ".tsv", ".csv", ".parquet")
+_OTHERS = {  # kinds that are not read → what they are, and what to do
+    ".arrow": ("an Arrow table", "write it as Parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE)"),
+    ".feather": ("an Arrow table", "write it as Parquet: pandas.read_feather(FILE).to_parquet(NEW)"),
+    ".pkl": ("a pickle, which can run code", "write it as JSON lines or Parquet"),
+    ".tar": ("an archive", "unpack it"),
+    ".xlsx": ("a spreadsheet", "save it as CSV"),
+}
+_OTHERS |= {".pickle": _OTHERS[".pkl"], ".tgz": _OTHERS[".tar"]}
 _BLOCK = 1 << 18  # bytes per read
 _PEEKED = 1 << 16  # bytes of content that suffice to detect its kind
 OnBytes = Callable[[int], None]  # called with the number of bytes read of the file on disk
@@ -55,6 +63,9 @@ def content_kind(path: Path) -> str:
     known = kind(path)
     if known in KINDS:
         return known
+    if known in _OTHERS and path.is_file():
+        what, fix = _OTHERS[known]
+        raise PipelineError(what, where=str(path), fix=fix)
     with opened(path) as stream:
         start = stream.read(_PEEKED)
     found = _sniffed(start, cut=len(start) == _PEEKED)
@@ -146,6 +157,8 @@ def _check_text(path: Path, start: bytes) -> None:
         raise PipelineError("UTF-16 text", where=str(path), fix="convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW")
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         raise PipelineError("a pointer of Git LFS, not the file itself", where=str(path), fix="git lfs pull")
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise PipelineError("a page of a website, not the file itself", where=str(path), fix="fetch the file again")
 
 
 def _damaged(path: Path, error: Exception) -> PipelineError:

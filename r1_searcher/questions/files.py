@@ -43,6 +43,7 @@ from r1_searcher.types import schemas
 _DIFFICULTIES = ("easy", "medium", "difficult")
 WITHOUT_ANSWER, BAD_ROW = "no_answer", "bad_row"
 _EXAMPLES = 5  # per reason
+_PASSAGES = ("paragraphs", "contexts")
 
 
 @dataclass
@@ -78,12 +79,14 @@ def read_counted(
     columns: ColumnMapping | None = None,
     on_bad_row: OnBadRow = "stop",
     on_no_answer: Literal["skip", "stop"] = "skip",
+    dataset: str | None = None,
 ) -> tuple[pa.Table, QuestionCount]:
     """Return the questions of one file (schema QUESTIONS), in order, and what became of its rows.
 
-    ``columns``: our names → the file's. Questions without a gold answer are skipped and counted, unless
-    ``on_no_answer`` is stop. Raises ``PipelineError`` for an unknown layout, for a file without questions and, unless
-    ``on_bad_row`` is skip, once for all rows that are broken, of a wrong type, or repeat an id.
+    ``columns``: our names → the file's. ``dataset``: for questions that name none; default: the file's stem. Questions
+    without a gold answer are skipped and counted, unless ``on_no_answer`` is stop. Raises ``PipelineError`` for an
+    unknown layout, for a file without questions and, unless ``on_bad_row`` is skip, once for all rows that are broken,
+    of a wrong type, or repeat an id.
     """
     columns = columns or {}
     count, faults = QuestionCount(path.name), Faults(str(path), on_bad_row)
@@ -94,7 +97,7 @@ def read_counted(
 
     records = read_records(path, known_columns(columns), without_header(columns, str(path)), on_fault=broken)
     given = (mapped(record, columns) for record in flatten_articles(records))
-    reader = _Reader(count, faults, path.stem, on_no_answer == "skip", "questions.on_bad_row")
+    reader = _Reader(count, faults, dataset or path.stem, on_no_answer == "skip", "questions.on_bad_row")
     return reader.table(given, where=str(path), fix="see questions.files in params.yaml"), count
 
 
@@ -143,7 +146,7 @@ class _Reader:
         self.count.columns = self.count.columns or layout.columns
         fields = record.fields | {name: look(record.fields, name) for name in (layout.question, layout.answers)}
         seen = Record(record.place, record.number, fields, record.textual, record.columns)
-        question = "" if fields[layout.question] is None else text_field(seen, layout.question)
+        question = "" if _is_missing(fields[layout.question]) else text_field(seen, layout.question)
         if not question:
             raise PipelineError("the question is empty", where=record.place)
         answers = list(dict.fromkeys(golds(seen, layout.answers) + golds(seen, ALIASES)))
@@ -167,8 +170,8 @@ class _Reader:
 
     def _level(self, record: Record) -> str | None:
         level = record.fields.get("difficulty")
-        if level in (None, "") or level in _DIFFICULTIES:
-            return level or None
+        if _is_missing(level) or level in _DIFFICULTIES:
+            return level if level in _DIFFICULTIES else None
         self.count.unknown_levels[str(level)] = self.count.unknown_levels.get(str(level), 0) + 1
         return None
 
@@ -228,8 +231,8 @@ def _question_id(record: Record, dataset: str) -> str:
 
 def _supporting_titles(record: Record) -> list[str]:
     name = first(record, SUPPORTING_NAMES)
-    value = None if name is None else record.fields[name]
-    if name is None or value in (None, ""):
+    value: Any = None if name is None else record.fields[name]
+    if name is None or _is_missing(value):
         return _provenance(record)
     if isinstance(value, str) and name != "supporting_titles":  # some Parquet copies hold JSON
         try:
@@ -238,6 +241,8 @@ def _supporting_titles(record: Record) -> list[str]:
             raise PipelineError(f"{name!r} is not laid out as its dataset has it", where=record.place) from None
     if name == "supporting_titles":
         return golds(record, name)
+    if name in _PASSAGES and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return []  # the passages' texts alone
     try:
         if name == "supporting_facts":  # HotpotQA: [[title, sentence], …]; its hub copies: {"title": […], …}
             titles = value["title"] if isinstance(value, dict) else [title for title, _ in value]
@@ -256,15 +261,18 @@ def _provenance(record: Record) -> list[str]:
     return list(dict.fromkeys(page["title"] for page in pages if isinstance(page.get("title"), str)))
 
 
+def _is_missing(value: Any) -> bool:
+    """Return whether a cell has nothing; pandas writes NaN."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
 def _optional_text(record: Record, name: str) -> str | None:
-    if record.fields.get(name) is None:
-        return None
-    return text_field(record, name) or None
+    return None if _is_missing(record.fields.get(name)) else text_field(record, name) or None
 
 
 def _optional_number(record: Record, name: str) -> int | None:
     value = record.fields.get(name)
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if _is_missing(value):
         return None
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)

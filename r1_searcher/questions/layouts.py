@@ -3,7 +3,7 @@
 | what | columns, the first that is there |
 |---|---|
 | question | question, question_text, Question, input (KILT), extra_info.question (verl) |
-| gold answers | answers, answer, golden_answers, answers_objects (IRCoT), Answer, possible_answers (PopQA), output (KILT), reward_model.ground_truth, extra_info.answer (verl) |
+| gold answers | answers, ground_truths, ground_truth, answer, golden_answers, answers_objects (IRCoT), Answer, possible_answers (PopQA), output (KILT), reward_model.ground_truth, extra_info.answer (verl) |
 | more of them | answer_aliases (MuSiQue) |
 | id | question_id, id, _id, QuestionId; idx, a running number of its dataset |
 | dataset | dataset, data_source |
@@ -28,6 +28,8 @@ from r1_searcher.files.records import Record
 QUESTION_NAMES = ("question", "question_text", "Question", "input", "extra_info.question")
 ANSWER_NAMES = (
     "answers",
+    "ground_truths",  # before answer, which is a system's where both are
+    "ground_truth",
     "answer",
     "golden_answers",
     "answers_objects",

@@ -3,22 +3,26 @@
 A row has ``answer`` (a string, or a list of aliases), ``gen_text_store`` (the transcript after the prompt's
 ``<think>``) and optionally ``pred_ans`` (the prediction) and ``gpt4o_output`` (the judge's verdict). Other keys are
 ignored. verl's rows have ``output`` and ``gts`` instead; TRL's have ``prompt``, ``completion`` (a text, or one message
-of the assistant) and ``answers``. Files are JSON lines or Parquet.
+of the assistant) and ``answers``. Files are JSON lines, an array, or Parquet; all but Parquet may be compressed.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.golds import NotGold, parse_golds
 from r1_searcher.texts import parse_json
 from r1_searcher.transcripts import grammar
 from r1_searcher.transcripts.grammar import Transcript
+
+_PEEKED = 4096  # bytes that tell whether a file has JSON lines
+_COLUMNS = ("gen_text_store", "answer", "answers", "output", "gts", "prompt", "completion")
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ def read_transcripts(path: Path | str) -> list[ReleasedRow]:
     """Return the rows of a file in order, skipping blank lines. Raises ``PipelineError`` with the number of a broken
     line, or row of a Parquet file."""
     try:
-        records = _parquet_rows(path) if is_parquet(path) else _lines(path)
-        rows = [_row(raw, where=where) for raw, where in records]
+        rows = [_row(raw, where=where) for raw, where in _records(path)]
     except (FileNotFoundError, IsADirectoryError):
         raise PipelineError("no such file", where=str(path)) from None
     except UnicodeDecodeError as error:
@@ -56,6 +59,36 @@ def is_parquet(path: Path | str) -> bool:
     """Return whether a file begins as Parquet does. Raises ``OSError``."""
     with open(path, "rb") as file:
         return file.read(4) == b"PAR1"
+
+
+def first_names(path: Path) -> Collection[str]:
+    """Return the names of the first row's columns; none of a file without rows. Raises as ``read_transcripts``."""
+    if is_parquet(path):
+        import pyarrow.parquet as pq  # JSON lines are scored without pyarrow
+
+        from r1_searcher.files.artefacts import reading
+
+        with reading(path):
+            names: list[str] = pq.read_schema(path).names
+        return names
+    first, _ = next(_records(path), ({}, None))
+    return first if isinstance(first, Mapping) else ()
+
+
+def _records(path: Path | str) -> Iterator[tuple[object, str]]:
+    if is_parquet(path):
+        return _parquet_rows(path)
+    with open(path, "rb") as file:
+        start = file.read(_PEEKED).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return _lines(path) if start in (b"", b"{") else _packed(Path(path))
+
+
+def _packed(path: Path) -> Iterator[tuple[object, str]]:
+    """Yield the rows of a JSON array or a compressed file."""
+    from r1_searcher.files.records import read_records  # as in _parquet_rows
+
+    for record in read_records(path, _COLUMNS):
+        yield record.fields, record.place
 
 
 def _lines(path: Path | str) -> Iterator[tuple[object, str]]:
@@ -132,12 +165,13 @@ def _completion(given: object, *, where: str) -> str:
 
 
 def _golds(answer: object, *, where: str) -> tuple[str, ...]:
-    listed = answer if isinstance(answer, list) else [answer]
-    golds = tuple(str(gold) for gold in listed if isinstance(gold, str | int) and not isinstance(gold, bool))
-    given = tuple(gold for gold in golds if gold.strip())
-    if not given or len(golds) < len(listed):
+    try:
+        golds = tuple(parse_golds(answer))
+    except NotGold as fault:
+        raise PipelineError(f"'answer' {fault}", where=where) from None
+    if not golds:
         raise PipelineError("'answer' must be a gold answer, or a list of them, not empty", where=where)
-    return given
+    return golds
 
 
 def parse_verdict(reply: object) -> bool | None:

@@ -75,7 +75,14 @@ def zipped(path: Path, *names: str) -> Path:
             "beir.jsonl",
             "".join(json.dumps({"_id": i, "title": t, "text": x, "metadata": {}}) + "\n" for i, t, x in BOTH),
         ),
-        ("v2.jsonl", "".join(json.dumps({"pid": i, "title": t, "passage": x}) + "\n" for i, t, x in BOTH)),
+        (
+            "v2.jsonl",
+            "".join(json.dumps({"docid": "d", "pid": i, "title": t, "passage": x}) + "\n" for i, t, x in BOTH),
+        ),
+        (
+            "title_and_contents.jsonl",
+            "".join(json.dumps({"id": i, "title": t, "contents": f'"{t}"\n{x}'}) + "\n" for i, t, x in BOTH),
+        ),
     ],
 )
 def test_the_same_passages_however_they_are_laid_out(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -107,6 +114,18 @@ def test_contents_in_parquet_and_without_a_title(tmp_path: Path) -> None:
     assert count(path).columns == {"passage_id": "docid", "text": "contents"}
 
 
+def test_a_title_that_is_a_columns_name_is_no_header(tmp_path: Path) -> None:
+    rows = "1\tBody\tThe body is all of an animal.\n2\tIda Moss\tIda Moss was born in Tarn Hill in 1894.\n"
+    assert [title for _, title, _ in passages(write(tmp_path / "part.tsv", rows))] == ["Body", "Ida Moss"]
+
+
+def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
+    rows = [{"id": one, "title": "T", "text": text} for one, text in ((7.0, "a"), (float("nan"), "b"))]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    (first, _, _), (second, _, _) = passages(path)
+    assert first == "7" and len(second) == 16
+
+
 def test_two_columns_are_id_and_text(tmp_path: Path) -> None:
     path = write(tmp_path / "collection.tsv", "0\tThe harbour is grey.\n1\tMoss was born in Tarn Hill.\n")
     assert passages(path) == [("0", "", "The harbour is grey."), ("1", "", "Moss was born in Tarn Hill.")]
@@ -118,6 +137,20 @@ def test_pages_of_kilt_are_cut(tmp_path: Path) -> None:
     found = passages(path, words=8)
     assert [identity for identity, _, _ in found] == ["7-0", "7-1"]
     assert count(path).layout == "KILT pages"
+    table = tmp_path / "kilt.parquet"
+    for text in (page["text"], {"paragraph": page["text"]}):  # the latter: the hub's copy
+        pq.write_table(pa.Table.from_pylist([{**page, "kilt_id": "7", "text": text}]), table)
+        assert passages(table, words=8) == found
+
+
+def test_all_bad_pages_at_once_or_left_out(tmp_path: Path) -> None:
+    good = {"wikipedia_title": "Ida Moss", "text": ["Ida Moss\n", "Born in Tarn Hill."]}
+    rows = [good, {**good, "text": None}, {**good, "wikipedia_title": None}, {"wikipedia_title": "B", "text": ["b c"]}]
+    path = write(tmp_path / "kilt.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(PipelineError, match=r"2 rows cannot be used: line 2: 'text' must be a list .* line 3: "):
+        passages(path)
+    assert [title for _, title, _ in passages(path, on_bad_row="skip")] == ["Ida Moss", "B"]
+    assert count(path, on_bad_row="skip").skipped == {"bad_row": 2}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +191,7 @@ def test_any_columns_by_a_mapping(tmp_path: Path) -> None:
     [
         (
             {"text": "gist"},
-            r"line 1: corpus\.columns\.text names 'gist', which is not there \(columns found: id, title,",
+            r"line 1: corpus\.columns\.text names 'gist', which does not exist \(columns found: id, title,",
         ),
         ({"text": "text", "title": 2}, "column names and column numbers together"),
         ({"text": 1, "title": 1}, "column numbers count from 1, each once"),
@@ -181,6 +214,11 @@ def test_a_mapping_that_cannot_be_is_one_line(tmp_path: Path, columns: dict[str,
         ("a.jsonl.xz", lzma.compress(LINES.encode())[:-9], "cut off or damaged"),
         ("header.tsv", "nr\tbody_text\theading\n1\tx y\tz\n", "looks like a header of unknown names: nr, body_"),
         ("short.tsv", "1\tred cat\tblue dog\n2\tgreen\tyellow\n", "title and text cannot be told apart"),
+        ("page.jsonl", "<!DOCTYPE html><html>Sign in</html>", "a page of a website, not the file itself"),
+        ("data.arrow", b"ARROW1\0\0", "an Arrow table"),
+        ("a.tar.gz", b"", "an archive (unpack it)"),
+        ("semicolons.csv", "id;title;text\n1;A;x\n", "separated by ';', not by commas"),
+        ("latin.csv", "id,title,text\n1,Caf\xe9,x\n".encode("latin-1"), "not UTF-8 (convert it: iconv"),
         ("words", "no fields in this one", "neither its name (no ending) nor its first bytes tell what kind of file"),
         ("own.jsonl", json.dumps({"key": "1", "gist": "x"}) + "\n", "no column for a passage's text (text, passage, "),
     ],
@@ -225,7 +263,14 @@ def test_a_row_may_have_a_title_although_the_first_has_none(tmp_path: Path) -> N
 def test_folders_patterns_and_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "wiki" / "AB").mkdir(parents=True)
-    for name in ("wiki/b.jsonl", "wiki/AB/a.jsonl", "wiki/.hidden", "wiki/b.jsonl.sha256", "odd[1].jsonl"):
+    for name in (
+        "wiki/b.jsonl",
+        "wiki/AB/a.jsonl",
+        "wiki/.hidden",
+        "wiki/b.jsonl.sha256",
+        "wiki/README.md",
+        "odd[1].jsonl",
+    ):
         write(tmp_path / name, LINES)
     folder = tmp_path / "wiki"
     assert files_of(["~/wiki"], where="p") == [folder / "AB/a.jsonl", folder / "b.jsonl"]

@@ -41,6 +41,13 @@ def asked(path: Path, **options: Any) -> list[dict[str, Any]]:
         (json.dumps(TWO), TWO),
         ("['Nora Vale', 'Vale']", TWO),
         ("[\"Nora Vale\", 'Vale']", TWO),
+        ("['Nora Vale' 'Vale']", TWO),
+        ("['Nora Vale'\n 'Vale']", TWO),
+        ("array(['Nora Vale', 'Vale'], dtype=object)", TWO),
+        ("{'text': ['Nora Vale', 'Vale'], 'answer_start': [3, 8]}", TWO),
+        ("{'text': array(['Nora Vale', 'Vale'], dtype=object), 'answer_start': array([3, 8], dtype=int32)}", TWO),
+        ('{"aliases": ["Vale"], "normalized_value": "nora vale", "value": "Nora Vale"}', TWO),
+        ('{"a": 1}', ['{"a": 1}']),
         ("[citation needed]", ["[citation needed]"]),
         ({"Value": "Nora Vale", "Aliases": ["Vale", "Nora Vale"], "NormalizedValue": "nora vale"}, TWO),
         ({"value": "Nora Vale", "aliases": ["Vale"], "normalized_aliases": ["vale"]}, TWO),
@@ -81,7 +88,19 @@ def test_refused_answers_are_on_the_page(tmp_path: Path, answer: Any) -> None:
     assert is_documented_refusal(str(caught.value).partition("line 1: ")[2])
 
 
-@pytest.mark.parametrize("answer", [True, [["Vale"]], {"gold": "Vale"}, "['Vale'", '["Vale", 3', float("inf")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        True,
+        [["Vale"]],
+        {"gold": "Vale"},
+        "['Vale'",
+        '["Vale", 3',
+        "['Nora' 'Vale', 'Vale']",
+        "array(['Vale'",
+        float("inf"),
+    ],
+)
 def test_answers_of_no_form_are_faults(tmp_path: Path, answer: Any) -> None:
     with pytest.raises(PipelineError, match=r"line 1: 'answer' (must be a string|looks like a list but is not one)"):
         asked(lines(tmp_path / "a.jsonl", {"question": ASKS, "answer": answer}))
@@ -189,6 +208,54 @@ def test_an_id_need_be_unique_in_its_dataset_only(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([*rows, rows[0]]), path)
     with pytest.raises(PipelineError, match=r"id 'train_0' is a duplicate; it first occurs at .*row 1"):
         asked(path)
+
+
+def test_files_of_one_name_are_datasets_by_their_folders(tmp_path: Path) -> None:
+    for source in ("nq", "hotpotqa"):
+        (tmp_path / source).mkdir()
+        rows = [{"id": f"train_{number}", "question": ASKS, "golden_answers": [source]} for number in (0, 1)]
+        lines(tmp_path / source / "train.jsonl", *rows)
+    named: dict[str, Any] = {
+        "train": [str(tmp_path / "nq/train.jsonl"), str(tmp_path / "hotpotqa/train.jsonl")],
+        "validation": str(tmp_path / "nq/train.jsonl"),
+        "held_out": str(tmp_path / "hotpotqa/train.jsonl"),
+    }
+    made = files(request(tmp_path, files=named), None).tables
+    assert [(row["question_id"], row["dataset"]) for row in made["train"].to_pylist()] == [
+        ("nq-train_0", "nq"),
+        ("nq-train_1", "nq"),
+        ("hotpotqa-train_0", "hotpotqa"),
+        ("hotpotqa-train_1", "hotpotqa"),
+    ]
+    assert made["validation"]["question_id"].to_pylist() == ["train_0", "train_1"]
+
+
+def test_gaps_that_pandas_left(tmp_path: Path) -> None:
+    nan = float("nan")
+    gaps = dict.fromkeys(("dataset", "type", "difficulty", "num_hops", "supporting_facts"), nan)
+    path = lines(
+        tmp_path / "a.jsonl", *({"id": one, "question": ASKS, "answer": "a", **gaps} for one in (7.0, nan, " "))
+    )
+    table, count = read_counted(path)
+    assert table["question_id"].to_pylist() == ["7", "a-2", "a-3"]
+    assert table["dataset"].to_pylist() == ["a"] * 3 and table["difficulty"].null_count == 3
+    assert not count.unknown_levels
+    with pytest.raises(PipelineError, match="line 1: the question is empty"):
+        asked(lines(tmp_path / "a.jsonl", {"question": nan, "answer": "a"}))
+
+
+def test_the_gold_beside_a_systems_answer(tmp_path: Path) -> None:
+    row = {"question": ASKS, "answer": "a guess", "contexts": ["a text", "another"], "ground_truth": "Vale"}
+    (read,) = asked(lines(tmp_path / "a.jsonl", row))
+    assert (read["answers"], read["supporting_titles"]) == (["Vale"], [])
+
+
+def test_two_lists_in_one_object_are_two_files(tmp_path: Path) -> None:
+    splits = {name: [{"question": ASKS, "answer": "a"}] for name in ("train", "dev")}
+    with pytest.raises(PipelineError) as caught:
+        asked(write(tmp_path / "a.json", json.dumps(splits)))
+    assert "several lists of records in one object: 'train' and 'dev' (make a file of each" in str(caught.value)
+    assert is_documented_refusal(str(caught.value).partition("a.json: ")[2])
 
 
 def test_whole_floats_and_unknown_levels(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_no_verdict_is_absent_and_not_zero(tmp_path: Path) -> None:
         ('{"answer": "x", "gen_text_store": null}', "line 3: 'gen_text_store' must be a string, not NoneType"),
         ('{"answer": " ", "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
         ('{"answer": [], "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
-        ('{"answer": [true], "gen_text_store": "x"}', "line 3: 'answer' must be a gold answer"),
+        ('{"answer": [true], "gen_text_store": "x"}', "line 3: 'answer' must be a string or a list of strings"),
         ('{"answer": "x", "gen_text_store": "x", "pred_ans": 7}', "line 3: 'pred_ans' must be a string, not int"),
     ],
 )
@@ -188,6 +188,26 @@ def test_plain_predictions_in_any_form(tmp_path: Path, packed: str) -> None:
     assert (score["n"], score["em"], score["cover_em"]) == (5, 0.6, 0.6)
     assert score["f1"] == pytest.approx((2 / 3 + 3) / 5) and score["searches_per_question"] is None
     assert evaluation.table({packed: score}).splitlines()[1].split()[-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("golds", "read"),
+    [({"target": ["Ada", "Penn"]}, ("Ada", "Penn")), ("['Ada', 'Penn']", ("Ada", "Penn")), ("Ada", ("Ada",))],
+)
+@pytest.mark.parametrize("packed", ["rows.jsonl", "rows.json", "rows.jsonl.gz"])
+def test_transcripts_in_every_kind_of_file(tmp_path: Path, golds: Any, read: tuple[str, ...], packed: str) -> None:
+    path, row = tmp_path / packed, {"input": "Ask.", "output": "So <answer> Penn </answer>", "gts": golds, "score": 1.0}
+    text = (json.dumps([row, row]) if packed == "rows.json" else 2 * (json.dumps(row) + "\n")).encode()
+    path.write_bytes(gzip.compress(text) if packed.endswith(".gz") else text)
+    assert [(one.golds, one.prediction) for one in read_transcripts(path)] == [(read, "Penn")] * 2
+    assert evaluation.score_files([path])[packed]["searches_per_question"] == 0
+
+
+def test_predictions_that_pandas_wrote(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = [{"answer": "1999", "pred": 1999.0}, {"answer": "nan", "pred": nan}, {"answer": "2.5", "pred": 2.5}]
+    score = evaluation.score_files([written(tmp_path, *rows)])["rows.jsonl"]
+    assert (score["n"], score["em"]) == (3, 2 / 3), "a whole number is its digits, NaN no answer"
 
 
 def test_golds_that_normalise_to_nothing_are_scored_exactly(tmp_path: Path) -> None:

@@ -14,5 +14,13 @@ def kilt(request: CorpusRequest, parameters: None) -> Iterator[dict[str, str]]:
     """Yield KILT's pages in passages of ``corpus.kilt.words`` words."""
     from r1_searcher.corpus.kilt import read_kilt
 
-    words, at, seen = request.settings.kilt.words, request.position, request.seen
-    return read_kilt(request.files, request.counts, words, request.on_bytes, at=at, seen=seen)
+    settings, at, seen = request.settings, request.position, request.seen
+    return read_kilt(
+        request.files,
+        request.counts,
+        settings.kilt.words,
+        request.on_bytes,
+        at=at,
+        seen=seen,
+        on_bad_row=settings.on_bad_row,
+    )
