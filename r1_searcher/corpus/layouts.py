@@ -13,6 +13,7 @@ and title and text in either order if one is clearly the shorter; id, address, t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -34,6 +35,8 @@ KILT_PAGES = "KILT pages"
 
 _CLEARLY = 2.0  # how many times longer the text is than the title, on average
 _NEARLY_ALL = 0.9  # share of the rows in which it must be the longer one
+# R1-Searcher's two passage files → the source that reads them.
+_TITLED = {re.compile(r"Title: .*\bText:", re.DOTALL): "hotpotqa_abstracts", re.compile(r"\S.{0,200}?   \S"): "kilt"}
 _MAPPING = f"say which is which: {_PARAMETER}: {{passage_id: 1, title: 2, text: 3}}, numbers of columns from 1"
 
 
@@ -130,6 +133,7 @@ class HeaderlessPassages:
         rows = [row for row in rows if len(row) == number]
         ids = all(row[0] and len(row[0].split()) == 1 for row in rows)
         if number == 2 and ids:
+            self._check_titles([row[1] for row in rows])
             return ("id", "text")
         if number == 3 and ids:
             longer = _longer(rows, 1, 2)
@@ -139,6 +143,16 @@ class HeaderlessPassages:
         if number == 4 and ids and all("://" in row[1] for row in rows):
             return ("id", "url", "title", "text")
         raise PipelineError(f"no header, and {number} columns of unknown meaning", where=self.where, fix=_MAPPING)
+
+    def _check_titles(self, texts: Sequence[str]) -> None:
+        """Raise for R1-Searcher's passage files, whose texts begin with titles."""
+        source = next((source for form, source in _TITLED.items() if all(map(form.match, texts))), None)
+        if source is not None:
+            raise PipelineError(
+                "titles stand in front of the texts, as in the files of R1-Searcher",
+                where=self.where,
+                fix=f"corpus.source: {source}; or, if they are no titles, {_PARAMETER}: {{passage_id: 1, text: 2}}",
+            )
 
 
 def _longer(rows: Sequence[Sequence[str]], one: int, other: int) -> int | None:
@@ -179,5 +193,11 @@ def text_of(record: Record, name: str | None) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if not isinstance(value, str):
-        raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=record.place)
+        raise PipelineError(
+            f"{name!r} must be a string, got {value!r:.40}",
+            where=record.place,
+            fix="sentences of HotpotQA's abstracts: corpus.source: hotpotqa_abstracts"
+            if isinstance(value, list)
+            else None,
+        )
     return value.strip()
