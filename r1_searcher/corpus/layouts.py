@@ -193,11 +193,5 @@ def text_of(record: Record, name: str | None) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if not isinstance(value, str):
-        raise PipelineError(
-            f"{name!r} must be a string, got {value!r:.40}",
-            where=record.place,
-            fix="sentences of HotpotQA's abstracts: corpus.source: hotpotqa_abstracts"
-            if isinstance(value, list)
-            else None,
-        )
+        raise PipelineError(f"{name!r} must be a string, got {value!r:.40}", where=record.place)
     return value.strip()
