@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,8 +94,17 @@ def reading(what: str, policy: Path | str) -> Iterator[None]:
     except Exception as error:  # a broken file may raise anything: KeyError, TypeError, SafetensorError, ...
         first_line = next(iter(str(error).strip().splitlines()), "")
         reason = f"{type(error).__name__}: {first_line}"
-        raise PipelineError(f"no {what} could be opened: {reason}", where=str(policy)) from error
+        raise PipelineError(f"no {what} could be opened: {reason}", where=str(policy), fix=_remedy(policy)) from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _remedy(policy: Path | str) -> str | None:
+    """Return what to do about what is no folder here, and could not be had from the hub."""
+    if Path(policy).exists():
+        return None
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "there is no such folder here, and HF_HUB_OFFLINE=1 forbids to ask the hub: set HF_HUB_OFFLINE=0"
+    return "there is no such folder here; check the name on the hub, and HF_TOKEN if it is private"

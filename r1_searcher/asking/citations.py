@@ -32,9 +32,9 @@ def citations(answer: str | None, searches: Sequence[Search]) -> list[Citation]:
 
     Empty for no answer, and for yes and no, which stand in any text.
     """
-    words = normalise(answer or "")
-    if not words or words in ("yes", "no"):
+    if not can_be_cited(answer):
         return []
+    words = normalise(answer or "")
     found, seen = [], set[str]()
     for number, search in enumerate(searches, 1):
         for rank, passage in enumerate(search.passages, 1):
@@ -44,3 +44,8 @@ def citations(answer: str | None, searches: Sequence[Search]) -> list[Citation]:
                 seen.add(passage.passage_id)
                 found.append(Citation(number, rank, passage))
     return found
+
+
+def can_be_cited(answer: str | None) -> bool:
+    """Return whether it is worth looking for: it has words other than yes and no."""
+    return normalise(answer or "") not in ("", "yes", "no")

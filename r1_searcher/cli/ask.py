@@ -13,21 +13,34 @@ from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples, whole_number
 from r1_searcher.shown import json_text, show, show_lines, show_piece
+from r1_searcher.transcripts.grammar import LOST_FINISHES
 
 if TYPE_CHECKING:
     from r1_searcher.asking.asker import Asked, Asker
 
 _PROMPT = "question: "
+_INTERRUPTED = 130  # what a shell shows for a process ended by Ctrl-C
 
 
 @command
-def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher ask") -> None:
-    """Parse the command line; answer the question, or one after another."""
-    options = parser(prog).parse_args(arguments)
-    if options.question is not None and not options.question.strip():
+def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher ask") -> int:
+    """Parse the command line; answer the question, or one after another. 2: some had no room, or a search failed."""
+    options = parser(prog).parse_intermixed_args(arguments)  # options may stand before, behind and between the words
+    question = " ".join(options.question).strip() if options.question else None
+    if question == "":
         raise PipelineError("the question is empty", where="ask")
-    with _opened(options) as asker:
-        _Session(options, asker).run()
+    if options.trace:
+        from r1_searcher.asking.traces import check_trace
+
+        check_trace(options.trace)
+    try:
+        with _opened(options) as asker:
+            session = _Session(options, asker)
+            session.run(question)
+    except KeyboardInterrupt:
+        show_piece("\nstopped\n" if sys.stderr.isatty() else "stopped\n", file=sys.stderr)
+        return _INTERRUPTED
+    return PipelineError.status if session.failed else 0
 
 
 def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
@@ -45,7 +58,7 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("question", nargs="?", help="the question; without it: a line of standard input each")
+    parser.add_argument("question", nargs="*", help="the question; without it: a line of standard input each")
     add_policy_options(parser)
     parser.add_argument("--no-search", action="store_true", help="answer at once, to compare")
     parser.add_argument(
@@ -75,26 +88,29 @@ def _opened(options: argparse.Namespace) -> Iterator[Asker]:
 
 
 class _Session:
-    """Questions one after another."""
+    """Questions one after another. ``failed``: one had no room, or a search of it failed."""
 
     def __init__(self, options: argparse.Namespace, asker: Asker) -> None:
-        self.options, self.asker = options, asker
+        self.options, self.asker, self.failed = options, asker, False
         self.asked: list[Asked] = []
+        self._talks = sys.stdin.isatty() and not options.json
 
-    def run(self) -> None:
-        """Answer the question of the command line, or each line of standard input."""
-        if self.options.question is not None:
-            self.answer(self.options.question.strip())
-            return
-        if sys.stdin.isatty() and not self.options.json:
+    def run(self, question: str | None) -> None:
+        """Answer the question, or each line of standard input."""
+        if question is not None:
+            self.answer(question)
+        elif self._talks:
             self._greet()
-        for question in self._lines():
-            try:
-                self.answer(question)
-            except PipelineError as error:  # of this question: the next may do
-                if not sys.stdin.isatty():
-                    raise
-                show(f"error: {error}", file=sys.stderr)
+            for line in _typed():
+                try:
+                    self._try(line)
+                except KeyboardInterrupt:  # of this answer
+                    show_piece("\nstopped\n")
+        else:
+            for number, line in enumerate(filter(None, map(str.strip, sys.stdin))):
+                if not self.options.json:
+                    show_lines(f"{chr(10) * bool(number)}{_PROMPT}{line}")
+                self._try(line)
 
     def answer(self, question: str) -> None:
         """Answer one question and print it."""
@@ -109,47 +125,48 @@ class _Session:
                 question, printer, lambda search: printer.searched([one.title for one in search.passages])
             )
             printer.end(asked)
+        self.failed |= asked.finish_reason in LOST_FINISHES
         self.asked.append(asked)
         if self.options.trace:
-            self._write_trace()
+            from r1_searcher.asking.traces import write_trace
 
-    def _lines(self) -> Iterator[str]:
-        while True:
-            if sys.stdin.isatty() and not self.options.json:
-                show_piece(_PROMPT, style="1")
-            line = sys.stdin.readline()
-            if not line:
-                return
-            if line.strip():
-                yield line.strip()
+            write_trace(self.options.trace, self.asked)
+            if not self.options.json:
+                show_piece(f"trajectory → {self.options.trace}\n", style="2")
+
+    def _try(self, question: str) -> None:
+        from r1_searcher.asking.asker import QuestionTooLong
+
+        try:
+            self.answer(question)
+        except PipelineError as error:  # the next question may be answered
+            if not (self._talks or isinstance(error, QuestionTooLong)):
+                raise
+            show(f"error: {error}", file=sys.stderr)
+            if self.options.json:
+                show_lines(json_text({"question": question, "error": str(error)}, indent=None))
+            self.failed = not self._talks
 
     def _greet(self) -> None:
         from r1_searcher.asking.policies import questions_to_try
 
-        show("Ask a question per line; Ctrl-D ends.")
+        show("Ask a question per line; Ctrl-C stops an answer, Ctrl-D ends.")
         tries = [] if self.options.policy or self.options.server else questions_to_try()
         if tries:
             show("This policy and its corpus know an invented world of people, films, books and cities. Try:")
             for question in tries:
                 show(f"  {question}")
 
-    def _write_trace(self) -> None:
-        import pyarrow as pa
 
-        from r1_searcher.files.artefacts import write_table
-
-        rows = [asked.rollouts for asked in self.asked]
-        ids = [f"asked-{number}" for number in range(len(rows))]
-        write_table(self.options.trace, renumbered(pa.concat_tables(rows), ids))
-        if not self.options.json:
-            show_piece(f"trajectory → {self.options.trace}\n", style="2")
-
-
-def renumbered(rollouts: Any, ids: Sequence[str]) -> Any:
-    """Return ROLLOUTS with these question ids; trajectory ids are made of them."""
-    import pyarrow as pa
-
-    for name, values in (("question_id", ids), ("trajectory_id", [f"{one}#0" for one in ids])):
-        place = rollouts.schema.get_field_index(name)
-        rollouts = rollouts.set_column(place, rollouts.schema.field(place), pa.array(values, pa.string()))
-    return rollouts
+def _typed() -> Iterator[str]:
+    """Yield the lines that are typed at a prompt, with the shell's keys for editing and repeating them."""
+    with contextlib.suppress(ImportError):  # not in every Python
+        import readline  # noqa: F401  # ``input`` uses it
+    while True:
+        try:
+            line = input(_PROMPT).strip()
+        except EOFError:
+            show("")
+            return
+        if line:
+            yield line

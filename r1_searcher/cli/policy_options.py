@@ -31,7 +31,9 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
     parser.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the server's key")
     parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
-    parser.add_argument("--index", type=Path, default=_INDEX, help="index folder (default: %(default)s)")
+    parser.add_argument(
+        "--index", type=Path, default=_INDEX, metavar="FOLDER", help="index folder (default: %(default)s)"
+    )
     parser.add_argument(
         "--corpus",
         type=Path,

@@ -137,11 +137,73 @@ def test_one_json_object_per_line_of_input(
     assert main(["--json", "--k", "1", "--max-searches", "1", "--trace", "two.parquet"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["question"] for one in found] == [QUESTION, "Where is Trabo?"]
+    page = (ROOT / "docs/ask.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in page for key in found[0])
     assert all(len(one["searches"]) <= 1 for one in found)
     assert all(len(search["passages"]) <= 1 for one in found for search in one["searches"])
     assert read_table("two.parquet", schemas.ROLLOUTS)["question_id"].to_pylist() == ["asked-0", "asked-1"]
     assert main([QUESTION, "--json", "--no-search"]) == 0
     assert json.loads(capsys.readouterr().out)["searches"] == []
+
+
+def test_a_long_question_among_others_does_not_end_the_rest(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = f"{QUESTION}\n{'word ' * 300}\nWhere is Trabo?\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    assert main(["--json"]) == 2
+    told = capsys.readouterr()
+    found = [json.loads(line) for line in told.out.splitlines()]
+    assert [one["question"] for one in found] == [line.strip() for line in lines.splitlines()]
+    assert ["error" in one for one in found] == [False, True, False]
+    assert "the question is too long" in found[1]["error"] and "the question is too long" in told.err
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    assert main([]) == 2
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == [f"question: {line.strip()}" for line in lines.splitlines()]
+
+
+def test_a_question_needs_no_quotes(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "Who", "was", "--no-search", "Ada?"]) == 0
+    assert json.loads(capsys.readouterr().out)["question"] == QUESTION
+
+
+def test_a_trace_replaces_nothing_but_a_trace(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes, trace = tmp_path / "notes.txt", tmp_path / "new/trace.parquet"
+    notes.write_text("mine", encoding="utf-8")
+    training = tmp_path / "rollouts.parquet"
+    for place, said in ((notes, "is no trace"), (tmp_path, "is no trace"), (notes / "x", "cannot be written")):
+        assert main([QUESTION, "--trace", str(place)]) == 2
+        told = capsys.readouterr()
+        assert said in told.err and not told.out
+    assert notes.read_text(encoding="utf-8") == "mine"
+    for _ in range(2):
+        assert main([QUESTION, "--trace", str(trace)]) == 0
+    rows = read_table(trace, schemas.ROLLOUTS)
+    place = rows.schema.get_field_index("question_id")
+    write_table(training, rows.set_column(place, rows.schema.field(place), [["q1"]]))
+    assert main([QUESTION, "--trace", str(training)]) == 2
+
+
+def test_ctrl_c_stops_an_answer_and_then_the_command(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = Asker.ask, []
+
+    def stopped_once(self: Asker, question: str, *more: Any) -> Any:
+        asked.append(question)
+        if len(asked) != 2:
+            raise KeyboardInterrupt
+        return ask(self, question, *more)
+
+    monkeypatch.setattr(Asker, "ask", stopped_once)
+    monkeypatch.setattr("sys.stdin", Terminal(f"one?\n{QUESTION}\n"))
+    assert main([]) == 0
+    assert asked == ["one?", QUESTION] and capsys.readouterr().out.count("stopped") == 1
+    assert main([QUESTION]) == 130
+    assert capsys.readouterr().err.endswith("stopped\n")
 
 
 class Terminal(io.StringIO):
@@ -175,7 +237,8 @@ def test_on_a_terminal_it_says_what_to_try_and_goes_on_after_an_error(
         ([QUESTION, "--policy", "no/such/folder"], "no such folder"),
         ([QUESTION, "--server", "http://127.0.0.1:1/v1"], "error: --server: a server needs the name of a model"),
         ([QUESTION, "--index", "nowhere"], "nowhere"),
-        (["word " * 300], "leaves no room"),
+        (["word " * 300], "error: the question is too long and leaves no room: this model's maximum context length is"),
+        ([QUESTION, "--policy", "nobody/nothing"], "HF_HUB_OFFLINE=1 forbids to ask the hub: set HF_HUB_OFFLINE=0)"),
     ],
 )
 def test_what_is_wrong_is_one_line(

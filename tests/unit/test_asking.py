@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1_searcher.asking.asker import Asked
 from r1_searcher.asking.citations import Search, citations
 from r1_searcher.asking.spans import SpanSplitter
 from r1_searcher.asking.terminal import TerminalPrinter
@@ -95,6 +97,34 @@ def test_what_a_terminal_shows(capsys: pytest.CaptureFixture[str]) -> None:
     printer.searched(["Grey Harbour", "x" * 60])
     printer.searched([])
     assert capsys.readouterr().out == f"found:  (1) Grey Harbour · (2) {'x' * 39}…\nfound:  nothing\n"
+
+
+def asked(answer: str | None, finish_reason: str, *searches: Search) -> Asked:
+    rollouts = pa.table({"finish_reason": [finish_reason], "policy_logprobs": [[-0.5]]})
+    return Asked("Who?", answer, searches, tuple(citations(answer, searches)), rollouts, 0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        (asked("Ida Moss", "answer", *SEARCHES), ["found in: [1.1] Grey Harbour, [2.1] Ida Moss"]),
+        (asked("Ade", "answer", *SEARCHES), ["found word for word in none of the passages"]),
+        (asked("yes", "answer", *SEARCHES), []),
+        (asked("", "answer", *SEARCHES), ["the answer is empty"]),
+        (
+            asked(None, "turn_limit"),
+            ["no answer: the policy wrote rollout.max_turn_tokens without a query or an answer"],
+        ),
+        (asked(None, "retriever_error", Search("x", (), "it is gone")), ["no answer: a search failed: it is gone"]),
+        (asked(None, "tool_error"), ["no answer: the trajectory ended with tool_error"]),
+    ],
+)
+def test_what_is_said_at_the_end(said: Asked, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    TerminalPrinter().end(said)
+    *shown, last = capsys.readouterr().out.splitlines()
+    number = len(said.searches)
+    assert shown == lines
+    assert last == f"{number} search{'es' * (number != 1)}, 1 token, first after 0.1 s, 0.2 s in all"
 
 
 class ColourTerminal(io.StringIO):
