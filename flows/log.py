@@ -77,7 +77,9 @@ class SegmentLog:
         )
         self.table: UUID | None = None
         self.curves = LIVE_CURVES / f"{bench.name}.csv"
-        self.seen: dict[int, Mapping[str, float]] = {}  # validations of this process, by iterations done
+        # Validations by iterations done. Those of earlier processes are stored; that after ``first`` is yet to come.
+        earlier = [done for done in range(1, first) if bench.is_watched(done)]
+        self.seen: dict[int, Mapping[str, float]] = {done: bench.watch(done).figures for done in earlier}
         self._show_curves(first)
         start = "starts" if first == 0 else f"resumes after iteration {first}, whose checkpoint is stored"
         self.say(f"{_title(bench)} {start}")

@@ -94,6 +94,16 @@ def iteration(folder: Path, number: int, rows: list[dict[str, Any]], style: floa
         write_table(folder / kind / f"{number:04}.parquet", pa.Table.from_pylist(table, columns), {})
 
 
+def validation(store: Path, segment: str, number: int, rows: list[dict[str, Any]], rewarded: bool = True) -> None:
+    """Write a stored validation after iteration ``number``, and its rewards."""
+    key = f"{number:02}{segment}"
+    write_table(store / f"watches/aa/{key}/rollouts.parquet", pa.Table.from_pylist(rows, ROLLOUTS), {"key": key})
+    if rewarded:
+        table = pa.Table.from_pylist([reward(row) for row in rows], REWARDS)
+        place = {"key": f"r{key}", "rollouts": key, "segment": segment, "iteration": number}
+        write_table(store / f"rewards/aa/r{key}/rewards.parquet", table, place)
+
+
 def evaluation(path: Path, policy: str, answers: list[str]) -> None:
     """Write an evaluation of one policy."""
     rows = []

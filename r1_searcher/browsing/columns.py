@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r1_searcher.browsing.folders import DataFile, Source
+from r1_searcher.rewards import metrics
 from r1_searcher.rewards.columns import CALLS, FAILED, PREFIX
+from r1_searcher.rewards.scoring import SEARCHES
 
+_MEASURED = pa.schema([(name, pa.float64()) for name in ("em", "f1", "cover_em")] + [("num_searches", pa.int32())])
 BATCH = 8192  # rows that are in memory at once
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # of a column that a user's reward set or tool adds
 
 STRINGS = ("trajectory_id", "question_id", "question", "answer", "finish_reason", "text")
 _NUMBERS = ("total", "retrieval", "format", "answer_reward", "em", "f1", "cover_em")
 _COUNTS = ("num_searches", "num_tokens", "num_policy_tokens")
+_LENGTHS = {"num_tokens": "token_ids", "num_policy_tokens": "policy_logprobs"}
 
 
 def open_parquet(file: DataFile) -> pq.ParquetFile:
@@ -42,14 +47,18 @@ def batches(source: Source) -> Iterator[pa.Table]:
     with open_parquet(source.file) as file:
         for batch in file.iter_batches(batch_size=BATCH, columns=asked):
             table = valid_text(pa.Table.from_batches([batch]))
-            yield _evaluated(table) if source.kind == "evaluation" else _joined(table, scored, trained)
+            if source.kind == "evaluation":
+                yield _evaluated(table)
+            else:
+                yield _joined(table, scored if source.rewards else _measured(table), trained)
 
 
 def _wanted(source: Source) -> list[str]:
     if source.kind == "evaluation":
         own = ["question_id", "question", "answers", "prediction", "finish_reason", "text", "violations"]
         return [*own, "em", "f1", "cover_em", "format_right", *_COUNTS, *added_columns(source.file.columns)]
-    return ["trajectory_id", "question_id", "sample", "question", "answers", "answer", "finish_reason", "text"]
+    own = ["trajectory_id", "question_id", "sample", "question", "answers", "answer", "finish_reason", "text"]
+    return own if source.rewards else [*own, "turns", *_LENGTHS.values()]
 
 
 def valid_text(table: pa.Table) -> pa.Table:
@@ -108,6 +117,32 @@ def _joined(table: pa.Table, scored: pa.Table, trained: pa.Table) -> pa.Table:
     figures["answer_reward"] = _column(of_rewards, "answer", pa.float64())
     figures["advantage"] = of_advantages["advantage"]
     return pa.table(own | figures)
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what needs no reward set: the number of searches of a row of rollouts, and its metrics if it has gold
+    answers."""
+    golds = [gold for gold in row.get("answers") or [] if gold is not None]
+    turns = [turn for turn in row.get("turns") or [] if isinstance(turn, Mapping) and turn.get("error") is None]
+    searches = {"num_searches": sum(turn.get("tool") in SEARCHES for turn in turns)}
+    if not golds:
+        return searches
+    scores = {name: getattr(metrics, name)(row.get("answer"), golds) for name in ("em", "f1", "cover_em")}
+    return scores | searches
+
+
+def _measured(table: pa.Table) -> pa.Table:
+    """Return what stands for the rewards of trajectories that have none."""
+    read = {
+        "answer": _column(table, "answer", pa.string()),
+        "answers": _column(table, "answers", pa.list_(pa.string())),
+    }
+    read |= {"turns": table["turns"]} if "turns" in table.column_names else {}
+    found = pa.Table.from_pylist([measured(row) for row in pa.table(read).to_pylist()], _MEASURED)
+    for name, of in _LENGTHS.items():
+        if of in table.column_names and pa.types.is_list(table.schema.field(of).type):
+            found = found.append_column(name, pc.list_value_length(table[of]))
+    return found.append_column("trajectory_id", _column(table, "trajectory_id", pa.string())).combine_chunks()
 
 
 def _rewards(file: DataFile | None) -> pa.Table:

@@ -138,23 +138,43 @@ def _plan(segment: SegmentCurves, params: Any, name: str) -> None:
         segment.guard = Collapse(**train[planned["stage"]]["collapse"])
 
 
+_MEANS = {
+    "reward": "reward",
+    "f1": "f1",
+    "cover_em": "cover_em",
+    "format_rate": "CAST(format_right AS DOUBLE)",
+    "searches": "searches",
+    "search_rate": "CAST(searches > 0 AS DOUBLE)",
+    "response_length": "policy_tokens",
+}
+
+
 def _add_rewarded(runs: dict[str, dict[str, SegmentCurves]], at: duckdb.DuckDBPyConnection) -> None:
     """Add segments of which there are only rewards, and validations that no curve file has yet."""
-    asked = """SELECT run, policy, iteration, avg(reward), avg(f1), avg(cover_em), avg(CAST(format_right AS DOUBLE)),
-      avg(searches), avg(CAST(searches > 0 AS DOUBLE)), avg(policy_tokens)
-      FROM trajectories WHERE kind = 'training' AND reward IS NOT NULL AND iteration IS NOT NULL
-      AND coalesce(counted, true) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
-    names = ("reward", "f1", "cover_em", "format_rate", "searches", "search_rate", "response_length")
     known = {(run, name) for run, segments in runs.items() for name in segments}
     trains = {run for run, segments in runs.items() if any(one.live for one in segments.values())}
-    for run, policy, iteration, *means in at.execute(asked).fetchall():
+    for run, policy, iteration, means in _rewarded("training", at):
         if (run, policy) in known or (run in trains and policy.startswith("training ")):
             continue
         segment = runs.setdefault(run, {}).setdefault(policy, SegmentCurves(policy))
-        row = {
-            name: value for name, value in zip(names, means, strict=True) if value is not None and math.isfinite(value)
-        }
-        segment.rows.append({"iteration": float(iteration), **row})
+        segment.rows.append({"iteration": iteration, **means})
+    for run, policy, iteration, means in _rewarded("validation", at):
+        for row in runs.get(run, {}).get(policy, SegmentCurves(policy)).rows:
+            if row["iteration"] == iteration and "watch_reward" not in row:
+                row.update({f"watch_{name}": value for name, value in means.items()})
+
+
+def _rewarded(kind: str, at: duckdb.DuckDBPyConnection) -> list[tuple[str, str, float, dict[str, float]]]:
+    """Return run, segment, iteration and means of the indexed rewards, in the order of training."""
+    asked = f"""SELECT run, policy, iteration, {", ".join(f"avg({one})" for one in _MEANS.values())}
+      FROM trajectories WHERE kind = ? AND reward IS NOT NULL AND iteration IS NOT NULL
+      AND coalesce(counted, true) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
+    found = []
+    for run, policy, iteration, *means in at.execute(asked, [kind]).fetchall():
+        pairs = zip(_MEANS, means, strict=True)
+        figures = {name: value for name, value in pairs if value is not None and math.isfinite(value)}
+        found.append((run, policy, float(iteration), figures))
+    return found
 
 
 def _shown(run: str, segments: Sequence[SegmentCurves], price: float | None) -> dict[str, Any]:

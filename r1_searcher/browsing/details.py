@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r1_searcher.browsing.columns import valid_text
+from r1_searcher.browsing.columns import measured, valid_text
 from r1_searcher.browsing.tokens import Tokenizers, pieces
 from r1_searcher.errors import PipelineError
 from r1_searcher.report.trajectories import offered, spans
@@ -108,7 +108,7 @@ def trajectory(
     turns = list(row.get("turns") or [])
     tools = _tools(row)
     tokens, note = _tokens(row, advantages, tokenizers, path, tools)
-    figures = rewards if rewards is not None else row
+    figures = rewards or (row if "em" in row else {**measured(row), "num_tokens": len(row.get("token_ids") or [])})
     return {
         "question": row.get("question"),
         "golds": golds,

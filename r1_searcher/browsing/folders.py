@@ -233,12 +233,21 @@ def sources(files: Iterable[DataFile]) -> list[Source]:
         if segment is not None:
             found.append(Source(file, "training", segment, iteration, None, scored, trained))
         elif "watches" in file.path.parts:
-            found.append(Source(file, "validation", "validation", None, None, scored, trained))
+            found.append(_validation(file, scored))
         else:
             found.append(Source(file, "rollouts", file.path.stem, None, None, scored, trained))
     found += [_evaluation(file) for file in files if file.kind == "evaluation"]
     order = {"training": 0, "validation": 1, "evaluation": 2, "rollouts": 3}
     return sorted(found, key=lambda one: (one.file.run, order[one.kind], one.iteration or 0, one.policy, one.file.name))
+
+
+def _validation(file: DataFile, rewards: DataFile | None) -> Source:
+    """Return a validation; its rewards name the segment and the iteration that it followed, 0: the start."""
+    place = rewards.metadata if rewards else {}
+    segment, iteration = place.get("segment"), place.get("iteration")
+    if not isinstance(segment, str) or not isinstance(iteration, int):
+        segment, iteration = "validation", None
+    return Source(file, "validation", segment, iteration, None, rewards)
 
 
 def _evaluation(file: DataFile) -> Source:
@@ -255,12 +264,13 @@ def _evaluation(file: DataFile) -> Source:
 
 
 def _by_metadata(files: Iterable[DataFile], kind: FileKind, of: str) -> dict[tuple[str, Any], DataFile]:
-    """Return files of a kind by run and by the key of what they were made from."""
-    return {
-        (file.run, file.metadata[of]): file
-        for file in files
-        if file.kind == kind and isinstance(file.metadata.get(of), str)
-    }
+    """Return files of a kind by run and by the key of what they were made from: of several the newest.
+
+    Two segments reward the validation between them: the one that it ended comes first.
+    """
+    found = [file for file in files if file.kind == kind and isinstance(file.metadata.get(of), str)]
+    found.sort(key=lambda file: (str(file.metadata.get("segment") or ""), -file.state[1]), reverse=True)
+    return {(file.run, file.metadata[of]): file for file in found}
 
 
 def _beside(file: DataFile, kind: FileKind, files: Mapping[tuple[FileKind, Path], DataFile]) -> DataFile | None:

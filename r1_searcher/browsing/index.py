@@ -24,7 +24,7 @@ from r1_searcher.browsing.folders import DataFile, Folders, Source, sources
 from r1_searcher.shown import visible
 
 _MEMORY = "384MB"  # of DuckDB; the whole process stays below 1 GB
-_VERSION = 1  # of the tables below
+_VERSION = 2  # of the tables below and what is computed for them
 _LONGEST_WORDS = 1_000_000  # characters of one trajectory that can be searched
 # Figures, flags and names that every row has; what a reward set or a tool adds are further columns.
 ROW_FIGURES: tuple[str, ...] = (

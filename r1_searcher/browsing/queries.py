@@ -170,7 +170,8 @@ def of_question(
     """Return all trajectories of the question of row ``place`` of source ``number``, in the order of training."""
     asked = f"""SELECT id FROM trajectories WHERE (run, question_id) IN
       (SELECT (run, question_id) FROM trajectories WHERE id = ?)
-      ORDER BY iteration NULLS LAST, kind DESC, policy, sample, id LIMIT {MOST_OF_QUESTION}"""
+      ORDER BY iteration NULLS LAST, kind = 'training' DESC, kind DESC, policy, sample, id
+      LIMIT {MOST_OF_QUESTION}"""
     return _of_ids(at, [row[0] for row in at.execute(asked, [number << ROWS_BITS | place]).fetchall()], {}, added)
 
 

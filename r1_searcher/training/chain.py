@@ -135,12 +135,7 @@ def chain_keys(
         "code": code["rollout"],
         "chosen": chosen_parts(params.rollout),
     }
-    rewarded = {
-        "reward": params.reward.model_dump(mode="json"),
-        "chosen": chosen_code(params.reward.chosen_files(), room="rewards"),  # the parameters are only names
-        "stage": stage.reward_stage,
-        "code": code["reward"],
-    }
+    rewarded = _rewarded(params, segment, code)
     updated = {
         # max_logprob_gap can only stop a run
         "update": params.update.model_dump(mode="json", exclude={"max_logprob_gap"}),
@@ -166,6 +161,26 @@ def chain_keys(
         policies.append(fingerprint(["policy", policies[-1], rewards, updated, iteration]))
         keys.append(IterationKeys(rollouts, rewards, policies[-1]))
     return keys
+
+
+def _rewarded(params: Params, segment: TrainSegment, code: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a trajectory's reward depends on besides the trajectory."""
+    stage = getattr(params.train, segment.stage)
+    return {
+        "reward": params.reward.model_dump(mode="json"),
+        "chosen": chosen_code(params.reward.chosen_files(), room="rewards"),  # the parameters are only names
+        "stage": stage.reward_stage,
+        "code": code["reward"],
+    }
+
+
+def watch_rewards_key(params: Params, name: str, watch: str, code: Mapping[str, str], number: int) -> str:
+    """Return the key of a validation's rewards in segment ``name``, after iteration ``number`` of the chain.
+
+    The end of a segment and the beginning of the next share the validation ``watch``, which each rewards by its stage.
+    """
+    rewarded = _rewarded(params, params.train.segments[name], code)
+    return fingerprint(["watch rewards", watch, rewarded, name, number])
 
 
 def previous_segment(params: Params, name: str) -> str | None:

@@ -202,6 +202,9 @@ class SegmentState:
             policy = self.keys[done - 1].policy
         return chain.watch_key(self.params, policy, self._validation_identity, self.roots.retriever, self.code)
 
+    def _watch_rewards_key(self, done: int) -> str:
+        return chain.watch_rewards_key(self.params, self.name, self._watch_key(done), self.code, self.number(done - 1))
+
     def _content(self, folder: Path) -> str:
         if folder not in self._contents:
             self._contents[folder] = sha256_tree(folder)

@@ -93,7 +93,8 @@ class Workbench(SegmentState):
         for later in range(iteration, self.length):
             keys = self.keys[later]
             made = [("rewards", keys.rewards), ("updates", keys.policy), ("references", keys.policy)]
-            made += [("watches", self._watch_key(later + 1)), ("checkpoints", keys.policy)]
+            made += [("watches", self._watch_key(later + 1)), ("rewards", self._watch_rewards_key(later + 1))]
+            made.append(("checkpoints", keys.policy))
             if later > iteration:
                 made.append(("rollouts", keys.rollouts))
             for kind, key in made:
@@ -102,11 +103,13 @@ class Workbench(SegmentState):
 
     def watch(self, done: int, *, sampled: bool = False) -> Made:
         """Validate the policy after ``done`` updates by greedy rollouts; figures are their means."""
-        from r1_searcher.rewards.scoring import reward_table
-
         made = self._sampled_step("watch", done, sampled)
-        table = reward_table(read_rollouts(made.path), self.params.reward, self.stage.reward_stage)
-        return Made(made.path, figures.means(table), made.seconds, made.stored)
+        key = self._watch_rewards_key(done)
+        if not made.stored:
+            self.store.remove("rewards", key)  # of a validation that was damaged
+        place = {"rollouts": self._watch_key(done), "segment": self.name, "iteration": self.number(done - 1)}
+        rewards, _ = self._rewarded(key, made.path, place)
+        return Made(made.path, figures.means(read_rewards(rewards)), made.seconds, made.stored)
 
     def missing(self, step: Step, number: int) -> list[int]:
         """Return the shards of a step that are still to be sampled; none if the whole is stored."""
@@ -228,18 +231,21 @@ class Workbench(SegmentState):
 
     def reward(self, iteration: int, rollouts: Path) -> Made:
         """Reward the trajectories of ``rollouts``; figures are the means over them."""
-        key = self.keys[iteration].rewards
-        began = time.monotonic()
-        stored = self.store.get("rewards", key)
-        if stored is None:
+        began, keys = time.monotonic(), self.keys[iteration]
+        path, stored = self._rewarded(keys.rewards, rollouts, {"rollouts": keys.rollouts})
+        found = figures.means(read_rewards(path))
+        return Made(path, found, time.monotonic() - began, stored)
+
+    def _rewarded(self, key: str, rollouts: Path, made_from: Mapping[str, Any]) -> tuple[Path, bool]:
+        """Return the file of the rewards of ``rollouts``, and whether it was stored. ``made_from``: its metadata."""
+        stored = self.store.get("rewards", key) is not None
+        if not stored:
             from r1_searcher.rewards.scoring import reward_table
 
             table = reward_table(read_rollouts(rollouts), self.params.reward, self.stage.reward_stage)
             with self.store.put("rewards", key) as draft:
-                write_table(draft / "rewards.parquet", table, {"key": key, "rollouts": self.keys[iteration].rollouts})
-        path = self.store.place("rewards", key) / "rewards.parquet"
-        found = figures.means(read_rewards(path))
-        return Made(path, found, time.monotonic() - began, stored is not None)
+                write_table(draft / "rewards.parquet", table, {"key": key, **made_from})
+        return self.store.place("rewards", key) / "rewards.parquet", stored
 
     def update(self, iteration: int, rollouts: Path, rewards: Path) -> Made:
         """Update the policy from rewarded trajectories; figures are the update's metrics.

@@ -17,6 +17,7 @@ from segment_runs import ONE, in_a_process, made, train
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.artefacts import read_json, read_metadata, read_table, write_json, write_table
+from r1_searcher.rewards.columns import read_rewards
 from r1_searcher.training import figures
 from r1_searcher.training.workbench import Workbench
 from r1_searcher.types.schemas import ADVANTAGES, QUESTIONS, REWARDS, ROLLOUTS
@@ -144,8 +145,15 @@ def test_table_and_file_of_curves_grow_while_training_goes_on(
     validated = [[row.get("watch_reward", "") for row in rows] for rows in files]  # that of an iteration follows it
     assert validated == [[*(row["watch_reward"] for row in whole[: number - 1]), ""] for number in range(1, 6)]
     assert any(validated[-1])
-    flow("s1")  # finished before: its table has all iterations at once
+    resumed: list[list[dict[str, str]]] = []
+    monkeypatch.setattr(
+        SegmentLog,
+        "watched",
+        lambda log, done, made: resumed.append(list(csv.DictReader(live.read_text(encoding="utf-8").splitlines()))),
+    )
+    flow("s1")  # finished before: its table and its file have all iterations at once
     assert table() == seen[-1]
+    assert [row["watch_reward"] for row in resumed[0]] == validated[-1]
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +245,32 @@ def test_two_segments_of_a_stage_are_one_long_one(prefect: str, project: Callabl
     final = "policy/model.safetensors"
     assert (two / "data/train/b" / final).read_bytes() == (long / "data/train/s2" / final).read_bytes()
     assert read_json(two / "data/train/b/policy/manifest.json")["step"] == 6
+
+
+def test_each_validation_has_its_rewards_in_the_store_with_its_place(
+    prefect: str, project: Callable[..., Path]
+) -> None:
+    place = project(
+        "rewarded",
+        {
+            "a": {**STAGE2, "stage": "stage1", "prev": "data/base_model"},
+            "b": {**STAGE2, "prev": "data/train/a/policy"},
+        },
+    )
+    train("a")
+    train("b")
+    found = {}
+    for path in (place / ".store").glob("rewards/*/*/rewards.parquet"):
+        made_from = read_metadata(path)
+        if "segment" in made_from:
+            found[made_from["segment"], made_from["iteration"]] = (made_from["rollouts"], read_rewards(path))
+    assert sorted(found) == [("a", 0), ("a", 2), ("a", 3), ("b", 3), ("b", 5), ("b", 6)]
+    assert found["a", 3][0] == found["b", 3][0]  # one validation, rewarded by both stages
+    for segment, numbers in (("a", (2, 3)), ("b", (5, 6))):
+        curve = list(csv.DictReader((place / f"plots/train/{segment}.csv").read_text(encoding="utf-8").splitlines()))
+        shown = {row["iteration"]: row["watch_reward"] for row in curve if row["watch_reward"]}
+        means = {str(number): str(figures.means(found[segment, number][1])["reward"]) for number in numbers}
+        assert shown == means
 
 
 def test_a_change_of_stage_starts_a_fresh_optimizer(

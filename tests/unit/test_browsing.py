@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import browsing_runs as runs
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +18,9 @@ from r1_searcher.browsing.index import TrajectoryIndex
 from r1_searcher.browsing.queries import Filters
 from r1_searcher.browsing.tokens import Tokenizers, pieces
 from r1_searcher.cli import browse
+from r1_searcher.files.artefacts import write_table
 from r1_searcher.params import Collapse
-from r1_searcher.types.schemas import ROLLOUTS
+from r1_searcher.types.schemas import REWARDS, ROLLOUTS
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +327,65 @@ def test_without_curve_files_the_rewards_give_the_curves(tmp_path: Path) -> None
     assert [row["reward"] for row in found["segments"][0]["rows"]] == [-0.5, -0.5]
     assert found["cost"] is None
     made.close()
+
+
+def test_a_validation_has_the_rewards_of_its_place_or_else_its_metrics(tmp_path: Path) -> None:
+    store = tmp_path / "run/.store"
+    for number, answer in ((0, "Bel"), (1, "Tarn")):
+        runs.validation(store, "s1-00", number, [runs.rollout(0, 0, answer), runs.rollout(1, 0, "Tarn")])
+    runs.validation(store, "s9-00", 4, [runs.rollout(0, 0, "Old Tarn")], rewarded=False)
+    runs.iteration(tmp_path / "run/data/train/s1-00", 0, [runs.rollout(2, 0, "Tarn")])
+    made = TrajectoryIndex(Folders([tmp_path / "run"]))
+    made.refresh()
+    with made.cursor() as at:
+        rows = queries.rows(at, Filters(equal={"kind": ["validation"]}), sort="iteration")
+        assert [(row["policy"], row["iteration"], row["reward"], row["f1"]) for row in rows] == [
+            ("s1-00", 0, -2.0, 0.0),
+            ("s1-00", 0, 1.0, 1.0),
+            ("s1-00", 1, 1.0, 1.0),
+            ("s1-00", 1, 1.0, 1.0),
+            ("validation", None, None, pytest.approx(2 / 3)),
+        ]
+        last = rows[-1]
+        assert (last["em"], last["cover_em"], last["searches"], last["policy_tokens"]) == (
+            0.0,
+            1.0,
+            1,
+            rows[0]["policy_tokens"] + 5,
+        )
+        assert queries.count(at, Filters(least={"f1": 0.5}, most={"f1": 0.9}))["rows"] == 1
+        asked = queries.of_question(at, *(int(one) for one in _place(at, rows[0]["id"])))
+        assert [row["iteration"] for row in asked] == [0, 1, None]
+        [found] = curves.curves([tmp_path / "run"], at, None)
+        assert found["segments"][0]["rows"][0]["watch_reward"] == 1.0  # only the index has it
+        source = queries.source(at, last["id"].split("-")[0])
+    assert source is not None
+    shown = details.trajectory(details.read_row(Path(source["path"]), 0), None, None, Tokenizers([]), tmp_path)
+    assert shown["metrics"]["f1"] == last["f1"] and not shown["scored"] and shown["reward"] is None
+    made.close()
+
+
+def test_a_validation_between_two_segments_is_that_of_the_first(tmp_path: Path) -> None:
+    store = tmp_path / "run/.store"
+    rows = [runs.rollout(0, 0, "Tarn")]
+    for segment in ("s2-00", "s1-00"):
+        runs.validation(store, segment, 2, rows)
+        place = {"key": f"r{segment}", "rollouts": "02s1-00", "segment": segment, "iteration": 2}
+        table = pa.Table.from_pylist([runs.reward(rows[0]) | {"total": float(segment[1])}], REWARDS)
+        write_table(store / f"rewards/aa/r02{segment}/rewards.parquet", table, place)
+    made = TrajectoryIndex(Folders([tmp_path / "run"]))
+    made.refresh()
+    with made.cursor() as at:
+        found = [(row["policy"], row["reward"]) for row in queries.rows(at, Filters()) if row["reward"] is not None]
+    assert found == [("s1-00", 1.0)]
+    made.close()
+
+
+def _place(at: duckdb.DuckDBPyConnection, link: str) -> tuple[int, int]:
+    key, row = link.split("-")
+    source = queries.source(at, key)
+    assert source is not None
+    return source["source"], int(row)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ export const label = (name) => NAMES[name] ?? name.replace(/^component_/, "").re
 
 export function place(row) {
   const where = row.kind === "evaluation" ? `${row.policy} on ${row.benchmark}` : row.policy;
-  return row.iteration === null ? where : `${where}, iteration\u00a0${row.iteration}`;
+  if (row.iteration === null) return where;
+  const when = row.kind === "validation" ? (row.iteration ? "validation after " : "validation before ") : "";
+  return `${where}, ${when}iteration\u00a0${row.iteration || 1}`;
 }
 
 export const placeOfOne = (row) => (row.kind === "training" ? `${place(row)}, sample ${row.sample}` : place(row));
