@@ -354,7 +354,7 @@ def test_a_validation_has_the_rewards_of_its_place_or_else_its_metrics(tmp_path:
             rows[0]["policy_tokens"] + 5,
         )
         assert queries.count(at, Filters(least={"f1": 0.5}, most={"f1": 0.9}))["rows"] == 1
-        asked = queries.of_question(at, *(int(one) for one in _place(at, rows[0]["id"])))
+        asked = queries.of_question(at, *_place(at, rows[0]["id"]))
         assert [row["iteration"] for row in asked] == [0, 1, None]
         [found] = curves.curves([tmp_path / "run"], at, None)
         assert found["segments"][0]["rows"][0]["watch_reward"] == 1.0  # only the index has it
