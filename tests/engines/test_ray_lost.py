@@ -42,8 +42,8 @@ raise SystemExit(main())
 START_SECONDS = 90.0
 SECONDS = 30.0  # some for the line, 5 for Ray to shut down, and a busy machine; Ray itself would take 60
 # On the cluster's side; the run keeps Ray's own, 60.
-CLOCK: dict[str, Any] = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
-WORKER_SECONDS = 60.0  # for a worker that misses the head's end to end itself: 20 by its clock
+CLOCK: dict[str, Any] = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+WORKER_SECONDS = 60.0  # for a worker that misses the head's end to end itself: 10 by its clock
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,20 @@ def test_a_failure_is_found_in_whatever_folder(project: Path) -> None:
             pids = (project / f"{folder}_{name}").read_text().split()
             assert len(pids) == 3 and len(set(pids)) == 1, "a file's tests belong together"
     assert (project / "end_to_end_one").read_text() == (project / "end_to_end_two").read_text(), "they share a run"
+
+
+def test_files_that_belong_together_are_one_workers(pytestconfig: pytest.Config) -> None:
+    """Of two processes with Ray, each would find the other's cluster."""
+    conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests/conftest.py"))
+    config = SimpleNamespace(getvalue=lambda name: ["2*popen"])
+    split = conftest.pytest_xdist_make_scheduler(config, None)._split_scope  # type: ignore[union-attr]
+
+    def groups(folder: str, pattern: str) -> list[str]:
+        return [split(f"tests/{folder}/{file.name}::test") for file in (ROOT / "tests" / folder).glob(pattern)]
+
+    for folder, pattern in (("end_to_end", "test_*.py"), ("engines", "test_ray_*.py")):
+        assert len(groups(folder, pattern)) > 2 and len(set(groups(folder, pattern))) == 1
+    assert len(set(groups("engines", "test_[!r]*.py"))) == len(groups("engines", "test_[!r]*.py")) > 2
 
 
 def test_a_process_that_dies_or_collects_others_is_a_failure(project: Path) -> None:

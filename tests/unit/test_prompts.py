@@ -196,6 +196,11 @@ def test_a_chat_template_is_tried_within_limits(program: str, told: str, monkeyp
     with pytest.raises(PipelineError, match=told):
         try_template(load_prompt("instruct"), Explodes(program))
     try_template(load_prompt("base"), Explodes(program))  # has no use for it
+
+
+@pytest.mark.slow
+def test_a_chat_template_that_does_its_work_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1_searcher.rollout.chat_template.CPU_SECONDS", 1)
     try_template(load_prompt("instruct"), Chatty())
     try_template(load_prompt("instruct"), Explodes("{{ bos_token + messages[1].content + strftime_now('%Y') }}"))
 

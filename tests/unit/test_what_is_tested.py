@@ -19,7 +19,7 @@ def test_every_folder_with_tests_is_run() -> None:
     folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")}
     assert folders - quick == {ROOT / "tests/engines", ROOT / "tests/doors"}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "pytest tests/engines;" in makefile and "pytest $(PARALLEL) tests/doors\n" in makefile
+    assert "pytest $(PARALLEL) tests/engines;" in makefile and "pytest $(PARALLEL) tests/doors\n" in makefile
     *_, test, gate, engines, doors = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
     assert (test, gate) == ("make test < /dev/null", "make code-gate < /dev/null")
     assert (engines, doors) == ("make test-engines < /dev/null", "exec make test-doors < /dev/null")
