@@ -45,6 +45,8 @@ ODD_REPLIES: dict[str, tuple[int, dict[str, str], bytes]] = {
     "moved": (307, {"Location": "http://search.example/retrieve"}, b""),
     "denied": (401, {}, b'{"detail": "who are you?"}'),
     "forbidden": (403, {}, b'{"error": "not you: a-token"}'),
+    "echo": (200, {}, b"<html>Signed in as a-token</html>"),
+    "echo-json": (200, {}, b'{"result": "a-token"}'),
     "busy": (503, {"Retry-After": "0"}, b"warming up"),
     "limited": (429, {"Retry-After": "0"}, b"slower"),
     "huge": (200, {}, b" " * 20_000),

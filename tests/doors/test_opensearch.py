@@ -15,6 +15,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.retrieval import identify, open_index, open_retriever
 from r1_searcher.retrieval.make import make_index
+from r1_searcher.retrieval.opensearch.client import ClusterReply
 from r1_searcher.retrieval.retrievers import load_retriever
 from r1_searcher.types.protocols import RetrieverError, windows_of
 from stages.index.__main__ import main
@@ -131,6 +132,11 @@ def test_an_index_of_something_else_is_refused(place: Path, cluster: SearchClust
     assert loaded(place, chosen(url, name="another")).startswith("50 passages in the index 'another'")
 
 
+def test_what_a_cluster_says_is_shown_without_the_key() -> None:
+    reply = ClusterReply(400, {"error": {"type": "odd", "reason": f"{'x' * 190} {KEY}"}}, KEY)
+    assert reply.words().endswith("…") and KEY[:4] not in reply.words()
+
+
 @pytest.mark.parametrize("flavour", ["opensearch", "elasticsearch"])
 @pytest.mark.parametrize("user", ["", "ann"])
 def test_credentials_come_from_the_environment_alone(
@@ -148,7 +154,8 @@ def test_credentials_come_from_the_environment_alone(
         monkeypatch.delenv("CLUSTER_API_KEY")
     out, err = capfd.readouterr()
     assert KEY not in out + err and "wrong" not in out + err
-    for address, message in (("http://search.example", "clear text"), (f"http://ann:{KEY}@127.0.0.1", "no password")):
+    inside = f"http://ann:{KEY}@127.0.0.1"
+    for address, message in (("http://search.example", "clear text"), (inside, "must not contain a password")):
         monkeypatch.setenv("CLUSTER_API_KEY", KEY)
         with pytest.raises(PipelineError, match=message) as caught:
             loaded(place, chosen(address, flavour=flavour, key_variable="CLUSTER_API_KEY"))
@@ -159,7 +166,7 @@ def test_credentials_come_from_the_environment_alone(
     ("flavour", "there", "major", "message"),
     [
         ("opensearch", "elasticsearch", 7, r"refuses GET /: media_type_header_exception|is no OpenSearch"),
-        ("elasticsearch", "opensearch", 9, r"is not Elasticsearch \(flavour: opensearch\)"),
+        ("elasticsearch", "opensearch", 9, r"is not Elasticsearch \(set flavour: opensearch\)"),
         ("elasticsearch", "elasticsearch", 8, r"is older than the client \(elasticsearch 9\)"),
     ],
 )
@@ -184,7 +191,7 @@ def test_a_busy_cluster_is_asked_again_and_an_absent_one_is_one_line(place: Path
         assert caught.value.found is not None and len(caught.value.found[0]) == 1  # type: ignore[arg-type]
     with pytest.raises(RetrieverError, match="the cluster: "):
         opened.search(["name3"], 1)
-    with pytest.raises(PipelineError, match=r"does not answer: .* \(is the cluster running\?\)"):
+    with pytest.raises(PipelineError, match=r"does not answer: .* \(check that the cluster is running"):
         open_retriever(chosen(url, flavour=flavour), index=place / "index")
 
 

@@ -82,6 +82,24 @@ def test_the_other_servers_of_search_r1(servers: other_servers.State) -> None:
     assert (rerank.title, rerank.score, rerank.passage_id) == ("Silent Castle", 1.5, serp[0].passage_id)
 
 
+def test_a_document_with_a_title_of_its_own() -> None:
+    documents = [
+        {"id": "1", "contents": '"A ""B"" C"\nIts text.'},
+        {"id": "1", "title": "Ada", "contents": "No title here."},
+        {"id": "1", "title": "Ada", "contents": "No title here,\nbut two lines."},
+        {"id": "1", "title": '"Ada"', "contents": '"Ada"\nShe sang.'},
+        {"id": "1", "title": None, "contents": "Ada\nShe sang."},
+    ]
+    [found] = SERVICE_FORMS["search-r1"].read({"result": [documents]}, 1)
+    assert [(one.title, one.text) for one in found] == [
+        ('A "B" C', "Its text."),
+        ("Ada", "No title here."),
+        ("Ada", "No title here,\nbut two lines."),
+        ("Ada", "She sang."),
+        ("Ada", "She sang."),
+    ]
+
+
 def test_lines_of_r1_searchers_two_passage_files() -> None:
     lines = [
         LINES[0],
@@ -199,6 +217,10 @@ def test_a_token_comes_from_the_environment_and_is_never_shown(
     with pytest.raises(PipelineError, match=r"refuses the token in \$SEARCH_API_KEY: HTTP 403: not you: …") as error:
         opened(servers, "search-r1", "odd/forbidden", key_variable="SEARCH_API_KEY")
     assert TOKEN not in str(error.value)
+    for reply in ("odd/echo", "odd/echo-json"):  # a reply of another form that repeats the token
+        with pytest.raises(PipelineError, match=r"does not answer in the form .*…") as error:
+            opened(servers, "search-r1", reply, key_variable="SEARCH_API_KEY")
+        assert TOKEN not in str(error.value)
     with pytest.raises(PipelineError, match="would be sent as clear text"):
         settings = settings_for("http://search.example", form="search-r1", name="x", key_variable="SEARCH_API_KEY")
         OtherServiceRetriever(settings)

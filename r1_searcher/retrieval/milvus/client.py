@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import tenacity
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.keys import without_key
 from r1_searcher.net.retries import TryAgain, retrying
+from r1_searcher.net.words import in_one_line
 
 T = TypeVar("T")
 _BACKOFF, _SLOWEST = 0.5, 10.0  # seconds between two attempts
@@ -87,7 +87,7 @@ class Milvus:
         try:
             return function(*arguments, **named)
         except self._library.MilvusException as error:
-            said = without_key(" ".join(str(error.message or error).split())[:_SHOWN], self._key)
+            said = in_one_line(str(error.message or error), key=self._key, longest=_SHOWN)
             code = getattr(error.code, "name", str(error.code))
             if any(word in f"{code} {said}" for word in _DENIED):
                 raise PipelineError(

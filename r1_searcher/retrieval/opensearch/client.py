@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tenacity
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.keys import read_key, without_key
+from r1_searcher.keys import read_key
 from r1_searcher.net.retries import TryAgain, may_pass, retrying
+from r1_searcher.net.words import in_one_line
 from r1_searcher.retrieval.addresses import checked_url
 from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
 
@@ -33,11 +34,12 @@ class ClusterReply:
 
     status: int
     content: Any
+    key: str = ""  # that the request had, and that no message may show
 
     def words(self) -> str:
         """Return the reason of an error, in one line."""
         error = self.content.get("error", self.content) if isinstance(self.content, dict) else self.content
-        return reason(error) or f"HTTP {self.status}"
+        return reason(error, self.key) or f"HTTP {self.status}"
 
 
 Send = Callable[
@@ -49,13 +51,13 @@ class _NoReply(Exception):
     """No answer: no connection, or none in time."""
 
 
-def reason(error: Any) -> str:
-    """Return what an ``error`` object of a reply says, in one line."""
+def reason(error: Any, key: str = "") -> str:
+    """Return what an ``error`` object of a reply says, in one line, without ``key``."""
     if isinstance(error, dict):
         causes = error.get("root_cause") or [error]
         first = causes[0] if isinstance(causes, list) and causes and isinstance(causes[0], dict) else error
         error = f"{first.get('type', '')}: {first.get('reason', '')}"
-    return " ".join(str(error).split())[:_SHOWN]
+    return in_one_line(str(error), key=key, longest=_SHOWN)
 
 
 class Cluster:
@@ -124,7 +126,8 @@ class Cluster:
         try:
             reply = self._send(method, path, parameters, body)
         except _NoReply as error:
-            raise TryAgain(without_key(" ".join(str(error).split())[:_SHOWN], self._key)) from None
+            raise TryAgain(in_one_line(str(error), key=self._key, longest=_SHOWN)) from None
+        reply = replace(reply, key=self._key)
         if reply.status in (401, 403):
             raise PipelineError(
                 f"{self.url} does not accept the credentials (HTTP {reply.status})",
@@ -132,7 +135,7 @@ class Cluster:
                 fix="check user and the variable that key_variable names",
             )
         if may_pass(reply.status):
-            raise TryAgain(without_key(reply.words(), self._key))
+            raise TryAgain(reply.words())
         return reply
 
 

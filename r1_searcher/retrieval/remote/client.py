@@ -77,6 +77,10 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
+    def shown(self, text: str, *, longest: int) -> str:
+        """Return what the server says in one line, without the key, which it may repeat."""
+        return in_one_line(text, key=self._key, longest=longest)
+
     def health(self) -> Health:
         """Return the server's description of itself. Raises ``PipelineError`` if there is no server."""
         try:

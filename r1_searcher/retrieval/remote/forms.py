@@ -25,7 +25,7 @@ from r1_searcher.files.artefacts import fingerprint
 from r1_searcher.types.protocols import Passage
 
 # Version of this code in the fingerprint: raise it if the same reply would become other passages.
-_VERSION = 1
+_VERSION = 2
 _SHOWN_FIELDS = 5
 # A line of R1-Searcher's two passage files (its folder wiki_corpus_index_bulid/samples), without the number that its
 # clients cut off: title, three spaces, text; or "Title: … Text:  …", which may be quoted as in CSV.
@@ -150,24 +150,33 @@ def _passage(document: Any, score: Any, rank: int) -> Passage:
     identity = document.get("id")
     known = str(identity) if isinstance(identity, str | int) else ""
     contents, text, title = (document.get(name) for name in ("contents", "text", "title"))
+    titled = title if isinstance(title, str) and title.strip() else ""
     if isinstance(contents, str):
         first, feed, rest = contents.partition("\n")
-        return _made(known, first if feed else "", rest if feed else contents, score, rank)
+        if titled and _unquoted(first) != _unquoted(titled):  # a title beside contents without one
+            return _made(known, titled, contents, score, rank)
+        return _made(known, first if feed else titled, rest if feed else contents, score, rank)
     if isinstance(text, str):
-        return _made(known, title if isinstance(title, str) else "", text, score, rank)
+        return _made(known, titled, text, score, rank)
     raise AnotherForm("a document without 'contents'")
 
 
 def _made(identity: str, title: str, text: str, score: Any, rank: int) -> Passage:
     """Return a passage. Without an id it is known by its content, without a score by its rank."""
-    title, text = _clean(title).strip(), _clean(text)
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1]
+    title, text = _unquoted(_clean(title)), _clean(text)
     if score is None:
         score = 1.0 / rank
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         raise AnotherForm(f"a score that is no number: {score!r:.40}")
     return Passage(_clean(identity) or fingerprint([title, text])[:16], title, text, float(score))
+
+
+def _unquoted(title: str) -> str:
+    """Return a title without the quotes around it, as wiki-18 has them."""
+    title = title.strip()
+    if len(title) > 1 and title[0] == title[-1] == '"':
+        return title[1:-1].replace('""', '"').strip()
+    return title
 
 
 def _clean(text: str) -> str:

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.net.retries import TryAgain
-from r1_searcher.net.words import in_one_line
 from r1_searcher.params import Service
 from r1_searcher.retrieval.remote.client import (
     SERVICE_SECTION,
@@ -33,7 +32,7 @@ from r1_searcher.types.protocols import Passage, RetrieverError, whole
 
 _QUERIES = 256  # per request; a server that refuses so many with 413 gets fewer
 _CALLS = 8  # simultaneous requests of a form with one query per request
-_SHOWN, _SHOWN_BYTES = 60, 400  # of a reply that is not JSON
+_SHOWN, _SHOWN_BYTES = 60, 4096  # of a reply of another form: characters of its text, bytes that are looked at
 _TRIAL = ("test", "another test")  # two queries: a server that answers only the first is found out
 
 
@@ -98,13 +97,14 @@ class OtherServiceRetriever:
         except ValueError:
             text = content[:_SHOWN_BYTES].decode("utf-8", "replace")
             raise AnotherForm(
-                f"no JSON but {in_one_line(text, longest=_SHOWN)!r}" if text.strip() else "nothing"
+                f"no JSON but {self._connection.shown(text, longest=_SHOWN)!r}" if text.strip() else "nothing"
             ) from None
         try:
             found = self._form.read(reply, len(queries))
         except AnotherForm as error:
             seen = appearance(reply)
-            raise AnotherForm(seen if str(error) == seen else f"{seen}: {error}") from None
+            said = seen if str(error) == seen else f"{seen}: {error}"
+            raise AnotherForm(self._connection.shown(said, longest=5 * _SHOWN)) from None
         if len(found) != len(queries):
             raise PipelineError(
                 f"{self._place} answers {len(queries)} queries with {len(found)} results",
