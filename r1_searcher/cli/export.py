@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.options import examples
 from r1_searcher.shown import show
 
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # as a hub's, and part of a file's
 _GGUF = ("F32", "F16", "BF16", "Q8_0")
 
 
@@ -76,6 +78,10 @@ def _policy(options: argparse.Namespace) -> None:
         raise PipelineError("would replace the policy itself", where=str(options.out), fix="choose another folder")
     sums.check_replaceable(options.out)
     name = options.name or options.out.resolve().name
-    facts = gather(policy, settings, params_file=options.params)
+    if not _NAME.fullmatch(name):
+        raise PipelineError(
+            f"{name!r} is not a model's name: letters, digits, _, - and dots", where="--name", fix="give --name"
+        )
+    facts = gather(policy, settings, params_file=options.params, known=options.params != params.PARAMS_FILE)
     written = export_policy(facts, options.out, name=name, licence=options.licence, gguf=options.gguf)
     show(f"{policy} → {options.out}: {', '.join(written)}")

@@ -32,7 +32,7 @@ def model_card(facts: PolicyFacts, *, name: str, licence: str, gguf: str | None 
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    world = facts.params.corpus.source == "world"
+    world = facts.known and facts.params.corpus.source == "world"
     body = environment.get_template("model_card.md").render(
         name=markdown_cell(name),
         example=(questions_to_try() or ["Who directed Silent Castle?"])[0] if world else "Who directed Silent Castle?",
@@ -70,7 +70,7 @@ def _header(facts: PolicyFacts, name: str, licence: str) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["r1-searcher", "search-agent", "reinforcement-learning", "retrieval-augmented-generation"],
-        base_model=base if base != "tiny" and "/" in base and not Path(base).exists() else None,
+        base_model=base if facts.known and base != "tiny" and "/" in base and not Path(base).exists() else None,
         model_name=name,
         eval_results=results or None,
     )
@@ -82,6 +82,9 @@ def _cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _origin(facts: PolicyFacts) -> dict[str, Any]:
     params = facts.params
+    weights = {"segment": facts.segment, "steps": facts.step, "weights, sha256": facts.sha256}
+    if not facts.known:
+        return weights
     stages = [params.train.segments[one] for one in _segments(facts)]
     return {
         "profile": params.profile,
@@ -91,9 +94,7 @@ def _origin(facts: PolicyFacts) -> dict[str, Any]:
         "retriever": params.retriever.kind,
         "seed": params.seed,
         "training": ", ".join(f"{one.stage}: {one.iterations} iterations" for one in stages),
-        "segment": facts.segment,
-        "steps": facts.step,
-        "weights, sha256": facts.sha256,
+        **weights,
     }
 
 
@@ -124,6 +125,6 @@ def _table(measured: list[Measured]) -> str:
 
 def _figure(figures: dict[str, Any], name: str) -> str:
     if name not in figures:
-        return ""
+        return "–"
     low, high = figures[f"{name}_ci"]
     return f"{figures[name]:.3f} ({low:.3f}–{high:.3f})" if name in _IN_HEADER else f"{figures[name]:.2f}"

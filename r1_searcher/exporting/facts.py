@@ -25,7 +25,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class PolicyFacts:
-    """Everything that a model card says. What is not known is empty."""
+    """Everything that a model card says. What is not known is empty.
+
+    ``known``: the policy was trained with ``params``; else these only say how it is asked.
+    """
 
     policy: Path
     params: Params
@@ -35,10 +38,13 @@ class PolicyFacts:
     segment: str = ""
     measured: list[Measured] = field(default_factory=list)
     curves: list[IterationFigures] = field(default_factory=list)
+    known: bool = True
 
 
-def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, root: Path = Path()) -> PolicyFacts:
-    """Collect what the checkout ``root`` knows about ``policy``.
+def gather(
+    policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, root: Path = Path(), known: bool = False
+) -> PolicyFacts:
+    """Collect what the checkout ``root`` knows about ``policy``. ``known``: it was trained with ``params``.
 
     Evaluations are found by the policy's weights, not by its name: figures of other weights are never shown. Raises
     ``PipelineError`` if ``policy`` is no policy folder, or an evaluation that names it is damaged.
@@ -46,6 +52,8 @@ def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, roo
     identity = policy_identity(policy)
     made = {(root / "data/train" / name / "policy").resolve(): name for name in params.train.segments}
     segment = made.get(policy.resolve(), "")
+    measured = _measured(identity["policy_sha256"], root)
+    base = policy.resolve() == (root / "data/base_model").resolve()
     return PolicyFacts(
         policy=policy,
         params=params,
@@ -53,8 +61,9 @@ def gather(policy: Path, params: Params, *, params_file: Path = PARAMS_FILE, roo
         sha256=identity["policy_sha256"],
         step=identity["policy_step"],
         segment=segment,
-        measured=_measured(identity["policy_sha256"], root),
+        measured=measured,
         curves=_curves(params, segment, root) if segment else [],
+        known=known or bool(segment or measured) or base,
     )
 
 

@@ -24,6 +24,13 @@ def push_folder(folder: Path, repository: str, *, kind: RepositoryKind = "model"
             where=str(folder),
             fix="make one with r1-searcher export policy",
         )
+    there: RepositoryKind = "model" if (folder / "config.json").is_file() else "dataset"
+    if there != kind:
+        raise PipelineError(
+            f"the folder has a {there}, not a {kind}",
+            where=str(folder),
+            fix="add --dataset" if there == "dataset" else "leave --dataset out",
+        )
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         raise PipelineError("the hub is switched off", where="HF_HUB_OFFLINE=1", fix="set HF_HUB_OFFLINE=0")
     import httpx2  # what huggingface_hub speaks by

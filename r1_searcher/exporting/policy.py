@@ -11,6 +11,7 @@ from r1_searcher.exporting.curves import curves_svg
 from r1_searcher.exporting.facts import PolicyFacts
 from r1_searcher.exporting.gguf_file import write_gguf
 from r1_searcher.files.artefacts import atomic, write_json, write_text
+from r1_searcher.files.weights import check_policy
 from r1_searcher.rollout.prompt import prompt_of
 from r1_searcher.transcripts import grammar
 
@@ -37,8 +38,9 @@ def export_policy(facts: PolicyFacts, out: Path, *, name: str, licence: str = ""
         licence: an SPDX or hub identifier; empty: the card says that none is stated.
         gguf: kind of a GGUF file to add (``gguf_file.GGUF_KINDS``); None: none.
 
-    Raises ``PipelineError`` for a policy without weights or tokenizer, and for what GGUF cannot hold.
+    Raises ``PipelineError`` for a damaged policy, one without weights or tokenizer, and for what GGUF cannot hold.
     """
+    check_policy(facts.policy)
     chosen = _files(facts.policy)
     with atomic(out, folder=True) as folder:
         for file in chosen:

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from r1_searcher.files.artefacts import write_table, write_text
+from r1_searcher.files.artefacts import atomic, write_table, write_text
+from r1_searcher.files.sums import check_replaceable
 
 _ABOUT = {
     "questions": "Questions with gold answers for training a policy that searches.",
@@ -22,12 +23,17 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def write(folder: Path, what: str, split: str, tables: Sequence[tuple[str, pa.Table, Mapping[str, Any]]]) -> None:
-    """Write tables as ``data/SPLIT-NAME.parquet`` with their metadata, and the card as ``README.md``."""
-    for name, table, metadata in tables:
-        write_table(folder / "data" / f"{split}-{name}.parquet", table, metadata or None)
+    """Write tables as ``data/SPLIT-NAME.parquet`` with their metadata, and the card as ``README.md``.
+
+    An earlier export is replaced whole: none of its files stays. Raises ``PipelineError`` for a folder with others.
+    """
+    check_replaceable(folder)
     rows = sum(int(table.num_rows) for _, table, _ in tables)
-    _, first, metadata = tables[0]
-    write_text(folder / "README.md", card(what, split, rows, first.schema, metadata))
+    with atomic(folder, folder=True) as draft:
+        for name, table, metadata in tables:
+            write_table(draft / "data" / f"{split}-{name}.parquet", table, metadata or None)
+        _, first, metadata = tables[0]
+        write_text(draft / "README.md", card(what, split, rows, first.schema, metadata))
 
 
 def card(what: str, split: str, rows: int, schema: pa.Schema, facts: Mapping[str, Any]) -> str:

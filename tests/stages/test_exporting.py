@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from r1_searcher.asking.asker import Asker
 from r1_searcher.cli.export import main
 from r1_searcher.errors import PipelineError
+from r1_searcher.exporting.card import model_card
 from r1_searcher.exporting.curves import curves_svg
 from r1_searcher.exporting.facts import gather
 from r1_searcher.exporting.gguf_file import GGUF_KINDS, write_gguf
@@ -151,6 +152,7 @@ def test_the_card_says_what_it_is(exported: Path) -> None:
     text = card.text
     assert "0.750 (" in text and "| held_out | search | 4 |" in text, "measured on exactly these weights"
     assert "stage1" not in (exported / "protocol_cards.json").read_text(), "figures of other weights are left out"
+    assert "`no_search` forces" in text and "--service http" in text
     assert "my-agent-F16.gguf" in text and "| seed | 0 |" in text and "{{" not in text and "{%" not in text
     assert "\n\n## Limits\n" in text and "\n\n## Licence\n" in text
     assert yaml.safe_load((exported / "params.yaml").read_text())["profile"] == "laptop"
@@ -193,8 +195,10 @@ def test_pushed_and_fetched_it_is_the_same(
 def test_what_cannot_be_pushed_is_one_line(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from r1_searcher.exporting.hub import push_folder
 
-    with pytest.raises(PipelineError, match=r"no README\.md: only an exported folder"):
+    with pytest.raises(PipelineError, match=r"no README\.md: only exported folders"):
         push_folder(tmp_path, "me/x")
+    with pytest.raises(PipelineError, match="has a model, not a dataset"):
+        push_folder(exported, "me/x", kind="dataset")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(PipelineError, match="HF_HUB_OFFLINE=1: the hub is switched off"):
         push_folder(exported, "me/x")
@@ -266,7 +270,7 @@ def test_a_policy_without_its_tokenizer_is_refused(
     (tmp_path / "params.yaml").write_text((ROOT / "r1_searcher/params/defaults.yaml").read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     assert main(["policy", "--policy", "policy", "--out", "out"]) == 2
-    assert "a policy without its tokenizer" in capsys.readouterr().err and not Path("out").exists()
+    assert "the policy folder has no tokenizer" in capsys.readouterr().err and not Path("out").exists()
     assert main(["policy", "--policy", "policy", "--out", "policy"]) == 2
     assert "would replace the policy itself" in capsys.readouterr().err
     shutil.copyfile(POLICY / "tokenizer.json", "policy/tokenizer.json")
@@ -277,11 +281,21 @@ def test_a_policy_without_its_tokenizer_is_refused(
         assert said in capsys.readouterr().err and Path("notes/mine.txt").read_text() == "mine"
     assert main(["policy", "--out", "out"]) == 2
     assert "there is no policy yet" in capsys.readouterr().err
+    assert main(["policy", "--policy", "policy", "--out", "out", "--name", "a/b"]) == 2
+    assert "--name: 'a/b' is not a model's name" in capsys.readouterr().err
+    with open("policy/model.safetensors", "r+b") as weights:
+        weights.truncate(1000)
+    assert main(["policy", "--policy", "policy", "--out", "out"]) == 2
+    assert "sha256" in capsys.readouterr().err and not Path("out").exists()
 
 
 def test_facts_of_a_foreign_folder_are_few(tmp_path: Path) -> None:
     facts = gather(POLICY, shipped(), params_file=tmp_path / "none", root=tmp_path)
     assert (facts.segment, facts.measured, facts.curves, facts.params_text) == ("", [], [], "")
+    card = model_card(facts, name="x", licence="")
+    assert facts.sha256 in card and "| seed |" not in card and "invented world" not in card
+    told = gather(POLICY, shipped(), params_file=tmp_path / "none", root=tmp_path, known=True)
+    assert "| seed | 0 |" in model_card(told, name="x", licence="")
 
 
 def test_curves_are_one_picture() -> None:

@@ -209,6 +209,20 @@ def test_a_dataset_folder_has_the_files_and_a_card(rollouts: Path, questions: Pa
     assert "````json" in card("questions", "train", 1, QUESTIONS, {"a": "```"})
 
 
+def test_a_dataset_folder_is_replaced_whole_or_not_at_all(
+    rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, first = tmp_path / "hub", rollouts / "0000.parquet"
+    for files in (rollouts, first):
+        assert main(["rollouts", str(files), "--form", "hub", "--out", str(out)]) == 0
+    assert [file.name for file in (out / "data").iterdir()] == ["train-0000.parquet"], "none of the earlier export"
+    (own := tmp_path / "own").mkdir()
+    (own / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["rollouts", str(first), "--form", "hub", "--out", str(own)]) == 2
+    assert "a folder with other files" in capsys.readouterr().err
+    assert [file.name for file in own.iterdir()] == ["notes.txt"]
+
+
 def test_what_is_not_there_is_one_line(rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["rollouts", str(tmp_path / "empty"), "--form", "trl", "--out", str(tmp_path / "out")]) == 2

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,9 @@ if __name__ == "__main__":
     parser.add_argument("question")
     parser.add_argument("--service", default="http://127.0.0.1:8400", help="retrieval service (default: %(default)s)")
     options = parser.parse_args()
-    answer, transcript = Agent(Path(__file__).parent).answer(options.question, service(options.service))
+    try:
+        answer, transcript = Agent(Path(__file__).parent).answer(options.question, service(options.service))
+    except urllib.error.URLError as error:
+        raise SystemExit(f"error: no retrieval service answers at {options.service}: {error}") from None
     print(transcript)
     print("answer:", answer)
