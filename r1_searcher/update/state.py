@@ -207,7 +207,7 @@ def set_optimizer_state(
             stepped.data.copy_(master)
             parameter.data.copy_(master)
             engine.optimizer.state[stepped] = {
-                "step": torch.tensor(float(num_steps)),
+                "step": torch.tensor(float(num_steps), device=stepped.device),  # where the fused kernel reads it
                 **{moment: moments[f"{moment}/{name}"].to(parameter.device).clone() for moment in _MOMENTS},
             }
             continue

@@ -192,7 +192,7 @@ def test_if_cuda_does_not_start_in_a_forked_process_all_are_started_anew(
 
 @pytest.mark.slow
 def test_the_branches_for_a_gpu_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU that is taken for an H100; the library itself goes on using the CPU."""
+    """On a CPU that is taken for an H100, by the library too: whatever lies on the wrong device is refused."""
     machine, reports = figures.Machine("cuda", True, tmp_path), []
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
