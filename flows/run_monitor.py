@@ -63,7 +63,8 @@ class RunMonitor:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         url = f"{self._api}/{path}"
-        reply = httpx.request(method, url, json=body, headers=self._headers, timeout=TIMEOUT_SECONDS).raise_for_status()
+        how: dict[str, Any] = {"headers": self._headers, "timeout": TIMEOUT_SECONDS, "verify": access.certificates()}
+        reply = httpx.request(method, url, json=body, **how).raise_for_status()
         return parse_json(reply.content) if reply.content else None
 
 

@@ -249,7 +249,7 @@ GONE = "is gone"
 def why_silent(url: str) -> str | None:
     """Return why a server does not answer, ``GONE`` if nothing listens; None if it answers."""
     try:
-        status = httpx.get(f"{url}/health", timeout=5).status_code
+        status = httpx.get(f"{url}/health", timeout=5, verify=access.certificates()).status_code
     except httpx.ConnectError as error:  # its cause is httpcore's, which holds the socket's
         refused = isinstance(getattr(error.__cause__, "__context__", None), ConnectionRefusedError)
         return GONE if refused else "does not answer"

@@ -131,7 +131,7 @@ def wait_until_there(
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, headers=headers, timeout=5).is_success:
+            if httpx.get(url, headers=headers, timeout=5, verify=access.certificates()).is_success:
                 return
         check_alive(processes, log)
         time.sleep(0.2)

@@ -1,6 +1,7 @@
 """The smoke pipeline as a scheduled run: a checkout, `make ui`'s server and worker, and Prefect's own commands.
 
 The deployment's first run loses its server on the way, and is stopped by Ctrl-C of `make ui`; the second completes.
+Then comes a run that fails. Their user has no home folder.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 1800  # for a hang; not a timing
 PIPELINE, REGRESSION = "pipeline/pipeline-smoke", "regression/regression-smoke"
 READY = "Ctrl-C stops everything"
+MISTYPED = "smok"  # a profile that does not exist
 PASSWORDS: dict[str, str] = {}  # of each port's server, as it was printed
 
 
 @dataclass
 class Scheduled:
-    """The results of the two runs."""
+    """The results of the runs."""
 
     workspace: Path
     stopped: list[dict[str, Any]] = field(default_factory=list)  # flow runs after Ctrl-C, per the server
@@ -49,6 +51,8 @@ class Scheduled:
     task_runs: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     logs: list[dict[str, Any]] = field(default_factory=list)
+    failed: tuple[int, dict[str, Any]] = (0, {})  # the command's exit status, and the flow run, of a mistyped profile
+    beside: list[str] = field(default_factory=list)  # what is in the checkout's folder after all
 
 
 def run(place: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -76,6 +80,7 @@ def environment(place: Path) -> dict[str, str]:
         "R1SEARCHER_STORE": str(root / ".store"),
         "PREFECT_HOME": str(root / ".prefect"),
         "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
+        "HOME": str(root.parent / "nobody"),
         "PYTHONPATH": "",
     }
 
@@ -103,6 +108,8 @@ def schedule(root: Path) -> Scheduled:
             done.page = reply.read().decode()
         done.flow_runs, done.task_runs = ask(api, "flow_runs"), ask(api, "task_runs")
         done.artifacts, done.logs = ask(api, "artifacts"), ask(api, "logs")
+        done.failed = fail(root, api)
+    done.beside = sorted(path.name for path in root.parent.iterdir())
     return done
 
 
@@ -112,6 +119,14 @@ def kill_server(root: Path) -> None:
     found = [one for one in psutil.process_iter(["cmdline", "cwd"]) if one.info["cwd"] == here]
     [server] = [one for one in found if (one.info["cmdline"] or [])[2:4] == named]
     server.kill()
+
+
+def fail(root: Path, api: str) -> tuple[int, dict[str, Any]]:
+    """Run the pipeline's deployment for a profile that does not exist; returns the command's status, and the run."""
+    parameters = ("--param", f"profile={MISTYPED}")
+    status = run(root, "prefect", "deployment", "run", PIPELINE, *parameters, "--watch").returncode
+    [failed] = [found for found in ask(api, "flow_runs") if found["parameters"].get("profile") == MISTYPED]
+    return status, failed
 
 
 def watch(root: Path, deployment: str, log: Path, *options: str) -> str:
@@ -143,7 +158,7 @@ def copy_checkout(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def serving(root: Path, log: Path, done: Scheduled, **variables: str) -> Iterator[str]:
+def serving(root: Path, log: Path, done: Scheduled) -> Iterator[str]:
     """Run `make ui` during the block; yields the API's address. Then Ctrl-C, and a check for leftovers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -152,7 +167,7 @@ def serving(root: Path, log: Path, done: Scheduled, **variables: str) -> Iterato
         ui = subprocess.Popen(
             [sys.executable, "-m", "flows.ui"],
             cwd=root,
-            env=environment(root) | {"PREFECT_SERVER_API_PORT": port, "PREFECT_WORKER_QUERY_SECONDS": "1"} | variables,
+            env=environment(root) | {"PREFECT_SERVER_API_PORT": port, "PREFECT_WORKER_QUERY_SECONDS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 from segment_runs import FAKES, ONE, made, train
 
+from flows import access
 from flows import server as flows_server
+from flows.run_monitor import RunMonitor
 from flows.server import GONE, PrefectServer, ServerAddress
 
 LIMIT_SECONDS = 240.0  # for a hang; not a timing
@@ -125,6 +128,19 @@ def test_a_server_is_gone_where_nobody_listens() -> None:
         bound.bind(("127.0.0.1", 0))
         assert flows_server.why_silent(f"http://127.0.0.1:{bound.getsockname()[1]}/api") == GONE
     assert flows_server.why_silent("http://[/api") == "does not answer"
+
+
+def test_authorities_are_not_read_for_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes longer than the question, which is asked every two seconds."""
+    access.certificates()
+    read: list[object] = []
+    monkeypatch.setattr(ssl, "create_default_context", lambda **how: read.append(how))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
+        assert flows_server.why_silent(url) == GONE and not access.wrong_password(url, "user:x")
+        RunMonitor(url, "user:x").look()
+    assert read == []
 
 
 def test_what_prefects_services_say_of_a_lost_server_is_not_on_the_terminal() -> None:
