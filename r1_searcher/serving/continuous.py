@@ -1,24 +1,35 @@
 """The transformers engine with requests that come and go while it runs, each sampled in its own way.
 
-What a row samples is what it would sample in a rollout: from its own seed and tokens. Only the batch is another one, so
-that logits may differ in their last bits.
+Every pass reads something of every row that does not wait: the next token of a row that decodes, and prompts and blocks
+of passages as a whole. What a row samples is what it would sample in a rollout: from its own seed and tokens. Only the
+pass is another one, so that logits may differ in their last bits.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from r1_searcher.rollout.cache import Reading
 from r1_searcher.rollout.engine import TransformersEngine
 from r1_searcher.rollout.stops import StopFinder
+from r1_searcher.serving import packed
 from r1_searcher.types.protocols import Sampling, Turn
 
-# A row with at least this many tokens ahead is prefilled alone. Lower than in a rollout: beside decoding rows a prompt
-# advances by one token a pass, and its reader waits for the first word.
-_PREFILL_ALONE = 16
+# Tokens of a pass at most, or one per row: a long prompt is prefilled in several passes, and other rows decode in each.
+_PASS_TOKENS = 512
+
+
+@dataclass
+class _Admitted:
+    """How a trajectory is sampled, and its row of the cache."""
+
+    sampling: Sampling
+    finder: StopFinder
+    cache_row: int
 
 
 class ContinuousEngine(TransformersEngine):
@@ -28,7 +39,8 @@ class ContinuousEngine(TransformersEngine):
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "transformers") -> None:
         super().__init__(model, tokenizer, name=name)
-        self._chosen: dict[int, tuple[Sampling, StopFinder]] = {}  # of each trajectory
+        packed.use(self._model)
+        self.reset()
 
     @classmethod
     def of(cls, engine: TransformersEngine) -> ContinuousEngine:
@@ -37,28 +49,35 @@ class ContinuousEngine(TransformersEngine):
 
     def reset(self) -> None:
         """Drop all rows."""
-        self._rows, self._released, self._cache, self._chosen = [], set(), None, {}
+        self._rows, self._released = [], set()
+        self._admitted: dict[int, _Admitted] = {}  # of each trajectory
+        self._packed = packed.PackedCache(self._model.config.num_hidden_layers)
+
+    def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
+        """Drop all rows; sample those that are added like this."""
+        self.reset()
+        super().start(sampling, stops)
+
+    def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
+        """Add a trajectory to the running batch, in the cache's first free row."""
+        taken = {one.cache_row for one in self._admitted.values()}
+        free = next(row for row in itertools.count() if row not in taken)
+        self._admitted[trajectory] = _Admitted(self._sampling, self._finder, free)
+        super().add(trajectory, prompt_ids, seed)
 
     def admit(
         self, trajectory: int, prompt_ids: Sequence[int], seed: int, sampling: Sampling, stops: Sequence[str]
     ) -> None:
-        """Add a trajectory to the running batch."""
+        """Add a trajectory that is sampled in its own way."""
         key = tuple(stops)
         if key not in self._finders:
             self._finders[key] = StopFinder(self._texts, key, self.decode)
-        self._chosen[trajectory] = (sampling, self._finders[key])
-        self._sampling = sampling
-        running, self._cache = self._cache, None  # what a rollout may not do
+        self._sampling, self._finder = sampling, self._finders[key]
         self.add(trajectory, prompt_ids, seed)
-        self._cache = running
-        for layer in [] if running is None else running.layers:
-            layer.rows += 1
-            if layer.is_initialized:
-                layer.keys, layer.values = _with_row(layer.keys), _with_row(layer.values)
 
     def limit(self, trajectory: int, sampling: Sampling) -> None:
         """Change how a trajectory is sampled from its next token on."""
-        self._chosen[trajectory] = (sampling, self._chosen[trajectory][1])
+        self._admitted[trajectory].sampling = sampling
 
     def drop(self, trajectory: int) -> None:
         """Remove a trajectory from the batch, even within a turn."""
@@ -67,8 +86,8 @@ class ContinuousEngine(TransformersEngine):
     @torch.inference_mode()
     def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
         self._drop_released()
-        while not all(row.waiting for row in self._rows):
-            if ended := self._prefill_alone() or self._step_together():
+        while going := [place for place, row in enumerate(self._rows) if not row.waiting]:
+            if ended := self._pass(going):
                 return ended
             if interrupted is not None and interrupted():
                 break
@@ -76,47 +95,49 @@ class ContinuousEngine(TransformersEngine):
 
     def _drop_released(self) -> None:
         for trajectory in self._released:
-            self._chosen.pop(trajectory, None)
+            self._admitted.pop(trajectory, None)
         super()._drop_released()
         if not self._rows:
-            self._cache = None
+            self.reset()
 
-    def _prefill_alone(self) -> list[Turn]:
-        ended = []
-        for place, row in enumerate(self._rows):
-            if not row.waiting and row.ahead >= _PREFILL_ALONE:
-                reading = Reading(row.read, len(row.ids), only=[place])
-                ended += self._sample([place], self._forward([row.ids[row.read :]], reading))
-        return ended
-
-    def _step_together(self) -> list[Turn]:
-        """As in a rollout. A row that waits takes part, because the batch is one tensor, and nothing of it counts: its
-        place in the cache is written anew."""
-        number = min(row.ahead for row in self._rows)
-        going = [place for place, row in enumerate(self._rows) if not row.waiting]
-        if not going:
+    def _pass(self, places: Sequence[int]) -> list[Turn]:
+        """Read tokens of these rows, and sample for those that have none left."""
+        left, pieces, ids = _PASS_TOKENS - len(places), [], []
+        for row in (self._rows[place] for place in places):
+            more = min(row.ahead - 1, max(0, left))
+            left -= more
+            pieces.append(packed.RowPiece(self._admitted[row.trajectory].cache_row, row.read, row.read + 1 + more))
+            ids += row.ids[row.read : row.read + 1 + more]
+        packing = packed.Packing(pieces, self._model.device)
+        self._packed.read(packing)
+        found = self._model.base_model(
+            input_ids=torch.tensor([ids], device=self._model.device),
+            position_ids=packing.places[None],
+            attention_mask=None,
+            past_key_values=self._packed,
+            use_cache=True,
+            packing=packing,
+        )
+        open_rows = []
+        for number, (place, piece) in enumerate(zip(places, pieces, strict=True)):
+            self._rows[place].read = piece.end
+            if self._rows[place].ahead == 0:
+                open_rows.append(number)
+        if not open_rows:
             return []
-        reading = Reading.together([row.read for row in self._rows], number, self._model.device)
-        hidden = self._forward([row.ids[row.read : row.read + number] for row in self._rows], reading)
-        drawn = [place for place in going if self._rows[place].ahead == number]
-        for place in going:
-            self._rows[place].read += number
-        return self._sample(drawn, hidden[torch.tensor(drawn, dtype=torch.long, device=hidden.device)])
+        hidden = found.last_hidden_state[0, packing.last[open_rows]]  # (b, D)
+        return self._sample([places[number] for number in open_rows], hidden)
 
     def _sample(self, places: Sequence[int], hidden: torch.Tensor) -> list[Turn]:
         """Sample rows that are sampled alike together."""
         alike: dict[tuple[Sampling, int], list[int]] = {}
         for number, place in enumerate(places):
-            sampling, finder = self._chosen[self._rows[place].trajectory]
-            alike.setdefault((sampling, id(finder)), []).append(number)
+            one = self._admitted[self._rows[place].trajectory]
+            alike.setdefault((one.sampling, id(one.finder)), []).append(number)
         ended = []
         for numbers in alike.values():
-            self._sampling, self._finder = self._chosen[self._rows[places[numbers[0]]].trajectory]
+            one = self._admitted[self._rows[places[numbers[0]]].trajectory]
+            self._sampling, self._finder = one.sampling, one.finder
             part = hidden if len(alike) == 1 else hidden[torch.tensor(numbers, device=hidden.device)]
             ended += super()._sample([places[number] for number in numbers], part)
         return ended
-
-
-def _with_row(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a cache (B, heads, tokens, D) with one more row, of zeros: masked values must be finite."""
-    return torch.cat([tensor, tensor.new_zeros(1, *tensor.shape[1:])])

@@ -8,14 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_architectures import KINDS, write_kind
+from engine_jobs import jobs, run
+from tiny_architectures import KINDS, WINDOW, write_kind
 from tiny_policy import params_with, rollout_params
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.models.agreement import KNOWN_GOOD, check_agreement
 from r1_searcher.models.imported import check_usable, import_model
 from r1_searcher.rollout import load_engine
+from r1_searcher.rollout.engine import TransformersEngine
+from r1_searcher.serving.continuous import ContinuousEngine
 from r1_searcher.types.model_config import steady_length
 from r1_searcher.types.protocols import TrainingBatch
 
@@ -56,6 +60,21 @@ def test_a_known_good_kind_agrees(kind: str, folders: Any) -> None:
 def test_other_kinds_agree_too(kind: str, folders: Any) -> None:
     """Windows, functional dropout and scaled logits."""
     assert checked(folders(kind))[-1].endswith("is not among the kinds we test")
+
+
+@pytest.mark.parametrize("kind", [*KNOWN_GOOD.values(), "Starcoder2", "OPT", "Granite", "Cohere"])
+def test_packed_passes_of_the_server_agree(kind: str, folders: Any) -> None:
+    """Beyond windows, with prompts and documents beside rows that decode."""
+    engine = load_engine(folders(kind), rollout_params())
+    assert isinstance(engine, TransformersEngine)
+    expected = run(engine, jobs(8))
+    found = run(ContinuousEngine.of(engine), jobs(8))
+    assert max(len(one.ids) for one in expected) > 2 * WINDOW
+    for one, other in zip(found, expected, strict=True):
+        assert (one.ids, one.stops) == (other.ids, other.stops)
+        np.testing.assert_allclose(
+            [value for _, value in one.logprobs], [value for _, value in other.logprobs], rtol=0, atol=5e-5
+        )
 
 
 def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from r1_searcher.cli.mcp import main as serve_mcp
 from r1_searcher.cli.serve import main
 from r1_searcher.retrieval.library import index_passages
 from r1_searcher.rollout import load_engine
+from r1_searcher.serving import continuous
 from r1_searcher.serving.answerer import Answerer, AnswerRequest
 from r1_searcher.serving.lanes import Cancelled, Lane
 from r1_searcher.serving.server import ServeSettings
@@ -222,6 +223,33 @@ def test_many_at_once_are_generated_together_and_each_is_its_own(engine: Engine,
         assert first.rollouts["token_ids"] == greedy.rollouts["token_ids"]
         assert len(short.rollouts["policy_logprobs"][0]) == 2
         assert answerer.lanes.most > 4
+    finally:
+        gate.open.set()
+        answerer.close()
+
+
+def test_a_greedy_answer_is_the_same_among_others(engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, by the engine of rollouts, and served among eight others, two of which hang up."""
+    monkeypatch.setattr(continuous, "_PASS_TOKENS", 48)  # some prompts take several passes
+    questions = [QUESTION, *(f"Who was{' the mother of' * place} Ada?" for place in range(1, 9))]
+    alone = [Asker(engine, gate, rollout()).ask(question).rollouts for question in questions]
+    answerer = Answerer(engine, gate, rollout())
+    try:
+        gate.open.clear()
+        jobs = [answerer.job(AnswerRequest(question)) for question in questions]
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            running = [pool.submit(job.run) for job in jobs]
+            for job in jobs[-2:]:
+                job.cancel()
+            gate.open.set()
+            for one, expected in zip(running[:-2], alone, strict=False):
+                found = one.result(30).rollouts
+                assert found["token_ids"] == expected["token_ids"]
+                ours, theirs = (table["policy_logprobs"][0].as_py() for table in (found, expected))
+                assert ours == pytest.approx(theirs, abs=2e-5)
+            for one in running[-2:]:
+                with contextlib.suppress(Cancelled):  # unless it was done before
+                    one.result(30)
     finally:
         gate.open.set()
         answerer.close()
