@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,8 @@ _RUNS = re.compile(r"Running stage '(?P<name>[^']+)'")
 _DONE = re.compile(r"Stage '(?P<name>[^']+)' (?:didn't change|is cached)")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _NAMES = {"reward": "reward", "search_rate": "searched", "format_rate": "format", "f1": "F1"}
-_BAR = 32  # cells
+_BAR, _LEAST_BAR = 32, 8  # cells; below the least there is none
+_TITLE, _GAP, _FIGURE = 22, 2, 6  # cells: of a row's name, between columns, of a figure
 _HISTORY = 40  # iterations at most
 
 
@@ -77,28 +79,56 @@ def drawn(board: Board, now: float) -> Group:
     if board.work is not None:
         parts.append(_work(board.work))
     if board.iteration is not None:
-        parts += [_iterations(board.iteration), _figures(board.iteration["figures"], board.history)]
+        parts += [_iterations(board.iteration), _Figures(board.iteration["figures"], board.history)]
     return Group(*parts)
 
 
-def _row(what: str, done: float, total: float, *after: Text) -> Table:
-    row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_column(min_width=22, overflow="ellipsis", no_wrap=True)
-    row.add_column(width=_BAR)
-    for _ in after:
-        row.add_column(no_wrap=True)
-    bar = ProgressBar(total=total or None, completed=min(done, total) if total else 0, width=_BAR, pulse=not total)
-    row.add_row(Text(printable(what), style="bold"), bar, *after)
-    return row
+@dataclass
+class _Row:
+    """A name, a bar and some words. On a narrow terminal the bar is shorter, and the last words go below it."""
+
+    what: str
+    done: float
+    total: float
+    after: tuple[Text, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        beside = [words for words in self.after if words.plain]
+        below: list[Text] = []
+        while (room := self._room(beside, options.max_width)) < (_LEAST_BAR if len(beside) > 1 else 0) and beside:
+            below.insert(0, beside.pop())
+        row = Table.grid(padding=(0, _GAP, 0, 0))
+        row.add_column(min_width=_TITLE, overflow="ellipsis", no_wrap=True)
+        cells: list[RenderableType] = [Text(printable(self.what), style="bold")]
+        if room >= _LEAST_BAR:
+            row.add_column(width=(width := min(_BAR, room)))
+            done = min(self.done, self.total) if self.total else 0
+            cells.append(ProgressBar(total=self.total or None, completed=done, width=width, pulse=not self.total))
+        for words in beside:
+            row.add_column(no_wrap=True)
+            cells.append(words)
+        row.add_row(*cells)
+        yield row
+        if below:
+            yield Text("  ", no_wrap=True, overflow="ellipsis").append_text(Text("  ").join(below))
+
+    def _room(self, beside: Sequence[Text], width: int) -> int:
+        """Return the cells that are left for a bar."""
+        title = max(_TITLE, cell_len(printable(self.what)))
+        return width - title - _GAP - sum(_GAP + words.cell_len for words in beside)
 
 
-def _stages(board: Board, now: float) -> Table:
+def _row(what: str, done: float, total: float, *after: Text) -> _Row:
+    return _Row(what, done, total, after)
+
+
+def _stages(board: Board, now: float) -> _Row:
     name = f"stage {board.running}" if board.running else "stages"
     count = Text(f"{len(board.done)} of {board.stages} stages")
     return _row(name, len(board.done), board.stages, count, Text(_clock(now - board.began), style="dim"))
 
 
-def _work(work: Mapping[str, Any]) -> Table:
+def _work(work: Mapping[str, Any]) -> _Row:
     done, total = int(work["done"]), int(work["total"])
     of = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
     note = str(work.get("note") or "")
@@ -107,7 +137,7 @@ def _work(work: Mapping[str, Any]) -> Table:
     return _row(str(work["what"]), done, total, Text(printable(said)), Text(printable(note or left), style="dim"))
 
 
-def _iterations(one: Mapping[str, Any]) -> Table:
+def _iterations(one: Mapping[str, Any]) -> _Row:
     speed = one.get("tokens_per_second")
     left = one.get("seconds_left")
     after = [
@@ -118,15 +148,24 @@ def _iterations(one: Mapping[str, Any]) -> Table:
     return _row(f"segment {one['segment']}", int(one["done"]), int(one["of"]), *after)
 
 
-def _figures(now: Mapping[str, float], history: Mapping[str, Sequence[float]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=22)
-    table.add_column(justify="right")
-    table.add_column()
-    for name, value in now.items():
-        title = Text("  " + _NAMES.get(name, printable(name)))
-        table.add_row(title, Text(f"{value:+.3f}" if name == "reward" else f"{value:.3f}"), sparkline(history[name]))
-    return table
+@dataclass
+class _Figures:
+    """The figures of an iteration with their history: as many values as the terminal is wide."""
+
+    now: Mapping[str, float]
+    history: Mapping[str, Sequence[float]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        table.add_column(min_width=_TITLE)
+        table.add_column(justify="right")
+        table.add_column(no_wrap=True)
+        room = max(1, options.max_width - _TITLE - _GAP - _FIGURE - _GAP)
+        for name, value in self.now.items():
+            title = Text("  " + _NAMES.get(name, printable(name)))
+            shown = Text(f"{value:+.3f}" if name == "reward" else f"{value:.3f}")
+            table.add_row(title, shown, sparkline(self.history[name][-room:]))
+        yield table
 
 
 def sparkline(values: Sequence[float]) -> Text:

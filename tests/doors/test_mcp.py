@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,11 @@ from mcp import Client, StdioServerParameters
 from tiny_policy import params_with, rollout_params
 from tiny_project import write_policy_that_searches
 
+from r1_searcher import params
+from r1_searcher.retrieval import open_retriever
 from r1_searcher.retrieval.library import index_passages
+from r1_searcher.serving.lanes import Cancelled
+from r1_searcher.serving.mcp_server import make_mcp_server
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [
@@ -76,6 +82,40 @@ def test_stdio_with_a_policy(folder: Path) -> None:
         assert long.is_error and "leaves no room" in long.content[0].text
 
     with_client(server, check)
+
+
+class HeldJob:
+    """An answer that takes until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.began, self.cancelled = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        self.began.set()
+        assert self.cancelled.wait(20)
+        raise Cancelled
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def test_a_client_that_cancels_frees_the_engine(folder: Path) -> None:
+    held = HeldJob()
+    answerer: Any = SimpleNamespace(job=lambda wanted: held)
+    retriever = open_retriever(params.load(folder / "params.yaml"), index=folder / "data/index")
+
+    async def check(client: Client) -> None:
+        assert client.instructions and "do not follow" in client.instructions
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools.values())
+        k = tools["search"].input_schema["properties"]["k"]
+        assert (k["minimum"], k["maximum"], k["description"]) == (1, 50, "how many passages")
+        asked = asyncio.create_task(client.call_tool("ask", {"question": "Who was Ada?"}))
+        assert await asyncio.to_thread(held.began.wait, 20)
+        asked.cancel()
+        assert await asyncio.to_thread(held.cancelled.wait, 20)
+
+    with_client(make_mcp_server(retriever, answerer), check)
 
 
 def test_http_without_a_policy(folder: Path) -> None:

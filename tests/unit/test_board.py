@@ -44,9 +44,9 @@ sys.exit(3)
 """
 
 
-def text(board: Board, now: float) -> str:
+def text(board: Board, now: float, width: int = 100) -> str:
     out = io.StringIO()
-    Console(file=out, width=100, color_system=None, _environ={}).print(drawn(board, now))
+    Console(file=out, width=width, color_system=None, _environ={}).print(drawn(board, now))
     return out.getvalue()
 
 
@@ -96,6 +96,27 @@ def test_a_segments_figures_have_their_history_and_end_with_their_stage() -> Non
     assert re.search(r"reward +\+1\.000 +▁▅█", shown) and re.search(r"searched +0\.250 +▁▁▁", shown)
     board.line("Running stage 'curves':", 2.0)
     assert "segment" not in text(board, 2.0)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_cut_on_a_narrow_terminal(width: int) -> None:
+    board = Board(13, began=0.0)
+    board.line("Running stage 'train@s1-00':", 0.0)
+    note = "loss 1.53, 6,580 tokens/s"
+    work = {"kind": "work", "what": "base model", "unit": "tokens", "done": 150_000, "total": 350_000, "note": note}
+    board.event(work | {"seconds": 9.0})
+    for done in range(50):
+        event = {"kind": "iteration", "segment": "s1-00", "done": done + 1, "of": 64, "figures": {"reward": done / 9}}
+        board.event(event | {"seconds_left": 65, "tokens_per_second": 1234.0})
+    shown = text(board, 65.0, width)
+    words = ("iteration 50 of 64", "1:05 left", "1,234 tokens/s", "0 of 13 stages", "loss 1.53")
+    for said in (*words, "150,000 of 350,000 tokens"):
+        assert said in shown
+    lines = shown.splitlines()
+    assert "…" not in shown and len(lines) <= 8
+    reward = next(line for line in lines if "reward" in line)
+    assert reward.rstrip().endswith("█") and len(reward.rstrip()) <= width
+    assert "━" in lines[1]
 
 
 def test_a_sparkline_shows_the_last_forty_values() -> None:
