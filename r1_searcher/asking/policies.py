@@ -12,18 +12,17 @@ _FACTS, _HELD_OUT = Path("data/corpus/facts.parquet"), Path("data/questions/held
 _NUMBER = 3
 
 
-def last_policy(params: Params, root: Path = Path()) -> Path:
+def last_policy(params: Params, root: Path = Path(), *, options: str = "--policy") -> Path:
     """Return the last policy that training made in a checkout: of the last segment that has one, else the base model.
 
-    Raises ``PipelineError`` if there is none.
+    Raises ``PipelineError`` if there is none. ``options``: what the command has to name another one.
     """
     made = [root / "data/train" / name / "policy" for name in params.train.segments]
     for folder in (*reversed(made), root / _BASE):
         if (folder / "config.json").is_file():
             return folder
-    raise PipelineError(
-        "there is no policy yet", where=str(root / _BASE), fix="run `make train`, or name one with --policy or --server"
-    )
+    fix = f"run `make train`, or name one with {options}"
+    raise PipelineError("there is no policy yet", where=str(root / _BASE), fix=fix)
 
 
 def questions_to_try(root: Path = Path()) -> list[str]:

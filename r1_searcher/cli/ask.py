@@ -16,7 +16,7 @@ from r1_searcher.shown import json_text, show, show_lines, show_piece
 from r1_searcher.transcripts.grammar import LOST_FINISHES
 
 if TYPE_CHECKING:
-    from r1_searcher.asking.asker import Asked, Asker
+    from r1_searcher.asking.asker import Asker
 
 _PROMPT = "question: "
 _INTERRUPTED = 130  # what a shell shows for a process ended by Ctrl-C
@@ -70,7 +70,7 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
     parser.add_argument("--documents", action="store_true", help="show the passages whole")
     parser.add_argument("--json", action="store_true", help="print one JSON object per question and nothing else")
     parser.add_argument(
-        "--trace", type=free_place, metavar="FILE", help="also write the trajectories: rollouts.parquet"
+        "--trace", type=free_place, metavar="FILE", help="also add the trajectories to this rollouts.parquet"
     )
     return parser
 
@@ -92,7 +92,6 @@ class _Session:
 
     def __init__(self, options: argparse.Namespace, asker: Asker) -> None:
         self.options, self.asker, self.failed = options, asker, False
-        self.asked: list[Asked] = []
         self._talks = sys.stdin.isatty() and not options.json
 
     def run(self, question: str | None) -> None:
@@ -126,13 +125,12 @@ class _Session:
             )
             printer.end(asked)
         self.failed |= asked.finish_reason in LOST_FINISHES
-        self.asked.append(asked)
         if self.options.trace:
-            from r1_searcher.asking.traces import write_trace
+            from r1_searcher.asking.traces import add_to_trace
 
-            write_trace(self.options.trace, self.asked)
+            number = add_to_trace(self.options.trace, asked)
             if not self.options.json:
-                show_piece(f"trajectory → {self.options.trace}\n", style="2")
+                show_piece(f"trajectory {number} → {self.options.trace}\n", style="2")
 
     def _try(self, question: str) -> None:
         from r1_searcher.asking.asker import QuestionTooLong

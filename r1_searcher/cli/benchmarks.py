@@ -13,6 +13,7 @@ from r1_searcher.benchmarks.fetch import fetch
 from r1_searcher.benchmarks.releases import known, release_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import atomic
+from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.files.store import Store
 from r1_searcher.options import examples
 from r1_searcher.shown import show
@@ -111,7 +112,7 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
     )
     getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
     getting.add_argument("--mirror", action="append", help="folder or address; overrides benchmarks.mirrors")
-    getting.add_argument("--out", type=Path, help="folder for copies (default: store only)")
+    getting.add_argument("--out", type=free_place, help="folder for copies (default: store only)")
     getting.add_argument("--params", type=Path, default=params.PARAMS_FILE)
     getting.set_defaults(run=_fetch)
 
@@ -123,7 +124,7 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
         making.add_argument("name", metavar="NAME", help="a name in benchmarks.sets or benchmarks.corpora")
         making.add_argument(
             "--out",
-            type=Path,
+            type=free_place,
             default=_FOLDER,
             help="output folder; one subfolder per benchmark (default: %(default)s)",
         )

@@ -22,7 +22,7 @@ def add_all_command(commands: Any) -> argparse.ArgumentParser:
     """``all``, on an argparse subparsers object, as are the following."""
     about = "evaluate all policies in params.yaml on the corpus' questions"
     parser = _command(commands, "all", about, shown=["", "--out evaluations"])
-    parser.add_argument("--out", type=Path, default=_OWN, help="output folder; one subfolder per policy")
+    parser.add_argument("--out", type=free_place, default=_OWN, help="output folder; one subfolder per policy")
     parser.add_argument("--policies", type=Path, default=_EXTERNAL / "policies.json", help="output list of policies")
     _add_inputs(parser)
     parser.set_defaults(mode=None)
@@ -65,7 +65,7 @@ def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--benchmarks", type=Path, default=Path("data/benchmarks"), help="input folder; one subfolder per benchmark"
     )
-    parser.add_argument("--out", type=Path, default=_EXTERNAL, help="output folder; gets BENCHMARK/NAME")
+    parser.add_argument("--out", type=free_place, default=_EXTERNAL, help="output folder; gets BENCHMARK/NAME")
     parser.add_argument("--params", type=Path, default=_PARAMS)
     return parser
 
@@ -76,7 +76,7 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--evaluation", type=Path, default=_OWN)
     parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
-    parser.add_argument("--out", type=Path, default=Path("metrics/evaluation.json"))
+    parser.add_argument("--out", type=free_place, default=Path("metrics/evaluation.json"))
     parser.add_argument(
         "--headline",
         type=Path,
@@ -91,7 +91,7 @@ def add_gather_command(commands: Any) -> argparse.ArgumentParser:
     shown = ["--out evaluations/summary.json evaluations/mine data/evaluation/stage2"]
     parser = _command(commands, "gather", "summarise some evaluated policies", shown=shown)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="one per policy, written by `run`")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=free_place, required=True)
     return parser
 
 
@@ -187,7 +187,7 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=free_place,
         default=Path("data/judge"),
         help="output folder; one Parquet file of verdicts per judged file",
     )

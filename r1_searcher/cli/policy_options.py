@@ -108,7 +108,7 @@ def opened_asker(
         from r1_searcher.rollout import load_engine
 
         torch.set_num_threads(settings.threads)
-        policy = Path(options.policy) if options.policy else last_policy(settings)
+        policy = Path(options.policy) if options.policy else last_policy(settings, options="--policy or --server")
         if not quiet:
             show_piece(f"policy: {policy}\n", style="2", file=sys.stderr)
         yield Asker(

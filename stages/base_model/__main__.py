@@ -8,9 +8,13 @@ from pathlib import Path
 
 from r1_searcher import params
 from r1_searcher.errors import command
+from r1_searcher.files import sums
 from r1_searcher.files.artefacts import atomic, write_json
+from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.models.base_metrics import against_training
 from r1_searcher.shown import show
+
+_BASE_MODEL = Path("data/base_model")
 
 
 @command
@@ -18,10 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line; train or import the base model, or measure it."""
     parser = argparse.ArgumentParser(prog="python -m stages.base_model", description=__doc__)
     parser.add_argument("action", choices=("make", "measure"), nargs="?", default="make")
-    parser.add_argument("--out", type=Path, help="output (default: data/base_model, or metrics/base_model.json)")
-    parser.add_argument(
-        "--policy", type=Path, default=Path("data/base_model"), help="measure: model folder (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=free_place, help=f"output (default: {_BASE_MODEL}, or metrics/base_model.json)")
+    parser.add_argument("--policy", type=Path, default=_BASE_MODEL, help="measure: model folder (default: %(default)s)")
     parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
     parser.add_argument("--training", type=Path, default=Path("data/questions/train.parquet"))
     parser.add_argument("--index", type=Path, default=Path("data/index"))
@@ -29,7 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings = params.load(options.params)
     if options.action == "make":
-        _make(settings, options.out or Path("data/base_model"))
+        if options.out not in (None, _BASE_MODEL):  # which is DVC's own
+            sums.check_replaceable(options.out)
+        _make(settings, options.out or _BASE_MODEL)
     else:
         _measure(settings, options)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
+from r1_searcher.files import sums
+from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.shown import show
 
 _QUESTIONS = Path("data/questions")
@@ -25,6 +27,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _make(options: argparse.Namespace, settings: params.Params) -> None:
+    if options.questions != _QUESTIONS:  # which is DVC's own
+        sums.check_replaceable(options.questions)
     from r1_searcher.params.segments import least_questions
     from stages.questions.run import run
 
@@ -165,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     difficulty.add_argument("--policy", type=Path, required=True, metavar="FOLDER", help="policy folder")
     _path(difficulty, "--questions", _QUESTIONS / "train.parquet", "questions to label")
     _path(difficulty, "--index", _INDEX, "folder of the index")
-    difficulty.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write")
+    difficulty.add_argument("--out", type=free_place, required=True, metavar="FILE", help="Parquet file to write")
     difficulty.add_argument(
         "--samples", type=int, metavar="N", help="rollouts per question (default: difficulty.samples)"
     )
@@ -174,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         "mix", help="draw a training mix", description="Draw a training mix defined in difficulty.mixes."
     )
     mix.add_argument("name", help="a key of difficulty.mixes")
-    mix.add_argument("--out", type=Path, metavar="FILE", help="default: data/mixes/NAME.parquet")
+    mix.add_argument("--out", type=free_place, metavar="FILE", help="default: data/mixes/NAME.parquet")
     for sub in (audit, difficulty, mix):  # suppressed, or it would overwrite a --params before the command
         sub.add_argument("--params", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="parameters")
     return parser

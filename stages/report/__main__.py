@@ -14,6 +14,7 @@ from pathlib import Path
 from r1_searcher import params as contract
 from r1_searcher.errors import command
 from r1_searcher.files.artefacts import write_text
+from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.report.inputs import read_inputs
 from r1_searcher.report.page import render
 from r1_searcher.shown import show
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("report/report.html"))
+    parser.add_argument("--out", type=free_place, default=Path("report/report.html"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics"))
     parser.add_argument("--plots", type=Path, default=Path("plots/train"))
     parser.add_argument("--evaluation", type=Path, default=Path("data/evaluation"))

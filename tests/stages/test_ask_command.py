@@ -106,7 +106,7 @@ def test_the_last_policy_answers_and_the_trace_is_a_rollouts_file(
     assert main([QUESTION, "--trace", "trace.parquet"]) == 0
     told = capsys.readouterr()
     assert "policy: data/train/s2-00/policy" in told.err
-    assert "searches, " in told.out and "trajectory → trace.parquet" in told.out
+    assert "searches, " in told.out and "trajectory 1 → trace.parquet" in told.out
     row = read_table("trace.parquet", schemas.ROLLOUTS).to_pylist()[0]
     assert (row["question"], row["trajectory_id"]) == (QUESTION, "asked-0#0")
 
@@ -168,7 +168,7 @@ def test_a_question_needs_no_quotes(checkout: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["question"] == QUESTION
 
 
-def test_a_trace_replaces_nothing_but_a_trace(
+def test_a_trace_is_added_to_and_replaces_nothing(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notes, trace = tmp_path / "notes.txt", tmp_path / "new/trace.parquet"
@@ -179,11 +179,13 @@ def test_a_trace_replaces_nothing_but_a_trace(
         told = capsys.readouterr()
         assert said in told.err and not told.out
     assert notes.read_text(encoding="utf-8") == "mine"
-    for _ in range(2):
-        assert main([QUESTION, "--trace", str(trace)]) == 0
+    for question in (QUESTION, "Where is Trabo?"):
+        assert main([question, "--trace", str(trace)]) == 0
     rows = read_table(trace, schemas.ROLLOUTS)
+    assert rows["question"].to_pylist() == [QUESTION, "Where is Trabo?"]
+    assert rows["trajectory_id"].to_pylist() == ["asked-0#0", "asked-1#0"]
     place = rows.schema.get_field_index("question_id")
-    write_table(training, rows.set_column(place, rows.schema.field(place), [["q1"]]))
+    write_table(training, rows.set_column(place, rows.schema.field(place), [["q1", "q2"]]))
     assert main([QUESTION, "--trace", str(training)]) == 2
 
 

@@ -15,6 +15,7 @@ from tiny_policy import params_with, questions_table, rollout_params, tokenizer
 from r1_searcher import params
 from r1_searcher.corpus.world import make_world
 from r1_searcher.errors import PipelineError
+from r1_searcher.files import sums
 from r1_searcher.files.artefacts import sha256_file, sha256_tree, write_table
 from r1_searcher.models.imported import check_grammar, import_model
 from r1_searcher.models.tiny import make_tiny
@@ -252,6 +253,7 @@ def test_a_broken_model_is_one_clear_line(
     target = tmp_path / "base_model"
     target.mkdir()
     (target / "kept").write_text("made before")
+    sums.write(target)
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(smallest(base_model__source=str(folder)).model_dump(mode="json")), encoding="utf-8")
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -261,7 +263,10 @@ def test_a_broken_model_is_one_clear_line(
         torch.use_deterministic_algorithms(deterministic)
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith(f"error: {folder}: ") and message in line
-    assert [path.name for path in target.iterdir()] == ["kept"]  # the previous content is unchanged
+    assert sorted(path.name for path in target.iterdir()) == [
+        "files.sha256",
+        "kept",
+    ]  # the previous content is unchanged
 
 
 def test_a_model_that_is_nowhere(tmp_path: Path) -> None:

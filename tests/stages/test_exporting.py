@@ -280,7 +280,7 @@ def test_a_policy_without_its_tokenizer_is_refused(
         assert main(["policy", "--policy", "policy", "--out", place]) == 2
         assert said in capsys.readouterr().err and Path("notes/mine.txt").read_text() == "mine"
     assert main(["policy", "--out", "out"]) == 2
-    assert "there is no policy yet" in capsys.readouterr().err
+    assert "there is no policy yet (run `make train`, or name one with --policy)" in capsys.readouterr().err
     assert main(["policy", "--policy", "policy", "--out", "out", "--name", "a/b"]) == 2
     assert "--name: 'a/b' is not a model's name" in capsys.readouterr().err
     with open("policy/model.safetensors", "r+b") as weights:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from r1_searcher.cli.benchmarks import main as benchmarks
 from r1_searcher.errors import PipelineError
 from r1_searcher.files.stage_outputs import free_place, stage_outputs
+from stages.base_model.__main__ import main as base_model
 from stages.evaluate.__main__ import main as evaluate
+from stages.questions.__main__ import main as questions
 
 ROOT = Path(__file__).resolve().parents[2]
+_Main = Callable[[list[str]], int]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,34 @@ def test_the_command_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     said = capsys.readouterr().err
     assert said.startswith("error: data/evaluation/mine: lies inside an output of the stage evaluate")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (base_model, ["make", "--out", "data/corpus/model"]),
+        (questions, ["difficulty", "--policy", "nowhere", "--out", "data/questions/hard.parquet"]),
+        (questions, ["mix", "hard", "--out", "data/questions/hard.parquet"]),
+        (evaluate, ["gather", "data/evaluation/base", "--out", "data/evaluation/summary.json"]),
+        (benchmarks, ["fetch", "--out", "data/evaluation/files"]),
+    ],
+)
+def test_every_command_refuses_a_place_that_dvc_empties(
+    main: _Main, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 2
+    assert "lies inside an output of the stage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("main", "option"), [(base_model, "--out"), (questions, "--questions")])
+def test_a_folder_of_the_users_is_not_replaced(
+    main: _Main, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([option, str(tmp_path), "--params", str(ROOT / "r1_searcher/params/defaults.yaml")]) == 2
+    assert "a folder with other files, which would be replaced" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_no_page_tells_to_write_where_dvc_empties(monkeypatch: pytest.MonkeyPatch) -> None:
