@@ -126,6 +126,16 @@ def test_filters_sorting_and_search_are_in_the_address(page: Page, base: str) ->
     lines(page, 44)
 
 
+def test_a_figure_that_is_sorted_by_or_bounded_has_a_column(page: Page, base: str) -> None:
+    expect(page.get_by_role("columnheader", name="Cover-EM")).to_have_count(0)
+    page.get_by_text("more figures").click()
+    page.get_by_role("link", name="Cover-EM").click()
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Cover-EM ↓")
+    page.goto(f"{base}/?policy=s1-00&max_answer_reward=0")
+    lines(page, 9)
+    expect(page.get_by_role("columnheader", name="answer (reward)")).to_be_visible()
+
+
 def test_the_keyboard_reaches_every_trajectory(page: Page) -> None:
     for key, selected in (("j", 0), ("j", 1), ("ArrowDown", 2), ("k", 1), ("ArrowUp", 0)):
         page.keyboard.press(key)

@@ -1,7 +1,7 @@
 // Drawings: dots of one question's samples, and lines over iterations.
 
 import { h, svg } from "./dom.js";
-import { figure } from "./format.js";
+import { figure, placeOfOne } from "./format.js";
 
 const WIDTH = 360;
 const HEIGHT = 150;
@@ -26,7 +26,9 @@ function frame(x, y, height, width, unit) {
       svg("text", { class: "end", x: LEFT - 5, y: y.at(value) + 3.5 }, figure(value, 2)),
     ]),
     x.least < x.most && svg("text", { x: x.at(x.least), y: height - 5 }, figure(x.least)),
-    svg("text", { class: "end", x: width - RIGHT, y: height - 5 }, `${unit} ${figure(x.most)}`),
+    x.least < x.most
+      ? svg("text", { class: "end", x: width - RIGHT, y: height - 5 }, `${unit} ${figure(x.most)}`)
+      : svg("text", { class: "middle", x: x.at(x.most), y: height - 5 }, `${unit} ${figure(x.most)}`),
   ];
 }
 
@@ -40,7 +42,7 @@ export function dots(rows, link) {
     const key = `${row.iteration} ${row.reward}`;
     const above = stacked.get(key) ?? 0;
     stacked.set(key, above + 1);
-    const says = `iteration ${row.iteration}, sample ${row.sample}: reward ${figure(row.reward)}, ${row.answer ?? "no answer"}`;
+    const says = `${placeOfOne(row)}: reward ${figure(row.reward)}, ${row.answer ?? "no answer"}`;
     const spread = ((above % 2 ? 1 : -1) * Math.ceil(above / 2)) * 4;
     return svg("a", { href: link(row), "aria-label": says }, svg("circle", { class: row.f1 >= 1 ? "dot right" : "dot", cx: x.at(row.iteration) + spread, cy: y.at(row.reward), r: 4 }, svg("title", {}, says)));
   });

@@ -77,7 +77,7 @@ function chart(name, title, rows, edges) {
   const points = (key) => rows.filter((row) => row[key] !== undefined).map((row) => [row.iteration, row[key]]);
   const lines = [{ name: "training", kind: "line", points: points(name) }];
   const seen = points(`watch_${name}`);
-  if (seen.length) lines.push({ name: "validation (greedy)", kind: "points", points: seen });
+  if (seen.length) lines.push({ name: "validation", kind: "points", points: seen });
   return lines[0].points.length ? curve(title, lines, edges) : null;
 }
 

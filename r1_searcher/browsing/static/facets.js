@@ -4,6 +4,7 @@ import { ask, wasDropped } from "./api.js";
 import { h, put } from "./dom.js";
 import { count, figure, label } from "./format.js";
 import { address, filters, go, state } from "./state.js";
+import { FURTHER } from "./table.js";
 
 const GROUPS = ["kind", "run", "policy", "benchmark", "question_kind", "finish_reason", "format_right", "violations"];
 const PARAMETER = { violations: "rule" };
@@ -114,7 +115,9 @@ function range(name, [least, most], chosen) {
   return h(
     "div",
     { class: "range" },
-    h("span", {}, label(name)),
+    FURTHER.includes(name)
+      ? h("a", { href: address({ sort: name, order: "desc", offset: null }), title: `Show ${label(name)} and sort by it` }, label(name))
+      : h("span", {}, label(name)),
     field("min", least, "at least"),
     h("span", { "aria-hidden": "true" }, "–"),
     field("max", most, "at most"),

@@ -15,8 +15,16 @@ const LAST = [
   ["finish_reason", "text"],
 ];
 
+// Columns that the table has while it is sorted by them or they are bounded.
+export const FURTHER = ["retrieval", "format", "answer_reward", "em", "cover_em", "tokens"];
+
+function asked() {
+  const bounded = [...state().keys()].filter((name) => /^(min|max)_/.test(name)).map((name) => name.slice(4));
+  return FURTHER.filter((name) => name === state().get("sort") || bounded.includes(name)).map((name) => [name, "figure"]);
+}
+
 export function table(rows, { sort, added = [], offset = 0, link, caption, ofOne = false }) {
-  const figures = [...FIRST, ...added.map((name) => [name, "figure"]), ...LAST].filter(([name]) =>
+  const figures = [...FIRST, ...asked(), ...added.map((name) => [name, "figure"]), ...LAST].filter(([name]) =>
     rows.some((row) => row[name] !== null && row[name] !== undefined),
   );
   return h(

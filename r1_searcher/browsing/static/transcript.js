@@ -17,7 +17,8 @@ export function transcript(one, { colour = "source" } = {}) {
   const documents = one.parts.filter((part) => part.source === "document");
   const paired = one.tokens?.filter((run) => run.source === "document").length === documents.length;
   if (one.tokens) {
-    const most = Math.max(1e-9, ...one.tokens.flatMap((run) => (run.advantages ?? []).map(Math.abs)));
+    // Full colour from 1 on, as advantages are normalised: what hardly trained is pale.
+    const most = Math.max(1, ...one.tokens.flatMap((run) => (run.advantages ?? []).map(Math.abs)));
     for (const run of one.tokens) {
       const part = run.source === "document" && paired ? documents.shift() : null;
       body.append(part ? segment(part) : tokens(run, most));
