@@ -47,6 +47,7 @@ def number_text(value: float) -> str:
 
 
 def _parsed(value: Any, textual: bool) -> list[str]:
+    value = _plain(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
     if isinstance(value, str):
@@ -62,9 +63,15 @@ def _parsed(value: Any, textual: bool) -> list[str]:
 
 def _item(value: Any, textual: bool) -> list[str]:
     """Parse one item of a list, which may not be a list itself."""
+    value = _plain(value)
     if isinstance(value, list | tuple):
         raise _other(value)
     return [value.strip()] if isinstance(value, str) else _parsed(value, textual)
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's arrays and numbers, which pandas and verl hand on, as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _text(text: str, textual: bool) -> list[str]:

@@ -107,7 +107,7 @@ def mapped(record: Record, columns: ColumnMapping) -> Record:
     if not columns:
         return record
     fields = renamed(record.fields, columns, place=record.place, where=_PARAMETER, found=record.found)
-    return Record(record.place, record.number, fields, record.textual, record.columns)
+    return Record(record.place, record.number, fields, record.textual, record.columns, frozenset(columns))
 
 
 def without_header(columns: ColumnMapping, where: str) -> Sequence[str] | HeaderlessPassages:

@@ -34,13 +34,14 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # a JSON escape of a surrogate
 class Record:
     """One record: ``place`` is "file, line 3" for error messages, ``number`` that line, item or row, ``fields`` the
     values by name, ``textual`` whether the file has only strings (TSV, CSV). ``columns``: all of the file's, if
-    ``fields`` holds only the requested ones (Parquet)."""
+    ``fields`` holds only the requested ones (Parquet). ``mapped``: our names that the user's mapping gives."""
 
     place: str
     number: int
     fields: dict[str, Any]
     textual: bool = False
     columns: tuple[str, ...] | None = None
+    mapped: frozenset[str] = frozenset()
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ def identifier(record: Record, names: Sequence[str]) -> tuple[str, str] | None:
 
     Whole floats are whole numbers and NaN is no id, because pandas turns columns with gaps into floats.
     """
-    for name in names:
+    for name in names[:1] if names[0] in record.mapped else names:
         value = record.fields.get(name)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue

@@ -101,7 +101,7 @@ def mapped(record: Record, columns: ColumnMapping) -> Record:
     if not columns:
         return record
     fields = renamed(record.fields, columns, place=record.place, where=_PARAMETER, found=record.found)
-    return Record(record.place, record.number, fields, record.textual, record.columns)
+    return Record(record.place, record.number, fields, record.textual, record.columns, frozenset(columns))
 
 
 def recognise(record: Record) -> QuestionLayout:
@@ -128,7 +128,11 @@ def recognise(record: Record) -> QuestionLayout:
 
 
 def first(record: Record, names: Iterable[str]) -> str | None:
-    """Return the first of ``names`` with a value, else the first that exists."""
+    """Return the first of ``names`` with a value, else the first that exists; a name that the user mapped has no
+    others."""
+    names = tuple(names)
+    if names[0] in record.mapped:
+        return names[0]
     there = [name for name in names if look(record.fields, name) is not ABSENT]
     return next((name for name in there if look(record.fields, name) not in (None, "")), there[0] if there else None)
 

@@ -103,7 +103,9 @@ def test_what_is_missing_is_one_line(place: Path, capsys: pytest.CaptureFixture[
     (place / "theirs/segments_1").write_bytes(b"")
     (place / "params.yaml").write_text(yaml.safe_dump(PARAMS.model_dump(mode="json")))
     assert main(["takeover", "--corpus", "corpus", "--index", "index", "theirs"]) == 2
-    assert "retriever.kind: a Lucene index needs the retriever kind lucene (kind: lucene)" in capsys.readouterr().err
+    assert (
+        "retriever.kind: a Lucene index needs the retriever kind lucene (set it to lucene)" in capsys.readouterr().err
+    )
     (place / "params.yaml").write_text(yaml.safe_dump(chosen("nowhere.jar").model_dump(mode="json")))
     assert main(["takeover", "--corpus", "corpus", "--index", "index", "theirs"]) == 2
     assert "retriever.lucene.jar: no such file: nowhere.jar (Anserini's fat jar" in capsys.readouterr().err

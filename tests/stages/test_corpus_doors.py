@@ -186,6 +186,13 @@ def test_any_columns_by_a_mapping(tmp_path: Path) -> None:
     assert passages(numbered, columns={"text": 1, "passage_id": 3, "title": 4}) == BOTH
 
 
+def test_a_mapped_id_that_is_not_there_is_no_other_column(tmp_path: Path) -> None:
+    rows = [{"id": "x", "key": "k", "text": "a"}, {"id": "y", "key": None, "text": "b"}]
+    path = write(tmp_path / "own.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    (first, _, _), (second, _, _) = passages(path, columns={"passage_id": "key", "text": "text"})
+    assert first == "k" and len(second) == 16
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -286,6 +286,20 @@ def test_a_parquet_file_says_what_it_has_and_is_mapped(tmp_path: Path) -> None:
     }
 
 
+def test_a_mapped_column_has_no_others_in_its_place(tmp_path: Path) -> None:
+    row = {"id": "1", "question": "A hint.", "asked": ASKS, "answer": "a guess", "dataset": "other"}
+    gold = {"question_id": "g1", "best": "Vale"}
+    columns = {"question": "asked", "answers": "gold.best", "question_id": "gold.question_id", "dataset": "origin"}
+    path = lines(tmp_path / "a.jsonl", row | {"gold": gold, "origin": "mine"}, row | {"gold": {}, "origin": None})
+    table, count = read_counted(path, columns=columns)
+    (read,) = table.to_pylist()
+    assert (read["question_id"], read["question"], read["answers"]) == ("g1", ASKS, ["Vale"])
+    assert count.skipped == {"no_answer": 1}, "not the system's answer, which no mapping names"
+    lines(path, row | {"gold": {"best": "Vale"}, "origin": None})
+    (read,) = asked(path, columns=columns)
+    assert (read["question_id"], read["dataset"]) == ("a-1", "a")
+
+
 def test_all_bad_rows_at_once_or_left_out(tmp_path: Path) -> None:
     rows: list[dict[str, Any]]
     rows = [{"question": ASKS, "answer": "a"}, {"question": ""}, {"question": ASKS, "answer": True}, {"answer": "b"}]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from r1_searcher.cli.export import main
+from r1_searcher.environments.for_verl import compute_score
 from r1_searcher.errors import PipelineError
 from r1_searcher.evaluation.score import score_files
 from r1_searcher.files.artefacts import read_metadata, read_table, write_table, write_text
@@ -167,6 +170,23 @@ def test_rollouts_come_back_with_equal_rewards(form: list[str], lines: bool, rol
     ]
     (score,) = score_files([out]).values()
     assert score["n"] == 6 and score["em"] == pytest.approx(1 / 6) and score["searches_per_question"] == 1
+
+
+@pytest.mark.parametrize("golds", [list, np.array, lambda answers: {"target": answers}])
+def test_verl_gives_the_reward_of_training(
+    golds: Callable[[list[str]], Any], rollouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = pa.concat_tables([read_table(file) for file in sorted(rollouts.iterdir())])
+    expected = reward_table(ours, shipped().reward, 2)["total"].to_pylist()
+    monkeypatch.chdir(tmp_path)  # without a params.yaml: the defaults
+    scores = [
+        compute_score("world", row["text"], golds(row["answers"]), {"question": row["question"]}, stage=2)
+        for row in ours.to_pylist()
+    ]
+    assert [score["score"] for score in scores] == expected and len(set(expected)) > 1
+    assert {"format", "answer"} <= set(scores[0])
+    with pytest.raises(PipelineError, match=r"world: reward_model\.ground_truth contains no answer"):
+        compute_score("world", "x", {"target": []})
 
 
 @pytest.mark.parametrize(
