@@ -29,7 +29,8 @@ def compute_score(
     """Return ``score``, the reward of a transcript after its prompt, and the reward's components by name.
 
     ``ground_truth``: gold answers in any form of question files. ``params_file`` and ``stage`` are verl's
-    ``reward_kwargs``; if the folder has no params.yaml, the defaults count. Raises ``PipelineError`` without a gold answer.
+    ``reward_kwargs``; if the folder has no params.yaml, the defaults count. Raises ``PipelineError`` without a gold
+    answer.
     """
     try:
         golds = parse_golds(ground_truth)
