@@ -1,14 +1,23 @@
-"""Values on command lines: a wrong one is one line, not argparse's usage."""
+"""Command lines: their help, and values of options, of which a wrong one is one line instead of argparse's usage."""
 
 from __future__ import annotations
 
+import argparse
+import textwrap
 from collections.abc import Callable
 
 from r1_searcher.errors import PipelineError
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps a description, but keeps indented lines, such as examples, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
+
+
 def examples(prog: str, *lines: str) -> str:
-    """Return the ``epilog`` of a parser with RawDescriptionHelpFormatter: examples of the command ``prog``."""
+    """Return the ``epilog`` of a parser with ``HelpFormatter``: examples of the command ``prog``."""
     return "examples:\n" + "\n".join(f"  {prog} {line}".rstrip() for line in lines)
 
 

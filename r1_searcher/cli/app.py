@@ -1,4 +1,4 @@
-"""The command line `r1-searcher`: which sub-command runs what. Options stand with what they are for, once."""
+"""The command line `r1-searcher`: which sub-command runs what. Each option is defined once, beside what it is for."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ COMMANDS: dict[str, Library | Checkout] = {
     "judge": Library("let a language model judge answers (ACC_L)", _EVALUATE, ("judge",)),
     "benchmarks": Library("list and fetch released benchmarks", "r1_searcher.cli.benchmarks"),
     "track": Library("show finished training segments in trackers (TensorBoard, …)", "r1_searcher.cli.track"),
-    "export": Library("export a policy with a card, or questions and rollouts, for others", "r1_searcher.cli.export"),
+    "export": Library(
+        "export a policy with a model card, or questions and rollouts for other programs", "r1_searcher.cli.export"
+    ),
     "push": Library("upload an exported folder to a hub", "r1_searcher.cli.push"),
     "verify": Library("check every stored file for damage", "r1_searcher.files.verify"),
     "store": Library("list or prune the store of results", "r1_searcher.files.store"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from r1_searcher.cli.policy_options import add_policy_options, opened_asker, settings_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.stage_outputs import free_place
-from r1_searcher.options import examples, whole_number
+from r1_searcher.options import HelpFormatter, examples, whole_number
 from r1_searcher.shown import json_text, show, show_lines, show_piece
 from r1_searcher.transcripts.grammar import LOST_FINISHES
 
@@ -47,8 +47,8 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Ask a policy a question: it thinks, searches and answers while you watch. Without a question: ask "
-        "one after another.",
+        description="Ask a policy a question, and watch it think, search and answer. Without a question on the command "
+        "line, ask one after another.",
         epilog=examples(
             prog,
             '"Who directed Silent Castle?"',
@@ -56,21 +56,23 @@ def parser(prog: str = "r1-searcher ask") -> argparse.ArgumentParser:
             "--policy path/to/model --index path/to/index --json",
             '"Who wrote it?" --server http://127.0.0.1:8000/v1 --model NAME --service http://127.0.0.1:8400',
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
-    parser.add_argument("question", nargs="*", help="the question; without it: a line of standard input each")
+    parser.add_argument(
+        "question", nargs="*", help="the question; if it is left out, each line of standard input is one"
+    )
     add_policy_options(parser)
-    parser.add_argument("--no-search", action="store_true", help="answer at once, to compare")
+    parser.add_argument("--no-search", action="store_true", help="answer without searching, for comparison")
     parser.add_argument(
         "--sample",
         type=whole_number("--sample", least=0),
         metavar="SEED",
         help="sample with this seed instead of decoding greedily",
     )
-    parser.add_argument("--documents", action="store_true", help="show the passages whole")
+    parser.add_argument("--documents", action="store_true", help="print whole passages instead of their titles")
     parser.add_argument("--json", action="store_true", help="print one JSON object per question and nothing else")
     parser.add_argument(
-        "--trace", type=free_place, metavar="FILE", help="also add the trajectories to this rollouts.parquet"
+        "--trace", type=free_place, metavar="FILE", help="also add the trajectories to this rollouts file (Parquet)"
     )
     return parser
 

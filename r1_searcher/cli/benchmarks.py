@@ -15,7 +15,7 @@ from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import atomic
 from r1_searcher.files.stage_outputs import free_place
 from r1_searcher.files.store import Store
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show
 
 _FOLDER = Path("data/benchmarks")
@@ -97,11 +97,11 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
             "corpus hotpotqa_contexts",
             "questions hotpotqa_contexts",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = _add(commands, "list", "list the known benchmarks with their download addresses", "")
-    listing.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    listing.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="parameters (default: %(default)s)")
     listing.set_defaults(run=_list)
 
     getting = _add(
@@ -113,7 +113,7 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
     getting.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
     getting.add_argument("--mirror", action="append", help="folder or address; overrides benchmarks.mirrors")
     getting.add_argument("--out", type=free_place, help="folder for copies (default: store only)")
-    getting.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    getting.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="parameters (default: %(default)s)")
     getting.set_defaults(run=_fetch)
 
     for word, run, said in (
@@ -128,14 +128,14 @@ def parser(prog: str = "r1-searcher benchmarks") -> argparse.ArgumentParser:
             default=_FOLDER,
             help="output folder; one subfolder per benchmark (default: %(default)s)",
         )
-        making.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+        making.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="parameters (default: %(default)s)")
         making.set_defaults(run=run)
     return parser
 
 
 def _add(commands: Any, name: str, about: str, example: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+        name, help=about, description=about, formatter_class=HelpFormatter
     )
     parser.epilog = examples(parser.prog, example)
     return parser

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher.errors import PipelineError, command
-from r1_searcher.options import examples, whole_number
+from r1_searcher.options import HelpFormatter, examples, whole_number
 from r1_searcher.shown import show, show_lines
 
 
@@ -26,7 +26,7 @@ def parser(prog: str = "r1-searcher browse") -> argparse.ArgumentParser:
         description="Browse trajectories in a local page: filter, search, compare policies and iterations, see each "
         "token's log-probability and advantage, and the curves of training while it goes on.",
         epilog=examples(prog, "", "data .store", ".workspaces/smoke", "rollouts.parquet --port 8500", ". --price 2.5"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "folders",
@@ -38,12 +38,25 @@ def parser(prog: str = "r1-searcher browse") -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=whole_number("--port", least=0, most=65535), default=8410, help="0: any free one (default: 8410)"
+        "--port",
+        type=whole_number("--port", least=0, most=65535),
+        default=8410,
+        help="port; 0: any free one (default: 8410)",
     )
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json of the policy (default: found)")
-    parser.add_argument("--price", type=_price, metavar="AMOUNT", help="of a machine hour: shows the cost so far")
     parser.add_argument(
-        "--keep-index", type=Path, metavar="FOLDER", help="keep the index there, for a quick start next time"
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="tokenizer.json of the policy (default: the one in these folders)",
+    )
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="price of a machine hour; the curves then show the cost so far"
+    )
+    parser.add_argument(
+        "--keep-index",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the index in this folder, so that the next start is quick",
     )
     return parser
 

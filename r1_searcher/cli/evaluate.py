@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from r1_searcher.cli import evaluate_arguments as arguments
 from r1_searcher.errors import command
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 
 _EXAMPLES = (
     "all",
@@ -77,7 +77,7 @@ def parser(prog: str = "r1-searcher evaluate") -> argparse.ArgumentParser:
         prog=prog,
         description="Evaluate policies, summarise results, score transcript files, compare two policies.",
         epilog=examples(prog, *_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add, run in (

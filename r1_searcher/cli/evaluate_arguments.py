@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from r1_searcher.files.stage_outputs import free_place
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.transcripts.grammar import MODES
 
 _PARAMS = Path("params.yaml")
@@ -66,23 +65,32 @@ def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
         "--benchmarks", type=Path, default=Path("data/benchmarks"), help="input folder; one subfolder per benchmark"
     )
     parser.add_argument("--out", type=free_place, default=_EXTERNAL, help="output folder; gets BENCHMARK/NAME")
-    parser.add_argument("--params", type=Path, default=_PARAMS)
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
     return parser
 
 
 def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     """``summary``."""
     parser = _command(commands, "summary", "summarise all evaluations that params.yaml names", shown=[""])
-    parser.add_argument("--evaluation", type=Path, default=_OWN)
-    parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
+    parser.add_argument(
+        "--evaluation", type=Path, default=_OWN, help="evaluations on the corpus' questions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--benchmark-evaluation",
+        type=Path,
+        default=_EXTERNAL,
+        help="evaluations on released benchmarks (default: %(default)s)",
+    )
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
-    parser.add_argument("--out", type=free_place, default=Path("metrics/evaluation.json"))
+    parser.add_argument(
+        "--out", type=free_place, default=Path("metrics/evaluation.json"), help="JSON file to write (default: %(default)s)"
+    )
     parser.add_argument(
         "--headline",
         type=Path,
         help="folder for the figures that `dvc metrics show` prints (default: headline beside --out)",
     )
-    parser.add_argument("--params", type=Path, default=_PARAMS)
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
     return parser
 
 
@@ -91,7 +99,7 @@ def add_gather_command(commands: Any) -> argparse.ArgumentParser:
     shown = ["--out evaluations/summary.json evaluations/mine data/evaluation/stage2"]
     parser = _command(commands, "gather", "summarise some evaluated policies", shown=shown)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="one per policy, written by `run`")
-    parser.add_argument("--out", type=free_place, required=True)
+    parser.add_argument("--out", type=free_place, required=True, help="JSON file to write")
     return parser
 
 
@@ -101,17 +109,23 @@ def _command(
     """``shown``: examples of what follows the command's name."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description or summary)
     if shown:
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        parser.description = textwrap.fill(description or summary, 100)
+        parser.formatter_class = HelpFormatter
         parser.epilog = examples(parser.prog, *shown)
     return parser
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--questions", type=Path, default=Path("data/questions"))
-    parser.add_argument("--index", type=Path, default=Path("data/index"))
-    parser.add_argument("--corpus", type=Path, default=Path("data/corpus"))
-    parser.add_argument("--params", type=Path, default=_PARAMS)
+    parser.add_argument(
+        "--questions", type=Path, default=Path("data/questions"), help="folder of question files (default: %(default)s)"
+    )
+    parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=Path("data/corpus"),
+        help="corpus of the index; an index of another corpus is refused (default: %(default)s)",
+    )
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
 
 
 def add_score_command(commands: Any) -> argparse.ArgumentParser:
@@ -125,7 +139,7 @@ def add_score_command(commands: Any) -> argparse.ArgumentParser:
         "and judged answers.",
         shown=["predictions.jsonl", "transcripts.jsonl", "a.jsonl b.parquet --json", "chinese.jsonl --metric f1_chars"],
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="predictions or transcripts")
     parser.add_argument(
         "--metric",
         action="append",
@@ -161,7 +175,7 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="also fail if the verdict is 'cannot tell'")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
-    parser.add_argument("--params", type=Path, default=_PARAMS)
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
     return parser
 
 
@@ -183,8 +197,15 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         help="evaluated policies (folders, .parquet) or transcripts (.jsonl); default: all policies in params.yaml",
     )
     parser.add_argument("--record", type=Path, default=_RECORD, help="record of the judge's replies")
-    parser.add_argument("--evaluation", type=Path, default=_OWN)
-    parser.add_argument("--benchmark-evaluation", type=Path, default=_EXTERNAL)
+    parser.add_argument(
+        "--evaluation", type=Path, default=_OWN, help="evaluations on the corpus' questions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--benchmark-evaluation",
+        type=Path,
+        default=_EXTERNAL,
+        help="evaluations on released benchmarks (default: %(default)s)",
+    )
     parser.add_argument(
         "--out",
         type=free_place,
@@ -192,5 +213,5 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         help="output folder; one Parquet file of verdicts per judged file",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--params", type=Path, default=_PARAMS)
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
     return parser

@@ -12,7 +12,7 @@ from r1_searcher.cli.export_data import DATA_EXPORTS
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
 from r1_searcher.files.stage_outputs import free_place
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show
 
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # as a hub's, and part of a file's
@@ -23,35 +23,43 @@ def parser(prog: str = "r1-searcher export") -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog=prog,
-        description="Export a policy with a model card, a folder that needs nothing of this checkout; or questions and "
-        "rollouts for other programs.",
+        description="Export a policy with a model card, into a folder that works without this project; or export "
+        "questions and rollouts for other programs.",
         epilog=examples(
             prog,
             "policy --out exports/my-agent",
             "policy --policy data/train/s1-00/policy --gguf Q8_0 --licence apache-2.0 --out exports/my-agent",
             *(f"{name} {export.example}" for name, export in DATA_EXPORTS.items()),
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
     policy = kinds.add_parser(
         "policy",
-        help="a policy with its tokenizer, a model card, its curves, and a script that asks it",
+        help="write a policy with its tokenizer, a model card, its curves, and a script that asks it",
         epilog=examples(prog, "policy --gguf F16 --out exports/my-agent"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     policy.add_argument("--policy", type=Path, metavar="FOLDER", help="policy folder (default: the last trained one)")
     policy.add_argument("--out", type=free_place, required=True, metavar="FOLDER", help="folder to write")
     policy.add_argument("--name", help="the model's name (default: the folder's)")
-    policy.add_argument("--licence", default="", metavar="ID", help="e.g. apache-2.0 (default: none is stated)")
+    policy.add_argument(
+        "--licence", default="", metavar="ID", help="the licence to state, e.g. apache-2.0 (default: none is stated)"
+    )
     policy.add_argument("--gguf", choices=_GGUF, help="also write a GGUF file, for llama.cpp and Ollama")
-    policy.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="the parameters it was trained with")
+    policy.add_argument(
+        "--params",
+        type=Path,
+        default=params.PARAMS_FILE,
+        metavar="FILE",
+        help="the parameters it was trained with (default: %(default)s)",
+    )
     for name, export in DATA_EXPORTS.items():
         part = kinds.add_parser(
             name,
             help=export.about,
             epilog=examples(prog, f"{name} {export.example}"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         export.add(part)
     return top

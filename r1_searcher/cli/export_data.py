@@ -27,15 +27,23 @@ class DataExport:
 
 def _add_forms(part: argparse.ArgumentParser, hub: str, verl: str, trl: str) -> None:
     part.add_argument("--form", choices=["hub", "verl", "trl"], required=True, help=f"{hub}; {verl}; {trl}")
-    part.add_argument("--conversational", action="store_true", help="trl: messages instead of texts")
+    part.add_argument("--conversational", action="store_true", help="with trl: messages instead of texts")
     part.add_argument("--split", default="train", help="the split's name (default: %(default)s)")
-    part.add_argument("--out", type=free_place, required=True, help="hub: a folder; else a file")
+    part.add_argument(
+        "--out",
+        type=free_place,
+        required=True,
+        metavar="PATH",
+        help="what to write: a folder with hub, otherwise a file",
+    )
 
 
 def _add_questions(part: argparse.ArgumentParser) -> None:
     part.add_argument("file", type=Path, help="questions, e.g. data/questions/train.parquet, or any known layout")
     _add_forms(part, "hub: a dataset folder with a card", "verl: a Parquet file", "trl: a Parquet file with prompts")
-    part.add_argument("--params", type=Path, default=contract.PARAMS_FILE, metavar="FILE", help="for rollout.prompt")
+    part.add_argument(
+        "--params", type=Path, default=contract.PARAMS_FILE, metavar="FILE", help="parameters with the prompt"
+    )
 
 
 def _questions(options: argparse.Namespace) -> None:
@@ -62,10 +70,17 @@ def _add_rollouts(part: argparse.ArgumentParser) -> None:
     _add_forms(
         part,
         "hub: a dataset folder with a card",
-        "verl: JSON Lines as its rollout_data_dir",
+        "verl: JSON lines as in its rollout_data_dir",
         "trl: a Parquet file of prompts and completions",
     )
-    part.add_argument("--rewards", nargs="+", type=Path, default=[], help="verl, trl: their rewards, files or folders")
+    part.add_argument(
+        "--rewards",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="with verl or trl: the rewards of these rollouts, files or folders",
+    )
 
 
 def _rollouts(options: argparse.Namespace) -> None:

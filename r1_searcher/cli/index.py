@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
-from r1_searcher.options import examples, seconds, whole_number
+from r1_searcher.options import HelpFormatter, examples, seconds, whole_number
 from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Retriever, RetrieverError
@@ -47,7 +47,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         prog=prog,
         description="Index a corpus (BM25, and dense if `index.dense` names a model), or search and serve an index.",
         epilog=examples(prog, "--corpus data/corpus --index data/index", 'search "who directed Silent River" -k 3'),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
@@ -72,7 +72,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         help="print the best passages for a query",
         description="Print the best passages for a query, using the retriever that the parameters select.",
         epilog=examples(prog, 'search "who directed Silent River" -k 3', 'search --index path/to/index "Kolm"'),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     search.add_argument("query", help="words to search for")
     search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
@@ -80,14 +80,14 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         "searches",
         help="list recorded searches (retriever.searches) by retriever",
         epilog=examples(prog, "searches"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     serve = commands.add_parser(
         "serve",
         help="serve the retriever over HTTP (docs/search-service.md)",
         description="Serve the retriever over HTTP. Only this machine can connect unless --host is given.",
         epilog=examples(prog, "serve --port 8400", "serve --index path/to/index --kind bm25"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
@@ -115,14 +115,14 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         help="send the passages to the server of retriever.kind opensearch or milvus (docs/backends.md)",
         description="Send the passages to the server that the parameters select. A load that was killed continues.",
         epilog=examples(prog, "load", "load --corpus path/to/corpus --index path/to/index"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     takeover = commands.add_parser(
         "takeover",
         help="use an existing faiss or Lucene index of the corpus (docs/backends.md)",
         description="Compare an index with the corpus and use it. For a faiss index, index.dense names its model.",
         epilog=examples(prog, "takeover path/to/e5_Flat.index", "takeover --rows 1000 path/to/e5_Flat.index"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     takeover.add_argument("file", type=Path, metavar="INDEX", help="a faiss index, or the folder of a Lucene index")
     takeover.add_argument(

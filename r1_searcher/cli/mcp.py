@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from r1_searcher.cli.policy_options import add_policy_options, corpus_of, opened_asker, settings_of
 from r1_searcher.errors import PipelineError, command
-from r1_searcher.options import examples, whole_number
+from r1_searcher.options import HelpFormatter, examples, whole_number
 from r1_searcher.shown import show
 
 
@@ -59,12 +59,17 @@ def parser(prog: str = "r1-searcher mcp") -> argparse.ArgumentParser:
         description="Serve the tools search, open and ask of the Model Context Protocol over stdin and stdout, or over "
         "HTTP for programs of this machine.",
         epilog=examples(prog, "", "--http --port 8501", "--no-ask --index path/to/index"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_policy_options(parser)
-    parser.add_argument("--no-ask", action="store_true", help="only search and open: no policy is loaded")
-    parser.add_argument("--http", action="store_true", help="streamable HTTP on 127.0.0.1 instead of stdin and stdout")
+    parser.add_argument("--no-ask", action="store_true", help="offer only search and open, and load no policy")
     parser.add_argument(
-        "--port", type=whole_number("--port", 0, 65_535), default=8501, help="0: any free one (default: %(default)s)"
+        "--http", action="store_true", help="serve streamable HTTP on 127.0.0.1 instead of stdin and stdout"
+    )
+    parser.add_argument(
+        "--port",
+        type=whole_number("--port", 0, 65_535),
+        default=8501,
+        help="port of --http; 0: any free one (default: %(default)s)",
     )
     return parser

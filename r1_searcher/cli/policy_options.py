@@ -28,9 +28,11 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     policy = parser.add_mutually_exclusive_group()
     policy.add_argument("--policy", metavar="FOLDER", help="model folder or hub name (default: the last trained one)")
     policy.add_argument("--server", metavar="URL", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1")
-    parser.add_argument("--model", metavar="NAME", help="with --server: name of the model on it")
-    parser.add_argument("--key-variable", default="", metavar="NAME", help="environment variable with the server's key")
-    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="the server's API")
+    parser.add_argument("--model", metavar="NAME", help="with --server: the model's name there")
+    parser.add_argument(
+        "--key-variable", default="", metavar="NAME", help="with --server: environment variable that holds its key"
+    )
+    parser.add_argument("--interface", choices=("chat", "completions"), default="chat", help="with --server: its API")
     parser.add_argument(
         "--index", type=Path, default=_INDEX, metavar="FOLDER", help="index folder (default: %(default)s)"
     )
@@ -38,16 +40,21 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         "--corpus",
         type=Path,
         metavar="FOLDER",
-        help="its corpus; an index of another one is refused (default: the checkout's, for the checkout's index)",
+        help="corpus of the index; an index of another corpus is refused (default: data/corpus for data/index)",
     )
-    parser.add_argument("--service", metavar="URL", help="a retrieval service instead of an index")
+    parser.add_argument("--service", metavar="URL", help="search this retrieval service instead of an index")
     parser.add_argument(
         "--k", type=whole_number("--k", least=1), metavar="N", help="passages per search (default: rollout.k)"
     )
     parser.add_argument(
-        "--max-searches", type=whole_number("--max-searches", least=1), metavar="N", help="searches per question"
+        "--max-searches",
+        type=whole_number("--max-searches", least=1),
+        metavar="N",
+        help="searches per question (default: rollout.max_searches)",
     )
-    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters")
+    parser.add_argument(
+        "--params", type=Path, default=params.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
+    )
 
 
 def settings_of(options: argparse.Namespace) -> params.Params:
@@ -65,7 +72,7 @@ def settings_of(options: argparse.Namespace) -> params.Params:
 
 
 def corpus_of(options: argparse.Namespace) -> Path | None:
-    """Return the corpus that the index must belong to; None if it is not known: then nothing is compared."""
+    """Return the corpus that the index must belong to; None if it is unknown, so that nothing is compared."""
     if options.corpus is not None:
         return Path(options.corpus)
     return _CORPUS if options.index == _INDEX and _CORPUS.is_dir() else None
@@ -81,7 +88,7 @@ def opened_asker(
     mode: Mode = "search",
     quiet: bool = False,
 ) -> Iterator[Asker]:
-    """Load policy and retriever; unless ``quiet``, say which policy it is."""
+    """Load policy and retriever; unless ``quiet``, print which policy it is."""
     from r1_searcher.asking.asker import Asker
 
     with contextlib.ExitStack() as opened:

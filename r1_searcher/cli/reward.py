@@ -11,7 +11,7 @@ from typing import Any
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.extensions import Point
 from r1_searcher.files.stage_outputs import free_place
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.points import ANSWER_METRICS, REWARD_SETS
 from r1_searcher.rewards.files import score_files, summary
 from r1_searcher.shown import json_text, show, show_lines
@@ -35,7 +35,7 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
             "--rollouts rollouts.parquet --stage 2 --out rewards.parquet",
             "score --set released-base --stage 2 transcripts.jsonl",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     top.add_argument("--rollouts", type=Path, help="rollouts.parquet to reward")
     top.add_argument("--stage", type=int, choices=(1, 2), help="the recipe's stage")
@@ -56,13 +56,13 @@ def parser(prog: str = "r1-searcher reward") -> argparse.ArgumentParser:
             "score --set brevity --stage 2 --extension examples/own_reward.py --parameters '{\"per_word\": 0.02}' "
             "transcripts.jsonl",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
-    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    scoring.add_argument("files", nargs="+", type=Path, metavar="FILE", help="transcript files")
     scoring.add_argument(
         "--set", required=True, dest="reward_set", metavar="NAME", help=f"one of {_known(REWARD_SETS)}, or your own"
     )
-    scoring.add_argument("--stage", required=True, type=int, choices=(1, 2))
+    scoring.add_argument("--stage", required=True, type=int, choices=(1, 2), help="the recipe's stage")
     scoring.add_argument(
         "--answer-metric",
         default="f1",

@@ -11,7 +11,7 @@ from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import read_table, write_table
 from r1_searcher.files.stage_outputs import free_place
-from r1_searcher.options import examples, whole_number
+from r1_searcher.options import HelpFormatter, examples, whole_number
 from r1_searcher.progress import Paced
 from r1_searcher.shown import show
 from r1_searcher.transcripts.grammar import MODES
@@ -34,13 +34,15 @@ def parser(prog: str = "r1-searcher rollout") -> argparse.ArgumentParser:
             "--limit 20 --greedy --out rollouts.parquet",
             "--policy data/train/s1-00/policy --samples 8 --out rollouts.parquet",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--policy", type=Path, default=Path("data/base_model"), help="model folder (default: %(default)s)"
     )
-    parser.add_argument("--questions", type=Path, default=Path("data/questions/validation.parquet"))
-    parser.add_argument("--index", type=Path, default=Path("data/index"))
+    parser.add_argument(
+        "--questions", type=Path, default=Path("data/questions/validation.parquet"), help="default: %(default)s"
+    )
+    parser.add_argument("--index", type=Path, default=Path("data/index"), help="index folder (default: %(default)s)")
     parser.add_argument(
         "--corpus",
         type=Path,
@@ -56,7 +58,7 @@ def parser(prog: str = "r1-searcher rollout") -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode", choices=MODES, default="search", help="as trained, or as a baseline (docs/baselines.md)"
     )
-    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE)
+    parser.add_argument("--params", type=Path, default=params.PARAMS_FILE, help="parameters (default: %(default)s)")
     return parser
 
 

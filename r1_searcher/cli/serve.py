@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1_searcher.cli.policy_options import add_policy_options, opened_asker, settings_of
 from r1_searcher.errors import command
-from r1_searcher.options import examples, seconds, whole_number
+from r1_searcher.options import HelpFormatter, examples, seconds, whole_number
 from r1_searcher.shown import show
 
 
@@ -53,25 +53,31 @@ def parser(prog: str = "r1-searcher serve") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Serve a policy that searches: OpenAI's API (chat completions, completions, models) and a chat "
-        "page. Only this machine can connect unless --host is given; then a token is needed.",
+        "page. Without --host, only this machine can connect; with it, a token is required.",
         epilog=examples(prog, "", "--port 8500 --sample", "--policy path/to/model --index path/to/index"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_policy_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=whole_number("--port", 0, 65_535), default=8500, help="0: any free one (default: %(default)s)"
+        "--port",
+        type=whole_number("--port", 0, 65_535),
+        default=8500,
+        help="port; 0: any free one (default: %(default)s)",
     )
-    parser.add_argument("--name", default="r1-searcher", help="the model's name in the API (default: %(default)s)")
+    parser.add_argument("--name", default="r1-searcher", help="name of the model in the API (default: %(default)s)")
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="file with the token (default: variable R1_SEARCHER_TOKEN)"
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file that contains the token (default: the variable R1_SEARCHER_TOKEN)",
     )
     parser.add_argument(
         "--sample", action="store_true", help="sample at rollout.temperature if a request names no temperature"
     )
     for name, default, what in (
-        ("--max-running", 32, "questions answered together (default: %(default)s)"),
-        ("--max-waiting", 64, "questions in the queue; more get 429 (default: %(default)s)"),
+        ("--max-running", 32, "questions that are answered at the same time (default: %(default)s)"),
+        ("--max-waiting", 64, "questions that may wait; further ones get status 429 (default: %(default)s)"),
     ):
         parser.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
     parser.add_argument(
@@ -79,6 +85,6 @@ def parser(prog: str = "r1-searcher serve") -> argparse.ArgumentParser:
         type=seconds("--grace"),
         default=30.0,
         metavar="SECONDS",
-        help="time to finish answers on shutdown (default: %(default)s)",
+        help="on shutdown, time for running answers to finish (default: %(default)s)",
     )
     return parser

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher.errors import command
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show_lines
 
 
@@ -23,7 +23,7 @@ def parser(prog: str = "r1-searcher params") -> argparse.ArgumentParser:
             "examples/own_retriever/profile.yaml > own.yaml",
             "--set rollout.k=4 --set retriever.kind=hybrid > own.yaml",
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("profiles", nargs="*", type=Path, metavar="FILE", help="a profile: some parameters, as YAML")
     parser.add_argument(

@@ -11,7 +11,7 @@ from pathlib import Path
 from r1_searcher import params as contract
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files.artefacts import read_json
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show
 
 
@@ -22,11 +22,13 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
         description="Show finished training segments in the trackers of params.yaml, or in others. Trains nothing; "
         "an iteration that a tracker already has is not logged again.",
         epilog=examples(prog or "r1-searcher track", "", "s2-00 --trackers tensorboard mlflow"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     made.add_argument("segments", nargs="*", metavar="SEGMENT", help="keys of train.segments; all if none is named")
-    made.add_argument("--trackers", nargs="+", metavar="NAME", help="instead of tracking.trackers")
-    made.add_argument("--params", type=Path, default=contract.PARAMS_FILE, metavar="FILE")
+    made.add_argument("--trackers", nargs="+", metavar="NAME", help="names of trackers (default: tracking.trackers)")
+    made.add_argument(
+        "--params", type=Path, default=contract.PARAMS_FILE, metavar="FILE", help="parameters (default: %(default)s)"
+    )
     return made
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from r1_searcher import tables
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show, show_lines
 
 STORE = ".store"
@@ -278,7 +278,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
         prog=prog,
         description="List or prune the store.",
         epilog=examples(prog, "", "--prune all --days 7"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--root", help="the store's folder (default: $R1SEARCHER_STORE or .store)")
     parser.add_argument("--prune", metavar="KIND", help="remove all artefacts of this kind, or `all`")

@@ -26,7 +26,7 @@ from pathlib import Path
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
 from r1_searcher.files.store import DAMAGED, Store, readable_size
-from r1_searcher.options import examples
+from r1_searcher.options import HelpFormatter, examples
 from r1_searcher.shown import show
 from r1_searcher.texts import parse_json, parse_yaml
 
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m r1_searc
         prog=prog,
         description=__doc__,
         epilog=examples(prog, "", "--repair"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--repair", action="store_true", help="move damaged files aside, so that they are made again")
     parser.add_argument("--store", help="the store's folder (default: $R1SEARCHER_STORE or .store)")

@@ -43,7 +43,7 @@ def check_lost(rollouts: pa.Table, allowed: float = 0.0) -> None:
     if not lost or (len(lost) <= allowed * rollouts.num_rows and len(lost) < rollouts.num_rows):
         return
     who, reason = commonest(lost)
-    fix = f"mend {who} and run the same command again"
+    fix = f"repair {who} and run the same command again"
     if allowed:
         bound = f" (allowed: {allowed:.0%})"
         fix = f"{fix}; rollout.max_error_share is the bound"

@@ -165,7 +165,7 @@ def test_credentials_come_from_the_environment_alone(
 @pytest.mark.parametrize(
     ("flavour", "there", "major", "message"),
     [
-        ("opensearch", "elasticsearch", 7, r"refuses GET /: media_type_header_exception|is no OpenSearch"),
+        ("opensearch", "elasticsearch", 7, r"refuses GET /: media_type_header_exception|is not OpenSearch"),
         ("elasticsearch", "opensearch", 9, r"is not Elasticsearch \(set flavour: opensearch\)"),
         ("elasticsearch", "elasticsearch", 8, r"is older than the client \(elasticsearch 9\)"),
     ],

@@ -202,7 +202,7 @@ def broken(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_weights_that_are_no_numbers(broken: Path, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN"):
+    with pytest.raises(PipelineError, match=r"model\.layers\.1\.mlp\.up_proj\.weight contains NaN"):
         import_model(str(broken), tmp_path / "base_model", "float32")
     with pytest.raises(PipelineError, match="the policy's logits are not numbers"):
         load_engine(broken, rollout_params())

@@ -271,7 +271,7 @@ def test_the_same_bytes_twice(project: Path) -> None:
     ("spoil", "message"),
     [
         (lambda: Path("data/questions/train.parquet").unlink(), "data/questions/train.parquet: no training questions"),
-        (lambda: artefacts.write_table("data/questions/x.parquet", table()), "data/questions/x.parquet: holds no"),
+        (lambda: artefacts.write_table("data/questions/x.parquet", table()), "data/questions/x.parquet: contains no"),
         (lambda: Path("data/index/meta.json").unlink(), "data/index: no index here"),
         (lambda: set_params(min_coverage=2), "params.yaml, audit.min_coverage"),
     ],

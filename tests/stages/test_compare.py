@@ -173,7 +173,7 @@ def without(column: str) -> Callable[[], None]:
         (lambda: write("b/held_out.parquet", []), "b/held_out.parquet: an evaluation without questions"),
         (broken(lambda table: table.pop(7)), "b/held_out.parquet: 1 of the 500 questions of a/held_out.parquet are"),
         (broken(lambda table: table[3].update(question_id="new")), "1 of the 500 questions of a/held_out.parquet"),
-        (broken(lambda table: table[3].update(question_id="q4")), "question 'q4' stands there 2 times"),
+        (broken(lambda table: table[3].update(question_id="q4")), "question 'q4' occurs 2 times"),
         (broken(lambda table: table[3].update(em=None)), "metric 'em' has a value outside of [0, 1]: None"),
         (broken(lambda table: table[3].update(f1=71.9)), "metric 'f1' has a value outside of [0, 1]: 71.9"),
         (broken(lambda table: table[3].update(f1=float("nan"))), "metric 'f1' has a value outside of [0, 1]: nan"),

@@ -68,12 +68,12 @@ def test_a_dimension_that_does_not_fit_is_refused(place: Path) -> None:
     with pytest.raises(Damaged, match=r"vectors\.faiss: its sha256 is"):
         open_retriever(chosen, index=place / "index")
     renew(place / "index/dense")
-    with pytest.raises(PipelineError, match="the dense index has 32 dimensions, where 16 are needed"):
+    with pytest.raises(PipelineError, match="the dense index has 32 dimensions, but 16 are needed"):
         open_retriever(chosen, index=place / "index")
     build(chosen, write_corpus(place / "shorter", numbered(4)), place / "short")
     shutil.copyfile(place / "short/dense/vectors.faiss", place / "index/dense/vectors.faiss")
     renew(place / "index/dense")
-    with pytest.raises(PipelineError, match="the dense index has 4 vectors, where 5 are needed"):
+    with pytest.raises(PipelineError, match="the dense index has 4 vectors, but 5 are needed"):
         open_retriever(chosen, index=place / "index")
 
 
@@ -88,7 +88,7 @@ def test_what_is_missing_or_broken_is_one_line(place: Path) -> None:
     build(tiny(model), corpus, place / "index")
     (place / "index/dense/vectors.faiss").write_bytes(b"nothing of that kind")
     renew(place / "index/dense")
-    with pytest.raises(PipelineError, match=r"vectors\.faiss: no faiss index: .*\(run `dvc repro index`\)"):
+    with pytest.raises(PipelineError, match=r"vectors\.faiss: not a faiss index: .*\(run `dvc repro index`\)"):
         open_retriever(tiny(model), index=place / "index")
     (place / "index/dense/meta.json").write_text(json.dumps({"corpus": "c"}))
     renew(place / "index/dense")
@@ -164,7 +164,7 @@ def too_few(place: Path) -> params.Params:
         (unknown_prefix, "gives the prefixes of queries and passages"),
         (
             wrong_similarity,
-            rf"similarity: {CONFIG} of the model model names the similarity 'dot', not cosine \(similarity: dot\)",
+            rf"similarity: {CONFIG} of the model model names the similarity 'dot', not cosine \(set it to dot\)",
         ),
         (no_weights, "no model could be opened"),
         (too_few, "IVF-PQ needs 256 passages or more, got 5"),

@@ -277,8 +277,8 @@ def test_more_lost_questions_than_allowed_stop_and_leave_what_was_there(
     world.play = failing(7, 17)
     assert run("base") == 2
     assert (
-        "the retriever failed on 2 of 20 questions (allowed: 1): timeout (mend the retriever and run the same command "
-        "again; evaluate.max_error_share sets the limit)"
+        "the retriever failed on 2 of 20 questions (allowed: 1): timeout (repair the retriever and run the same "
+        "command again; evaluate.max_error_share sets the limit)"
     ) in capsys.readouterr().err
     with_params(evaluate={"max_error_share": 0.1})
     assert run("base") == 0

@@ -143,7 +143,7 @@ def test_nobody_there_and_no_folder_are_both_named(tmp_path: Path, store: Store)
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path, server: Server, store: Store) -> None:
     """Even if another place has the right one: a tampered file must be reported."""
     (tmp_path / "made.jsonl").write_bytes(CONTENT[:-1])
-    with pytest.raises(PipelineError, match="another file than the released one") as error:
+    with pytest.raises(PipelineError, match="is not the released file") as error:
         fetch(release(server.address), [str(tmp_path)], store)
     assert str(error.value).startswith(str(tmp_path))
     assert store.entries() == [] and server.paths == []
@@ -204,7 +204,7 @@ def test_a_place_that_sends_more_is_stopped(server: Server, store: Store, monkey
 
     monkeypatch.setattr("r1_searcher.benchmarks.fetch.sha256_file", noted)
     server.answers = [endless]
-    with pytest.raises(PipelineError, match=f"another file .* more than {len(CONTENT):,} bytes"):
+    with pytest.raises(PipelineError, match=f"not the released file: .* more than {len(CONTENT):,} bytes"):
         fetch(release(server.address), [], store)
     assert written == [len(CONTENT) + 1]
 

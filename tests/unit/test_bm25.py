@@ -272,5 +272,5 @@ def test_settings_out_of_range_stop_the_build(tmp_path: Path, changes: dict[str,
 
 
 def test_a_corpus_without_words_stops_the_build(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="no passage with a word in it"):
+    with pytest.raises(PipelineError, match="no passage of the corpus contains a word"):
         retriever(tmp_path, ("…", "?!"), ("", "—"))

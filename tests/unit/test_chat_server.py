@@ -194,7 +194,7 @@ def test_no_address(address: str) -> None:
 
 
 def test_a_key_in_the_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(PipelineError, match="must not hold a key") as caught:
+    with pytest.raises(PipelineError, match="must not contain a key") as caught:
         ChatServer(settings("http://me:hidden@host/v1"), where="judge")
     assert "hidden" not in str(caught.value)
 

@@ -92,7 +92,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(PipelineError, match=r"no such folder, and the model hub does not have it: .*HF_HUB_OFFLINE=0"):
         locate("nobody/nothing-r1searcher", "index")  # the tests are offline
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match="holds no weights"):
+    with pytest.raises(PipelineError, match="contains no weights"):
         locate("empty", "index")
 
 

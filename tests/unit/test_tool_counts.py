@@ -102,7 +102,7 @@ def test_a_tools_failures_are_told_as_its_own(rollouts: pa.Table) -> None:
     with pytest.raises(PipelineError, match=r"^the tool open and the retriever failed on 2 of 4 trajectories"):
         check_lost(rollouts, 0.2)
     with pytest.raises(
-        PipelineError, match=r"^the tool open failed on 1 of 1 .*: the page is away \(mend the tool open"
+        PipelineError, match=r"^the tool open failed on 1 of 1 .*: the page is away \(repair the tool open"
     ):
         check_lost(rollouts.slice(2, 1))
 
