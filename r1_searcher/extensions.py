@@ -69,7 +69,7 @@ class Point:
     Attributes:
         decorator: the name of its decorator in the files, e.g. ``reward_set``.
         noun: for messages, e.g. ``reward set``.
-        package: the library's package with the shipped names, e.g. ``r1_searcher.rewards.sets``.
+        package: the library's package with the built-in names, e.g. ``r1_searcher.rewards.sets``.
         parameter: the key in params.yaml that selects one, e.g. ``reward.set``.
         texts: whether text files have names too: NAME.txt in the package's folder, and any path with a suffix.
     """
@@ -264,7 +264,7 @@ def _shown(path: Path) -> str:
 def bind_parameters(found: Extension, own: BaseModel | None, noun: str) -> Callable[..., Any]:
     """Return what was found as a plain callable, with its own parameters, if any, as the keyword ``parameters``.
 
-    Exceptions of a user's file become ``PipelineError`` with the place in the file; shipped code raises as usual.
+    Exceptions of a user's file become ``PipelineError`` with the place in the file; built-in code raises as usual.
     """
     call = found.value if own is None else functools.partial(found.value, parameters=own)
     if shipped(found.file):

@@ -1,4 +1,4 @@
-"""Profiles over the shipped parameters, whatever the checkout's params.yaml contains."""
+"""Profiles over the built-in parameters, whatever the checkout's params.yaml contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shipped_profile(name: str, *changes: str) -> Params:
 
 
 def enter_shipped(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let a command run in ``folder``, with the shipped parameters and profiles."""
+    """Let a command run in ``folder``, with the built-in parameters and profiles."""
     shutil.copy(SHIPPED, folder / "params.yaml")
     (folder / "profiles").symlink_to(ROOT / "profiles")
     patch.chdir(folder)

@@ -1,1 +1,1 @@
-"""Ask a policy: its transcript as it is written, its answer, and the passages that the answer stands in."""
+"""Ask a policy: its transcript as it is written, its answer, and the passages that contain the answer."""

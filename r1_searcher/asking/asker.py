@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ class Asked:
     Attributes:
         answer: None if the policy gave none.
         searches: in their order, with the passages that were found.
-        citations: the passages that the answer stands in.
+        citations: the passages that contain the answer.
         rollouts: one row of schema ROLLOUTS, as training writes it.
         first_token_seconds, seconds: from the question to the first text and to the end.
     """
@@ -150,10 +150,6 @@ class Asker:
         seconds = time.perf_counter() - began
         found = tuple(citations(answer, searches))
         return Asked(question, answer, searches, found, rollouts, first[0] if first else seconds, seconds)
-
-    def without_searches(self) -> Asker:
-        """Return the same policy made to answer at once, to compare."""
-        return replace(self, mode="no_search")
 
 
 def _one_question(question: str) -> pa.Table:

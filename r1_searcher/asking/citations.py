@@ -1,4 +1,4 @@
-"""Which of the passages that a policy was shown its answer stands in."""
+"""Find out which of the passages that a policy was shown contain its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Citation:
 def citations(answer: str | None, searches: Sequence[Search]) -> list[Citation]:
     """Return the passages whose title or text holds the answer's words in their order, each passage once.
 
-    Empty for no answer, and for yes and no, which stand in any text.
+    Empty if there is no answer, and for yes and no, which occur in any text.
     """
     if not can_be_cited(answer):
         return []

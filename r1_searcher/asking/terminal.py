@@ -1,4 +1,4 @@
-"""An asked question on a terminal: thoughts, queries, documents in one line, the answer, where it stands."""
+"""An asked question on a terminal: thoughts, queries, titles of documents, the answer, and its citations."""
 
 from __future__ import annotations
 

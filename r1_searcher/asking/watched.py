@@ -1,4 +1,4 @@
-"""An engine and a retriever that tell what passes through them."""
+"""An engine and a retriever that report what passes through them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Release:
 
 
 def known(extensions: Sequence[str] = ()) -> list[str]:
-    """Return the names of all benchmarks, shipped ones first."""
+    """Return the names of all benchmarks, built-in ones first."""
     return list(BENCHMARKS.files(extensions))
 
 

@@ -1,4 +1,4 @@
-"""`ask`: put questions of one's own to a policy that searches."""
+"""`ask`: ask a policy that searches a question of your own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sub-commands that need the project's own files: what runs them stands in the checkout that the present folder is."""
+"""Sub-commands that need the project's own files: they run stages, flows and make targets of the current checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`params`: print the parameters that ship with the library, with their comments, changed as the command line says."""
+"""`params`: print the built-in parameters with their comments, changed by the command line."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher params
     text = SHIPPED.read_text(encoding="utf-8")
     parts = [(str(path), read_overlay(path)) for path in options.profiles]
     parts += [(f"--set {change}", assignment(change)) for change in options.set]
-    show_lines((composed(text, parts, where="shipped parameters") if parts else text).rstrip("\n"))
+    show_lines((composed(text, parts, where="built-in parameters") if parts else text).rstrip("\n"))

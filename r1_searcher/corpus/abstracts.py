@@ -1,4 +1,4 @@
-"""HotpotQA's Wikipedia abstracts (Yang et al., 2018), one passage an article.
+"""HotpotQA's Wikipedia abstracts (Yang et al., 2018), one passage per article.
 
 | file | what it holds |
 |---|---|

@@ -32,7 +32,7 @@ class CorpusRequest:
         settings: the section ``corpus`` of params.yaml.
         seed: of the run.
         files: ``corpus.files``.
-        counts, position, seen: what was read before, for shipped sources that count themselves; kept up to date.
+        counts, position, seen: what was read before, for built-in sources that count themselves; kept up to date.
         on_bytes: called with the number of bytes read from the files.
     """
 

@@ -29,7 +29,7 @@ def evaluate_policy(
         policy: a model folder.
         questions: a Parquet file of questions (schema QUESTIONS) by benchmark.
         index: the folder of the index to search.
-        params: None: the shipped ones.
+        params: None: the built-in ones.
         name: the policy's name on the protocol card.
         mode: ``search`` as trained; ``no_search``, ``plain_rag`` and ``ircot`` are the baselines (docs/baselines.md).
         limit: use only the first questions of each benchmark; None: all.

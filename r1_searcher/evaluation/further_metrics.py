@@ -13,7 +13,7 @@ from r1_searcher.params import Evaluate, Params
 from r1_searcher.rewards.rules import Metric
 from r1_searcher.transcripts.scripts import PAPER, in_words
 
-# Heading and meaning of the shipped ones; a user's own is headed by its name.
+# Heading and meaning of the built-in ones; a user's own is headed by its name.
 _WORDS = {
     "em_squad": ("EM (SQuAD)", "exact match as the official scripts of SQuAD and HotpotQA define it"),
     "f1_squad": ("F1 (SQuAD)", "token overlap as the official script of HotpotQA defines it"),
@@ -42,7 +42,7 @@ def with_metrics(table: pa.Table, metrics: Mapping[str, Metric]) -> pa.Table:
 
 
 def card_lines(params: Params, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """Return the protocol card's further lines: code and parameters of metrics of the user's own (the shipped ones are
+    """Return the protocol card's further lines: code and parameters of metrics of the user's own (the built-in ones are
     under the card's version of the metrics), and the rule on scripts if it is not the paper's."""
     scripts = params.reward.scripts
     others = {} if scripts == PAPER else {"scripts": in_words(scripts)}

@@ -1,4 +1,4 @@
-"""Put an exported folder on a hub that speaks Hugging Face's API (``HF_ENDPOINT``, ``HF_TOKEN``)."""
+"""Upload an exported folder to a hub that has Hugging Face's API (``HF_ENDPOINT``, ``HF_TOKEN``)."""
 
 from __future__ import annotations
 

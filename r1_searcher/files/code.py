@@ -26,7 +26,7 @@ def chosen_code(files: Iterable[Path], *, room: str) -> str:
 
 
 def named_files(*points: Point) -> set[Path]:
-    """Return the shipped files that register names to choose from: a room's code is hashed without them."""
+    """Return the built-in files that register names to choose from: a room's code is hashed without them."""
     return {path for point in points for path in point.files().values()}
 
 

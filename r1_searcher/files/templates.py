@@ -1,4 +1,4 @@
-"""Prompt files: shipped ones by name, the user's by path."""
+"""Prompt files: built-in ones by name, the user's by path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_template(name_or_path: str, shipped_in: Path, *, where: str) -> tuple[s
         raise PipelineError(
             f"no prompt {name_or_path!r}",
             where=where,
-            fix=f"shipped ones are {', '.join(shipped)}; or give the path of a text file",
+            fix=f"built-in ones are {', '.join(shipped)}; or give the path of a text file",
         )
     return str(path), text_of(path)
 

@@ -53,7 +53,7 @@ def case_of(row: Mapping[str, Any]) -> JudgeCase:
 
 
 def load_template(name_or_path: str) -> str:
-    """Return a shipped prompt by name, or a user's file, with the holes {question}, {gold}, {prediction}.
+    """Return a built-in prompt by name, or a user's file, with the holes {question}, {gold}, {prediction}.
 
     Raises ``PipelineError`` if a hole is missing.
     """

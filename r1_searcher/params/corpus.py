@@ -31,7 +31,7 @@ class Kilt(Section):
 
 
 class Corpus(Extensible):
-    """``source: world`` writes a synthetic corpus; the other shipped sources read ``files``.
+    """``source: world`` writes a synthetic corpus; the other built-in sources read ``files``.
 
     ``files``: passages with title and text. ``kilt``: KILT's knowledge source. ``hotpotqa_abstracts``: HotpotQA's
     Wikipedia abstracts. ``contexts``: the paragraphs that HotpotQA, 2Wiki and MuSiQue give with their questions.

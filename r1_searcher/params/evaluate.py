@@ -70,7 +70,7 @@ class Evaluate(Extensible):
     # count as wrong, and the summary has their number and what they cost.
     max_error_share: Share = 0.01
     prompts: dict[Mode, str] = Field(default_factory=dict)  # mode → prompt, if it differs from rollout.prompt
-    # Answer metrics of each row beside em, f1, cover_em and cover_em_contiguous: shipped ones, or the user's own.
+    # Answer metrics of each row beside em, f1, cover_em and cover_em_contiguous: built-in ones, or the user's own.
     metrics: list[Name] = Field(default_factory=lambda: ["em_squad", "f1_squad"])
     served: Serving
     policies: dict[

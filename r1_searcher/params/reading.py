@@ -86,11 +86,11 @@ def shipped() -> Params:
 
 
 def load_or_shipped(path: Path | str = PARAMS_FILE) -> Params:
-    """Load parameters for a command that also runs outside a checkout: without a params.yaml, the shipped ones, saying
+    """Load parameters for a command that also runs outside a checkout: without a params.yaml, the built-in ones, saying
     so on stderr. In a checkout, or for another file name, a missing file is an error as usual."""
     if Path(path) != PARAMS_FILE or PARAMS_FILE.exists() or Path("dvc.yaml").exists():
         return load(path)
-    show("no params.yaml here: the shipped parameters are used (see them: r1-searcher params)", file=sys.stderr)
+    show("no params.yaml here: the built-in parameters are used (see them: r1-searcher params)", file=sys.stderr)
     return shipped()
 
 

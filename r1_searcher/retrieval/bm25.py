@@ -44,7 +44,7 @@ def open_index(folder: Path | str, *, corpus: Path | str | None = None, threads:
     folder = Path(folder)
     meta = read_meta(folder)
     if corpus is not None:
-        _check_corpus(folder, meta, Path(corpus))
+        check_corpus(meta, folder, Path(corpus))
     sums.check_files(folder / name for name in (*FILES, BM25_PARAMS_FILE))
     word_settings.check_form(meta, folder)
     tokenizer = word_settings.index_tokenizer(meta["settings"], folder)
@@ -74,7 +74,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _check_corpus(folder: Path, meta: dict[str, Any], corpus: Path) -> None:
+def check_corpus(meta: dict[str, Any], folder: Path, corpus: Path) -> None:
+    """Raise ``PipelineError`` unless the index in ``folder`` was built from ``corpus``."""
     found = passages_fingerprint(corpus)
     if found != meta["corpus"]:
         raise PipelineError(

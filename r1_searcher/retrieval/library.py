@@ -28,7 +28,7 @@ def index_passages(
     Args:
         passages: rows with ``text`` and optionally ``title`` and ``passage_id`` (default: the row's number), or a
             table with these columns. They are held in memory; for more, ``build_index`` takes batches.
-        index: BM25's parameters; None: the shipped ones.
+        index: BM25's parameters; None: the built-in ones.
 
     Raises ``PipelineError`` for a row without text, and for passages without a single word.
     """

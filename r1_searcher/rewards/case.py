@@ -46,7 +46,7 @@ class Case:
         num_searches: the number of successful searches.
         question: empty for a bare transcript without one.
         calls: successful calls of each tool beside search.
-        answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for the shipped ones.
+        answer_score: the chosen answer metric of a prediction (None: no answer), in [0, 1] for the built-in ones.
     """
 
     transcript: Transcript

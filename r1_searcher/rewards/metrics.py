@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 METRIC_VERSION = "2"  # raise it with every change that can change a figure; part of the protocol card
 
-# Metrics that would credit an answer for naming both options of a comparison, the shipped answer metrics included.
+# Metrics that would credit an answer for naming both options of a comparison, the built-in answer metrics included.
 CREDIT_PARTS = ("f1", "cover_em", "cover_em_contiguous", "f1_squad", "f1_chars", "cover_chars")
 
 _BOOLEANS = {"True": "yes", "False": "no"}

@@ -29,7 +29,7 @@ def check_ids(question_ids: Sequence[str], where: str) -> None:
 
 
 def check_groups(stage: TrainStage, name: str, update: Update) -> None:
-    """Raise ``PipelineError`` for groups of one sample if the estimator gives them no advantage, as all shipped ones
+    """Raise ``PipelineError`` for groups of one sample if the estimator gives them no advantage, as all built-in ones
     do: they compare the samples of a question."""
     if stage.samples_a_question > 1:
         return

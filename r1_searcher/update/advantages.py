@@ -7,7 +7,7 @@ Trajectory ``b`` has P_b policy tokens and one reward r_b.
     reward_bt  = -coefficient * (log pi_old - log pi_ref)_bt, plus terminal_b at the last policy token
     return_bt  = sum of reward_bs over s >= t                            (undiscounted)
 
-An estimator maps ``Samples`` to advantages and returns; those that ship are in ``estimators``. A group of one has no
+An estimator maps ``Samples`` to advantages and returns; the built-in ones are in ``estimators``. A group of one has no
 comparison: its terminal is 0. A trajectory that is not trained on counts in its group's comparison but not in the
 whitening; its returns are 0.
 """
@@ -125,7 +125,7 @@ def compute_advantages(
     """Return token advantages (paper section 3.3) of B trajectories from rewards, group names and numbers of policy
     tokens, each (B,).
 
-    ``estimator``: a function or the name of a shipped one, e.g. ``grpo``. ``trained`` (B,): whether each is trained on;
+    ``estimator``: a function, or the name of a built-in one (``grpo``). ``trained`` (B,): whether each is trained on;
     None: all. ``kl[b]`` (P_b,) is log pi_old - log pi_ref, required if ``kl_coefficient`` > 0. Raises ``ValueError``
     for an empty batch, a trajectory without policy tokens, or unequal lengths; ``PipelineError`` for an unknown name or
     if the estimator does not return one finite number per policy token.

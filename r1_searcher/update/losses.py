@@ -4,7 +4,7 @@ Every tensor is flat, (N,) over policy tokens; which trajectory a token belongs 
 pass's loss is the weighted sum over its tokens, with weights that are constant for the whole minibatch, so that the
 gradient does not depend on how trajectories are cut into passes.
 
-A policy loss (``update.loss``; those that ship are in ``policy_losses``) compares the current policy with an anchor:
+A policy loss (``update.loss``; the built-in ones are in ``policy_losses``) compares the current policy with an anchor:
 
 - importance correction off (cap 0): the anchor is the engine's log-probability at sampling. Only the training pass is
   needed.

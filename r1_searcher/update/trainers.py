@@ -1,4 +1,4 @@
-"""The trainers that ship: on DeepSpeed, and on torch alone."""
+"""The built-in trainers: on DeepSpeed, and on torch alone."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_it_is_the_rollout_of_that_question(checkout: Path) -> None:
             turn["query"] for turn in plain["turns"].to_pylist()[0] if turn["error"] is None
         ]
     assert shown and getattr(engine, "on_token", "absent") is None
-    assert not asker.without_searches().ask(QUESTION).searches
+    assert not replace(asker, mode="no_search").ask(QUESTION).searches
 
 
 def test_the_last_policy_answers_and_the_trace_is_a_rollouts_file(

@@ -1,4 +1,4 @@
-"""A user's changes to params.yaml make no test fail: tests read the shipped parameters (ensured by tests/conftest.py),
+"""A user's changes to params.yaml make no test fail: tests read the built-in parameters (ensured by tests/conftest.py),
 and the one file that checks the user's own is run here after nine ordinary changes."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHANGES = {
 
 
 def changed() -> str:
-    """Return the shipped params.yaml with ``CHANGES``, each in its line, as an editor leaves it."""
+    """Return the built-in params.yaml with ``CHANGES``, each in its line, as an editor leaves it."""
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     path: dict[int, str] = {}
     left = dict(CHANGES)

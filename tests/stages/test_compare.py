@@ -213,7 +213,7 @@ def test_no_params_file_is_needed_outside_a_checkout(capsys: pytest.CaptureFixtu
     Path("params.yaml").unlink()
     status, found, err = compared(capsys, "a", "worse")
     assert (status, found) == with_file[:2]
-    assert err == "no params.yaml here: the shipped parameters are used (see them: r1-searcher params)\n"
+    assert err == "no params.yaml here: the built-in parameters are used (see them: r1-searcher params)\n"
     Path("dvc.yaml").touch()
     assert compared(capsys, "a", "worse")[2].startswith("error: params.yaml: no such file")
     Path("dvc.yaml").unlink()

@@ -16,7 +16,7 @@ from r1_searcher.update.trainers import DeepSpeedTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Return the shipped example without its command-line part.
+# Return the built-in example without its command-line part.
 EXAMPLE = (ROOT / "examples/own_estimator.py").read_text(encoding="utf-8").split("\n\n\nif __name__")[0]
 OWN = f"""{EXAMPLE}
 

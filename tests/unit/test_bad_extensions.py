@@ -60,7 +60,7 @@ def own(folder: Path, point: Point, *, name: str = "mine", before: str = "", beh
 
 
 def choose(file: str, choice: Choice, name: str = "mine", **given: Any) -> Params:
-    """Return the shipped parameters with ``name`` chosen, plus further values."""
+    """Return the built-in parameters with ``name`` chosen, plus further values."""
     changed = {choice.field: choice.form(name), **given}
     return check(compose(BASE, {"extensions": [file], choice.section: changed}))
 

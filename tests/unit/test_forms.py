@@ -45,7 +45,7 @@ def questions(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prompt is then that of the shipped parameters."""
+    """The prompt is then that of the built-in parameters."""
     monkeypatch.chdir(tmp_path)
 
 

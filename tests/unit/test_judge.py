@@ -107,7 +107,7 @@ def test_prompts_of_the_users_own(tmp_path: Path) -> None:
     path.write_text("Q {question} P {prediction}")
     with pytest.raises(PipelineError, match=r"mine\.txt: a judge's prompt needs \{gold\}"):
         load_template(str(path))
-    with pytest.raises(PipelineError, match=r"no prompt 'jugde'.*shipped ones are judge"):
+    with pytest.raises(PipelineError, match=r"no prompt 'jugde'.*built-in ones are judge"):
         load_template("jugde")
 
 

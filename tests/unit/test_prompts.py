@@ -1,4 +1,4 @@
-"""Prompts: the shipped ones, users' files, chat templates, and their faults."""
+"""Prompts: the built-in ones, users' files, chat templates, and their faults."""
 
 from __future__ import annotations
 

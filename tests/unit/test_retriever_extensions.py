@@ -1,4 +1,4 @@
-"""A user's kind of retriever: one class in one file, searched, recorded and identified like the shipped ones; and any
+"""A user's kind of retriever: one class in one file, searched, recorded and identified like the built-in ones; and any
 fault of it gives one line or one query's failure."""
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The shipped corpus sources, one file each; a file is imported only if its source is chosen."""
+"""The built-in corpus sources, one file each; a file is imported only if its source is chosen."""

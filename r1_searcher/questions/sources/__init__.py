@@ -1,1 +1,1 @@
-"""The shipped question sources, one file each; a file is imported only if its source is chosen."""
+"""The built-in question sources, one file each; a file is imported only if its source is chosen."""

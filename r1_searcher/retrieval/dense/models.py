@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
+from r1_searcher.retrieval.extras import not_installed
 
 AUTO = "auto"
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, settings, tokenizer: what embeddings depend on
@@ -31,16 +32,9 @@ def library(where: str) -> ModuleType:
     try:
         import sentence_transformers
     except ModuleNotFoundError as error:
-        raise missing(error.name, where) from None
+        raise not_installed(error.name, "dense", where=where) from None
     module: ModuleType = sentence_transformers
     return module
-
-
-def missing(package: str | None, where: str) -> PipelineError:
-    """Return the error for a missing package of the extra."""
-    return PipelineError(
-        f"{package} is not installed", where=where, fix="it comes with the extra: pip install '.[dense]'"
-    )
 
 
 def locate(name: str, where: str) -> Path:

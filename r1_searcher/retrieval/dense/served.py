@@ -12,10 +12,9 @@ from typing import Any
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import artefacts
-from r1_searcher.files import passages as corpora
 from r1_searcher.keys import read_key
 from r1_searcher.retrieval import bm25
-from r1_searcher.retrieval.addresses import checked_url
+from r1_searcher.retrieval.addresses import url_without_password
 from r1_searcher.retrieval.dense import models
 from r1_searcher.retrieval.dense.encoder import Embedding
 from r1_searcher.retrieval.dense.retriever import DenseRetriever, embed_corpus, open_encoder
@@ -45,7 +44,7 @@ def load_server(settings: params.Params, server: MilvusSettings, index: Path, co
     A load that was killed continues. Raises ``PipelineError``.
     """
     dense, meta = _dense(settings), bm25.read_meta(index)
-    _check_corpus(meta, index, corpus)
+    bm25.check_corpus(meta, index, corpus)
     milvus, name = _connect(server), _name(server, _contents(dense, meta))
     try:
         encoder = open_encoder(dense, dense.device, "params.yaml, index.dense.device")
@@ -74,7 +73,7 @@ def open_server(
     loaded."""
     dense, meta = _dense(settings), bm25.read_meta(index)
     if corpus is not None:
-        _check_corpus(meta, index, corpus)
+        bm25.check_corpus(meta, index, corpus)
     milvus, name = _connect(server), _name(server, _contents(dense, meta))
     if not milvus.asked("has_collection", name):
         others = [other for other in milvus.asked("list_collections") if other.startswith(f"{server.collection}_")]
@@ -93,12 +92,7 @@ def open_server(
 
 
 def _connect(server: MilvusSettings) -> Milvus:
-    if checked_url(server.uri, where=f"{_WHERE}.uri", fix="e.g. http://milvus-host:19530").userinfo:
-        raise PipelineError(
-            "an address must not contain a password",
-            where=f"{_WHERE}.uri",
-            fix="name the variable that holds it in key_variable",
-        )
+    url_without_password(server.uri, where=f"{_WHERE}.uri", fix="e.g. http://milvus-host:19530")
     fix = "export USER:PASSWORD or a token under that name"
     key = read_key(server.key_variable, server.uri, where=f"{_WHERE}.key_variable", fix=fix)
     how: dict[str, Any] = {"timeout": server.timeout, "wait": server.wait, "database": server.database}
@@ -124,13 +118,3 @@ def _contents(dense: params.Dense, meta: dict[str, Any]) -> str:
 
 def _name(server: MilvusSettings, contents: str) -> str:
     return f"{server.collection}_{contents}"
-
-
-def _check_corpus(meta: dict[str, Any], index: Path, corpus: Path) -> None:
-    found = corpora.fingerprint(corpus)
-    if meta["corpus"] != found:
-        raise PipelineError(
-            f"the index belongs to corpus {meta['corpus'][:12]}, but {corpus} is corpus {found[:12]}",
-            where=str(index),
-            fix="run `dvc repro index`, or `python -m stages.index`",
-        )

@@ -12,7 +12,7 @@ import numpy as np
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError
-from r1_searcher.retrieval.dense.models import missing
+from r1_searcher.retrieval.extras import not_installed
 
 _WHERE = "params.yaml, index.dense"
 _CENTROIDS = 256  # per byte of a product-quantised code
@@ -25,7 +25,7 @@ def library() -> ModuleType:
     try:
         import faiss
     except ModuleNotFoundError as error:
-        raise missing(error.name, _WHERE) from None
+        raise not_installed(error.name, "dense", where=_WHERE) from None
     module: ModuleType = faiss
     return module
 

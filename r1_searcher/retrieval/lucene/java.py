@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
+from r1_searcher.retrieval.extras import not_installed
 from r1_searcher.retrieval.lucene.settings import LuceneSettings
 
 LUCENE_SECTION = "params.yaml, retriever.lucene"
@@ -56,10 +57,8 @@ def _java(settings: LuceneSettings) -> Any:
         )
     try:
         import jpype
-    except ModuleNotFoundError:
-        raise PipelineError(
-            "jpype is not installed", where=LUCENE_SECTION, fix="it comes with the extra: pip install '.[lucene]'"
-        ) from None
+    except ModuleNotFoundError as error:
+        raise not_installed(error.name, "lucene", where=LUCENE_SECTION) from None
     if not jpype.isJVMStarted():
         options = [f"-Xmx{round(settings.memory_gb * 1024)}m", "--enable-native-access=ALL-UNNAMED"]
         options.append("-Xrs")  # Ctrl-C and SIGTERM remain Python's

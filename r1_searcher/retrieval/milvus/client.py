@@ -13,6 +13,7 @@ import tenacity
 from r1_searcher.errors import PipelineError
 from r1_searcher.net.retries import TryAgain, retrying
 from r1_searcher.net.words import in_one_line
+from r1_searcher.retrieval.extras import not_installed
 
 T = TypeVar("T")
 _BACKOFF, _SLOWEST = 0.5, 10.0  # seconds between two attempts
@@ -26,9 +27,7 @@ def library(where: str) -> ModuleType:
     try:
         import pymilvus
     except ModuleNotFoundError as error:
-        raise PipelineError(
-            f"{error.name} is not installed", where=where, fix="it comes with the extra: pip install '.[milvus]'"
-        ) from None
+        raise not_installed(error.name, "milvus", where=where) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs every error, with a traceback, before it raises
     module: ModuleType = pymilvus
     return module

@@ -15,8 +15,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1_searcher.errors import PipelineError
 from r1_searcher.params import Hnsw
+from r1_searcher.retrieval.extras import not_installed
 from r1_searcher.retrieval.milvus import collection
 from r1_searcher.retrieval.milvus.client import Milvus
 
@@ -30,9 +30,7 @@ _LOCK, _LINKED = "LOCK", (".parquet", ".idx")  # files that are never written ag
 def check() -> None:
     """Raise ``PipelineError`` unless Milvus Lite is installed."""
     if importlib.util.find_spec("milvus_lite") is None or importlib.util.find_spec("pymilvus") is None:
-        raise PipelineError(
-            "milvus-lite is not installed", where=_WHERE, fix="it comes with the extra: pip install '.[milvus]'"
-        )
+        raise not_installed("milvus-lite", "milvus", where=_WHERE)
 
 
 def build(shards: Sequence[Path], hnsw: Hnsw, folder: Path, dimension: int) -> int:

@@ -54,12 +54,7 @@ def address(settings: Online) -> str:
             where=f"{ONLINE_SECTION}.url",
             fix="e.g. http://localhost:8080/search",
         )
-    if addresses.checked_url(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://").userinfo:
-        raise PipelineError(
-            "an address must not contain a password",
-            where=f"{ONLINE_SECTION}.url",
-            fix="name the variable that holds it in key_variable",
-        )
+    addresses.url_without_password(url, where=f"{ONLINE_SECTION}.url", fix="http:// or https://")
     return url
 
 

@@ -19,7 +19,8 @@ from r1_searcher.errors import PipelineError
 from r1_searcher.keys import read_key
 from r1_searcher.net.retries import TryAgain, may_pass, retrying
 from r1_searcher.net.words import in_one_line
-from r1_searcher.retrieval.addresses import checked_url
+from r1_searcher.retrieval.addresses import url_without_password
+from r1_searcher.retrieval.extras import not_installed
 from r1_searcher.retrieval.opensearch.settings import OpenSearchSettings
 
 SECTION = "params.yaml, retriever.opensearch"
@@ -66,12 +67,7 @@ class Cluster:
     def __init__(self, settings: OpenSearchSettings, sleep: Callable[[float], None] = time.sleep) -> None:
         """Sends nothing yet. Raises ``PipelineError`` for an address, key or client that cannot be used."""
         self.url = settings.url.rstrip("/")
-        if checked_url(self.url, where=f"{SECTION}.url", fix="e.g. https://search-host:9200").userinfo:
-            raise PipelineError(
-                "an address must not contain a password",
-                where=f"{SECTION}.url",
-                fix="name the variable that holds it in key_variable",
-            )
+        url_without_password(self.url, where=f"{SECTION}.url", fix="e.g. https://search-host:9200")
         fix = "export the password or API key under that name"
         self._key = read_key(settings.key_variable, self.url, where=f"{SECTION}.key_variable", fix=fix)
         if settings.user and not self._key:
@@ -139,17 +135,11 @@ class Cluster:
         return reply
 
 
-def _missing(package: str, extra: str) -> PipelineError:
-    return PipelineError(
-        f"{package} is not installed", where=SECTION, fix=f"it comes with the extra: pip install '.[{extra}]'"
-    )
-
-
 def _opensearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
     try:
         import opensearchpy
     except ModuleNotFoundError as error:
-        raise _missing(str(error.name), "opensearch") from None
+        raise not_installed(error.name, "opensearch", where=SECTION) from None
     logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # it logs every 404
     how: dict[str, Any] = {"http_auth": (settings.user, key)} if settings.user else {}
     if key and not settings.user:
@@ -180,7 +170,7 @@ def _elasticsearch(settings: OpenSearchSettings, url: str, key: str) -> Send:
         import elastic_transport
         import elasticsearch
     except ModuleNotFoundError as error:
-        raise _missing(str(error.name), "elasticsearch") from None
+        raise not_installed(error.name, "elasticsearch", where=SECTION) from None
     logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)
     how: dict[str, Any] = {"basic_auth": (settings.user, key)} if settings.user else {}
     if key and not settings.user:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files import passages as corpora
 from r1_searcher.net.retries import TryAgain
 from r1_searcher.retrieval import bm25, word_settings
 from r1_searcher.retrieval.identity import PASSAGES_FILE
@@ -30,7 +29,7 @@ def load_cluster(settings: OpenSearchSettings, index: Path, corpus: Path) -> int
     """Load the passages of ``corpus`` into the cluster; return their number. ``index``: the folder of its BM25
     index, whose settings hold. Raises ``PipelineError``."""
     meta = bm25.read_meta(index)
-    _check_corpus(meta, index, corpus)
+    bm25.check_corpus(meta, index, corpus)
     word_settings.check_form(meta, index)
     tokenizer = word_settings.index_tokenizer(meta["settings"], index)
     return load(Cluster(settings), settings, meta, tokenizer, corpus)
@@ -41,23 +40,13 @@ def open_cluster(settings: OpenSearchSettings, index: Path, corpus: Path | None)
     missing, not wholly loaded, or of another corpus."""
     meta = bm25.read_meta(index)
     if corpus is not None:
-        _check_corpus(meta, index, corpus)
+        bm25.check_corpus(meta, index, corpus)
     word_settings.check_form(meta, index)
     tokenizer = word_settings.index_tokenizer(meta["settings"], index)
     cluster = Cluster(settings)
     check(cluster, settings, meta)
     passages = PassageFile(index / PASSAGES_FILE)
     return OpenSearchRetriever(cluster, settings, search_identity(meta, settings.flavour), tokenizer, passages)
-
-
-def _check_corpus(meta: dict[str, Any], index: Path, corpus: Path) -> None:
-    found = corpora.fingerprint(corpus)
-    if meta["corpus"] != found:
-        raise PipelineError(
-            f"the index belongs to corpus {meta['corpus'][:12]}, but {corpus} is corpus {found[:12]}",
-            where=str(index),
-            fix=word_settings.REBUILD,
-        )
 
 
 class OpenSearchRetriever:

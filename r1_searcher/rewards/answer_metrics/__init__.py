@@ -1,1 +1,1 @@
-"""The shipped answer metrics, one file each (``r1_searcher.points.ANSWER_METRICS``)."""
+"""The built-in answer metrics, one file each (``r1_searcher.points.ANSWER_METRICS``)."""

@@ -1,1 +1,1 @@
-"""The shipped reward sets, one file each (``r1_searcher.points.REWARD_SETS``)."""
+"""The built-in reward sets, one file each (``r1_searcher.points.REWARD_SETS``)."""

@@ -1,1 +1,1 @@
-"""The shipped tools, one file each."""
+"""The built-in tools, one file each."""
