@@ -83,7 +83,10 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
     parser.add_argument(
-        "--out", type=free_place, default=Path("metrics/evaluation.json"), help="JSON file to write (default: %(default)s)"
+        "--out",
+        type=free_place,
+        default=Path("metrics/evaluation.json"),
+        help="JSON file to write (default: %(default)s)",
     )
     parser.add_argument(
         "--headline",
