@@ -14,7 +14,7 @@ from r1_searcher.corpus.position import Position, count_of, remaining_files
 from r1_searcher.corpus.seen_ids import SeenIds
 from r1_searcher.errors import PipelineError
 from r1_searcher.files import streams
-from r1_searcher.files.columns import ColumnMapping
+from r1_searcher.files.columns import ColumnMapping, as_in_file
 from r1_searcher.files.faults import Faults, OnBadRow
 from r1_searcher.files.records import read_records
 
@@ -43,7 +43,7 @@ def read_passages(
     for path in remaining_files(paths, at, on_bytes):
         layout = layout_of(path, columns)
         count = count_of(at, counts, path, "page" if layout.name == KILT_PAGES else "passage")
-        count.layout, count.columns = layout.name, layout.columns
+        count.layout, count.columns = layout.name, as_in_file(layout.columns, columns)
         if layout.name == KILT_PAGES:
             yield from kilt_pages(path, count, seen, words, on_bytes, at=at, on_bad_row=on_bad_row)
         else:

@@ -44,6 +44,11 @@ def look(fields: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def as_in_file(found: Mapping[str, str], columns: ColumnMapping) -> dict[str, str]:
+    """Return ``found`` (our names → the columns they were read from) with the file's own names of mapped columns."""
+    return {name: str(columns.get(name, column)) for name, column in found.items()}
+
+
 def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
     """Return a headerless file's column names if ``columns`` gives numbers (unmapped ones as "-2"); None for names.
 

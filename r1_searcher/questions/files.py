@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.files.columns import ColumnMapping, look
+from r1_searcher.files.columns import ColumnMapping, as_in_file, look
 from r1_searcher.files.faults import Faults, OnBadRow
 from r1_searcher.files.records import Record, identifier, read_records, text_field
 from r1_searcher.questions.answers import golds
@@ -98,7 +98,9 @@ def read_counted(
     records = read_records(path, known_columns(columns), without_header(columns, str(path)), on_fault=broken)
     given = (mapped(record, columns) for record in flatten_articles(records))
     reader = _Reader(count, faults, dataset or path.stem, on_no_answer == "skip", "questions.on_bad_row")
-    return reader.table(given, where=str(path), fix="see questions.files in params.yaml"), count
+    table = reader.table(given, where=str(path), fix="see questions.files in params.yaml")
+    count.columns = as_in_file(count.columns, columns)
+    return table, count
 
 
 def table_of(records: Iterable[Record], dataset: str, *, where: str, fix: str | None = None) -> pa.Table:

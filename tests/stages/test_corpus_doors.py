@@ -176,6 +176,7 @@ def test_any_columns_by_a_mapping(tmp_path: Path) -> None:
     rows = [{"meta": {"key": i, "names": [t, "other"]}, "body": {"main": x}, "text": "no"} for i, t, x in BOTH]
     path = write(tmp_path / "own.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert passages(path, columns=COLUMNS) == BOTH
+    assert count(path, columns=COLUMNS).columns == COLUMNS
     table = tmp_path / "own.parquet"
     pq.write_table(pa.Table.from_pylist(rows), table)
     assert passages(table, columns=COLUMNS) == BOTH

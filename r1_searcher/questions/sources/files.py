@@ -47,7 +47,7 @@ def _read(named: str | list[str], split: str, settings: Questions) -> tuple[pa.T
             dataset=folders.get(path),
         )
         tables.append(table)
-        counts.append(asdict(count))
+        counts.append(asdict(count) | ({"file": f"{folders[path]}/{path.name}"} if path in folders else {}))
     found = _with_ids(tables, paths)
     twice = [name for name, number in Counter(found["question_id"].to_pylist()).items() if number > 1]
     if twice:
