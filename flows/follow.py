@@ -16,7 +16,7 @@ from flows import dag
 from flows.board import Board, drawn
 from flows.progress_listener import listening
 from r1_searcher.progress_events import VARIABLE
-from r1_searcher.shown import printable, show, terminal_width
+from r1_searcher.shown import COLUMNS_VARIABLE, printable, show, terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -31,6 +31,8 @@ def run_repro(folder: Path, environment: Mapping[str, str], stages: Sequence[str
     with an error.
     """
     environment = {**environment, "PYTHONUNBUFFERED": "1"}
+    if (width := terminal_width()) is not None:
+        environment[COLUMNS_VARIABLE] = str(width)
     if not _draws():
         return _follow(folder, environment, stages, show, merged=False)
     with _board(folder, environment, stages) as (say, ended, address):

@@ -17,6 +17,7 @@ from typing import TextIO
 
 Log = Callable[[str], None]  # takes one line, e.g. ``show``
 
+COLUMNS_VARIABLE = "R1_SEARCHER_COLUMNS"
 _LONGEST = 100  # characters of a cell
 JOINER = "\u2060"  # U+2060: invisible, no line breaks at it, and it ends an address or mention
 # Where a link, mention or reference begins and needs U+2060; also "www." and "GH-".
@@ -76,6 +77,13 @@ def terminal_width(out: TextIO | None = None) -> int | None:
         return (os.get_terminal_size(out.fileno()).columns or None) if out.isatty() else None
     except (OSError, ValueError):
         return None
+
+
+def table_width() -> int | None:
+    """Return the width for tables on stdout: the terminal's, or that of the terminal on which the program that reads
+    the output shows it (``COLUMNS_VARIABLE``); None: as wide as they are."""
+    told = os.environ.get(COLUMNS_VARIABLE, "")
+    return terminal_width() or (int(told) if told.isdecimal() and int(told) > 0 else None)
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:

@@ -15,7 +15,7 @@ from r1_searcher.evaluation.summary import RIGHTNESS, Summary, gather
 from r1_searcher.files.artefacts import write_json
 from r1_searcher.judging.recorded import Judged, judged_by
 from r1_searcher.rewards.columns import CALLS, mean_calls_in
-from r1_searcher.shown import show, show_lines, terminal_width
+from r1_searcher.shown import show, show_lines, table_width
 
 # The terminal's table: key, heading. Each figure is followed by its interval.
 COLUMNS = (
@@ -45,7 +45,7 @@ def run_gather(options: argparse.Namespace) -> None:
 def _write(folders: Iterable[Path], out: Path, judged: Judged | None = None) -> Summary:
     summary = gather(folders, judged)
     write_json(out, summary)
-    show_lines(text_table(summary, width=terminal_width()))
+    show_lines(text_table(summary, width=table_width(), file=out))
     for policy, row in summary.items():
         for benchmark, figures in row.items():
             if line := lost_line(f"{policy} on {benchmark}", figures):
@@ -65,27 +65,48 @@ def evaluation_folders(params: contract.Params, own: Path, external: Path) -> li
     ]
 
 
-def text_table(summary: Summary, *, width: int | None = None) -> str:
-    """Return one line per benchmark and policy: every metric's mean and, in brackets, its 95 % interval."""
+def text_table(summary: Summary, *, width: int | None = None, file: Path | None = None) -> str:
+    """Return one line per benchmark and policy: every metric's mean and, in brackets, its 95 % interval.
+
+    If that is wider than ``width``, intervals are left out, and then metrics that are not the paper's; the last line
+    says where they are: in ``file``.
+    """
+    whole = tables.text(_rows(summary), left=(0, 1))
+    if width is None or _fits(whole, width):
+        return whole
+    short = tables.text(_rows(summary, intervals=False), left=(0, 1))
+    if not _fits(short, width):
+        short = tables.text(_rows(summary, intervals=False, further=False), left=(0, 1), width=width)
+    return f"{short}\nintervals and further metrics: {file or 'on a wider terminal'}"
+
+
+def _fits(table: str, width: int) -> bool:
+    from rich.cells import cell_len
+
+    return all(cell_len(line) <= width for line in table.splitlines())
+
+
+def _rows(summary: Summary, *, intervals: bool = True, further: bool = True) -> list[list[str]]:
     given = dict.fromkeys(key for row in summary.values() for figures in row.values() for key in figures)
     calls = [(name, name.removeprefix(CALLS)) for name in mean_calls_in(given)]
     listed = (*COLUMNS, *calls)
     known = {*_NOT_SHOWN, *(key for key, _ in listed)}
     columns = [(key, heading) for key, heading in listed if key in given]
     after = 1 + max((place for place, (key, _) in enumerate(columns) if key in RIGHTNESS), default=-1)
-    columns[after:after] = [(key, heading) for key, heading, _ in words(given, known)]
+    if further:
+        columns[after:after] = [(key, heading) for key, heading, _ in words(given, known)]
     rows = [["benchmark", "policy", "n", *(heading for _, heading in columns)]]
     for benchmark in dict.fromkeys(name for row in summary.values() for name in row):
         for policy, row in summary.items():
             if benchmark in row:
                 figures = row[benchmark]
-                cells = [_figure(figures, key) for key, _ in columns]
+                cells = [_figure(figures, key, interval=intervals) for key, _ in columns]
                 rows.append([benchmark, policy, str(figures["n"]), *cells])
-    return tables.text(rows, left=(0, 1), width=width)
+    return rows
 
 
-def _figure(figures: dict[str, object], key: str) -> str:
-    value, ends = figures.get(key), figures.get(f"{key}_ci")
+def _figure(figures: dict[str, object], key: str, *, interval: bool) -> str:
+    value, ends = figures.get(key), figures.get(f"{key}_ci") if interval else None
     if not isinstance(value, int | float):
         return "-"
     return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if isinstance(ends, list) else f"{value:.3f}"

@@ -24,7 +24,7 @@ from r1_searcher.progress import Paced
 ROOT = Path(__file__).resolve().parents[2]
 
 FAKE = """\
-import sys, time
+import os, sys, time
 from r1_searcher import progress_events
 if sys.argv[1] == "dag":
     print('digraph {\\n"corpus";\\n"train";\\n"corpus" -> "train";\\n}')
@@ -32,6 +32,7 @@ if sys.argv[1] == "dag":
 print("Stage 'corpus' didn't change, skipping")
 print("Running stage 'train':")
 print("To track the changes with git, run:\\n\\n\\tgit add dvc.lock\\n")
+print("tables of", os.environ["R1_SEARCHER_COLUMNS"])
 print("a line of the stage \\x1b[2J", flush=True)
 print("a line of an error", file=sys.stderr, flush=True)
 time.sleep(0.3)  # the lines are read
@@ -179,10 +180,12 @@ def test_on_a_terminal_lines_scroll_above_the_block(tmp_path: Path) -> None:
     assert status == 3
     assert "Running stage 'train':" in plain and "a line of an error" in plain and "git add" not in plain
     assert "a line of the stage \\x1b[2J" in plain, "a stage's own control characters do not act"
+    assert "tables of 100" in plain
     assert "1 of 2 stages" in plain and "segment s1" in plain and "iteration 4 of 8" in plain and "▁▃▆█" in plain
     assert "2 of 2 stages" not in plain and "\x1b[?25h" in shown, "it failed, and the cursor is back"
 
 
 def test_a_narrow_terminal_gets_lines(tmp_path: Path) -> None:
     shown, _ = run(tmp_path, 40)
+    assert "tables of 40" in shown
     assert "Running stage 'train':" in shown and "stages" not in shown and "\x1b" not in shown

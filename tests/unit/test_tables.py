@@ -8,6 +8,7 @@ import pty
 import struct
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from r1_searcher import tables
-from r1_searcher.shown import printable, terminal_width
+from r1_searcher.evaluation.summary_commands import text_table
+from r1_searcher.shown import COLUMNS_VARIABLE, printable, table_width, terminal_width
 
 ROWS = [["policy", "EM", "verdict"], ["base", "-0.250", "worse"], ["a policy with a long name", "12.000", "same"]]
 
@@ -70,3 +72,20 @@ def test_a_page_has_the_same_rows() -> None:
         r"| a\|b &lt;i&gt; | -1.5 |",
         "| - x | +2 |",
     ]
+
+
+def test_the_summary_leaves_out_what_a_narrow_terminal_has_no_room_for() -> None:
+    figures = {"n": 20, "em": 0.5, "em_ci": [0.25, 0.75], "em_squad": 0.5, "em_squad_ci": [0.25, 0.75], "f1": 0.5}
+    summary = {"stage2": {"held_out": figures | {"format_rate": 1.0, "searches_per_question": 2.0}}}
+    whole = text_table(summary)
+    assert "0.500 [0.250, 0.750]" in whole and text_table(summary, width=200) == whole
+    narrow = text_table(summary, width=70, file=Path("out.json"))
+    assert "[" not in narrow and "EM (SQuAD)" in narrow and narrow.endswith("\nintervals and further metrics: out.json")
+    narrowest = text_table(summary, width=58)
+    assert "SQuAD" not in narrowest and max(map(len, narrowest.splitlines())) <= 58 and "held_out" in narrowest
+
+
+@pytest.mark.parametrize(("told", "width"), [("72", 72), ("", None), ("0", None), ("-5", None), ("wide", None)])
+def test_who_shows_the_output_tells_its_width(monkeypatch: pytest.MonkeyPatch, told: str, width: int | None) -> None:
+    monkeypatch.setenv(COLUMNS_VARIABLE, told)
+    assert table_width() == width
