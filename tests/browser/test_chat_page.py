@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-import chromium
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect
 from policy_servers import served
 from report_runs import HOSTILE
 from tiny_policy import ScriptedEngine, rollout_params
@@ -19,12 +16,9 @@ from r1_searcher.serving.server import ServeSettings
 from r1_searcher.transcripts import grammar
 from r1_searcher.types.protocols import Passage
 
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-_ARGUMENTS += ["--disable-sync", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-AXE = files("axe_playwright_python").joinpath("axe.min.js")
+_Axe = Callable[[Page], list[tuple[str, list[str]]]]
 TOKEN = "a-token-of-24-characters"
 KNOWN, SILENT, HOSTILE_QUESTION = "Who made it?", "Who is silent?", "Who is <img src=x onerror=alert(1)>?"
-expect.set_options(timeout=20_000)
 
 
 class Found:
@@ -71,15 +65,6 @@ def answerer(found: Found) -> Answerer:
 def address(found: Found) -> Iterator[str]:
     with served(answerer(found), ServeSettings(tries=(KNOWN,))) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def driven() -> Iterator[Browser]:
-    program = chromium.program()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -165,15 +150,13 @@ def test_a_server_with_a_token_asks_for_it(driven: Browser, found: Found) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility(driven: Browser, address: str, scheme: str, tmp_path: Path) -> None:
-    context = driven.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]  # axe is a script of ours
+def test_accessibility(driven: Browser, address: str, axe: _Axe, scheme: str) -> None:
+    context = driven.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
     page = context.new_page()
     page.goto(address)
     page.get_by_role("button", name=KNOWN).click()
     expect(page.locator(".answer")).to_have_text("Ada Kolm")
     for fold in page.locator("summary").all():
         fold.click()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    assert [(one["id"], one["help"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    assert axe(page) == []
     context.close()

@@ -59,7 +59,7 @@ function head(name, sort, kind = "text", shown = label(name)) {
   if (!sort) return h("th", { scope: "col", class: kind }, shown);
   const own = sort.name === name;
   const next = own && sort.order === "desc" ? "asc" : "desc";
-  const arrow = own ? (sort.order === "desc" ? " ↓" : " ↑") : "";
+  const arrow = own ? (sort.order === "desc" ? "\u00a0↓" : "\u00a0↑") : "";
   const changes = own && sort.order === "asc" ? { sort: null, order: null } : { sort: name, order: next };
   return h(
     "th",

@@ -52,7 +52,10 @@ export function trajectory(main) {
   };
 
   const show = (one) => {
-    const colour = chosen.get("colour") ?? "source";
+    const known = { logprob: "logprobs", advantage: "advantages" };
+    const colours = COLOURS.filter(([name]) => name === "source" || one.tokens?.some((run) => run[known[name]]));
+    const asked = chosen.get("colour");
+    const colour = colours.some(([name]) => name === asked) ? asked : "source";
     const question = address({ view: "question", id: one.row.id }, new URLSearchParams());
     put(
       main,
@@ -72,7 +75,7 @@ export function trajectory(main) {
           "fieldset",
           { class: "colours" },
           h("legend", {}, "Colour by"),
-          COLOURS.map(([name, says]) =>
+          colours.map(([name, says]) =>
             h(
               "label",
               {},
