@@ -45,6 +45,7 @@ python -m stages.update --help
 python -m stages.evaluate run --name mine --policy path/to/model --out evaluations/mine
 python -m stages.evaluate compare data/evaluation/stage1 data/evaluation/stage2
 python -m stages.evaluate score predictions.jsonl
+python -m stages.evaluate score predictions.json --questions dev.json
 python -m stages.evaluate score predictions.jsonl --metric f1_chars --metric cover_chars
 python -m stages.evaluate score tests/data/hand_made_transcripts.jsonl
 python -m stages.reward score --set paper --stage 2 --scripts Latin,Han tests/data/hand_made_transcripts.jsonl

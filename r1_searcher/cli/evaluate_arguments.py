@@ -144,6 +144,12 @@ def add_score_command(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="predictions or transcripts")
     parser.add_argument(
+        "--questions",
+        type=Path,
+        metavar="FILE",
+        help="questions with gold answers, for predictions by id as SQuAD, HotpotQA and KILT have them",
+    )
+    parser.add_argument(
         "--metric",
         action="append",
         default=[],

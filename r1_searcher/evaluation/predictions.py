@@ -76,10 +76,12 @@ def _row(record: Record) -> Prediction:
     listed = golds(seen, answers) + golds(seen, ALIASES)
     if not listed:
         raise PipelineError(f"{answers!r} contains no answer", where=record.place)
-    return Prediction(tuple(listed), _predicted(record, name))
+    return Prediction(tuple(listed), predicted(record, name))
 
 
-def _predicted(record: Record, name: str) -> str | None:
+def predicted(record: Record, name: str) -> str | None:
+    """Return the prediction in column ``name``, a number as its digits; None for null and NaN. Raises
+    ``PipelineError``."""
     value = look(record.fields, name)
     if value is None or (isinstance(value, float) and math.isnan(value)):  # the latter is pandas' null
         return None

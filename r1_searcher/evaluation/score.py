@@ -25,28 +25,35 @@ _OFFICIAL = ("em_squad", "f1_squad")  # always scored, beside the paper's
 
 
 def score_files(
-    paths: Sequence[Path | str], further: Sequence[str] = (), *, extensions: Sequence[str] = ()
+    paths: Sequence[Path | str],
+    further: Sequence[str] = (),
+    *,
+    extensions: Sequence[str] = (),
+    questions: Path | None = None,
 ) -> dict[str, FileScore]:
     """Return ``{file name: {n, em, f1, cover_em, cover_em_contiguous, em_squad, f1_squad, num_exact_golds, judge_true,
     searches_per_question}}``.
 
-    ``further``: the names of more answer metrics, after ``f1_squad``; ``extensions``: the user's files with more.
+    ``further``: the names of more answer metrics, after ``f1_squad``; ``extensions``: the user's files with more;
+    ``questions``: the file with the gold answers, for predictions that name their questions by id.
 
     Rates are fractions. ``num_exact_golds``: gold answers that normalise to nothing and are compared exactly.
     ``judge_true`` is a count, None without verdicts; ``searches_per_question`` is None for plain predictions. Raises
     ``PipelineError`` for rows that cannot be scored.
     """
     chosen = {name: metric_of(name, extensions=extensions) for name in dict.fromkeys((*_OFFICIAL, *further))}
-    return {name: _score(Path(path), chosen) for name, path in zip(names_of(paths), paths, strict=True)}
+    named = zip(names_of(paths), paths, strict=True)
+    return {name: _score(Path(path), chosen, questions) for name, path in named}
 
 
-def _score(path: Path, chosen: Mapping[str, Metric]) -> FileScore:
-    if _are_transcripts(path):
+def _score(path: Path, chosen: Mapping[str, Metric], questions: Path | None) -> FileScore:
+    if questions is None and _are_transcripts(path):
         return _score_rows(read_transcripts(path), chosen)
     # imported here, because transcripts are scored without pyarrow
+    from r1_searcher.evaluation.answers_by_id import read_answers
     from r1_searcher.evaluation.predictions import read_predictions
 
-    rows = read_predictions(path)
+    rows = read_predictions(path) if questions is None else read_answers(path, questions)
     return _metrics([row.prediction for row in rows], [row.golds for row in rows], chosen) | {
         "judge_true": None,
         "searches_per_question": None,
@@ -105,7 +112,7 @@ def table(scores: Mapping[str, FileScore], *, width: int | None = None) -> str:
 
 def run(given: argparse.Namespace) -> None:
     """Score ``given.files`` and print the result."""
-    scores = score_files(given.files, given.metric, extensions=given.extension)
+    scores = score_files(given.files, given.metric, extensions=given.extension, questions=given.questions)
     show_lines(json_text(scores) if given.json else table(scores, width=terminal_width()))
 
 

@@ -90,6 +90,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in ("transcripts.jsonl", "tests/data/hand_made_transcripts.jsonl"):
         shutil.copy(ROOT / "tests/data/hand_made_transcripts.jsonl", root / place)
     (root / "predictions.jsonl").write_text('{"answer": "Ada", "pred": "Ada"}\n')
+    (root / "predictions.json").write_text('{"q1": "Ada"}\n')
+    (root / "dev.json").write_text('[{"id": "q1", "question": "Who?", "answer": "Ada"}]\n')
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

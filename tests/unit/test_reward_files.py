@@ -203,6 +203,42 @@ def test_transcripts_in_every_kind_of_file(tmp_path: Path, golds: Any, read: tup
     assert evaluation.score_files([path])[packed]["searches_per_question"] == 0
 
 
+BY_ID = {"a": "Ada Penn", "b": None, "c": "1999"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("squad.json", json.dumps(BY_ID)),
+        ("hotpotqa.json", json.dumps({"answer": BY_ID, "sp": {"a": [["Ada", 0]]}}, indent=1)),
+        (
+            "kilt.jsonl",
+            "".join(json.dumps({"id": one, "output": [{"answer": said}]}) + "\n" for one, said in BY_ID.items()),
+        ),
+        ("answers.jsonl", "".join(json.dumps({"_id": one, "answer": said}) + "\n" for one, said in BY_ID.items())),
+        ("rows.csv", "id,prediction\n" + "".join(f"{one},{said or ''}\n" for one, said in BY_ID.items())),
+    ],
+)
+def test_predictions_by_id_beside_the_questions(
+    tmp_path: Path, name: str, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golds = {"c": 1999, "a": ["Penn", "Ada Penn"], "b": "Moss"}
+    questions = written(tmp_path, *({"id": one, "question": f"{one}?", "answer": gold} for one, gold in golds.items()))
+    path = tmp_path / name
+    path.write_text(given, encoding="utf-8")
+    assert evaluate_main(["score", str(path), "--questions", str(questions), "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)[name]
+    assert (score["n"], score["em"]) == (3, 2 / 3)
+    for wrong, message in (
+        ({"a": "x", "z": "y"}, "1 of 2 ids are of no question with a gold answer, such as 'z'"),
+        ({"a": "x"}, "2 of 3 questions have no prediction, such as 'c' (give null"),
+        ({**BY_ID, "a": ["x"]}, "'a': 'prediction' must be a string, got ['x']"),
+    ):
+        (tmp_path / "wrong.json").write_text(json.dumps(wrong), encoding="utf-8")
+        assert evaluate_main(["score", str(tmp_path / "wrong.json"), "--questions", str(questions)]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_predictions_that_pandas_wrote(tmp_path: Path) -> None:
     nan = float("nan")
     rows = [{"answer": "1999", "pred": 1999.0}, {"answer": "nan", "pred": nan}, {"answer": "2.5", "pred": 2.5}]
