@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from r1_searcher.cli.policy_options import add_policy_options, corpus_of, opened_asker, settings_of
+from r1_searcher.cli.policy_options import add_policy_options, opened_asker, opened_retriever, settings_of
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.options import HelpFormatter, examples, whole_number
 from r1_searcher.shown import show
@@ -25,7 +25,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher mcp") 
         raise PipelineError(
             "the package `mcp` is not installed", fix="make setup-doors, or: pip install 'r1-searcher-pipeline[mcp]'"
         ) from None
-    from r1_searcher.retrieval import open_retriever
     from r1_searcher.serving.answerer import Answerer
     from r1_searcher.serving.shared_retriever import SharedRetriever
 
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "r1-searcher mcp") 
     with contextlib.ExitStack() as opened:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the protocol's
             if options.no_ask:
-                found = SharedRetriever(open_retriever(settings, index=options.index, corpus=corpus_of(options)))
+                found = SharedRetriever(opened_retriever(options, settings))
                 server = make_mcp_server(found)
             else:
                 asker = opened.enter_context(opened_asker(options, settings, seed=settings.seed, greedy=True))

@@ -18,6 +18,7 @@ from r1_searcher.transcripts.grammar import Mode
 
 if TYPE_CHECKING:
     from r1_searcher.asking.asker import Asker
+    from r1_searcher.types.protocols import Retriever
 
 _INDEX, _CORPUS = Path("data/index"), Path("data/corpus")  # of a checkout
 _PATIENCE = 10.0  # seconds that a person waits for a retrieval service which does not answer
@@ -78,6 +79,22 @@ def corpus_of(options: argparse.Namespace) -> Path | None:
     return _CORPUS if options.index == _INDEX and _CORPUS.is_dir() else None
 
 
+def opened_retriever(options: argparse.Namespace, settings: params.Params) -> Retriever:
+    """Open the retriever. Raises ``PipelineError``: if there is no index yet, one that says so to a newcomer."""
+    from r1_searcher.retrieval import open_retriever
+
+    try:
+        return open_retriever(settings, index=options.index, corpus=corpus_of(options))
+    except PipelineError as error:
+        if error.where == str(_INDEX) and not _INDEX.exists():
+            raise PipelineError(
+                "there is no index yet",
+                where=str(_INDEX),
+                fix="run `make train` in a checkout, or name one with --index or --service",
+            ) from None
+        raise
+
+
 @contextlib.contextmanager
 def opened_asker(
     options: argparse.Namespace,
@@ -92,9 +109,7 @@ def opened_asker(
     from r1_searcher.asking.asker import Asker
 
     with contextlib.ExitStack() as opened:
-        from r1_searcher.retrieval import open_retriever
-
-        retriever = open_retriever(settings, index=options.index, corpus=corpus_of(options))
+        retriever = opened_retriever(options, settings)
         if options.server:
             from r1_searcher.evaluation.served import open_served
 

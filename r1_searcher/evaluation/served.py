@@ -184,7 +184,7 @@ class ServedEngine:
         if failures:
             raise PipelineError(
                 f"{len(failures)} of {len(rows)} requests to the policy's server failed: {failures[0]}",
-                fix="run the same command again: answered requests are kept",
+                fix="check the server, and run the same command again: answered requests are kept",
             )
 
     def _reply(self, row: _Row) -> Reply:

@@ -304,6 +304,9 @@ def test_without_a_policy_or_a_tokenizer(
         file.unlink()
     assert main([QUESTION, "--policy", "bare"]) == 2
     assert "the model folder has no tokenizer" in capsys.readouterr().err
+    shutil.rmtree("data/index")
+    assert main([QUESTION]) == 2
+    assert "there is no index yet (run `make train` in a checkout, or name one with" in capsys.readouterr().err
 
 
 def test_settings_take_a_service(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -240,7 +240,8 @@ class RequestGuard:
         announced = headers.get(b"content-length", b"0")
         try:
             if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
-                await self._refuse(421, "is not served under this name")(scope, receive, noting)
+                line = f"this server has another host name: use {', '.join(sorted(self._hosts))}"
+                await self._refuse(421, line)(scope, receive, noting)
             elif announced.isdigit() and int(announced) > self._most:
                 await drained()
                 refusal = self._refuse(413, f"a request has at most {self._most} bytes")
