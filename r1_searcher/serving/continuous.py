@@ -7,8 +7,7 @@ pass is another one, so that logits may differ in their last bits.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +51,12 @@ class ContinuousEngine(TransformersEngine):
         self._rows, self._released = [], set()
         self._admitted: dict[int, _Admitted] = {}  # of each trajectory
         self._packed = packed.PackedCache(self._model.config.num_hidden_layers)
+        self._left: dict[int, list[int]] = {}  # of each free row of the cache, the tokens that it still holds
+
+    def load_state(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """As in a rollout; drops all rows, whose keys are of the old weights."""
+        super().load_state(weights)
+        self.reset()
 
     def start(self, sampling: Sampling, stops: Sequence[str]) -> None:
         """Drop all rows; sample those that are added like this."""
@@ -59,11 +64,15 @@ class ContinuousEngine(TransformersEngine):
         super().start(sampling, stops)
 
     def add(self, trajectory: int, prompt_ids: Sequence[int], seed: int) -> None:
-        """Add a trajectory to the running batch, in the cache's first free row."""
+        """Add a trajectory to the running batch, in the free row of the cache that holds most of its prompt already:
+        prompts begin alike."""
         taken = {one.cache_row for one in self._admitted.values()}
-        free = next(row for row in itertools.count() if row not in taken)
-        self._admitted[trajectory] = _Admitted(self._sampling, self._finder, free)
+        free = [row for row in range(len(taken) + len(self._left) + 1) if row not in taken]
+        held = [_alike(self._left.get(row, []), prompt_ids) for row in free]
+        best = held.index(max(held))  # the first of equals
+        self._admitted[trajectory] = _Admitted(self._sampling, self._finder, free[best])
         super().add(trajectory, prompt_ids, seed)
+        self._rows[-1].read = min(held[best], len(prompt_ids) - 1)  # one is left, to sample from
 
     def admit(
         self, trajectory: int, prompt_ids: Sequence[int], seed: int, sampling: Sampling, stops: Sequence[str]
@@ -82,6 +91,7 @@ class ContinuousEngine(TransformersEngine):
     def drop(self, trajectory: int) -> None:
         """Remove a trajectory from the batch, even within a turn."""
         self._released.add(trajectory)
+        self._drop_released()
 
     @torch.inference_mode()
     def step(self, interrupted: Callable[[], bool] | None = None) -> list[Turn]:
@@ -94,11 +104,13 @@ class ContinuousEngine(TransformersEngine):
         return []
 
     def _drop_released(self) -> None:
-        for trajectory in self._released:
-            self._admitted.pop(trajectory, None)
+        for row in self._rows:
+            if row.trajectory in self._released:
+                self._left[self._admitted.pop(row.trajectory).cache_row] = row.ids[: row.read]
         super()._drop_released()
-        if not self._rows:
-            self.reset()
+        if not self._rows and self._left:  # the first row is kept, for the beginning of the next prompt
+            self._packed.keep_first()
+            self._left = {0: self._left.get(0, [])}
 
     def _pass(self, places: Sequence[int]) -> list[Turn]:
         """Read tokens of these rows, and sample for those that have none left."""
@@ -141,3 +153,9 @@ class ContinuousEngine(TransformersEngine):
             part = hidden if len(alike) == 1 else hidden[torch.tensor(numbers, device=hidden.device)]
             ended += super()._sample([places[number] for number in numbers], part)
         return ended
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

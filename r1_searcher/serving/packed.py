@@ -123,6 +123,12 @@ class PackedCache(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.packing = packing
 
+    def keep_first(self) -> None:
+        """Free the memory of all rows but the first."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.keep_rows(torch.zeros(1, dtype=torch.long))
+
     def get_query_offset(self, layer_idx: int = 0) -> int | Tensor:
         """Tokens before each token of the pass, (M,); before the first one, if they are one row's."""
         packing: Packing = self.layers[layer_idx].packing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -61,17 +61,21 @@ def serve(engine: ContinuousEngine, visits: list[_Visit]) -> None:
             else:
                 engine.drop(turn.trajectory)
                 inside.remove(turn.trajectory)
-        assert engine._admitted.keys() - engine._released == inside  # the others' places in the cache are free
+        assert engine._admitted.keys() == inside  # the others' places in the cache are free
         time += 1
+
+
+def some() -> list[Job]:
+    """Return jobs of which every second one begins alike."""
+    beginning = list(range(20, 50))
+    return [replace(one, prompt=beginning * (place % 2) + one.prompt) for place, one in enumerate(jobs(10))]
 
 
 @pytest.fixture(scope="module")
 def alone() -> dict[tuple[Sampling, int], Run]:
     """Each job by each sampling, as a rollout of one row."""
     engine = TransformersEngine(random_model(), tokenizer(True))
-    return {
-        (how, place): run(engine, [job], how)[0] for how in (GREEDY, SAMPLING) for place, job in enumerate(jobs(10))
-    }
+    return {(how, place): run(engine, [job], how)[0] for how in (GREEDY, SAMPLING) for place, job in enumerate(some())}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -82,7 +86,7 @@ def test_any_order_of_arrivals_gives_the_tokens_of_a_rollout(
     chosen = np.random.default_rng(seed)
     spread = (1, 60)[seed % 2]
     visits = []
-    for place, job in enumerate(jobs(10)):
+    for place, job in enumerate(some()):
         how, comes = (GREEDY, SAMPLING)[int(chosen.integers(2))], int(chosen.integers(spread))
         leaves = comes + int(chosen.integers(1, 9)) if place % 3 == 1 else None
         visits.append(_Visit(job, how, comes, searches=chosen.integers(0, 9, 4).tolist(), leaves=leaves))
@@ -96,3 +100,21 @@ def test_any_order_of_arrivals_gives_the_tokens_of_a_rollout(
         for (at, found), (_, value) in zip(visit.made.logprobs, expected.logprobs, strict=False):
             assert abs(found - value) < 2e-5, at
     assert engine.step() == [] and not engine._admitted
+
+
+def test_a_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next question, even if nobody else asks meanwhile; but not with the keys of other weights."""
+    engine = ContinuousEngine(random_model(), tokenizer(True))
+    monkeypatch.setattr(engine, "_sample", lambda places, hidden: [])  # nothing is sampled: every pass is a prompt's
+
+    def read(prompt: list[int]) -> int:
+        engine.admit(0, prompt, 0, GREEDY, STOPS)
+        before = engine._rows[0].read
+        engine.step(lambda: True)
+        assert engine._rows[0].read == len(prompt)
+        engine.drop(0)
+        return len(prompt) - before
+
+    assert [read([5] * 30 + [6, 7]), read([5] * 30 + [8, 9, 10]), read([5] * 30 + [8, 9, 10])] == [32, 3, 1]
+    engine.load_state(dict(engine._model.named_parameters()))
+    assert read([5] * 30) == 30
