@@ -24,6 +24,7 @@ ANSWERS = {
     "device_count": 1,
     "current_device": 0,
     "set_device": None,
+    "is_current_stream_capturing": False,
     "synchronize": None,
     "empty_cache": None,
     "reset_peak_memory_stats": None,

@@ -9,6 +9,7 @@ python -m benchmarks.gpu_check --out DIR --model FOLDER  the last part trains th
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -25,6 +26,7 @@ from .page import page  # noqa: E402
 from .parts import PARTS  # noqa: E402
 
 from r1_searcher.errors import PipelineError, command  # noqa: E402  isort: skip
+from r1_searcher.model_folders import check_place, check_tokenizer  # noqa: E402  isort: skip
 from r1_searcher.shown import show  # noqa: E402  isort: skip
 
 
@@ -35,8 +37,7 @@ def main() -> int:
         return _one_part(options)
     if not 0 < options.minutes < 24 * 60:
         raise PipelineError(f"{options.minutes} minutes are too few or too many", where="--minutes", fix="8 are usual")
-    if options.model and not Path(options.model).exists():
-        raise PipelineError("no such folder or file", where=f"--model {options.model}")
+    model = _checked_model(options.model) if options.model else ""
     notes = list(STOOD_IN)
     rehearsal = options.rehearse
     if not rehearsal:
@@ -46,7 +47,6 @@ def main() -> int:
             rehearsal = True
     if rehearsal:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    model = str(Path(options.model).resolve()) if options.model else ""
     if rehearsal:
         notes.append("a rehearsal on the CPU with tiny sizes: its figures say nothing about a GPU")
     for note in notes:
@@ -69,6 +69,19 @@ def main() -> int:
     if failed:
         show(f"failed: {', '.join(failed)}; the page has the end of their output", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _checked_model(given: str) -> str:
+    """Return the model's whole path. Raises ``PipelineError`` for what the last part would find only after minutes."""
+    path = Path(given).resolve()
+    if path.is_dir():
+        check_place(path)
+        check_tokenizer(path)
+    elif not path.is_file():
+        raise PipelineError("no such folder or file", where=f"--model {given}")
+    elif importlib.util.find_spec("gguf") is None:
+        raise PipelineError("a GGUF file needs the package gguf", where=f"--model {given}", fix="give a model folder")
+    return str(path)
 
 
 def write_results(machine: Machine, notes: list[str], known: dict[str, Report]) -> None:

@@ -48,13 +48,16 @@ def run(figures: Figures) -> None:
                 until=until,
                 folder=Path(folder) / stage,
             )
+    _summary(figures)
+
+
+def _summary(figures: Figures) -> None:
+    """Note where each stage began and ended."""
     for name in ("reward", "f1"):
         for number in (1, 2):
             rows = [row[name] for row in figures.report.curves if row["stage"] == number]
-            if rows:
-                figures.note(
-                    f"{name} of stage {number}", rows[-1], about=f"first {rows[0]:.3f}, {len(rows)} iterations"
-                )
+            about = f"first {rows[0]:.3f}, {len(rows)} iterations" if rows else "no time left for an iteration"
+            figures.note(f"{name} of stage {number}", rows[-1] if rows else None, about=about)
 
 
 def _beginning(figures: Figures, folder: Path) -> tuple[Path, contract.Params]:

@@ -13,16 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import bare_machine
+import engine_jobs
 import gpu_check_faults as faults
 import numpy as np
 import pytest
 import torch
-from gpu_check import claims, figures, kernels, page, probe, runner, sizes
+from gpu_check import claims, contract, figures, kernels, page, probe, rl, runner, sizes, tiny
+from gpu_check.__main__ import _checked_model
 from gpu_check.parts import PARTS
 from living import all_end
 from pretended_gpu import pretended_gpu
 
 from r1_searcher import params
+from r1_searcher.errors import PipelineError
+from r1_searcher.rollout import load_engine
 from r1_searcher.update.trainers import TorchTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +192,45 @@ def test_if_cuda_does_not_start_in_a_forked_process_all_are_started_anew(
     first, second = PARTS[0].name, PARTS[1].name
     assert forked == [(first, True), (first, False), (second, False)]
     assert [one.state for one in told] == ["done", "done"]
+
+
+def test_a_model_that_the_last_part_could_not_open_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    file = tmp_path / "model.gguf"
+    file.touch()
+    for given, said in (
+        (file, "needs the package gguf"),
+        (tmp_path, "no config.json"),
+        (tmp_path / "none", "no such folder or file"),
+    ):
+        with pytest.raises(PipelineError, match=said):
+            _checked_model(str(given))
+
+
+@pytest.mark.slow
+def test_weights_that_do_not_arrive_are_a_figure_and_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, notes = tiny.write_policy(tmp_path / "policy", "qwen2"), recorder(tmp_path)
+    chosen = contract.settings("float32", layout="packed")
+    engine: Any = load_engine(policy, chosen.rollout)
+    made = engine_jobs.run(engine, engine_jobs.jobs(2))
+    monkeypatch.setattr(engine, "load_state", lambda weights: None)
+    contract._beside_trainer(notes, policy, engine, made, what="float32, packed", params=chosen)
+    found = {one.name: one.value for one in notes.report.figures if isinstance(one.value, float)}
+    assert found["gap of samples to the trainer, float32, packed"] < 1e-4
+    assert found["gap after an update, float32, packed"] > 1e-4
+
+
+def test_a_stage_without_time_for_an_iteration_says_so(tmp_path: Path) -> None:
+    notes = recorder(tmp_path)
+    notes.curve(stage=1, reward=0.25, f1=0.5)
+    rl._summary(notes)
+    found = {one.name: (one.value, one.about) for one in notes.report.figures}
+    assert found["f1 of stage 1"] == (0.5, "first 0.500, 1 iterations")
+    assert found["reward of stage 2"] == (None, "no time left for an iteration")
 
 
 @pytest.mark.slow
