@@ -21,6 +21,7 @@ _LITERAL = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""  # a Python string
 _LITERALS = re.compile(_LITERAL, re.DOTALL)
 _LIST = re.compile(r"""\[\s*(?:\]$|["'])""")  # the beginning of a list that is written as a string
 _OBJECT = re.compile(r"""\{\s*["']\w+["']\s*:""")  # the same of an object
+_GROUP = re.compile(r"""[({]\s*["']""")  # the same of a Python tuple or set
 _ARRAY = re.compile(r"array\((\[[^\[\]]*\])(?:,\s*dtype=[^()]*)?\)", re.DOTALL)  # numpy's, as repr writes it
 _NUMPY = re.compile(rf"\[\s*{_LITERAL}(?:\s+{_LITERAL})+\s*\]", re.DOTALL)  # the same, as str writes it: no commas
 _LONGEST_LITERAL = 100_000  # characters; a list of answers is shorter
@@ -83,6 +84,10 @@ def _text(text: str, textual: bool) -> list[str]:
     if _OBJECT.match(text):
         value = _written(text)
         return _object(value, textual) if isinstance(value, Mapping) and _main(value) else [text]
+    if _GROUP.match(text):
+        value, strings = _written(text), _LITERALS.findall(text)
+        whole = isinstance(value, tuple | set) and len(value) == len(strings)
+        return [ast.literal_eval(one).strip() for one in strings] if whole else [text]
     if not (_LIST.match(text) or (textual and text.startswith("["))):
         return [text]
     listed = _written(text)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_searcher.errors import PipelineError
@@ -27,6 +28,11 @@ from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
 _LOOKED_AT = 1 << 20  # bytes of a line that suffice to check the file's name
+_TEXTS = {
+    pa.binary(): pa.string(),
+    pa.large_binary(): pa.large_string(),
+    pa.list_(pa.binary()): pa.list_(pa.string()),
+}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # a JSON escape of a surrogate
 
 
@@ -251,6 +257,16 @@ def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None, on_fau
         )
 
 
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with its columns of bytes, as older writers of Parquet mark text, as strings."""
+    for place, column in enumerate(batch.schema):
+        wanted = _TEXTS.get(column.type)
+        if wanted is not None:
+            with contextlib.suppress(pa.ArrowInvalid):  # no UTF-8: the row's fault, whose value says so
+                batch = batch.set_column(place, column.name, batch.column(place).cast(wanted))
+    return batch
+
+
 def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | None) -> Iterator[Record]:
     with contextlib.ExitStack() as stack:
         with reading(path):
@@ -263,7 +279,7 @@ def _parquet(path: Path, columns: Sequence[str], on_bytes: streams.OnBytes | Non
         while True:
             with reading(path):  # not around the yields: the consumer's errors are not the file's
                 batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist()
+                rows = [] if batch is None else _as_text(batch).to_pylist()
             if batch is None:
                 break
             if on_bytes is not None:

@@ -126,6 +126,18 @@ def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
     assert first == "7" and len(second) == 16
 
 
+def test_text_that_parquet_has_as_bytes(tmp_path: Path) -> None:
+    columns = {"id": ["1", "2"], "title": ["Ida", "Ö"], "text": ["a", "ü"]}
+    kinds = {"id": pa.large_binary(), "title": pa.binary(), "text": pa.string()}
+    table = pa.table({name: pa.array(columns[name]).cast(kind) for name, kind in kinds.items()})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert passages(tmp_path / "a.parquet") == [("1", "Ida", "a"), ("2", "Ö", "ü")]
+    latin = pa.table({"id": ["1"], "text": pa.array(["ü".encode("latin-1")], pa.binary())})
+    pq.write_table(latin, tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"row 1: 'text' must be a string, got b'\\xfc'"):
+        passages(tmp_path / "a.parquet")
+
+
 def test_two_columns_are_id_and_text(tmp_path: Path) -> None:
     path = write(tmp_path / "collection.tsv", "0\tThe harbour is grey.\n1\tMoss was born in Tarn Hill.\n")
     assert passages(path) == [("0", "", "The harbour is grey."), ("1", "", "Moss was born in Tarn Hill.")]
