@@ -51,3 +51,9 @@ def seconds(name: str) -> Callable[[str], float]:
         return number
 
     return parse
+
+
+def add_port(parser: argparse.ArgumentParser, default: int, what: str = "port") -> None:
+    """Add ``--port``, where a server of ours listens."""
+    about = f"{what}; 0: any free one (default: %(default)s)"
+    parser.add_argument("--port", type=whole_number("--port", 0, 65_535), default=default, help=about)

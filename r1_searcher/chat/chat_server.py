@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from r1_searcher.errors import PipelineError
-from r1_searcher.keys import read_key, without_key
+from r1_searcher.keys import read_key
 from r1_searcher.net import replies
 from r1_searcher.net.retries import CircuitBreaker, RateLimiter
+from r1_searcher.net.words import in_one_line
 from r1_searcher.params import ChatEndpoint
 from r1_searcher.texts import parse_json
 
@@ -27,7 +28,6 @@ Messages = Sequence[Mapping[str, str]]  # {"role": …, "content": …}, as in t
 
 _CONNECT_SECONDS = 10.0
 MAX_REPLY_BYTES = 16 << 20  # bytes per reply
-_SHOWN = 200  # characters of a server's own message in our messages
 
 
 class RequestFailed(Exception):
@@ -187,9 +187,7 @@ class ChatServer:
 
     def _one_line(self, error: BaseException) -> str:
         """Return an error's text in one line, without the key."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        text = without_key(text, self._key)
-        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        return in_one_line(str(error), key=self._key) or type(error).__name__
 
     def _failed(self, reason: str, *, answered: bool = False) -> RequestFailed:
         self._breaker.note(answered=answered)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1_searcher.errors import PipelineError, command
-from r1_searcher.options import HelpFormatter, examples, whole_number
+from r1_searcher.options import HelpFormatter, add_port, examples
 from r1_searcher.shown import show, show_lines
 
 
@@ -37,12 +37,7 @@ def parser(prog: str = "r1-searcher browse") -> argparse.ArgumentParser:
         help="folder or Parquet file: a checkout, a workspace, data/, .store, an evaluation (default: this folder)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port",
-        type=whole_number("--port", least=0, most=65535),
-        default=8410,
-        help="port; 0: any free one (default: 8410)",
-    )
+    add_port(parser, 8410)
     parser.add_argument(
         "--tokenizer",
         type=Path,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
 from r1_searcher.files import sums
-from r1_searcher.options import HelpFormatter, examples, seconds, whole_number
+from r1_searcher.options import HelpFormatter, add_port, examples, seconds, whole_number
 from r1_searcher.shown import printable, show, show_lines
 from r1_searcher.transcripts.documents import fold_space
 from r1_searcher.types.protocols import Retriever, RetrieverError
@@ -92,12 +92,7 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
-    serve.add_argument(
-        "--port",
-        type=whole_number("--port", 0, 65_535),
-        default=8400,
-        help="port; 0 for any free port (default: %(default)s)",
-    )
+    add_port(serve, 8400)
     serve.add_argument("--kind", help="kind of retriever to serve (default: retriever.kind)")
     for name, default, what in (
         ("--max-batch", 256, "queries per batch (default: %(default)s)"),

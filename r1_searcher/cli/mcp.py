@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from r1_searcher.cli.policy_options import add_policy_options, opened_asker, opened_retriever, settings_of
 from r1_searcher.errors import PipelineError, command
-from r1_searcher.options import HelpFormatter, examples, whole_number
+from r1_searcher.options import HelpFormatter, add_port, examples
 from r1_searcher.shown import show
 
 
@@ -65,10 +65,5 @@ def parser(prog: str = "r1-searcher mcp") -> argparse.ArgumentParser:
     parser.add_argument(
         "--http", action="store_true", help="serve streamable HTTP on 127.0.0.1 instead of stdin and stdout"
     )
-    parser.add_argument(
-        "--port",
-        type=whole_number("--port", 0, 65_535),
-        default=8501,
-        help="port of --http; 0: any free one (default: %(default)s)",
-    )
+    add_port(parser, 8501, "port of --http")
     return parser

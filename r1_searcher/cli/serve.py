@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1_searcher.cli.policy_options import add_policy_options, opened_asker, settings_of
 from r1_searcher.errors import command
-from r1_searcher.options import HelpFormatter, examples, seconds, whole_number
+from r1_searcher.options import HelpFormatter, add_port, examples, seconds, whole_number
 from r1_searcher.shown import show
 
 
@@ -59,12 +59,7 @@ def parser(prog: str = "r1-searcher serve") -> argparse.ArgumentParser:
     )
     add_policy_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port",
-        type=whole_number("--port", 0, 65_535),
-        default=8500,
-        help="port; 0: any free one (default: %(default)s)",
-    )
+    add_port(parser, 8500)
     parser.add_argument("--name", default="r1-searcher", help="name of the model in the API (default: %(default)s)")
     parser.add_argument(
         "--token-file",

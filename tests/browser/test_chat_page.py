@@ -100,6 +100,9 @@ def test_a_question_is_answered_folded_and_cited(page: Page) -> None:
     expect(card.locator(".query")).to_have_text("search: maker")
     card.get_by_text("search 1: 2 passages").click()
     expect(card.locator("ol li").first).to_contain_text("Ada Kolm made it.")
+    assert [text.strip() for text in card.locator(".thought").all_text_contents()] == card.locator(
+        ".thought"
+    ).all_text_contents()
     expect(page.locator("#tries")).to_be_hidden()
 
 

@@ -39,6 +39,8 @@ class Card {
       return;
     }
     if (kind !== this.kind || !this.part) {
+      text = text.trimStart(); // after passages a policy begins with empty lines
+      if (!text) return;
       this.kind = kind;
       this.part = make("p", kind === "query" ? "query" : "thought");
       this.fold.append(this.part);
