@@ -96,19 +96,20 @@ class Point:
     def files(self, extensions: Sequence[str] = ()) -> dict[str, Path]:
         """Return the file of every known name, parsed and not imported. Raises ``PipelineError`` for a name registered
         twice."""
-        found: dict[str, Path] = {}
-        folder = _ROOT.parent.joinpath(*self.package.split("."))
-        texts = sorted(folder.glob("*.txt")) if self.texts else []
-        for path in [*texts, *sorted(folder.glob("*.py")), *map(Path, extensions)]:
-            for name in [path.stem] if path in texts else names_in(path, self.decorator):
-                if name in found:
-                    raise PipelineError(
-                        f"the {self.noun} {name!r} is registered already, in {_shown(found[name])}",
-                        where=_shown(path),
-                        fix="give it another name",
-                    )
-                found[name] = path
+        found = dict(_shipped_files(self))
+        for path in map(Path, extensions):
+            for name in names_in(path, self.decorator):
+                self._add(found, name, path)
         return found
+
+    def _add(self, found: dict[str, Path], name: str, path: Path) -> None:
+        if name in found:
+            raise PipelineError(
+                f"the {self.noun} {name!r} is registered already, in {_shown(found[name])}",
+                where=_shown(path),
+                fix="give it another name",
+            )
+        found[name] = path
 
     def names(self, extensions: Sequence[str] = ()) -> list[str]:
         """Return all known names, sorted."""
@@ -151,6 +152,19 @@ class Point:
             where=_shown(path),
             fix="decorate a function or class at the top of the file, and keep its name",
         )
+
+
+@functools.cache
+def _shipped_files(point: Point) -> dict[str, Path]:
+    """Return the file of every name in the library, read once: each check of parameters asks for them many times."""
+    found: dict[str, Path] = {}
+    folder = _ROOT.parent.joinpath(*point.package.split("."))
+    for path in sorted(folder.glob("*.txt")) if point.texts else []:
+        point._add(found, path.stem, path)
+    for path in sorted(folder.glob("*.py")):
+        for name in names_in(path, point.decorator):
+            point._add(found, name, path)
+    return found
 
 
 def shipped(path: Path) -> bool:

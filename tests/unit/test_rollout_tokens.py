@@ -185,10 +185,11 @@ QUESTIONS = ["Who was Ada?", "Where is the river Trabo in Harbor of 1931?", "x",
 @pytest.mark.parametrize("greedy", [False, True], ids=["sampled", "greedy"])
 def test_the_same_seed_gives_the_same_table_bit_for_bit(tags_are_tokens: bool, greedy: bool) -> None:
     engine, asked = random_engine(tags_are_tokens), questions_table(QUESTIONS)
+    samples = 2 if greedy else 8  # a question's greedy samples are all the same
 
     def made(seed: int = 0, **changes: Any) -> pa.Table:
         rollout = rollout_params(**changes)
-        table, _ = roll_out(engine, ScriptedRetriever(), asked, rollout, samples=8, seed=seed, greedy=greedy)
+        table, _ = roll_out(engine, ScriptedRetriever(), asked, rollout, samples=samples, seed=seed, greedy=greedy)
         return table
 
     first = made()
