@@ -28,11 +28,6 @@ from r1_searcher.files.json_stream import read_items
 from r1_searcher.texts import parse_json
 
 _LOOKED_AT = 1 << 20  # bytes of a line that suffice to check the file's name
-_TEXTS = {
-    pa.binary(): pa.string(),
-    pa.large_binary(): pa.large_string(),
-    pa.list_(pa.binary()): pa.list_(pa.string()),
-}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # a JSON escape of a surrogate
 
 
@@ -257,10 +252,20 @@ def _json(stream: IO[bytes], path: Path, mapping: tuple[str, str] | None, on_fau
         )
 
 
+def _text_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type of strings for one of bytes, or of lists of bytes; else None."""
+    if pa.types.is_list(kind):
+        inner = _text_type(kind.value_type)
+        return None if inner is None else pa.list_(inner)
+    if pa.types.is_large_binary(kind):
+        return pa.large_string()
+    return pa.string() if pa.types.is_binary(kind) else None
+
+
 def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the batch with its columns of bytes, as older writers of Parquet mark text, as strings."""
     for place, column in enumerate(batch.schema):
-        wanted = _TEXTS.get(column.type)
+        wanted = _text_type(column.type)
         if wanted is not None:
             with contextlib.suppress(pa.ArrowInvalid):  # no UTF-8: the row's fault, whose value says so
                 batch = batch.set_column(place, column.name, batch.column(place).cast(wanted))

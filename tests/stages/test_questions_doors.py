@@ -250,6 +250,13 @@ def test_gaps_that_pandas_left(tmp_path: Path) -> None:
         asked(lines(tmp_path / "a.jsonl", {"question": nan, "answer": "a"}))
 
 
+def test_golds_that_parquet_has_as_bytes(tmp_path: Path) -> None:
+    golds = pa.array([[b"Nora Vale", b"Vale"]], pa.list_(pa.binary()))
+    pq.write_table(pa.table({"question": [ASKS.encode()], "golden_answers": golds}), tmp_path / "a.parquet")
+    (row,) = asked(tmp_path / "a.parquet")
+    assert (row["question"], row["answers"]) == (ASKS, TWO)
+
+
 def test_the_gold_beside_a_systems_answer(tmp_path: Path) -> None:
     row = {"question": ASKS, "answer": "a guess", "contexts": ["a text", "another"], "ground_truth": "Vale"}
     (read,) = asked(lines(tmp_path / "a.jsonl", row))
