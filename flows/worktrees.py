@@ -48,7 +48,9 @@ def prepare_workspace(folder: Path, params_text: str, root: Path) -> None:
     """
     if not _is_prepared(folder, root):
         if folder.exists() and any(folder.iterdir()):
-            raise PipelineError("is not empty, and not a workspace of this project", where=str(folder), fix="remove it")
+            raise PipelineError(
+                "is not empty, and not a workspace of this project", where=str(folder), fix="name another folder"
+            )
         git(root, "worktree", "prune")
         # Forced twice: if creating it was killed, its entry is still locked.
         git(root, "worktree", "add", "--detach", "--force", "--force", str(folder.resolve()))

@@ -22,7 +22,7 @@ def check_trace(file: Path) -> None:
     """
     fix = "choose another --trace"
     if file.exists() and _trace(file) is None:
-        raise PipelineError("is there already, and is no trace", where=str(file), fix=fix)
+        raise PipelineError("already exists, and is not a trace", where=str(file), fix=fix)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=file.parent):

@@ -65,22 +65,14 @@ def add_benchmark_command(commands: Any) -> argparse.ArgumentParser:
         "--benchmarks", type=Path, default=Path("data/benchmarks"), help="input folder; one subfolder per benchmark"
     )
     parser.add_argument("--out", type=free_place, default=_EXTERNAL, help="output folder; gets BENCHMARK/NAME")
-    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+    _add_params(parser)
     return parser
 
 
 def add_summary_command(commands: Any) -> argparse.ArgumentParser:
     """``summary``."""
     parser = _command(commands, "summary", "summarise all evaluations that params.yaml names", shown=[""])
-    parser.add_argument(
-        "--evaluation", type=Path, default=_OWN, help="evaluations on the corpus' questions (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--benchmark-evaluation",
-        type=Path,
-        default=_EXTERNAL,
-        help="evaluations on released benchmarks (default: %(default)s)",
-    )
+    _add_evaluations(parser)
     parser.add_argument("--record", type=Path, default=_RECORD, help="a judge's replies, if there are any")
     parser.add_argument(
         "--out",
@@ -93,7 +85,7 @@ def add_summary_command(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         help="folder for the figures that `dvc metrics show` prints (default: headline beside --out)",
     )
-    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+    _add_params(parser)
     return parser
 
 
@@ -117,6 +109,22 @@ def _command(
     return parser
 
 
+def _add_params(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+
+
+def _add_evaluations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--evaluation", type=Path, default=_OWN, help="evaluations on the corpus' questions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--benchmark-evaluation",
+        type=Path,
+        default=_EXTERNAL,
+        help="evaluations on released benchmarks (default: %(default)s)",
+    )
+
+
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions", type=Path, default=Path("data/questions"), help="folder of question files (default: %(default)s)"
@@ -128,7 +136,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         default=Path("data/corpus"),
         help="corpus of the index; an index of another corpus is refused (default: %(default)s)",
     )
-    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+    _add_params(parser)
 
 
 def add_score_command(commands: Any) -> argparse.ArgumentParser:
@@ -184,7 +192,7 @@ def add_compare_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="also fail if the verdict is 'cannot tell'")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary for a pull request")
-    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+    _add_params(parser)
     return parser
 
 
@@ -206,15 +214,7 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         help="evaluated policies (folders, .parquet) or transcripts (.jsonl); default: all policies in params.yaml",
     )
     parser.add_argument("--record", type=Path, default=_RECORD, help="record of the judge's replies")
-    parser.add_argument(
-        "--evaluation", type=Path, default=_OWN, help="evaluations on the corpus' questions (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--benchmark-evaluation",
-        type=Path,
-        default=_EXTERNAL,
-        help="evaluations on released benchmarks (default: %(default)s)",
-    )
+    _add_evaluations(parser)
     parser.add_argument(
         "--out",
         type=free_place,
@@ -222,5 +222,5 @@ def add_judge_command(commands: Any) -> argparse.ArgumentParser:
         help="output folder; one Parquet file of verdicts per judged file",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--params", type=Path, default=_PARAMS, help="parameters (default: %(default)s)")
+    _add_params(parser)
     return parser

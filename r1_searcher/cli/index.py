@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from r1_searcher import params
 from r1_searcher.errors import PipelineError, command
@@ -58,83 +58,100 @@ def parser(prog: str = "r1-searcher index") -> argparse.ArgumentParser:
         metavar="FOLDER",
         help=f"folder of the passages (default: {_CORPUS}); if given, search and serve refuse another corpus' index",
     )
-    folder = _INDEX
     parser.add_argument(
-        "--index", type=Path, default=folder, metavar="FOLDER", help="folder of the index (default: %(default)s)"
+        "--index", type=Path, default=_INDEX, metavar="FOLDER", help="folder of the index (default: %(default)s)"
     )
     commands = parser.add_subparsers(
         dest="command",
         metavar="search, searches, serve, load, takeover",
         title="commands other than building the index",
     )
-    search = commands.add_parser(
-        "search",
-        help="print the best passages for a query",
-        description="Print the best passages for a query, using the retriever that the parameters select.",
-        epilog=examples(prog, 'search "who directed Silent River" -k 3', 'search --index path/to/index "Kolm"'),
-        formatter_class=HelpFormatter,
-    )
-    search.add_argument("query", help="words to search for")
-    search.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
+    with_folders = [_add_search(commands, prog)]
     commands.add_parser(
         "searches",
         help="list recorded searches (retriever.searches) by retriever",
         epilog=examples(prog, "searches"),
         formatter_class=HelpFormatter,
     )
-    serve = commands.add_parser(
+    with_folders += [_add_serve(commands, prog), _add_load(commands, prog), _add_takeover(commands, prog)]
+    for command_parser in with_folders:
+        # Suppressed, or these defaults would overwrite options given before the command.
+        for option, metavar, what in (
+            ("--index", "FOLDER", f"folder of the index (default: {_INDEX})"),
+            ("--corpus", "FOLDER", "folder of the passages; if given, an index of another corpus is refused"),
+            ("--params", "FILE", f"parameters (default: {params.PARAMS_FILE})"),
+        ):
+            command_parser.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar=metavar, help=what)
+    return parser
+
+
+def _add_search(commands: Any, prog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "search",
+        help="print the best passages for a query",
+        description="Print the best passages for a query, using the retriever that the parameters select.",
+        epilog=examples(prog, 'search "who directed Silent River" -k 3', 'search --index path/to/index "Kolm"'),
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("query", help="words to search for")
+    parser.add_argument("-k", type=whole_number("-k"), default=5, help="number of passages (default: %(default)s)")
+    return parser
+
+
+def _add_serve(commands: Any, prog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
         "serve",
         help="serve the retriever over HTTP (docs/search-service.md)",
         description="Serve the retriever over HTTP. Only this machine can connect unless --host is given.",
         epilog=examples(prog, "serve --port 8400", "serve --index path/to/index --kind bm25"),
         formatter_class=HelpFormatter,
     )
-    serve.add_argument(
+    parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
-    add_port(serve, 8400)
-    serve.add_argument("--kind", help="kind of retriever to serve (default: retriever.kind)")
+    add_port(parser, 8400)
+    parser.add_argument("--kind", help="kind of retriever to serve (default: retriever.kind)")
     for name, default, what in (
         ("--max-batch", 256, "queries per batch (default: %(default)s)"),
         ("--max-waiting", 8192, "queries in the queue (default: %(default)s)"),
         ("--max-queries", 4096, "queries per request (default: %(default)s)"),
     ):
-        serve.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
+        parser.add_argument(name, type=whole_number(name, 1), default=default, metavar="N", help=what)
     for name, wait, what in (
         ("--max-wait", 20.0, "longest wait in the queue (default: %(default)s)"),
         ("--grace", 30.0, "time to finish requests on shutdown (default: %(default)s)"),
     ):
-        serve.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
-    load = commands.add_parser(
+        parser.add_argument(name, type=seconds(name), default=wait, metavar="SECONDS", help=what)
+    return parser
+
+
+def _add_load(commands: Any, prog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
         "load",
         help="send the passages to the server of retriever.kind opensearch or milvus (docs/backends.md)",
         description="Send the passages to the server that the parameters select. A load that was killed continues.",
         epilog=examples(prog, "load", "load --corpus path/to/corpus --index path/to/index"),
         formatter_class=HelpFormatter,
     )
-    takeover = commands.add_parser(
+    return parser
+
+
+def _add_takeover(commands: Any, prog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
         "takeover",
         help="use an existing faiss or Lucene index of the corpus (docs/backends.md)",
         description="Compare an index with the corpus and use it. For a faiss index, index.dense names its model.",
         epilog=examples(prog, "takeover path/to/e5_Flat.index", "takeover --rows 1000 path/to/e5_Flat.index"),
         formatter_class=HelpFormatter,
     )
-    takeover.add_argument("file", type=Path, metavar="INDEX", help="a faiss index, or the folder of a Lucene index")
-    takeover.add_argument(
+    parser.add_argument("file", type=Path, metavar="INDEX", help="a faiss index, or the folder of a Lucene index")
+    parser.add_argument(
         "--rows",
         type=whole_number("--rows", 1),
         default=64,
         metavar="N",
         help="rows to compare (default: %(default)s)",
     )
-    for command_parser in (search, serve, load, takeover):
-        # Suppressed, or these defaults would overwrite what stood before the command.
-        for option, metavar, what in (
-            ("--index", "FOLDER", f"folder of the index (default: {folder})"),
-            ("--corpus", "FOLDER", "folder of the passages; if given, an index of another corpus is refused"),
-            ("--params", "FILE", f"parameters (default: {params.PARAMS_FILE})"),
-        ):
-            command_parser.add_argument(option, type=Path, default=argparse.SUPPRESS, metavar=metavar, help=what)
     return parser
 
 

@@ -56,7 +56,7 @@ def _track(name: str, params: contract.Params, file: Path) -> None:
 
     curves, summary = Path("plots/train") / f"{name}.csv", Path("metrics/train") / f"{name}.json"
     if not curves.exists() or not summary.exists():
-        raise PipelineError("is not trained yet", where=f"segment {name}", fix="make train")
+        raise PipelineError("is not trained yet", where=f"segment {name}", fix="train it: make train")
     state = SegmentState(name, params_file=file)
     state.params = params
     rows = list(csv.DictReader(io.StringIO(curves.read_text(encoding="utf-8"))))

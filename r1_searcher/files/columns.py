@@ -58,7 +58,7 @@ def positions(columns: ColumnMapping, *, where: str) -> Sequence[str] | None:
     if not numbers:
         return None
     if len(numbers) < len(columns):
-        raise PipelineError("column names and column numbers together", where=where, fix="only one of them")
+        raise PipelineError("column names and column numbers are mixed", where=where, fix="use only one kind")
     if len(set(numbers.values())) < len(numbers) or min(numbers.values()) < 1:
         raise PipelineError("column numbers count from 1, each once", where=where)
     by_number = {number: name for name, number in numbers.items()}

@@ -101,7 +101,7 @@ def check_agreement(folder: Path, settings: params.Params, log: Log, *, where: s
                 log(f"update.layout: packed is not for this model: its log-probabilities are {gap.mean:.2g} off")
                 continue
             raise PipelineError(
-                f"the {name}'s log-probabilities are {gap.mean:.2g} in the mean and {gap.largest:.2g} at most from "
+                f"the {name}'s log-probabilities are {gap.mean:.2g} on average and {gap.largest:.2g} at most from "
                 f"those of a plain forward, where {allowed.mean:.2g} and {allowed.largest:.2g} are allowed",
                 where=where,
                 fix=f"choose a model of a supported kind: {', '.join(KNOWN_GOOD.values())}",

@@ -122,7 +122,7 @@ class Pretraining:
         weights: list[np.ndarray] = []
         for row, text in enumerate(batch):
             ids[row, : len(text.ids)] = torch.from_numpy(text.ids)
-            # A small weight is a small chance of weight 1: equal in the mean, with less of the head to compute.
+            # A small weight is a small chance of weight 1: equal on average, with less of the head to compute.
             kept = np.flatnonzero(self.random.random(len(text.ids) - 1) < text.weights[1:])
             targets.append(kept + row * longest)
             weights.append(np.ones(len(kept), dtype=np.float32))

@@ -64,7 +64,9 @@ class Tokenizer:
         self._tokens = None if kind in CJK_KINDS else open_tokenizer(Path(kind))
         if self._tokens is not None and stemmer != stops.NONE:
             raise PipelineError(
-                "a tokenizer.json makes tokens, which have no stems", where="params.yaml, index.stemmer", fix="none"
+                "a tokenizer.json makes tokens, which have no stems",
+                where="params.yaml, index.stemmer",
+                fix="set it to none",
             )
         self._stem = _stemmer(stemmer)
         words = stops.read(stopwords)

@@ -71,7 +71,7 @@ def check_sync(
     if not gap.within(allowed):
         raise PipelineError(
             f"the engine does not have the trainer's weights: over {len(gaps)} tokens log-probabilities differ by "
-            f"{gap.mean:.2g} in the mean and {gap.largest:.2g} at most, where {allowed.mean:.2g} and "
+            f"{gap.mean:.2g} on average and {gap.largest:.2g} at most, where {allowed.mean:.2g} and "
             f"{allowed.largest:.2g} are allowed",
             where=f"engine {engine.name}",
             fix="is the policy folder whole, and of the engine's architecture?",

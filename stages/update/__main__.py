@@ -69,7 +69,7 @@ def _look_at_gap(
         if sampled:
             raise
         show(
-            f"warning: the log-probabilities of these rollouts are {metrics['logprob_gap_mean']:.2g} in the mean from "
+            f"warning: the log-probabilities of these rollouts are {metrics['logprob_gap_mean']:.2g} on average from "
             f"the trainer's, and nothing says that {policy} sampled them: if it did, engine or trainer computes it "
             "wrongly"
         )

@@ -88,7 +88,7 @@ def test_an_engine_that_looks_past_a_window_is_refused(folders: Any, monkeypatch
 
     mask = token_attention.mask
     monkeypatch.setattr(token_attention, "mask", all_alike)
-    with pytest.raises(PipelineError, match=r"the engine's log-probabilities are .* in the mean and .* Qwen2, Qwen3"):
+    with pytest.raises(PipelineError, match=r"the engine's log-probabilities are .* on average and .* Qwen2, Qwen3"):
         checked(folders("Mistral"))
 
 

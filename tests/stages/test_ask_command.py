@@ -175,7 +175,7 @@ def test_a_trace_is_added_to_and_replaces_nothing(
     notes, trace = tmp_path / "notes.txt", tmp_path / "new/trace.parquet"
     notes.write_text("mine", encoding="utf-8")
     training = tmp_path / "rollouts.parquet"
-    for place, said in ((notes, "is no trace"), (tmp_path, "is no trace"), (notes / "x", "cannot be written")):
+    for place, said in ((notes, "is not a trace"), (tmp_path, "is not a trace"), (notes / "x", "cannot be written")):
         assert main([QUESTION, "--trace", str(place)]) == 2
         told = capsys.readouterr()
         assert said in told.err and not told.out

@@ -213,7 +213,7 @@ def test_a_mapped_id_that_is_not_there_is_no_other_column(tmp_path: Path) -> Non
             {"text": "gist"},
             r"line 1: corpus\.columns\.text names 'gist', which does not exist \(columns found: id, title,",
         ),
-        ({"text": "text", "title": 2}, "column names and column numbers together"),
+        ({"text": "text", "title": 2}, "column names and column numbers are mixed"),
         ({"text": 1, "title": 1}, "column numbers count from 1, each once"),
         ({"text": 0}, "column numbers count from 1, each once"),
     ],
