@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from r1_searcher.transcripts.grammar import Mode
 
 if TYPE_CHECKING:
     from r1_searcher.asking.asker import Asker
-    from r1_searcher.types.protocols import Retriever
+    from r1_searcher.types.protocols import Passage, Retriever
 
 _INDEX, _CORPUS = Path("data/index"), Path("data/corpus")  # of a checkout
 _PATIENCE = 10.0  # seconds that a person waits for a retrieval service which does not answer
@@ -95,6 +95,15 @@ def opened_retriever(options: argparse.Namespace, settings: params.Params) -> Re
         raise
 
 
+class _NoRetriever:
+    """Stands where no search is allowed, so that no index is needed."""
+
+    fingerprint = "none"
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        raise PipelineError("a search without a retriever")
+
+
 @contextlib.contextmanager
 def opened_asker(
     options: argparse.Namespace,
@@ -109,7 +118,8 @@ def opened_asker(
     from r1_searcher.asking.asker import Asker
 
     with contextlib.ExitStack() as opened:
-        retriever = opened_retriever(options, settings)
+        unused = mode == "no_search" and not options.service and options.index == _INDEX and not _INDEX.exists()
+        retriever = _NoRetriever() if unused else opened_retriever(options, settings)
         if options.server:
             from r1_searcher.evaluation.served import open_served
 

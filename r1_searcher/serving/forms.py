@@ -51,7 +51,7 @@ _ENDINGS = {
     grammar.FINISH_LENGTH_LIMIT: "length",
 }
 
-Temperature = Annotated[float, Field(ge=0, le=2)]
+Temperature = Annotated[float, Field(ge=0, le=2, strict=True)]  # strict: neither true nor "1" is a number
 Include = Literal["thoughts", "searches", "documents"]
 
 
@@ -83,11 +83,11 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = ""
-    stream: bool | None = None
+    stream: Annotated[bool, Field(strict=True)] | None = None
     stream_options: _StreamOptions | None = None
     temperature: Temperature | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: str | list[str] | None = None

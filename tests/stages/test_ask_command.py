@@ -307,6 +307,8 @@ def test_without_a_policy_or_a_tokenizer(
     shutil.rmtree("data/index")
     assert main([QUESTION]) == 2
     assert "there is no index yet (run `make train` in a checkout, or name one with" in capsys.readouterr().err
+    policy = str(checkout / "data/train/s2-00/policy")
+    assert main([QUESTION, "--policy", policy, "--no-search"]) == 0, "no search needs no index"
 
 
 def test_settings_take_a_service(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

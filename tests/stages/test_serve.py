@@ -312,6 +312,8 @@ def test_overload_is_429_with_advice(engine: Engine, gate: Gate, held: Gate, ans
         ({"reasoning_effort": "high"}, 400, "unrecognised field: reasoning_effort"),
         ({"temperature": 3}, 400, "temperature"),
         ({"temperature": "hot"}, 400, "temperature"),
+        ({"temperature": True}, 400, "temperature"),
+        ({"stream": "yes"}, 400, "stream"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"stop": list("abcde")}, 400, "at most 4 stop strings"),
         ({"model": "gpt-4"}, 404, "'gpt-4' is not served"),
