@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -45,17 +46,28 @@ def make(folder: Path, *more: str) -> Path:
     return folder
 
 
-def run(packages: Path, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a fresh Python that sees this checkout and ``packages`` alone."""
+def carried(folder: Path, *more: str) -> Path:
+    """Copy what docs/gpu.md says to carry to a machine, and ``more`` of this checkout; return ``folder``."""
+    line = re.search(r"^ +git archive .* HEAD (.*)$", (ROOT / "docs/gpu.md").read_text(encoding="utf-8"), re.M)
+    assert line, "docs/gpu.md says what to carry"
+    for name in (*line[1].split(), *more):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    return folder
+
+
+def run(packages: Path, *arguments: str, timeout: float, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a fresh Python that sees ``root`` and ``packages`` alone."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}",
+        "PYTHONPATH": f"{root}{os.pathsep}{packages}",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
     return subprocess.run(
         [sys.executable, "-S", *arguments],
-        cwd=ROOT,
+        cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

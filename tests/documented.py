@@ -83,6 +83,8 @@ ELSEWHERE = {
     "make test-unit": ("Makefile", "-j 2 lint docs"),  # a part of `make test`, as the next two are
     "make gpu-check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # the same command
     "python -m benchmarks.gpu_check": ("tests/unit/test_gpu_check.py", '"-m", "tests.gpu_check_faults"'),  # its main
+    "git archive": ("tests/bare_machine.py", "git archive"),  # its folders are what the kit's test has
+    "tar xzf kit.tar.gz": ("tests/bare_machine.py", "git archive"),
     "make lint": ("Makefile", "-j 2 lint docs"),
     "make docs": ("Makefile", "-j 2 lint docs"),
     "make format": ("tests/unit/test_workflow.py", ".venv/bin/ruff "),

@@ -45,9 +45,9 @@ def rehearsed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The folder, the process and results.json of a rehearsal on a bare machine, with three faulty parts."""
     out = tmp_path_factory.mktemp("kit")
     only = ["hang", "crash", "out_of_memory", "device", *faults.WITHOUT_ARROW, "zero", "rl"]
-    run = bare_machine.run(
-        packages, "-m", "tests.gpu_check_faults", "--out", str(out), "--minutes", "4", "--only", *only, timeout=240
-    )
+    root = bare_machine.carried(tmp_path_factory.mktemp("carried"), "tests/gpu_check_faults.py")
+    options = ["--out", str(out), "--minutes", "4", "--only", *only]
+    run = bare_machine.run(packages, "-m", "tests.gpu_check_faults", *options, timeout=240, root=root)
     yield out, run, json.loads((out / "results.json").read_text())
 
 
