@@ -142,7 +142,7 @@ def test_questions_of_the_users_own(project: Path) -> None:
         (
             '"answer": 2 * number',
             '"answer": ""',
-            "mine.py, train: 20 rows cannot be used: 1: 'answer' contains no answer; 2: 'answer' holds",
+            "mine.py, train: 20 rows cannot be used: 1: 'answer' contains no answer; 2: 'answer' contains",
         ),
         (
             '{"question"',
