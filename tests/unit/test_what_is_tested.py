@@ -22,7 +22,8 @@ def test_every_folder_with_tests_is_run() -> None:
     assert "pytest $(PARALLEL) tests/engines;" in makefile and "pytest $(PARALLEL) tests/doors\n" in makefile
     *_, test, gate, engines, doors = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
     assert (test, gate) == ("make test < /dev/null", "make code-gate < /dev/null")
-    assert (engines, doors) == ("make test-engines < /dev/null", "exec make test-doors < /dev/null")
+    assert engines.partition("  #")[0] == "make test-engines WORKERS=2 < /dev/null"
+    assert doors == "exec make test-doors < /dev/null"
 
 
 def test_the_workflow_runs_the_tests_in_a_browser_and_they_cannot_be_skipped_there() -> None:
