@@ -211,7 +211,11 @@ def test_a_missing_key_is_said_before_anything_is_asked(web: fake_web.Web, monke
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("", "self-hosted"), ("localhost:8080", "not an address"), ("http://me:secret@127.0.0.1/", "no password")],
+    [
+        ("", "self-hosted"),
+        ("localhost:8080", "not an address"),
+        ("http://me:secret@127.0.0.1/", "must not contain a password"),
+    ],
 )
 def test_a_wrong_address_is_one_line(web: fake_web.Web, url: str, said: str) -> None:
     with pytest.raises(PipelineError, match=rf"retriever\.online\.url: .*{said}"):

@@ -99,7 +99,7 @@ def test_broken_numbers_stop_before_the_weights(policy: Path, batch: TrainingBat
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"zero_stage": 2}, r"^update\.zero_stage: is 2, but update\.trainer: torch trains on one process"),
+        ({"zero_stage": 2}, r"^update\.zero_stage: is 2, but update\.trainer: torch trains in one process"),
         ({"zero_stage": 1, "offload": "optimizer"}, r"^update\.zero_stage: is 1, "),
     ],
 )

@@ -34,10 +34,15 @@ def terminal(columns: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
     ours, its = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(its, "w") as out:
         fcntl.ioctl(out, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        os.set_blocking(ours, False)
 
         def shown() -> str:
-            return (screen.read(1 << 16) or b"").decode()
+            """Return what was written since the last call. Linux hands it over in the background: a mark ends it."""
+            out.write("\0")
+            out.flush()
+            content = b""
+            while not content.endswith(b"\0"):
+                content += screen.read(1 << 16)
+            return content[:-1].decode()
 
         yield out, shown
 
